@@ -1,0 +1,1 @@
+//! One webhook request, and the proof of who sent it.

@@ -1,0 +1,195 @@
+//! ICCID, IMSI and EID: shape is required, check digits are only reported, and all three are masked in `Debug`.
+//!
+//! They are text everywhere. A 20-digit ICCID fits neither a `u64` nor a JavaScript number, and an IMSI may begin
+//! with 0. Providers publish samples whose check digits are wrong, so a failing one is no reason to refuse.
+
+use std::fmt;
+
+/// A value that does not have the shape of the identifier it is given as. Says what is wanted, echoes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{name} must be {shape}")]
+pub struct InvalidIdentifier {
+    name: &'static str,
+    shape: &'static str,
+}
+
+/// The number of a profile (ITU-T E.118): 18 to 22 digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Iccid(String);
+
+/// The number of a subscription in its home network (ITU-T E.212): 5 to 15 digits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Imsi(String);
+
+/// The number of the chip in one device (GSMA SGP.29): 1 to 64 hexadecimal digits are accepted, 32 decimal ones are regular.
+#[derive(Clone, Hash)]
+pub struct Eid(String);
+
+impl Iccid {
+    /// Reads 18 to 22 digits; one trailing `F`, the filler of the number's binary form, is dropped.
+    ///
+    /// # Errors
+    /// [`InvalidIdentifier`] for any other text, also with spaces around it.
+    pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
+        let digits = text.strip_suffix(['F', 'f']).unwrap_or(text);
+        if (18..=22).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
+            Ok(Self(digits.to_owned()))
+        } else {
+            Err(InvalidIdentifier { name: "iccid", shape: "a string of 18 to 22 digits" })
+        }
+    }
+
+    /// The whole number. It is personal data: not for logs or metric labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the last digit is the Luhn check digit of the others (ITU-T E.118).
+    pub fn luhn_holds(&self) -> bool {
+        let sum: u32 = (self.0.bytes().rev().enumerate())
+            .map(|(place, digit)| {
+                let digit = u32::from(digit - b'0');
+                match place % 2 {
+                    0 => digit,
+                    _ => digit * 2 / 10 + digit * 2 % 10,
+                }
+            })
+            .sum();
+        sum.is_multiple_of(10)
+    }
+}
+
+impl Imsi {
+    /// Reads 5 to 15 digits, which may begin with 0.
+    ///
+    /// # Errors
+    /// [`InvalidIdentifier`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
+        if (5..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidIdentifier { name: "imsi", shape: "a string of 5 to 15 digits" })
+        }
+    }
+
+    /// The whole number. It is personal data: not for logs or metric labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Eid {
+    /// Reads 1 to 64 hexadecimal digits and keeps their case.
+    ///
+    /// # Errors
+    /// [`InvalidIdentifier`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
+        if (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidIdentifier { name: "eid", shape: "a string of 1 to 64 hexadecimal digits" })
+        }
+    }
+
+    /// The whole number. It is personal data: not for logs or metric labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it has 32 decimal digits that leave 1 when divided by 97 (GSMA SGP.29).
+    pub fn check_digits_hold(&self) -> bool {
+        self.0.len() == 32
+            && self.0.bytes().all(|b| b.is_ascii_digit())
+            && self.0.bytes().fold(0u32, |rest, b| (rest * 10 + u32::from(b - b'0')) % 97) == 1
+    }
+}
+
+/// The same chip may be written in either case.
+impl PartialEq for Eid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Eid {}
+
+/// Writes the last four characters and hides the rest.
+fn masked(name: &str, value: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let tail = value.get(value.len().saturating_sub(4)..).unwrap_or_default();
+    let tail = if value.len() > 4 { tail } else { "" };
+    write!(f, "{name}(…{tail})")
+}
+
+impl fmt::Debug for Iccid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        masked("Iccid", &self.0, f)
+    }
+}
+
+impl fmt::Debug for Imsi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        masked("Imsi", &self.0, f)
+    }
+}
+
+impl fmt::Debug for Eid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        masked("Eid", &self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iccid_takes_18_to_22_digits_and_one_trailing_f() {
+        for good in ["893612330083612951", "89972123300991848961", "8936112330083612951400"] {
+            assert_eq!(Iccid::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(Iccid::parse("8936123300836129510F").unwrap().as_str(), "8936123300836129510");
+        for bad in [
+            "",
+            "89361233008361295",
+            "89361123300836129514000",
+            "89361123300836129514FF",
+            " 89361123300836129514",
+            "8936112330083612951x",
+            "８９３６１１２３３００８３６１２９５１４",
+        ] {
+            assert!(Iccid::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn luhn_is_reported_and_the_vendors_own_sample_fails_it() {
+        assert!(Iccid::parse("89972123300991848961").unwrap().luhn_holds());
+        assert!(!Iccid::parse("89361123300836129514").unwrap().luhn_holds());
+    }
+
+    #[test]
+    fn eid_check_digits_want_32_digits_and_mod_97() {
+        assert!(Eid::parse("89049032123451234512345678901235").unwrap().check_digits_hold());
+        assert!(!Eid::parse("89049032123451234512345678901236").unwrap().check_digits_hold());
+        assert!(!Eid::parse("74088234238931452").unwrap().check_digits_hold());
+    }
+
+    #[test]
+    fn eid_is_the_same_in_either_case() {
+        assert_eq!(Eid::parse("ABCDEF").unwrap(), Eid::parse("abcdef").unwrap());
+    }
+
+    #[test]
+    fn imsi_takes_5_to_15_digits() {
+        assert!(Imsi::parse("001010123456789").is_ok());
+        assert!(Imsi::parse("0010").is_err());
+        assert!(Imsi::parse("0010101234567890").is_err());
+    }
+
+    #[test]
+    fn debug_shows_four_digits_at_most() {
+        let iccid = Iccid::parse("89972123300991848961").unwrap();
+        assert_eq!(format!("{iccid:?}"), "Iccid(…8961)");
+        assert_eq!(format!("{:?}", Eid::parse("a1").unwrap()), "Eid(…)");
+    }
+}

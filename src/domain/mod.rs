@@ -1,0 +1,23 @@
+//! The field's nouns, pure: no async, no clock, no SQL, no HTTP.
+//!
+//! - **ICCID**: the number of a profile. **IMSI**: of its subscription. **EID**: of the chip that it is on.
+//! - **Profile**: what lets a device into a mobile network, and here what we believe of it now.
+//! - **State**: ours ([`ProfileState`]); the provider's own word is kept beside it as `raw_state`.
+//! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
+//! - `received_at` is our time, `occurred_at` the provider's.
+
+mod identifiers;
+
+mod timestamp;
+
+mod state;
+
+mod report;
+
+mod profile;
+
+pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
+pub use profile::{Profile, Transition, TransitionKind, Verdict};
+pub use report::{Claim, Outcome, Report, UnknownOutcome};
+pub use state::{ProfileState, UnknownState};
+pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -1,0 +1,269 @@
+//! The state machine: what one report does to one profile. Nothing is refused here; what is odd is marked.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
+
+/// How far ahead of our clock a provider's event time may be and still order reports. Beyond it the report is applied
+/// by arrival, so that one wrong clock cannot freeze a profile.
+const CLOCK_TOLERANCE_SECONDS: i64 = 300;
+
+/// What we believe of one eSIM profile now. It always equals its last transition that was not late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its number.
+    pub iccid: Iccid,
+    /// The slug of the provider that it belongs to.
+    pub provider: String,
+    /// The canonical state.
+    pub state: ProfileState,
+    /// Switched on or off, where that is known.
+    pub enabled: Option<bool>,
+    /// The provider's last word for the state.
+    pub raw_state: String,
+    /// The subscription; once known, kept.
+    pub imsi: Option<Imsi>,
+    /// The device; once known, kept until another is named.
+    pub eid: Option<Eid>,
+    /// When it came into this state (or onto this device), by our clock.
+    pub since: Timestamp,
+    /// The number of its last transition; they count 1, 2, 3 … without gaps.
+    pub seq: i64,
+    /// How often we saw it come onto a device.
+    pub installs_seen: i32,
+    /// How many deliveries told us something about it; duplicates and foreign ones do not count.
+    pub deliveries: i64,
+    /// When the last of them came: the age of the evidence.
+    pub last_delivery_at: Option<Timestamp>,
+    /// The newest event time that was applied, from a provider that sends one.
+    pub last_occurred_at: Option<Timestamp>,
+}
+
+/// One line of a profile's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// Its number within the profile's history, from 1.
+    pub seq: i64,
+    /// The state before; `None` on the first.
+    pub from_state: Option<ProfileState>,
+    /// The state that was reported.
+    pub to_state: ProfileState,
+    /// Switched on or off, where that was said.
+    pub enabled: Option<bool>,
+    /// The provider's word.
+    pub raw_state: String,
+    /// Whether it was to be expected, and whether it was applied.
+    pub kind: TransitionKind,
+    /// The provider's event time, where it sends one that can be true.
+    pub occurred_at: Option<Timestamp>,
+    /// When the delivery reached us.
+    pub received_at: Timestamp,
+    /// The slug of the provider that reported it.
+    pub provider: String,
+}
+
+/// How a transition fits into a profile's life. No transition is illegal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransitionKind {
+    /// A step that profiles usually take.
+    Normal,
+    /// Applied, but some step between was not reported.
+    Unexpected,
+    /// Older than what was applied before: kept in the history, not applied.
+    Late,
+}
+
+impl TransitionKind {
+    /// The kind's name in JSON, in the database and in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Unexpected => "unexpected",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// A text that names no [`TransitionKind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of normal, unexpected, late")]
+pub struct UnknownKind;
+
+impl FromStr for TransitionKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        [Self::Normal, Self::Unexpected, Self::Late]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(UnknownKind)
+    }
+}
+
+/// What a report does to a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What became of the report.
+    pub outcome: Outcome,
+    /// The profile as it is to be saved; `None` where it stays untouched, or unknown.
+    pub profile: Option<Profile>,
+    /// What to append to its history.
+    pub transition: Option<Transition>,
+}
+
+impl Profile {
+    /// Judges `report` against what is `known` of its profile; `None` for an ICCID that was never seen, which is normal:
+    /// a webhook may overtake the customer's own order.
+    pub fn observe(known: Option<&Self>, report: &Report) -> Verdict {
+        match (known, report.claim) {
+            (Some(profile), _) if profile.provider != report.provider => {
+                Verdict { outcome: Outcome::Foreign, profile: None, transition: None }
+            }
+            (Some(profile), None) => {
+                let profile = profile.touched(report);
+                Verdict { outcome: Outcome::Unrecognised, profile: Some(profile), transition: None }
+            }
+            (None, None) => {
+                Verdict { outcome: Outcome::Unrecognised, profile: None, transition: None }
+            }
+            (None, Some(claim)) => Self::first(claim, report),
+            (Some(profile), Some(claim)) => profile.compare(claim, report),
+        }
+    }
+
+    fn first(claim: Claim, report: &Report) -> Verdict {
+        let profile = Self {
+            iccid: report.iccid.clone(),
+            provider: report.provider.to_owned(),
+            state: claim.state,
+            enabled: claim.enabled,
+            raw_state: report.raw_state.clone(),
+            imsi: report.imsi.clone(),
+            eid: report.eid.clone(),
+            since: report.received_at,
+            seq: 1,
+            installs_seen: i32::from(claim.state.is_on_device()),
+            deliveries: 1,
+            last_delivery_at: Some(report.received_at),
+            last_occurred_at: event_time(report),
+        };
+        let transition = transition(1, None, claim, TransitionKind::Normal, report);
+        Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }
+    }
+
+    fn compare(&self, claim: Claim, report: &Report) -> Verdict {
+        let mut profile = self.touched(report);
+        if self.is_behind(claim, report) {
+            profile.seq += 1;
+            let kind = TransitionKind::Late;
+            let transition = transition(profile.seq, Some(self.state), claim, kind, report);
+            let (profile, transition) = (Some(profile), Some(transition));
+            return Verdict { outcome: Outcome::Late, profile, transition };
+        }
+
+        profile.raw_state.clone_from(&report.raw_state);
+        profile.last_occurred_at = self.last_occurred_at.max(event_time(report));
+        profile.imsi = report.imsi.clone().or(profile.imsi);
+        profile.eid = report.eid.clone().or(profile.eid);
+        let other_device = self.is_other_device(report);
+        if claim == self.claim() && !other_device {
+            let outcome = Outcome::Repeated;
+            return Verdict { outcome, profile: Some(profile), transition: None };
+        }
+
+        profile.seq += 1;
+        profile.state = claim.state;
+        profile.enabled = claim.enabled;
+        if claim.state != self.state || other_device {
+            profile.since = report.received_at;
+        }
+        if claim.state.is_on_device() && (!self.state.is_on_device() || other_device) {
+            profile.installs_seen += 1;
+        }
+        let kind = kind_of(self.state, claim.state, other_device);
+        let transition = transition(profile.seq, Some(self.state), claim, kind, report);
+        Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }
+    }
+
+    fn claim(&self) -> Claim {
+        Claim { state: self.state, enabled: self.enabled }
+    }
+
+    /// The first device that becomes known is no change; another one than the known one is.
+    fn is_other_device(&self, report: &Report) -> bool {
+        matches!((&self.eid, &report.eid), (Some(known), Some(named)) if known != named)
+    }
+
+    /// Whether the report is older than what was applied. Of two reports with one event time, the one further along in a
+    /// profile's life counts as the newer, whichever came first.
+    fn is_behind(&self, claim: Claim, report: &Report) -> bool {
+        match (event_time(report), self.last_occurred_at) {
+            (Some(theirs), Some(applied)) => {
+                let device = |eid: &Option<Eid>| eid.as_ref().map(|e| e.as_str().to_lowercase());
+                let named = device(&report.eid).or(device(&self.eid));
+                (theirs, claim, named) < (applied, self.claim(), device(&self.eid))
+            }
+            _ => false,
+        }
+    }
+
+    /// The profile with this delivery counted.
+    fn touched(&self, report: &Report) -> Self {
+        Self {
+            deliveries: self.deliveries + 1,
+            last_delivery_at: self.last_delivery_at.max(Some(report.received_at)),
+            ..self.clone()
+        }
+    }
+}
+
+/// The event time, unless it lies further in the future than clocks differ.
+fn event_time(report: &Report) -> Option<Timestamp> {
+    let latest = report.received_at.plus_seconds(CLOCK_TOLERANCE_SECONDS);
+    report.occurred_at.filter(|at| *at <= latest)
+}
+
+fn transition(
+    seq: i64,
+    from_state: Option<ProfileState>,
+    claim: Claim,
+    kind: TransitionKind,
+    report: &Report,
+) -> Transition {
+    Transition {
+        seq,
+        from_state,
+        to_state: claim.state,
+        enabled: claim.enabled,
+        raw_state: report.raw_state.clone(),
+        kind,
+        occurred_at: event_time(report),
+        received_at: report.received_at,
+        provider: report.provider.to_owned(),
+    }
+}
+
+/// The steps that profiles usually take: RELEASED → (DOWNLOADED →) INSTALLED ⇄ DISABLED → RELEASED or DELETED → INSTALLED
+/// again; any → ERROR; ERROR → RELEASED. Getting ready, and a switch that becomes known, are as ordinary. A profile that
+/// turns up on another device was removed from the first in between, and nobody said so.
+fn kind_of(from: ProfileState, to: ProfileState, other_device: bool) -> TransitionKind {
+    use ProfileState::{
+        Deleted, Disabled, Downloaded, Error, Installed, Preparing, Released, Unavailable,
+    };
+    let on_the_way = match from {
+        Preparing => matches!(to, Released),
+        Released => matches!(to, Downloaded | Installed),
+        Downloaded | Deleted => matches!(to, Installed),
+        Installed => matches!(to, Disabled | Released | Deleted),
+        Disabled => matches!(to, Installed | Released | Deleted),
+        Error => matches!(to, Released),
+        Unavailable => false,
+    };
+    let moved_away = other_device && from.is_on_device();
+    let expected = on_the_way || to == Error || (from == to && !other_device);
+    if expected && !moved_away { TransitionKind::Normal } else { TransitionKind::Unexpected }
+}

@@ -1,0 +1,5 @@
+//! esim-status.
+
+pub mod domain;
+
+pub mod delivery;
