@@ -1,1 +1,35 @@
-fn main(){}
+//! The binary: reads the command line and runs one command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use esim_status::cli::{Cli, Command};
+use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("esim-status: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(&args).await,
+            Command::Dev(args) => dev::run(&args).await,
+            Command::Migrate(args) => migrate::run(&args).await,
+            Command::Send(args) => send::run(&args).await,
+            Command::Doctor(args) => doctor::run(&args).await,
+            Command::Health(args) => health::run(&args).await,
+            Command::Openapi => openapi::run(),
+        }
+    })
+}

@@ -1,1 +1,288 @@
 //! One webhook request, and the proof of who sent it.
+//!
+//! A [`Delivery`] is what arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or refuses it;
+//! nothing else makes one, and nothing else hands out a body. So a body that nobody proved cannot be parsed:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, NotAuthentic};
+//!
+//! fn body_of(delivery: Delivery, hook: &Authenticator) -> Result<Bytes, NotAuthentic> {
+//!     let proved: AuthenticDelivery = hook.check(delivery)?;
+//!     Ok(proved.body().clone())
+//! }
+//! ```
+//!
+//! The same without the proof does not compile:
+//!
+//! ```compile_fail,E0599
+//! use bytes::Bytes;
+//! use esim_status::delivery::Delivery;
+//!
+//! fn body_of(delivery: Delivery) -> Bytes {
+//!     delivery.body().clone()
+//! }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! use bytes::Bytes;
+//! use esim_status::delivery::Delivery;
+//!
+//! fn body_of(delivery: Delivery) -> Bytes {
+//!     delivery.body
+//! }
+//! ```
+//!
+//! Nor can the proof be claimed:
+//!
+//! ```compile_fail,E0451
+//! use esim_status::delivery::{AuthenticDelivery, Delivery};
+//!
+//! fn trust(delivery: Delivery) -> AuthenticDelivery {
+//!     AuthenticDelivery { delivery, event_id: None }
+//! }
+//! ```
+
+mod authenticate;
+
+mod hmac_sha256;
+
+mod standard_webhooks;
+
+mod proof;
+
+mod secret;
+
+mod weakness;
+
+#[cfg(test)]
+mod oracle;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::domain::Timestamp;
+
+pub use authenticate::{Authenticator, NotAuthentic, Scheme};
+pub use hmac_sha256::Encoding;
+pub use proof::Proof;
+pub use secret::{Secret, Secrets, WeakSecret};
+pub use standard_webhooks::StandardSecrets;
+
+/// The headers that are worth keeping beside a delivery. Nothing that authenticates anybody.
+const KEPT_HEADERS: [&str; 5] =
+    ["content-type", "user-agent", "x-request-id", "webhook-id", "webhook-timestamp"];
+
+/// How many characters of a kept header are kept.
+const KEPT_CHARS: usize = 256;
+
+/// One webhook request as it arrived: nobody has proved anything about it, so nothing of it can be read.
+pub struct Delivery {
+    id: Uuid,
+    received_at: Timestamp,
+    hook: Arc<str>,
+    url_secret: Option<SecretString>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A delivery whose sender holds one of the hook's secrets. Only [`Authenticator::check`] makes one; a test that
+/// needs one checks against [`Scheme::None`].
+pub struct AuthenticDelivery {
+    delivery: Delivery,
+    event_id: Option<String>,
+}
+
+impl Delivery {
+    /// Takes a request apart. `hook` is the path between `/webhooks/` and the secret, `url_secret` the path's last
+    /// segment, percent-decoded, where the request has one more than the hook's name.
+    pub fn new(
+        id: Uuid,
+        received_at: Timestamp,
+        hook: Arc<str>,
+        url_secret: Option<String>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Self {
+        let url_secret = url_secret.map(SecretString::from);
+        Self { id, received_at, hook, url_secret, headers, body }
+    }
+
+    /// The one value of a header that proves something. Of two, it would be a guess which one the sender meant and
+    /// which one a proxy in between looked at.
+    fn only_header(&self, name: &HeaderName) -> Result<&HeaderValue, NotAuthentic> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value),
+            (Some(_), Some(_)) => Err(NotAuthentic::Ambiguous),
+            (None, _) => Err(NotAuthentic::Missing),
+        }
+    }
+
+    /// Seals a proved delivery, and forgets what proved it.
+    fn proved(mut self, by: Option<&HeaderName>, event_id: Option<String>) -> AuthenticDelivery {
+        self.url_secret = None;
+        if let Some(name) = by {
+            self.headers.remove(name);
+        }
+        AuthenticDelivery { delivery: self, event_id }
+    }
+}
+
+impl AuthenticDelivery {
+    /// Our identifier of this request.
+    pub fn id(&self) -> Uuid {
+        self.delivery.id
+    }
+
+    /// When it reached us.
+    pub fn received_at(&self) -> Timestamp {
+        self.delivery.received_at
+    }
+
+    /// The hook that it came to, such as `gigastore/esim-status`.
+    pub fn hook(&self) -> &Arc<str> {
+        &self.delivery.hook
+    }
+
+    /// The raw bytes, exactly as they were authenticated.
+    pub fn body(&self) -> &Bytes {
+        &self.delivery.body
+    }
+
+    /// The sender's own identifier of the event, where the proof covers one. A `webhook-id` that nobody signed is
+    /// not one: whoever repeats a request could change it.
+    pub fn event_id(&self) -> Option<&str> {
+        self.event_id.as_deref()
+    }
+
+    /// The headers that are kept with the delivery: few, bounded, printable by a database, and never a secret or a
+    /// signature, not even where a hook carries its secret in one of these headers.
+    pub fn kept_headers(&self) -> Vec<(&str, String)> {
+        (KEPT_HEADERS.into_iter())
+            .filter_map(|name| Some((name, kept_text(self.delivery.headers.get(name)?))))
+            .collect()
+    }
+}
+
+/// Postgres takes neither invalid UTF-8 nor NUL in text.
+fn kept_text(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.chars().filter(|&c| c != '\0').take(KEPT_CHARS).collect()
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("id", &self.id)
+            .field("received_at", &self.received_at)
+            .field("hook", &self.hook)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AuthenticDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The event id is the sender's choice of text and may carry anything; whether there is one is enough.
+        f.debug_struct("AuthenticDelivery")
+            .field("delivery", &self.delivery)
+            .field("has_event_id", &self.event_id.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The instant of the published example of Standard Webhooks, where the tests of this module live.
+    pub(super) fn noon() -> Timestamp {
+        Timestamp::parse("2021-02-25T15:02:10Z").unwrap()
+    }
+
+    /// A delivery with these headers; a name may come twice.
+    pub(super) fn delivery(
+        url_secret: Option<&str>,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+    ) -> Delivery {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let (hook, body) = (Arc::from("gigastore/esim-status"), Bytes::copy_from_slice(body));
+        Delivery::new(Uuid::nil(), noon(), hook, url_secret.map(str::to_owned), map, body)
+    }
+
+    fn open() -> Authenticator {
+        Authenticator::new(Scheme::None)
+    }
+
+    #[test]
+    fn a_proved_delivery_shows_what_arrived() {
+        let proved = open().check(delivery(None, &[], b"{}")).unwrap();
+        assert_eq!(proved.id(), Uuid::nil());
+        assert_eq!(proved.received_at(), noon());
+        assert_eq!(&**proved.hook(), "gigastore/esim-status");
+        assert_eq!(&proved.body()[..], b"{}");
+    }
+
+    #[test]
+    fn few_headers_are_kept_bounded_and_in_valid_text() {
+        let (long, accents) = ([b'a'; 1_000], "é".repeat(300));
+        let headers: [(&str, &[u8]); 8] = [
+            ("content-type", b"application/json"),
+            ("user-agent", b"caf\xe9 \xff"),
+            ("x-request-id", &long),
+            ("webhook-id", accents.as_bytes()),
+            ("authorization", b"Bearer 0123456789"),
+            ("cookie", b"a=b"),
+            ("webhook-signature", b"v1,abc"),
+            ("x-signature", b"sha256=abc"),
+        ];
+        let proved = open().check(delivery(None, &headers, b"")).unwrap();
+        let kept = proved.kept_headers();
+        assert_eq!(
+            kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["content-type", "user-agent", "x-request-id", "webhook-id"]
+        );
+        assert_eq!(kept[1].1, "caf\u{fffd} \u{fffd}");
+        assert_eq!(kept[2].1, "a".repeat(256));
+        assert_eq!(kept[3].1, "é".repeat(256));
+    }
+
+    #[test]
+    fn a_secret_in_a_header_that_is_otherwise_kept_is_not_kept() {
+        let secrets = Secrets::parse("test", ["kx81-vq02-mz77-ra40"]).unwrap();
+        let scheme = Scheme::Header { name: http::header::USER_AGENT, secrets };
+        let headers: [(&str, &[u8]); 1] = [("user-agent", b"kx81-vq02-mz77-ra40")];
+        let proved = Authenticator::new(scheme).check(delivery(None, &headers, b"")).unwrap();
+        assert_eq!(proved.kept_headers(), []);
+    }
+
+    #[test]
+    fn an_unsigned_webhook_id_is_no_event_id() {
+        let proved = open().check(delivery(None, &[("webhook-id", b"msg_1")], b"")).unwrap();
+        assert_eq!(proved.event_id(), None);
+    }
+
+    #[test]
+    fn debug_shows_neither_body_nor_secret_nor_header() {
+        let headers: [(&str, &[u8]); 1] = [("x-signature", b"HEADER")];
+        let text = format!("{:?}", delivery(Some("SECRET"), &headers, b"BODY"));
+        assert!(text.contains("gigastore/esim-status") && text.contains("body_bytes: 4"), "{text}");
+        let proved = open().check(delivery(None, &headers, b"BODY")).unwrap();
+        for text in [text, format!("{proved:?}")] {
+            for hidden in ["SECRET", "HEADER", "BODY"] {
+                assert!(!text.contains(hidden), "{text}");
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub struct Iccid(String);
 pub struct Imsi(String);
 
 /// The number of the chip in one device (GSMA SGP.29): 1 to 64 hexadecimal digits are accepted, 32 decimal ones are regular.
-#[derive(Clone, Hash)]
+#[derive(Clone)]
 pub struct Eid(String);
 
 impl Iccid {

@@ -15,7 +15,7 @@ pub struct Report {
     pub iccid: Iccid,
     /// The provider's slug.
     pub provider: &'static str,
-    /// The provider's own word for the state, as it was sent, without the space around it.
+    /// The provider's own word for the state, exactly as it was sent.
     pub raw_state: String,
     /// What the word means; `None` where the adapter does not know it.
     pub claim: Option<Claim>,

@@ -33,9 +33,7 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] for anything else, an impossible date included.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        OffsetDateTime::parse(text, &Rfc3339)
-            .map(Self::from_datetime)
-            .map_err(|_| InvalidTimestamp)
+        OffsetDateTime::parse(text, &Rfc3339).map(Self::from_datetime).map_err(|_| InvalidTimestamp)
     }
 
     /// The instant as the `time` crate has it, for the database.

@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# What the scripts share: finding what they need, and installing it where that takes no questions.
+# To be sourced; leaves the caller in the repository's folder.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+need_cargo() {
+    have cargo || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    have cargo || die "Rust is missing. Install it (https://rustup.rs):
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+}
+
+# The folder of the newest PostgreSQL, 15 or newer; in the places where src/store/embedded/locate.rs looks.
+postgres_bin() {
+    local bin version newest=14 found=
+    # Named by hand, no other one counts.
+    if [ -n "${PG_BIN:-}" ]; then
+        set -- "$PG_BIN"
+    else
+        set -- "$(pg_config --bindir 2>/dev/null || true)" \
+            "$(dirname "$(command -v postgres || echo /usr/bin/postgres)")" \
+            /usr/lib/postgresql/*/bin /usr/libexec/postgresql* /usr/pgsql-*/bin \
+            /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin \
+            /home/linuxbrew/.linuxbrew/opt/postgresql@*/bin \
+            /Applications/Postgres.app/Contents/Versions/*/bin
+    fi
+    for bin in "$@"; do
+        [ -x "$bin/postgres" ] && [ -x "$bin/initdb" ] && [ -x "$bin/psql" ] || continue
+        version=$("$bin/postgres" --version | sed -n 's/.*(PostgreSQL) \([0-9]*\).*/\1/p')
+        if [ "${version:-0}" -gt "$newest" ]; then newest=$version found=$bin; fi
+    done
+    [ -n "$found" ] && printf '%s\n' "$found"
+}
+
+# Runs a command as root if that takes no password.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        have sudo && sudo -n true 2>/dev/null && sudo -n "$@"
+    fi
+}
+
+apt_updated=
+apt_install() {
+    have apt-get || return 1
+    [ -n "$apt_updated" ] || as_root apt-get update -qq >&2 || return 1
+    apt_updated=yes
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# Debian would set up and start a server of its own beside the programs: not while we install them.
+apt_install_postgres() {
+    local conf=/etc/postgresql-common/createcluster.conf done=0
+    apt_install postgresql-common || return 1
+    as_root cp -p "$conf" "$conf.before" || return 1
+    as_root sh -c "echo 'create_main_cluster = false' >>$conf"
+    apt_install postgresql || done=1
+    as_root mv "$conf.before" "$conf"
+    return "$done"
+}
+
+ensure_postgres() {
+    if postgres_bin >/dev/null; then return; fi
+    [ -z "${PG_BIN:-}" ] || die "PG_BIN=$PG_BIN holds no PostgreSQL 15 or newer: correct or unset it."
+    say "PostgreSQL is missing; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then
+        brew install postgresql@17 >&2 || true
+    else
+        apt_install_postgres || true
+    fi
+    postgres_bin >/dev/null || die "PostgreSQL 15 or newer is missing. Install it, then run this again:
+  Debian, Ubuntu   sudo apt-get install postgresql
+                   (if that is older: sudo /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y
+                    and sudo apt-get install postgresql-17)
+  Fedora           sudo dnf install postgresql-server
+  Alpine           apk add postgresql
+  macOS            brew install postgresql@17"
+}
+
+have_browser() {
+    have chromedriver || return 1
+    have chromium || have chromium-browser || have google-chrome ||
+        [ -d "/Applications/Chromium.app" ] || [ -d "/Applications/Google Chrome.app" ]
+}
+
+ensure_browser() {
+    if have_browser; then return; fi
+    say "The tests of the page need Chromium and its driver; installing them."
+    if [ "$(uname)" = Darwin ] && have brew; then
+        brew install --cask chromium chromedriver >&2 || true
+    else
+        apt_install chromium chromium-driver || true
+    fi
+    have_browser || die "Chromium and chromedriver are missing. Install them, then run this again:
+  Debian           sudo apt-get install chromium chromium-driver
+  Ubuntu           sudo snap install chromium, then put chromium.chromedriver on PATH as chromedriver
+  Fedora           sudo dnf install chromium chromedriver
+  Alpine           apk add chromium chromium-chromedriver
+  macOS            brew install --cask chromium chromedriver"
+}

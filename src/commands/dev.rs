@@ -1,0 +1,192 @@
+//! `esim-status dev`: everything on this machine, with a real PostgreSQL of its own and generated secrets.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Executor};
+
+use super::{serve, welcome};
+use crate::config::{self, DatabaseArgs, Settings};
+use crate::delivery::Secrets;
+use crate::service::Service;
+use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
+use crate::telemetry::{self, LogFormat};
+use crate::web::access::Access;
+use crate::web::webhooks::Hooks;
+
+/// The database within the embedded server.
+const DATABASE: &str = "esim_status";
+
+/// What `dev` takes.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    /// Where data and secrets are kept [default: a folder under your data directory]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+
+    /// Keep nothing
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+
+    /// Where to serve [default: 127.0.0.1:8080, or any free port]
+    #[arg(long, env = "ESIM_STATUS_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// Where to serve health and metrics [default: 127.0.0.1:9090, or any free port]
+    #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+
+    /// How log lines look [default: text on a terminal, else json]
+    #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// The secrets of a developer's service. They are generated, so there is nothing to set and nothing to leak.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DevSecrets {
+    pub hook: String,
+    pub api_key: String,
+    pub token: String,
+}
+
+impl DevSecrets {
+    fn generate() -> Self {
+        let secret = || hex::encode(rand::random::<[u8; 24]>());
+        Self { hook: secret(), api_key: secret(), token: secret() }
+    }
+
+    /// Those of the folder, made at the first start and readable by their owner only.
+    fn kept_in(folder: &Path) -> anyhow::Result<Self> {
+        let file = folder.join("secrets.toml");
+        if file.exists() {
+            let text = fs::read_to_string(&file)?;
+            return toml::from_str(&text).map_err(|_| {
+                anyhow::anyhow!(
+                    "{} is damaged: delete it, and new secrets are made",
+                    file.display()
+                )
+            });
+        }
+        let secrets = Self::generate();
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)?
+            .write_all(toml::to_string(&secrets)?.as_bytes())?;
+        Ok(secrets)
+    }
+}
+
+/// Where a developer's service keeps its things.
+struct Home {
+    secrets: DevSecrets,
+    /// The server of its own, unless `DATABASE_URL` names another.
+    server: Option<Embedded>,
+    database: PgConnectOptions,
+    /// Where to find it again; `None` where nothing is kept.
+    kept: Option<PathBuf>,
+}
+
+/// Serves until it is told to end, and leaves nothing running.
+///
+/// # Errors
+/// Where PostgreSQL is not installed, or an address that was asked for is taken; says what to do.
+pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    telemetry::log_to_stderr(args.log_format);
+    let home = open_home(args).await?;
+    let settings = settings(args, &home)?;
+    let service = Service::start(settings).await?;
+    welcome::print(&service, &home.secrets, home.kept.as_deref());
+    serve::wait_for_signal().await?;
+    service.stop().await;
+    if let Some(server) = home.server {
+        tokio::task::spawn_blocking(|| server.stop()).await??;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
+    let folder = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    if args.database.database_url.is_some() {
+        let database = args.database.options().map_err(anyhow::Error::msg)?;
+        fs::create_dir_all(&folder)?;
+        let secrets =
+            if args.ephemeral { DevSecrets::generate() } else { DevSecrets::kept_in(&folder)? };
+        return Ok(Home { secrets, server: None, database, kept: Some(folder) });
+    }
+    let (ephemeral, may_differ) = (args.ephemeral, args.data_dir.is_none());
+    let postgres = folder.join("postgres");
+    let start = move || {
+        if ephemeral {
+            return Embedded::start_ephemeral().map(|server| (server, false));
+        }
+        match Embedded::start_in(&postgres) {
+            Err(EmbeddedError::InUse { .. }) if may_differ => {
+                tracing::warn!(
+                    "another `esim-status dev` uses the data folder; this one keeps nothing"
+                );
+                Embedded::start_ephemeral().map(|server| (server, false))
+            }
+            started => started.map(|server| (server, true)),
+        }
+    };
+    let (server, keeps) = tokio::task::spawn_blocking(start).await??;
+    let secrets = if keeps { DevSecrets::kept_in(&folder)? } else { DevSecrets::generate() };
+    create_database(&server).await.context("the embedded database could not be set up")?;
+    let database = server.connect_options(DATABASE);
+    Ok(Home { secrets, database, server: Some(server), kept: keeps.then_some(folder) })
+}
+
+async fn create_database(server: &Embedded) -> Result<(), sqlx::Error> {
+    let mut connection = server.connect_options("postgres").connect().await?;
+    let found = sqlx::query("SELECT 1 FROM pg_database WHERE datname = $1")
+        .bind(DATABASE)
+        .fetch_optional(&mut connection)
+        .await?;
+    if found.is_none() {
+        connection.execute("CREATE DATABASE esim_status").await?;
+    }
+    Ok(())
+}
+
+fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
+    let hook =
+        config::url_secret_hook(Secrets::parse("the generated secret", [&home.secrets.hook])?);
+    Ok(Settings {
+        database: home.database.clone(),
+        listen: args.listen.unwrap_or_else(|| free_address(8080)),
+        admin_listen: args.admin_listen.unwrap_or_else(|| free_address(9090)),
+        hooks: Hooks::from([(hook.path.clone(), hook)]),
+        access: Access {
+            api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
+            token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
+        },
+        public_url: None,
+        allowed_origins: Vec::new(),
+        retention_days: 90,
+        writers: 1,
+        readers: 8,
+        max_connections: 1_024,
+    })
+}
+
+/// The usual port, or any other where it is taken.
+fn free_address(port: u16) -> SocketAddr {
+    let usual = SocketAddr::from(([127, 0, 0, 1], port));
+    match TcpListener::bind(usual) {
+        Ok(_) => usual,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
+}

@@ -1,0 +1,187 @@
+//! `esim-status doctor`: says in plain words what is wrong.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
+use url::Url;
+
+use super::{client, send};
+use crate::config::{ServeArgs, Settings};
+use crate::delivery::{Authenticator, Scheme};
+use crate::store;
+use crate::web;
+use crate::web::webhooks::Hook;
+
+/// The oldest Postgres that the service is tested with, as `server_version_num` has it.
+const OLDEST_POSTGRES: i32 = 150_000;
+
+/// From how many seconds on two clocks differ enough to say so. Signed webhooks tolerate 300.
+const CLOCK_WARNING: f64 = 5.0;
+
+/// What `doctor` takes: the settings of `serve`, and where the service runs.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+
+    /// The running service whose hooks to try [default: http://<listen>]
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+}
+
+/// Prints findings and counts what is wrong.
+#[derive(Debug, Default)]
+struct Findings {
+    wrong: usize,
+}
+
+impl Findings {
+    fn good(&self, text: impl std::fmt::Display) {
+        println!("  ok     {text}");
+    }
+
+    fn odd(&self, text: impl std::fmt::Display) {
+        println!("  odd    {text}");
+    }
+
+    fn wrong(&mut self, text: impl std::fmt::Display) {
+        println!("  WRONG  {text}");
+        self.wrong += 1;
+    }
+
+    fn check(&mut self, holds: bool, good: impl std::fmt::Display, wrong: impl std::fmt::Display) {
+        if holds { self.good(good) } else { self.wrong(wrong) }
+    }
+}
+
+/// Examines settings, database and clock, and tries every hook. Fails if anything is wrong.
+///
+/// # Errors
+/// Where the examination itself cannot go on.
+pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    println!("Settings");
+    let settings = match Settings::load(&args.serve) {
+        Ok(settings) => {
+            findings.good("complete, and no secret is weak");
+            Some(settings)
+        }
+        Err(error) => {
+            error.0.iter().for_each(|complaint| findings.wrong(complaint));
+            None
+        }
+    };
+    println!("Database");
+    match args.serve.database.options() {
+        Ok(options) => examine_database(&mut findings, &options).await,
+        Err(_) => findings.odd("not looked at: DATABASE_URL does not say where it is"),
+    }
+    if let Some(settings) = settings {
+        println!("Hooks");
+        let base = match &args.url {
+            Some(url) => url.clone(),
+            None => Url::parse(&format!("http://{}", settings.listen))?,
+        };
+        for hook in settings.hooks.values() {
+            try_hook(&mut findings, &base, hook).await?;
+        }
+    }
+    match findings.wrong {
+        0 => println!("Nothing is wrong."),
+        1 => println!("One thing is wrong."),
+        more => println!("{more} things are wrong."),
+    }
+    Ok(if findings.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine_database(findings: &mut Findings, options: &PgConnectOptions) {
+    match options.connect().await {
+        Err(error) => findings
+            .wrong(format!("it does not answer: {error}. Is it up, and DATABASE_URL right?")),
+        Ok(mut connection) => {
+            findings.good("it answers");
+            if let Err(error) = question_database(findings, &mut connection).await {
+                findings.wrong(format!("it answers, but a question failed: {error}"));
+            }
+        }
+    }
+}
+
+async fn question_database(
+    findings: &mut Findings,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let condition = store::condition(connection).await?;
+    findings.check(
+        condition.version >= OLDEST_POSTGRES,
+        format!("PostgreSQL {}", condition.version / 10_000),
+        format!("PostgreSQL {} is too old: use 15 or newer", condition.version / 10_000),
+    );
+    findings.check(
+        !condition.read_only,
+        "it takes writes",
+        "it is read-only: DATABASE_URL names a standby; name the primary",
+    );
+    if !condition.durable {
+        findings.odd(
+            "fsync or synchronous_commit is off: what was acknowledged may be lost in a crash",
+        );
+    }
+    let newest = store::latest_version();
+    match condition.schema {
+        None => findings.odd("the schema is not there yet; `esim-status serve` and `migrate` make it"),
+        Some(at) if at < newest => {
+            findings.odd(format!("the schema is at migration {at}, this binary at {newest}; `serve` and `migrate` update it"));
+        }
+        Some(at) => findings.check(
+            at == newest,
+            "the schema is that of this binary",
+            format!("the schema is at migration {at}, newer than this binary ({newest}): run a newer release"),
+        ),
+    }
+    let skew = web::now().seconds_since(condition.now).abs();
+    if skew > CLOCK_WARNING {
+        findings
+            .odd(format!("its clock and this machine's differ by {skew:.0} s: set both by NTP"));
+    } else {
+        findings.good("its clock agrees with this machine's");
+    }
+    Ok(())
+}
+
+/// A bad proof must be refused, a good one taken. The body is an empty object: authentic, and malformed, so it is kept under
+/// that outcome and changes no profile.
+async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::Result<()> {
+    let client = client::new()?;
+    let url = base.join(&format!("/webhooks/{}", hook.path))?;
+    let scheme = hook.authenticator.scheme_name();
+    let none = Authenticator::new(Scheme::None);
+    let bad = match send::post(&client, &url, &none, "{}".to_owned()).await {
+        Ok((status, _)) => status.as_u16(),
+        Err(_) => {
+            findings.odd(format!(
+                "{}: not tried, nothing answers at {base}; start the service or give --url",
+                hook.path
+            ));
+            return Ok(());
+        }
+    };
+    if scheme == "none" {
+        findings.odd(format!("{}: takes webhooks from anybody", hook.path));
+    } else {
+        findings.check(
+            bad == 401,
+            format!("{}: refuses a webhook without proof", hook.path),
+            format!("{}: answers {bad} instead of 401 to a webhook without proof; is this the same configuration?", hook.path),
+        );
+    }
+    let (status, text) = send::post(&client, &url, &hook.authenticator, "{}".to_owned()).await?;
+    findings.check(
+        status.as_u16() == 400 && text.contains("\"malformed\""),
+        format!("{}: takes a proof by {scheme}", hook.path),
+        format!("{}: answers {status} to a good proof by {scheme}; has the running service the same secrets, and the same time?", hook.path),
+    );
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! `esim-status health`: asks a running service, so that an image needs no shell and no curl.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::client;
+
+/// What `health` takes.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The admin listener of the service
+    #[arg(
+        long,
+        env = "ESIM_STATUS_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS"
+    )]
+    admin_listen: SocketAddr,
+}
+
+/// Succeeds if the service is ready.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub async fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
+    let mut address = args.admin_listen;
+    if address.ip().is_unspecified() {
+        // It listens everywhere; ask it here.
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let answer = client::new()?.get(format!("http://{address}/readyz")).send().await?;
+    let ready = answer.status().is_success();
+    print!("{}", answer.text().await?);
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,19 @@
+//! The commands, one file each.
+
+pub mod serve;
+
+pub mod dev;
+
+mod welcome;
+
+pub mod migrate;
+
+pub mod send;
+
+pub mod doctor;
+
+pub mod health;
+
+pub mod openapi;
+
+mod client;

@@ -1,0 +1,14 @@
+//! `esim-status openapi`: the contract, generated from the code.
+
+use std::process::ExitCode;
+
+use crate::web;
+
+/// Prints the OpenAPI document.
+///
+/// # Errors
+/// Where it cannot be written as JSON.
+pub fn run() -> anyhow::Result<ExitCode> {
+    println!("{}", web::openapi().to_pretty_json()?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,92 @@
+//! The flags and environment variables of the commands that serve.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::SecretArgs;
+use crate::telemetry::LogFormat;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// How to reach the database.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DatabaseArgs {
+    /// Postgres 15 or newer, such as postgres://user:password@host/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+}
+
+/// Everything that `serve` takes.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    /// Where webhooks, API and page are served
+    #[arg(long, env = "ESIM_STATUS_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 8080), value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Where /livez, /readyz and /metrics are served; keep it away from the internet
+    #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 9090), value_name = "ADDRESS")]
+    pub admin_listen: SocketAddr,
+
+    #[command(flatten)]
+    pub secrets: SecretArgs,
+
+    /// A TOML file with further hooks
+    #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How the world sees the service; used in the links it makes [default: http://<listen>]
+    #[arg(long, env = "ESIM_STATUS_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+
+    /// Origins that browsers may call from, comma-separated
+    #[arg(
+        long,
+        env = "ESIM_STATUS_ALLOWED_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGINS"
+    )]
+    pub allowed_origins: Vec<String>,
+
+    /// How many days raw deliveries are kept
+    #[arg(
+        long, env = "ESIM_STATUS_DELIVERY_RETENTION_DAYS", default_value_t = 90, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(1..=3650)
+    )]
+    pub delivery_retention_days: u32,
+
+    /// How many writers commit batches at once, sharded by ICCID; more help only where the database has cores to spare
+    #[arg(long, env = "ESIM_STATUS_WRITERS", default_value_t = 1, value_name = "COUNT", value_parser = writers)]
+    pub writers: usize,
+
+    /// How many database connections the read API may use
+    #[arg(
+        long, env = "ESIM_STATUS_READERS", default_value_t = 8, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(2..=200)
+    )]
+    pub readers: u32,
+
+    /// How many connections may be open at once on the public listener; further ones wait
+    #[arg(
+        long,
+        env = "ESIM_STATUS_MAX_CONNECTIONS",
+        default_value_t = 16_384,
+        value_name = "COUNT"
+    )]
+    pub max_connections: usize,
+
+    /// How log lines look on standard error [default: text on a terminal, else json]; RUST_LOG filters them
+    #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+fn writers(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(count @ 1..=32) => Ok(count),
+        _ => Err("must be a number from 1 to 32"),
+    }
+}

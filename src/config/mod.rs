@@ -1,0 +1,214 @@
+//! Every setting, typed and cross-checked. What is unsafe or missing is refused, all of it at once, with the remedy.
+
+mod args;
+
+mod hooks;
+
+mod secrets;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use url::Url;
+
+pub use args::{DatabaseArgs, ServeArgs};
+pub use secrets::{SecretArgs, SecretSource};
+
+use crate::delivery::{Authenticator, Scheme, Secrets};
+use crate::providers::{Gigastore, Provider};
+use crate::store;
+use crate::web::access::Access;
+use crate::web::webhooks::{Hook, Hooks};
+
+/// The path of the hook that exists without a configuration file.
+pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
+
+/// What `serve` needs, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// How to reach Postgres.
+    pub database: sqlx::postgres::PgConnectOptions,
+    /// Where webhooks, API and page are served.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// The hooks.
+    pub hooks: Hooks,
+    /// API keys and token secrets.
+    pub access: Access,
+    /// How the world sees the service, without a slash at the end; `None`: `http://<listen>`.
+    pub public_url: Option<String>,
+    /// Origins that browsers may call from.
+    pub allowed_origins: Vec<HeaderValue>,
+    /// How many days raw deliveries are kept.
+    pub retention_days: u32,
+    /// How many writers, sharded by ICCID.
+    pub writers: usize,
+    /// How many database connections the read API may use.
+    pub readers: u32,
+    /// How many connections may be open at once on the public listener.
+    pub max_connections: usize,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// Collects what is wrong, so that an operator mends it in one go.
+#[derive(Debug, Default)]
+struct Complaints(Vec<String>);
+
+impl Complaints {
+    fn note<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.to_string())).ok()
+    }
+}
+
+impl Settings {
+    /// Checks the arguments.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is missing or unsafe.
+    pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let mut complaints = Complaints::default();
+        let database = complaints.note(args.database.options());
+        let hooks = complaints.note(load_hooks(args)).unwrap_or_default();
+        let api_keys = complaints.note(api_keys(&args.secrets));
+        let token_secrets = args.secrets.token_secrets();
+        let token_secrets = complaints.note(
+            token_secrets.required(|values| Secrets::parse("ESIM_STATUS_TOKEN_SECRETS", values)),
+        );
+        let public_url = args.public_url.as_deref().map(check_public_url).transpose();
+        let public_url = complaints.note(public_url).flatten();
+        let allowed_origins = complaints.note(check_origins(&args.allowed_origins));
+        match (database, api_keys, token_secrets, allowed_origins) {
+            (Some(database), Some(api_keys), Some(token_secrets), Some(allowed_origins))
+                if complaints.0.is_empty() =>
+            {
+                Ok(Self {
+                    database,
+                    listen: args.listen,
+                    admin_listen: args.admin_listen,
+                    hooks,
+                    access: Access { api_keys, token_secrets },
+                    public_url,
+                    allowed_origins,
+                    retention_days: args.delivery_retention_days,
+                    writers: args.writers,
+                    readers: args.readers,
+                    max_connections: args.max_connections,
+                })
+            }
+            _ => Err(ConfigError(complaints.0)),
+        }
+    }
+
+    /// Writes the effective settings to the log, secrets left out, and warns of what is unsafe.
+    pub fn log(&self) {
+        let hooks: Vec<_> = self
+            .hooks
+            .values()
+            .map(|hook| format!("/webhooks/{} ({})", hook.path, hook.authenticator.scheme_name()))
+            .collect();
+        tracing::info!(
+            listen = %self.listen,
+            admin_listen = %self.admin_listen,
+            public_url = self.public_url.as_deref().unwrap_or("http://<listen>"),
+            hooks = hooks.join(", "),
+            api_keys = self.access.api_keys.len(),
+            token_secrets = self.access.token_secrets.len(),
+            allowed_origins = ?self.allowed_origins,
+            retention_days = self.retention_days,
+            writers = self.writers,
+            readers = self.readers,
+            max_connections = self.max_connections,
+            "effective settings"
+        );
+        for hook in self.hooks.values().filter(|hook| hook.authenticator.scheme_name() == "none") {
+            tracing::warn!(hook = %hook.path, "this hook takes webhooks from anybody: give it a secret");
+        }
+    }
+}
+
+impl DatabaseArgs {
+    /// Reads `DATABASE_URL`.
+    ///
+    /// # Errors
+    /// What is missing or wrong.
+    pub fn options(&self) -> Result<sqlx::postgres::PgConnectOptions, String> {
+        let url = self.database_url.as_deref().ok_or(
+            "DATABASE_URL is missing: set it to your Postgres, such as postgres://user:password@host/database, \
+             or run `esim-status dev`, which brings its own",
+        )?;
+        store::connect_options(url)
+            .map_err(|_| "DATABASE_URL is no Postgres URL: write it as postgres://user:password@host/database".to_owned())
+    }
+}
+
+/// The built-in hook and those of the configuration file; one there replaces the built-in one of its path.
+fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
+    let mut hooks = match &args.config {
+        Some(path) => hooks::load(path)?,
+        None => Hooks::new(),
+    };
+    let secrets = args.secrets.gigastore_secrets();
+    if hooks.contains_key(BUILT_IN_HOOK) {
+        return Ok(hooks);
+    }
+    if secrets.is_given() || hooks.is_empty() {
+        let parse = |values| Secrets::parse("ESIM_STATUS_GIGASTORE_SECRETS", values);
+        let hook = url_secret_hook(secrets.required(parse)?);
+        hooks.insert(hook.path.clone(), hook);
+    }
+    Ok(hooks)
+}
+
+/// The built-in hook with these URL secrets.
+pub fn url_secret_hook(secrets: Secrets) -> Hook {
+    Hook {
+        path: Arc::from(BUILT_IN_HOOK),
+        provider: &Gigastore as &dyn Provider,
+        authenticator: Authenticator::new(Scheme::UrlSecret(secrets)),
+    }
+}
+
+/// Each is `name:key` or `key`; the name is for the operator's eyes.
+fn api_keys(args: &SecretArgs) -> Result<Secrets, String> {
+    args.api_keys().required(|values| {
+        let keys = values.into_iter().map(|value| match value.split_once(':') {
+            Some((_, key)) => key.to_owned(),
+            None => value,
+        });
+        Secrets::parse("ESIM_STATUS_API_KEYS", keys)
+    })
+}
+
+fn check_public_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    let url = url.ok_or(
+        "ESIM_STATUS_PUBLIC_URL must be the address that the world uses, such as https://esim.example.org",
+    )?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
+    let mut checked = Vec::new();
+    for origin in origins.iter().map(|origin| origin.trim()).filter(|origin| !origin.is_empty()) {
+        let is_origin =
+            Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == origin);
+        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin);
+        checked.push(value.ok_or_else(|| {
+            format!(
+                "ESIM_STATUS_ALLOWED_ORIGINS: `{}` is no origin; write scheme, host and port only, such as https://shop.example.org",
+                origin.escape_debug()
+            )
+        })?);
+    }
+    Ok(checked)
+}

@@ -1,0 +1,123 @@
+//! Secrets from a flag, the environment or a file, one a line. A list is for rotation.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+/// The three kinds of secrets that every service has.
+#[derive(Clone, Default, Args)]
+pub struct SecretArgs {
+    /// URL secrets of the hook gigastore/esim-status, comma-separated
+    #[arg(
+        long,
+        env = "ESIM_STATUS_GIGASTORE_SECRETS",
+        hide_env_values = true,
+        value_name = "SECRETS"
+    )]
+    gigastore_secrets: Option<String>,
+
+    /// The same from a file, one a line
+    #[arg(long, env = "ESIM_STATUS_GIGASTORE_SECRETS_FILE", value_name = "FILE")]
+    gigastore_secrets_file: Option<PathBuf>,
+
+    /// API keys of backends, comma-separated, each `name:key` or `key`
+    #[arg(long, env = "ESIM_STATUS_API_KEYS", hide_env_values = true, value_name = "KEYS")]
+    api_keys: Option<String>,
+
+    /// The same from a file, one a line
+    #[arg(long, env = "ESIM_STATUS_API_KEYS_FILE", value_name = "FILE")]
+    api_keys_file: Option<PathBuf>,
+
+    /// Secrets of access tokens, comma-separated; the first signs, all verify
+    #[arg(long, env = "ESIM_STATUS_TOKEN_SECRETS", hide_env_values = true, value_name = "SECRETS")]
+    token_secrets: Option<String>,
+
+    /// The same from a file, one a line
+    #[arg(long, env = "ESIM_STATUS_TOKEN_SECRETS_FILE", value_name = "FILE")]
+    token_secrets_file: Option<PathBuf>,
+}
+
+/// The values are secrets.
+impl std::fmt::Debug for SecretArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretArgs(…)")
+    }
+}
+
+/// Where one kind of secrets comes from.
+pub struct SecretSource<'a> {
+    name: &'static str,
+    list: Option<&'a str>,
+    file: Option<&'a Path>,
+}
+
+impl SecretArgs {
+    /// Where the URL secrets of the built-in hook come from.
+    pub fn gigastore_secrets(&self) -> SecretSource<'_> {
+        let name = "ESIM_STATUS_GIGASTORE_SECRETS";
+        source(name, self.gigastore_secrets.as_ref(), self.gigastore_secrets_file.as_ref())
+    }
+
+    /// Where the API keys come from.
+    pub fn api_keys(&self) -> SecretSource<'_> {
+        source("ESIM_STATUS_API_KEYS", self.api_keys.as_ref(), self.api_keys_file.as_ref())
+    }
+
+    /// Where the secrets of access tokens come from.
+    pub fn token_secrets(&self) -> SecretSource<'_> {
+        let name = "ESIM_STATUS_TOKEN_SECRETS";
+        source(name, self.token_secrets.as_ref(), self.token_secrets_file.as_ref())
+    }
+}
+
+fn source<'a>(
+    name: &'static str,
+    list: Option<&'a String>,
+    file: Option<&'a PathBuf>,
+) -> SecretSource<'a> {
+    let list = list.map(String::as_str).filter(|list| !list.is_empty());
+    let file = file.map(PathBuf::as_path).filter(|file| !file.as_os_str().is_empty());
+    SecretSource { name, list, file }
+}
+
+impl SecretSource<'_> {
+    /// Whether anything was said.
+    pub fn is_given(&self) -> bool {
+        self.list.is_some() || self.file.is_some()
+    }
+
+    /// The secrets, parsed.
+    ///
+    /// # Errors
+    /// Where there are none, where both a list and a file are given, or where `parse` refuses; never echoes a value.
+    pub fn required<T, E: std::fmt::Display>(
+        &self,
+        parse: impl FnOnce(Vec<String>) -> Result<T, E>,
+    ) -> Result<T, String> {
+        let name = self.name;
+        let values = match (self.list, self.file) {
+            (Some(_), Some(_)) => {
+                return Err(format!("{name} and {name}_FILE are both set: keep one of them"));
+            }
+            (Some(list), None) => list.split(',').map(str::to_owned).collect(),
+            (None, Some(file)) => read_lines(name, file)?,
+            (None, None) => {
+                return Err(format!(
+                    "{name} is missing: set it, or {name}_FILE, to a secret such as `openssl rand -hex 32` prints"
+                ));
+            }
+        };
+        parse(values).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads one secret a line; empty lines do not count.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(super) fn read_lines(name: &str, file: &Path) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| format!("{name}: the file {} cannot be read: {error}", file.display()))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}

@@ -1,0 +1,415 @@
+//! How a hook knows its sender, and the one door from a [`Delivery`] to an [`AuthenticDelivery`].
+//!
+//! What holds for every scheme:
+//!
+//! - the proof is compared with all live secrets in constant time, and no match ends the search;
+//! - a header that proves something may come once only;
+//! - a secret in the path is refused where the hook does not ask for one: a sender that brings it believes in a
+//!   protection that is not there, and the secret would be in logs for nothing.
+
+use http::HeaderName;
+use secrecy::ExposeSecret;
+
+use super::hmac_sha256::{self, Encoding};
+use super::proof::Proof;
+use super::secret::Secrets;
+use super::standard_webhooks::{self, StandardSecrets};
+use super::{AuthenticDelivery, Delivery};
+use crate::domain::Timestamp;
+
+/// What a hook asks of its sender.
+#[derive(Debug)]
+pub enum Scheme {
+    /// A secret as the last segment of the path, for senders that cannot sign.
+    UrlSecret(Secrets),
+    /// A secret in a header.
+    Header {
+        /// The header, which holds the secret and nothing else.
+        name: HeaderName,
+        /// The live secrets.
+        secrets: Secrets,
+    },
+    /// A MAC over the raw body in a header.
+    HmacSha256 {
+        /// The header.
+        header: HeaderName,
+        /// How it writes the MAC.
+        encoding: Encoding,
+        /// What stands before the MAC, such as `sha256=`; often nothing.
+        prefix: String,
+        /// The live secrets.
+        secrets: Secrets,
+    },
+    /// Standard Webhooks: a MAC over identifier, time and body, fresh for five minutes.
+    StandardWebhooks(StandardSecrets),
+    /// Nothing: whoever knows the address is believed.
+    None,
+}
+
+/// Why a delivery was refused. For logs and metrics; the sender gets one text for all of them, because the
+/// difference helps only somebody who guesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAuthentic {
+    /// A part of the proof is not there.
+    #[error("no proof in the request; check that the sender uses this hook's authentication")]
+    Missing,
+    /// The proof is well formed and does not hold.
+    #[error("the proof does not match; check that the sender has one of this hook's live secrets")]
+    Wrong,
+    /// The proof holds, for another time.
+    #[error(
+        "the proof is over five minutes off; check the clocks on both sides, or this is a replay"
+    )]
+    Stale,
+    /// A header that proves something comes more than once.
+    #[error("a header of the proof is there twice; check what stands between the sender and here")]
+    Ambiguous,
+    /// The proof does not have the form that the hook's authentication gives it.
+    #[error(
+        "the proof is not well formed; check the header, prefix and encoding that the hook names"
+    )]
+    Garbled,
+}
+
+impl NotAuthentic {
+    /// The stable word for a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Wrong => "wrong",
+            Self::Stale => "stale",
+            Self::Ambiguous => "ambiguous",
+            Self::Garbled => "garbled",
+        }
+    }
+}
+
+/// Checks the deliveries of one hook.
+#[derive(Debug)]
+pub struct Authenticator {
+    scheme: Scheme,
+}
+
+impl Authenticator {
+    /// The authenticator of a hook that is configured for `scheme`.
+    pub fn new(scheme: Scheme) -> Self {
+        Self { scheme }
+    }
+
+    /// Lets a delivery through if its sender holds one of the live secrets.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`] otherwise.
+    pub fn check(&self, delivery: Delivery) -> Result<AuthenticDelivery, NotAuthentic> {
+        let brings_secret = delivery.url_secret.as_ref();
+        if brings_secret.is_some() && !self.takes_url_secret() {
+            return Err(NotAuthentic::Wrong);
+        }
+        match &self.scheme {
+            Scheme::UrlSecret(secrets) => {
+                let segment = brings_secret.ok_or(NotAuthentic::Missing)?;
+                check_secret(secrets, segment.expose_secret().as_bytes())?;
+                Ok(delivery.proved(None, None))
+            }
+            Scheme::Header { name, secrets } => {
+                check_secret(secrets, delivery.only_header(name)?.as_bytes())?;
+                Ok(delivery.proved(Some(name), None))
+            }
+            Scheme::HmacSha256 { header, encoding, prefix, secrets } => {
+                hmac_sha256::check(&delivery, header, *encoding, prefix, secrets)?;
+                Ok(delivery.proved(Some(header), None))
+            }
+            Scheme::StandardWebhooks(secrets) => {
+                let event_id = standard_webhooks::check(&delivery, secrets)?;
+                Ok(delivery.proved(Some(&standard_webhooks::SIGNATURE), Some(event_id)))
+            }
+            Scheme::None => Ok(delivery.proved(None, None)),
+        }
+    }
+
+    /// The scheme as the configuration writes it.
+    pub fn scheme_name(&self) -> &'static str {
+        match self.scheme {
+            Scheme::UrlSecret(_) => "url-secret",
+            Scheme::Header { .. } => "header",
+            Scheme::HmacSha256 { .. } => "hmac-sha256",
+            Scheme::StandardWebhooks(_) => "standard-webhooks",
+            Scheme::None => "none",
+        }
+    }
+
+    /// Whether the hook's address ends in a secret.
+    pub fn takes_url_secret(&self) -> bool {
+        matches!(self.scheme, Scheme::UrlSecret(_))
+    }
+
+    /// What a sender of `body` has to add so that [`check`](Self::check) lets it through, with the first of the live
+    /// secrets. `id` and `at` matter to Standard Webhooks only. A value that no header can carry is left out, which
+    /// an `id` with a line break could cause; the check then misses it.
+    pub fn proof(&self, id: &str, at: Timestamp, body: &[u8]) -> Proof {
+        match &self.scheme {
+            Scheme::UrlSecret(secrets) => {
+                let segment = String::from_utf8_lossy(secrets.first().expose()).into_owned();
+                Proof { url_segment: Some(segment), ..Proof::default() }
+            }
+            Scheme::Header { name, secrets } => {
+                Proof::default().with_sensitive(name, secrets.first().expose())
+            }
+            Scheme::HmacSha256 { header, encoding, prefix, secrets } => {
+                let mac = encoding.encode(hmac_sha256::mac(secrets.first(), &[body]));
+                Proof::default().with_sensitive(header, format!("{prefix}{mac}").as_bytes())
+            }
+            Scheme::StandardWebhooks(secrets) => {
+                let time = at.unix_seconds().to_string();
+                let signature = standard_webhooks::sign(secrets.first(), id, &time, body);
+                Proof::default()
+                    .with(&standard_webhooks::ID, id.as_bytes())
+                    .with(&standard_webhooks::TIMESTAMP, time.as_bytes())
+                    .with_sensitive(&standard_webhooks::SIGNATURE, signature.as_bytes())
+            }
+            Scheme::None => Proof::default(),
+        }
+    }
+}
+
+fn check_secret(secrets: &Secrets, candidate: &[u8]) -> Result<(), NotAuthentic> {
+    if secrets.matches(candidate) { Ok(()) } else { Err(NotAuthentic::Wrong) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::tests::{delivery, noon};
+    use http::HeaderValue;
+
+    const OLD: &str = "9f2c41d07be8835a6610fe7c";
+    const NEW: &str = "kx81-vq02/mz77 ra40ü";
+    const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const STANDARD_NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+    fn secrets(values: &[&str]) -> Secrets {
+        Secrets::parse("test", values).unwrap()
+    }
+
+    fn by_url(values: &[&str]) -> Authenticator {
+        Authenticator::new(Scheme::UrlSecret(secrets(values)))
+    }
+
+    fn by_header(values: &[&str]) -> Authenticator {
+        let name = HeaderName::from_static("x-webhook-token");
+        Authenticator::new(Scheme::Header { name, secrets: secrets(values) })
+    }
+
+    fn by_hmac(values: &[&str]) -> Authenticator {
+        Authenticator::new(Scheme::HmacSha256 {
+            header: HeaderName::from_static("x-signature"),
+            encoding: Encoding::Either,
+            prefix: "sha256=".to_owned(),
+            secrets: secrets(values),
+        })
+    }
+
+    fn by_standard(values: &[&str]) -> Authenticator {
+        Authenticator::new(Scheme::StandardWebhooks(
+            StandardSecrets::parse("test", values).unwrap(),
+        ))
+    }
+
+    /// What makes an authenticator of some scheme from a list of secrets.
+    type Maker = fn(&[&str]) -> Authenticator;
+
+    /// Every scheme that has secrets, with two secrets for it.
+    const MAKERS: [(Maker, [&str; 2]); 4] = [
+        (by_url, [OLD, NEW]),
+        (by_header, [OLD, NEW]),
+        (by_hmac, [OLD, NEW]),
+        (by_standard, [STANDARD, STANDARD_NEW]),
+    ];
+
+    /// A delivery with this proof added, as the sending side would.
+    fn send(proof: &Proof, body: &[u8]) -> Delivery {
+        let headers: Vec<_> =
+            proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        delivery(proof.url_segment.as_deref(), &headers, body)
+    }
+
+    fn answer(hook: &Authenticator, delivery: Delivery) -> Result<(), NotAuthentic> {
+        hook.check(delivery).map(drop)
+    }
+
+    #[test]
+    fn both_secrets_are_live_in_any_order_and_a_third_is_not() {
+        for (make, [old, new]) in MAKERS {
+            let third = make(&[if old == STANDARD {
+                "whsec_zqFhFpnqEWwyBNbwnkKZvwXj2MVqYwbS"
+            } else {
+                "rotated-away-770813"
+            }]);
+            for order in [[old, new], [new, old]] {
+                let hook = make(&order);
+                for sender in [make(&[old]), make(&[new]), make(&order)] {
+                    assert_eq!(
+                        answer(&hook, send(&sender.proof("msg_1", noon(), b"{}"), b"{}")),
+                        Ok(())
+                    );
+                }
+                let stranger = send(&third.proof("msg_1", noon(), b"{}"), b"{}");
+                assert_eq!(
+                    answer(&hook, stranger),
+                    Err(NotAuthentic::Wrong),
+                    "{}",
+                    hook.scheme_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_delivery_without_any_proof_is_refused_by_all_but_none() {
+        for (make, values) in MAKERS {
+            assert_eq!(
+                answer(&make(&values), delivery(None, &[], b"{}")),
+                Err(NotAuthentic::Missing)
+            );
+        }
+        assert_eq!(answer(&Authenticator::new(Scheme::None), delivery(None, &[], b"{}")), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_url_secret_of_any_length_is_refused() {
+        let hook = by_url(&[OLD]);
+        let longer = format!("{OLD}0");
+        for wrong in [
+            "",
+            "x",
+            &OLD[1..],
+            &longer,
+            "9f2c41d07be8835a6610fe7d",
+            " ",
+            "..",
+            "\0",
+            OLD.to_uppercase().as_str(),
+        ] {
+            assert_eq!(
+                answer(&hook, delivery(Some(wrong), &[], b"{}")),
+                Err(NotAuthentic::Wrong),
+                "{wrong}"
+            );
+        }
+        assert_eq!(answer(&hook, delivery(Some(OLD), &[], b"{}")), Ok(()));
+    }
+
+    #[test]
+    fn the_url_secret_proves_nothing_in_a_header_nor_the_header_in_the_url() {
+        let headers: [(&str, &[u8]); 1] = [("x-webhook-token", OLD.as_bytes())];
+        assert_eq!(
+            answer(&by_url(&[OLD]), delivery(None, &headers, b"")),
+            Err(NotAuthentic::Missing)
+        );
+        assert_eq!(
+            answer(&by_header(&[OLD]), delivery(Some(OLD), &[], b"")),
+            Err(NotAuthentic::Wrong)
+        );
+    }
+
+    #[test]
+    fn a_secret_in_the_path_is_refused_where_none_is_asked_for() {
+        let others = MAKERS[1..].iter().map(|(make, values)| make(values));
+        for hook in others.chain([Authenticator::new(Scheme::None)]) {
+            let mut proof = hook.proof("msg_1", noon(), b"{}");
+            assert_eq!(answer(&hook, send(&proof, b"{}")), Ok(()));
+            for segment in [OLD, STANDARD, ""] {
+                proof.url_segment = Some(segment.to_owned());
+                assert_eq!(
+                    answer(&hook, send(&proof, b"{}")),
+                    Err(NotAuthentic::Wrong),
+                    "{}",
+                    hook.scheme_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_of_the_proof_given_twice_is_refused() {
+        for (make, values) in &MAKERS[1..] {
+            let hook = make(values);
+            let count = hook.proof("msg_1", noon(), b"{}").headers.len();
+            for (index, front) in (0..count).flat_map(|index| [(index, true), (index, false)]) {
+                let mut proof = hook.proof("msg_1", noon(), b"{}");
+                let (name, same) = proof.headers[index].clone();
+                proof.headers.push((name.clone(), same));
+                assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Ambiguous));
+                proof.headers.pop();
+                let at = if front { 0 } else { proof.headers.len() };
+                proof.headers.insert(at, (name, HeaderValue::from_static("other")));
+                assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Ambiguous));
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_signed_scheme_has_an_event_id() {
+        for (make, values) in MAKERS {
+            let hook = make(&values);
+            let proved = hook.check(send(&hook.proof("msg_1", noon(), b"{}"), b"{}")).unwrap();
+            let signed = hook.scheme_name() == "standard-webhooks";
+            assert_eq!(proved.event_id(), signed.then_some("msg_1"));
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_configuration() {
+        let names = MAKERS.map(|(make, values)| make(&values).scheme_name());
+        assert_eq!(names, ["url-secret", "header", "hmac-sha256", "standard-webhooks"]);
+        assert_eq!(Authenticator::new(Scheme::None).scheme_name(), "none");
+        let takes = MAKERS.map(|(make, values)| make(&values).takes_url_secret());
+        assert_eq!(takes, [true, false, false, false]);
+    }
+
+    #[test]
+    fn an_id_that_no_header_can_carry_is_left_out_and_refused() {
+        let hook = by_standard(&[STANDARD]);
+        let proof = hook.proof("msg\r\nx-injected: 1", noon(), b"{}");
+        assert_eq!(proof.headers.len(), 2);
+        assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Missing));
+    }
+
+    #[test]
+    fn debug_never_shows_a_secret_or_a_signature() {
+        for (make, values) in MAKERS {
+            let hook = make(&values);
+            let proof = hook.proof("msg_1", noon(), b"{}");
+            let debug = format!("{hook:?} {proof:?}");
+            for hidden in
+                values.iter().flat_map(|value| [*value, value.trim_start_matches("whsec_")])
+            {
+                assert!(!debug.contains(hidden), "{debug}");
+            }
+            for (name, value) in &proof.headers {
+                let public = ["webhook-id", "webhook-timestamp"].contains(&name.as_str());
+                assert!(public || !debug.contains(value.to_str().unwrap_or("ra40")), "{debug}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_flipped_bit_of_a_plain_secret_is_refused(place in 0..OLD.len(), bit in 0..7u8) {
+            let mut wrong = OLD.as_bytes().to_vec();
+            wrong[place] ^= 1 << bit;
+            prop_assume!(HeaderValue::from_bytes(&wrong).is_ok());
+            let headers: [(&str, &[u8]); 1] = [("x-webhook-token", &wrong)];
+            prop_assert_eq!(answer(&by_header(&[OLD]), delivery(None, &headers, b"")), Err(NotAuthentic::Wrong));
+            let segment = String::from_utf8(wrong.clone()).unwrap();
+            prop_assert_eq!(answer(&by_url(&[OLD]), delivery(Some(&segment), &[], b"")), Err(NotAuthentic::Wrong));
+        }
+
+        #[test]
+        fn no_url_segment_panics(segment in any::<String>()) {
+            prop_assert_eq!(answer(&by_url(&[OLD]), delivery(Some(&segment), &[], b"")), Err(NotAuthentic::Wrong));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The sending side: what a request needs in order to be believed, for `send`, `doctor` and tests.
+
+use std::fmt;
+
+use http::{HeaderName, HeaderValue};
+
+/// What a sender has to add to a request.
+#[derive(Default)]
+pub struct Proof {
+    /// The path's last segment, not percent-encoded: `Url::path_segments_mut` does that.
+    pub url_segment: Option<String>,
+    /// Headers; the values that hold a secret or a signature are marked as sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Proof {
+    /// Adds a header, unless no header can carry the value.
+    pub(super) fn with(mut self, name: &HeaderName, value: &[u8]) -> Self {
+        self.headers.extend(HeaderValue::from_bytes(value).map(|value| (name.clone(), value)));
+        self
+    }
+
+    /// The same, for a value that `Debug` does not show.
+    pub(super) fn with_sensitive(mut self, name: &HeaderName, value: &[u8]) -> Self {
+        self.headers.extend(HeaderValue::from_bytes(value).map(|mut value| {
+            value.set_sensitive(true);
+            (name.clone(), value)
+        }));
+        self
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof")
+            .field("url_segment", &self.url_segment.as_ref().map(|_| "[REDACTED]"))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}

@@ -1,0 +1,224 @@
+//! One batch, one transaction: claim event ids, lock profiles, judge, append, save, commit.
+
+use std::collections::{HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+
+use super::plan::{Plan, Seen};
+use super::{Receipt, Submission};
+use crate::domain::{Iccid, Outcome};
+use crate::providers::Reading;
+use crate::store::deliveries::KeptDelivery;
+use crate::store::event_ids::Claimed;
+use crate::store::{StoreError, deliveries, event_ids, profiles, transitions};
+use crate::telemetry;
+
+/// What to do about profiles that somebody else has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locks {
+    /// Leave them: [`WriteError::Contended`] names them.
+    OnlyFree,
+    /// Wait for them, as long as a statement may run.
+    Wait,
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Somebody else holds these profiles, or is just creating them. Nothing was written.
+    Contended(HashSet<Iccid>),
+    /// A statement failed before the commit. Nothing was written.
+    Failed(StoreError),
+    /// The commit was sent and not confirmed. It may have happened.
+    Unknown(sqlx::Error),
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Writes the batch and gives back one receipt for each submission, in their order.
+///
+/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds
+/// nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    batch: &[Submission],
+    locks: Locks,
+) -> Result<Vec<Receipt>, WriteError> {
+    let mut transaction = connection.begin().await.map_err(StoreError::from)?;
+    let iccids = reported_iccids(batch);
+    let mut locked = Vec::new();
+    if !iccids.is_empty() {
+        if locks == Locks::Wait {
+            profiles::wait_for_locks(&mut transaction, &iccids).await?;
+        }
+        locked = profiles::lock_free(&mut transaction, &iccids).await?;
+    }
+    let seen = claim_events(&mut transaction, batch).await?;
+    let locked = locked.into_iter().map(|stored| stored.profile).collect();
+    let plan = Plan::of(batch, locked, &seen);
+
+    let new = plan.new_profiles();
+    if !new.is_empty() {
+        let inserted = profiles::insert(&mut transaction, &new).await?;
+        if inserted.len() < new.len() {
+            // They are there after all: locked, or made since we looked.
+            let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
+            contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
+            return Err(WriteError::Contended(contended));
+        }
+    }
+    let changed = plan.changed_profiles();
+    if !changed.is_empty() {
+        profiles::save(&mut transaction, &changed).await?;
+    }
+    let appended: Vec<_> = plan
+        .transitions
+        .iter()
+        .filter_map(|(index, transition)| {
+            let submission = batch.get(*index)?;
+            Some((submission.iccid()?, transition, submission.delivery.id()))
+        })
+        .collect();
+    if !appended.is_empty() {
+        transitions::append(&mut transaction, &appended).await?;
+    }
+    deliveries::append(&mut transaction, &kept(batch, &plan)).await?;
+    transaction.commit().await.map_err(WriteError::Unknown)?;
+
+    count(batch, &plan);
+    Ok(receipts(batch, plan))
+}
+
+fn reported_iccids(batch: &[Submission]) -> Vec<String> {
+    let mut iccids: Vec<_> = batch
+        .iter()
+        .filter_map(|submission| match &submission.parsed {
+            Ok(Reading::Report(report)) => Some(report.iccid.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    iccids.sort_unstable();
+    iccids.dedup();
+    iccids
+}
+
+/// Claims the ids of the events that have one, the first of each within the batch. Malformed bodies claim nothing: what
+/// could not be read was not an event.
+async fn claim_events(
+    connection: &mut PgConnection,
+    batch: &[Submission],
+) -> Result<Vec<Option<Seen>>, StoreError> {
+    let mut seen = vec![None; batch.len()];
+    let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
+    let mut events = Vec::new();
+    for (index, submission) in batch.iter().enumerate() {
+        let Some(event_id) = submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
+        else {
+            continue;
+        };
+        let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
+        let event = (submission.delivery.hook().as_ref(), event_id);
+        if let Some(earlier) = first.get(&event) {
+            seen[index] = Some(compare(earlier, &digest));
+        } else {
+            first.insert(event, digest);
+            events.push((index, event, digest));
+        }
+    }
+    if events.is_empty() {
+        return Ok(seen);
+    }
+    let claims: Vec<_> = events
+        .iter()
+        .map(|(index, (hook, event_id), digest)| Claimed {
+            hook,
+            event_id,
+            body_sha256: digest,
+            iccid: batch[*index].iccid(),
+            received_at: batch[*index].delivery.received_at(),
+        })
+        .collect();
+    for earlier in event_ids::claim(connection, &claims).await? {
+        let event = (earlier.hook.as_str(), earlier.event_id.as_str());
+        for (index, _, digest) in events.iter().filter(|(_, claimed, _)| *claimed == event) {
+            seen[*index] = Some(compare(&earlier.body_sha256, digest));
+        }
+    }
+    Ok(seen)
+}
+
+fn compare(earlier: &[u8], digest: &[u8]) -> Seen {
+    if earlier == digest { Seen::SameContent } else { Seen::OtherContent }
+}
+
+fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
+    batch
+        .iter()
+        .zip(&plan.judgements)
+        .map(|(submission, judgement)| KeptDelivery {
+            id: submission.delivery.id(),
+            received_at: submission.delivery.received_at(),
+            hook: submission.delivery.hook(),
+            provider: submission.provider,
+            iccid: submission.iccid(),
+            outcome: judgement.outcome,
+            reason: judgement.reason.as_deref(),
+            event_id: submission.delivery.event_id(),
+            headers: headers_as_json(&submission.delivery.kept_headers()),
+            body: submission.delivery.body(),
+        })
+        .collect()
+}
+
+fn headers_as_json(headers: &[(&str, String)]) -> String {
+    let object: serde_json::Map<_, _> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+    serde_json::Value::Object(object).to_string()
+}
+
+/// Counts what was committed and warns of what somebody should look at.
+fn count(batch: &[Submission], plan: &Plan) {
+    for (submission, judgement) in batch.iter().zip(&plan.judgements) {
+        telemetry::count_delivery(submission.provider, judgement.outcome);
+        if judgement.outcome == Outcome::Unrecognised {
+            telemetry::count_unknown_word(submission.provider);
+        }
+        if judgement.noteworthy {
+            // Only so much of the sender's word, and escaped.
+            let word: Option<String> = match &submission.parsed {
+                Ok(Reading::Report(report)) => Some(report.raw_state.chars().take(40).collect()),
+                _ => None,
+            };
+            tracing::warn!(
+                delivery = %submission.delivery.id(),
+                hook = %submission.delivery.hook(),
+                iccid = ?submission.iccid(),
+                outcome = %judgement.outcome,
+                reason = judgement.reason.as_deref(),
+                word = word.as_ref().map(tracing::field::debug),
+                "delivery kept, not applied"
+            );
+        }
+    }
+    for (index, transition) in &plan.transitions {
+        let provider = batch.get(*index).map_or("", |submission| submission.provider);
+        telemetry::count_transition(provider, transition.to_state, transition.kind);
+    }
+}
+
+fn receipts(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
+    batch
+        .iter()
+        .zip(plan.judgements)
+        .map(|(submission, judgement)| Receipt {
+            delivery_id: submission.delivery.id(),
+            outcome: judgement.outcome,
+            reason: judgement.reason,
+        })
+        .collect()
+}

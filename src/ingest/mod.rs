@@ -1,0 +1,140 @@
+//! The hot path below HTTP: authentic deliveries go in, receipts come out once they are committed.
+//!
+//! **Group commit.** A writer takes whatever arrived while its previous commit was in flight and writes it as one
+//! transaction. It never lingers: alone, a delivery is written at once. Writers are sharded by ICCID, so the reports of one
+//! profile are applied in the order in which they were submitted.
+
+mod batch;
+
+mod plan;
+
+mod writer;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::delivery::AuthenticDelivery;
+use crate::domain::{Iccid, Outcome};
+use crate::providers::{Malformed, Reading};
+
+/// How many deliveries may wait for each writer. Beyond it they are refused before any work is done.
+const QUEUE: usize = 4_096;
+
+/// How long a delivery may wait for its commit. The rest of a provider's 2.5 s is for the network and for reading the body.
+pub const PATIENCE: Duration = Duration::from_millis(2_200);
+
+/// An authentic delivery with what its provider's adapter made of it.
+#[derive(Debug)]
+pub struct Submission {
+    /// The proven request.
+    pub delivery: AuthenticDelivery,
+    /// The slug of the hook's provider.
+    pub provider: &'static str,
+    /// What it says.
+    pub parsed: Result<Reading, Malformed>,
+}
+
+/// What became of a delivery that is now durable.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The delivery's id.
+    pub delivery_id: Uuid,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, where there is something to say.
+    pub reason: Option<String>,
+}
+
+/// Why a delivery got no receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// More deliveries wait than can be written in time. Nothing was done.
+    #[error("too many deliveries are waiting to be written")]
+    Overloaded,
+    /// The service is draining. Nothing was done.
+    #[error("the service is shutting down")]
+    Draining,
+    /// The database was away or slow, or the outcome of the commit is unknown.
+    #[error("the database did not confirm the delivery in time")]
+    Unavailable,
+    /// The database refuses this delivery for what it is: a fault of ours.
+    #[error("the delivery could not be written")]
+    Rejected,
+}
+
+/// A submission that waits for its writer.
+#[derive(Debug)]
+struct Waiting {
+    submission: Submission,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Receipt, SubmitError>>,
+}
+
+impl Submission {
+    /// The profile it speaks of, where that could be read.
+    fn iccid(&self) -> Option<&Iccid> {
+        match &self.parsed {
+            Ok(Reading::Report(report)) => Some(&report.iccid),
+            Ok(Reading::Ignored { iccid, .. }) | Err(Malformed { iccid, .. }) => iccid.as_ref(),
+        }
+    }
+}
+
+/// The handle to the writers; cheap to clone. They end when every handle is dropped and their queues are empty.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    queues: Vec<mpsc::Sender<Waiting>>,
+}
+
+impl Ingest {
+    /// Starts `writers` writers (at least one). Awaiting the set waits until all that was submitted has been answered.
+    pub fn start(pool: &PgPool, writers: usize) -> (Self, JoinSet<()>) {
+        let mut tasks = JoinSet::new();
+        let queues = (0..writers.max(1))
+            .map(|_| {
+                let (queue, waiting) = mpsc::channel(QUEUE);
+                tasks.spawn(writer::run(pool.clone(), waiting));
+                queue
+            })
+            .collect();
+        (Self { queues }, tasks)
+    }
+
+    /// Hands a delivery to its writer and waits for the commit.
+    ///
+    /// The delivery is in the queue before this first waits, so a caller that is dropped meanwhile, because its client hung
+    /// up, does not take the delivery with it.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; except for `Rejected`, the sender should try again later.
+    pub async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+        let queue = &self.queues[self.shard(&submission)];
+        let deadline = Instant::now() + PATIENCE;
+        let (answer, answered) = oneshot::channel();
+        queue.try_send(Waiting { submission, deadline, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::Draining,
+        })?;
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(SubmitError::Unavailable),
+        }
+    }
+
+    /// How many deliveries wait for a writer.
+    pub fn depth(&self) -> usize {
+        self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+    }
+
+    fn shard(&self, submission: &Submission) -> usize {
+        let mut hasher = DefaultHasher::new();
+        submission.iccid().hash(&mut hasher);
+        usize::try_from(hasher.finish() % self.queues.len() as u64).unwrap_or_default()
+    }
+}

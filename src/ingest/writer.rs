@@ -1,0 +1,285 @@
+//! A writer: takes what waits, writes it as one batch, answers everybody, and never lets one delivery fail another.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::batch::{self, Locks, WriteError};
+use super::{Receipt, Submission, SubmitError, Waiting};
+use crate::domain::Iccid;
+use crate::store::{Fault, StoreError, fault_of};
+use crate::telemetry;
+
+/// How many deliveries one transaction writes at most.
+const MOST_AT_ONCE: usize = 512;
+
+/// How often a batch is tried again after a serialization failure, a deadlock or a dead connection.
+const RETRIES: u32 = 3;
+
+/// How long one try may take, seen from here: a stalled server sends no time-out of its own.
+const TRY_PATIENCE: Duration = Duration::from_millis(2_000);
+
+type Answer = oneshot::Sender<Result<Receipt, SubmitError>>;
+type Held = Option<PoolConnection<Postgres>>;
+
+/// Runs until every sender is gone and everything is answered.
+pub(super) async fn run(pool: PgPool, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut taken = Vec::with_capacity(MOST_AT_ONCE);
+    let mut held = None;
+    let mut lanes = Lanes::new(pool.clone());
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = lanes.advance() => {}
+            count = waiting.recv_many(&mut taken, MOST_AT_ONCE) => {
+                if count == 0 {
+                    break;
+                }
+                telemetry::record_batch(count);
+                let batch = lanes.divert(taken.drain(..).filter(is_still_wanted).collect());
+                let contended = write_all(&pool, &mut held, batch, Locks::OnlyFree).await;
+                lanes.open(contended);
+            }
+        }
+    }
+    while lanes.advance().await.is_some() {}
+}
+
+/// Whoever waits longer than that has been told so; writing it now would only keep others waiting.
+fn is_still_wanted(waiting: &Waiting) -> bool {
+    Instant::now() < waiting.deadline
+}
+
+/// Writes everything, in batches as large as can succeed, and answers it. Gives back what must wait for a profile's lock.
+async fn write_all(
+    pool: &PgPool,
+    held: &mut Held,
+    batch: Vec<Waiting>,
+    locks: Locks,
+) -> Vec<Waiting> {
+    let mut contended = Vec::new();
+    let mut work = VecDeque::from([batch]);
+    while let Some(batch) = work.pop_front() {
+        if batch.is_empty() {
+            continue;
+        }
+        let (submissions, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|w| (w.submission, (w.deadline, w.answer))).unzip();
+        match write_patiently(pool, held, &submissions, locks).await {
+            Ok(receipts) => {
+                for ((_, answer), receipt) in answers.into_iter().zip(receipts) {
+                    reply(answer, Ok(receipt));
+                }
+            }
+            Err(Refusal::Contended(iccids)) => {
+                let (wait, go) = rejoined(submissions, answers)
+                    .partition(|w| w.submission.iccid().is_some_and(|i| iccids.contains(i)));
+                contended.extend::<Vec<_>>(wait);
+                work.push_front(go);
+            }
+            // One bad row must not fail its neighbours: each half is tried alone, down to the one.
+            Err(Refusal::Data) if submissions.len() > 1 => {
+                let mut first: Vec<_> = rejoined(submissions, answers).collect();
+                let second = first.split_off(first.len() / 2);
+                work.push_front(second);
+                work.push_front(first);
+            }
+            Err(refusal) => {
+                let error = match refusal {
+                    Refusal::Data => SubmitError::Rejected,
+                    _ => SubmitError::Unavailable,
+                };
+                answers.into_iter().for_each(|(_, answer)| reply(answer, Err(error)));
+            }
+        }
+    }
+    contended
+}
+
+fn rejoined(
+    submissions: Vec<Submission>,
+    answers: Vec<(Instant, Answer)>,
+) -> impl Iterator<Item = Waiting> {
+    submissions.into_iter().zip(answers).map(|(submission, (deadline, answer))| Waiting {
+        submission,
+        deadline,
+        answer,
+    })
+}
+
+/// Whoever asked may have gone; the delivery stays written.
+fn reply(answer: Answer, result: Result<Receipt, SubmitError>) {
+    drop(answer.send(result));
+}
+
+enum Refusal {
+    Contended(HashSet<Iccid>),
+    Data,
+    Unavailable,
+}
+
+/// Writes one batch, trying again where the same work may succeed.
+async fn write_patiently(
+    pool: &PgPool,
+    held: &mut Held,
+    submissions: &[Submission],
+    locks: Locks,
+) -> Result<Vec<Receipt>, Refusal> {
+    let deadline = Instant::now() + TRY_PATIENCE;
+    let mut tries = 0;
+    loop {
+        let had_connection = held.is_some();
+        let begun = Instant::now();
+        let attempt = tokio::time::timeout_at(deadline, write_once(pool, held, submissions, locks));
+        let error = match attempt.await {
+            Ok(Ok(receipts)) => {
+                telemetry::record_commit(begun.elapsed());
+                return Ok(receipts);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                discard(held);
+                tracing::error!(
+                    deliveries = submissions.len(),
+                    "the database did not answer in time: is it up, and has it room?"
+                );
+                return Err(Refusal::Unavailable);
+            }
+        };
+        tries += 1;
+        match error {
+            WriteError::Contended(iccids) => return Err(Refusal::Contended(iccids)),
+            WriteError::Failed(StoreError::Database(error)) => match fault_of(&error) {
+                Fault::Transient if tries <= RETRIES => {}
+                Fault::Data => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        deliveries = submissions.len(),
+                        "the database refuses a batch for its content"
+                    );
+                    return Err(Refusal::Data);
+                }
+                // A connection that was idle may have died unnoticed: once with a new one.
+                Fault::Unavailable if had_connection && tries == 1 => discard(held),
+                Fault::Transient | Fault::Unavailable => {
+                    discard(held);
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        deliveries = submissions.len(),
+                        "the database is not available"
+                    );
+                    return Err(Refusal::Unavailable);
+                }
+            },
+            WriteError::Failed(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a stored row cannot be read; look at the table profiles"
+                );
+                return Err(Refusal::Data);
+            }
+            WriteError::Unknown(error) => {
+                discard(held);
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    deliveries = submissions.len(),
+                    "a commit was sent and not confirmed"
+                );
+                return Err(Refusal::Unavailable);
+            }
+        }
+    }
+}
+
+async fn write_once(
+    pool: &PgPool,
+    held: &mut Held,
+    submissions: &[Submission],
+    locks: Locks,
+) -> Result<Vec<Receipt>, WriteError> {
+    let connection = match held {
+        Some(connection) => connection,
+        None => held.insert(pool.acquire().await.map_err(StoreError::from)?),
+    };
+    batch::write(connection, submissions, locks).await
+}
+
+/// Closes the connection without a word to a server that may not be listening any more.
+fn discard(held: &mut Held) {
+    if let Some(connection) = held.take() {
+        drop(connection.detach());
+    }
+}
+
+/// Where deliveries wait for a profile that somebody else has locked, so that only they wait. Each profile has a lane of
+/// its own, in which the order of arrival is kept.
+struct Lanes {
+    pool: PgPool,
+    waiting: HashMap<Iccid, Vec<Waiting>>,
+    running: JoinSet<Iccid>,
+}
+
+impl Lanes {
+    fn new(pool: PgPool) -> Self {
+        Self { pool, waiting: HashMap::new(), running: JoinSet::new() }
+    }
+
+    /// Takes out what must queue behind a lane that is open.
+    fn divert(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        if self.waiting.is_empty() {
+            return batch;
+        }
+        let mut rest = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            match waiting.submission.iccid().and_then(|iccid| self.waiting.get_mut(iccid)) {
+                Some(lane) => lane.push(waiting),
+                None => rest.push(waiting),
+            }
+        }
+        rest
+    }
+
+    /// Opens a lane for each profile and starts it.
+    fn open(&mut self, contended: Vec<Waiting>) {
+        let mut lanes: HashMap<Iccid, Vec<Waiting>> = HashMap::new();
+        for waiting in contended {
+            if let Some(iccid) = waiting.submission.iccid().cloned() {
+                lanes.entry(iccid).or_default().push(waiting);
+            }
+        }
+        for (iccid, batch) in lanes {
+            self.waiting.insert(iccid.clone(), Vec::new());
+            self.start(iccid, batch);
+        }
+    }
+
+    fn start(&mut self, iccid: Iccid, batch: Vec<Waiting>) {
+        let pool = self.pool.clone();
+        self.running.spawn(async move {
+            let mut contended = batch;
+            while !contended.is_empty() {
+                let batch = contended.drain(..).filter(is_still_wanted).collect();
+                contended = write_all(&pool, &mut None, batch, Locks::Wait).await;
+            }
+            iccid
+        });
+    }
+
+    /// Waits for a lane to end, and starts it again if more has queued in it meanwhile. `None` if no lane is open.
+    async fn advance(&mut self) -> Option<()> {
+        // A lane does not panic; if one did, its profile's lane would stay closed and its senders be told to try again.
+        let iccid = self.running.join_next().await?.ok()?;
+        let batch = self.waiting.get_mut(&iccid).map(std::mem::take).unwrap_or_default();
+        if batch.is_empty() {
+            self.waiting.remove(&iccid);
+        } else {
+            self.start(iccid, batch);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Gigastore (DENT): the eSIM Status webhook, `{"iccid","imsi","profileState","eid"?}`.
+//!
+//! The body has no event id, no time, no type and no signature. What its words mean is in `claim`: the documented four
+//! (<https://docs.giga.store/webhooks/esim-status>) and the eleven more that the vendor's own SDK decodes.
+
+use serde_json::json;
+
+use super::json::{Object, Value};
+use super::{Malformed, Provider, Reading, Sample};
+use crate::delivery::AuthenticDelivery;
+use crate::domain::{Claim, Eid, Iccid, Imsi, InvalidIdentifier, ProfileState, Report};
+
+/// The adapter.
+#[derive(Debug, Clone, Copy)]
+pub struct Gigastore;
+
+/// Members that only the vendor's other webhooks have. Somebody gave them all the same URL; their events are kept.
+const OTHER_EVENTS: [(&str, &str); 3] = [
+    ("newCountry", "a Country Change event"),
+    ("balanceAmountInByte", "a Balance Alert event"),
+    ("activatedItem", "a Balance Activation event"),
+];
+
+impl Provider for Gigastore {
+    fn slug(&self) -> &'static str {
+        "gigastore"
+    }
+
+    fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
+        let body = Object::parse(delivery.body()).map_err(|reason| malformed(None, reason))?;
+        let iccid = iccid(&body);
+        let known = iccid.as_ref().ok().cloned();
+        let Some(word) = body.member("profileState") else {
+            let other = OTHER_EVENTS.iter().find(|(member, _)| body.member(member).is_some());
+            return match other {
+                Some((_, event)) => {
+                    let reason = format!("{event}, which says nothing about the profile's state");
+                    Ok(Reading::Ignored { iccid: known, reason })
+                }
+                None => Err(malformed(known, iccid_first(iccid, "profileState is missing"))),
+            };
+        };
+        let raw_state = match word {
+            Value::Text(word) if !word.trim().is_empty() => word.clone(),
+            _ => {
+                let reason = "profileState must be a string that is not empty";
+                return Err(malformed(known, iccid_first(iccid, reason)));
+            }
+        };
+        let iccid = iccid.map_err(|reason| malformed(None, reason))?;
+
+        let mut remarks = Vec::new();
+        let eid = optional(&body, "eid", Eid::parse, &mut remarks);
+        let eid = eid.map_err(|reason| malformed(known.clone(), reason))?;
+        let imsi = optional(&body, "imsi", Imsi::parse, &mut remarks);
+        let imsi = imsi.map_err(|reason| malformed(known, reason))?;
+        let claim = claim(&raw_state);
+        if claim.is_none() {
+            remarks.push("profileState is a word that this service does not know".to_owned());
+        }
+        Ok(Reading::Report(Report {
+            iccid,
+            provider: self.slug(),
+            raw_state,
+            claim,
+            eid,
+            imsi,
+            occurred_at: None,
+            received_at: delivery.received_at(),
+            remarks,
+        }))
+    }
+
+    fn compose(&self, sample: &Sample<'_>) -> String {
+        let mut body = json!({ "iccid": sample.iccid, "profileState": sample.raw_state });
+        if let Some(eid) = sample.eid {
+            body["eid"] = json!(eid);
+        }
+        if let Some(imsi) = sample.imsi {
+            body["imsi"] = json!(imsi);
+        }
+        body.to_string()
+    }
+
+    fn lifecycle(&self) -> &'static [&'static str] {
+        &["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
+    }
+}
+
+/// What the vendor's word means; `None` for UNKNOWN and for any word that is not known.
+fn claim(word: &str) -> Option<Claim> {
+    let (state, enabled) = match word.trim().to_ascii_uppercase().as_str() {
+        "CREATED" | "AVAILABLE" | "ALLOCATED" | "LINKED" | "CONFIRMED" => {
+            (ProfileState::Preparing, None)
+        }
+        "RELEASED" => (ProfileState::Released, None),
+        "DOWNLOADED" => (ProfileState::Downloaded, None),
+        // The vendor's table: "Installed and enabled".
+        "INSTALLED" | "ENABLED" => (ProfileState::Installed, Some(true)),
+        "DISABLED" => (ProfileState::Disabled, Some(false)),
+        "DELETED" => (ProfileState::Deleted, None),
+        "ERROR" => (ProfileState::Error, None),
+        "UNAVAILABLE" | "QUARANTINE" => (ProfileState::Unavailable, None),
+        _ => return None,
+    };
+    Some(Claim { state, enabled })
+}
+
+fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
+    Malformed { reason: reason.into(), iccid }
+}
+
+/// A body without a usable ICCID is told that first, whatever else is wrong with it.
+fn iccid_first(iccid: Result<Iccid, String>, reason: &str) -> String {
+    iccid.err().unwrap_or_else(|| reason.to_owned())
+}
+
+fn iccid(body: &Object) -> Result<Iccid, String> {
+    match body.member("iccid") {
+        Some(Value::Text(text)) => Iccid::parse(text).map_err(|error| error.to_string()),
+        Some(_) => Err("iccid must be a string of 18 to 22 digits, not another type".to_owned()),
+        None => Err("iccid is missing; send it as a string of 18 to 22 digits".to_owned()),
+    }
+}
+
+/// Absent, null and empty are the same. A number may already have lost digits on its way, so it costs the event; any
+/// other wrong shape only costs the member.
+fn optional<T>(
+    body: &Object,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, InvalidIdentifier>,
+    remarks: &mut Vec<String>,
+) -> Result<Option<T>, String> {
+    match body.member(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text(text)) if text.is_empty() => Ok(None),
+        Some(Value::Number) => Err(format!("{name} must be a string, not a number")),
+        Some(Value::Text(text)) => match parse(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                remarks.push(format!("{name} was left out: {error}"));
+                Ok(None)
+            }
+        },
+        Some(_) => {
+            remarks.push(format!("{name} was left out: it is not a string"));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! JSON as a webhook may bring it: one object and nothing after it, no member twice at any depth, no NUL, bounded depth.
+//!
+//! `serde_json` alone lets duplicate members win silently, takes an array for a struct, accepts `\u0000` (which Postgres
+//! then refuses) and skips ignored members without a bound on their depth. So every value is visited here.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// How deeply values may be nested, the outermost object included.
+const MAX_DEPTH: u8 = 32;
+
+/// The members of one JSON object. Only texts are kept whole; of any other value its kind is what matters.
+#[derive(Debug)]
+pub struct Object(Vec<(String, Value)>);
+
+/// One member's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Null,
+    Bool,
+    Number,
+    Text(String),
+    Array,
+    Object,
+}
+
+impl Object {
+    /// Reads the bytes strictly.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column; nothing of the bytes is echoed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.trim_ascii().is_empty() {
+            return Err("the body is empty; send one JSON object".to_owned());
+        }
+        if bytes.starts_with(b"\xEF\xBB\xBF") {
+            return Err("the body begins with a byte order mark; send plain UTF-8".to_owned());
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        (TopLevel.deserialize(&mut deserializer))
+            .and_then(|object| deserializer.end().map(|()| object))
+            .map_err(|error| format!("the body is not one strict JSON object: {error}"))
+    }
+
+    /// The member of that name; `None` if it is absent.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+struct TopLevel;
+
+impl<'de> DeserializeSeed<'de> for TopLevel {
+    type Value = Object;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TopLevel {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one JSON object")
+    }
+
+    /// The default message of serde would echo the value.
+    fn visit_str<E: Error>(self, _: &str) -> Result<Object, E> {
+        Err(E::custom("expected one JSON object, found a string"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
+        let mut members = Vec::new();
+        visit_members(map, 1, |key, value| members.push((key, value)))?;
+        Ok(Object(members))
+    }
+}
+
+fn visit_members<'de, A: MapAccess<'de>>(
+    mut map: A,
+    depth: u8,
+    mut keep: impl FnMut(String, Value),
+) -> Result<(), A::Error> {
+    let mut seen = HashSet::new();
+    while let Some(key) = map.next_key::<String>()? {
+        without_nul(&key)?;
+        if !seen.insert(key.clone()) {
+            return Err(A::Error::custom("a member is given twice"));
+        }
+        let value = map.next_value_seed(Nested { depth: depth + 1 })?;
+        keep(key, value);
+    }
+    Ok(())
+}
+
+fn without_nul<E: Error>(text: &str) -> Result<(), E> {
+    if text.contains('\0') { Err(E::custom("a text holds a NUL character")) } else { Ok(()) }
+}
+
+/// A value somewhere inside.
+struct Nested {
+    depth: u8,
+}
+
+impl Nested {
+    fn descend<E: Error>(&self) -> Result<(), E> {
+        if self.depth > MAX_DEPTH {
+            return Err(E::custom(format_args!("nested more than {MAX_DEPTH} deep")));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nested {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Bool)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        without_nul(text)?;
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        self.descend()?;
+        while seq.next_element_seed(Self { depth: self.depth + 1 })?.is_some() {}
+        Ok(Value::Array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+        self.descend()?;
+        visit_members(map, self.depth, |_, _| ())?;
+        Ok(Value::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
+    }
+
+    #[test]
+    fn depth_is_bounded_also_in_members_that_nobody_reads() {
+        assert!(Object::parse(nested(32).as_bytes()).is_ok());
+        assert!(Object::parse(nested(33).as_bytes()).unwrap_err().contains("32 deep"));
+        assert!(Object::parse(nested(30_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_member_given_twice_is_refused_at_any_depth_and_in_any_spelling() {
+        for body in [
+            r#"{"iccid":"1","iccid":"1"}"#,
+            r#"{"iccid":"1","\u0069ccid":"1"}"#,
+            r#"{"x":{"a":1,"a":1}}"#,
+        ] {
+            let error = Object::parse(body.as_bytes()).unwrap_err();
+            assert!(error.contains("a member is given twice at line 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused_without_an_echo() {
+        for body in [
+            "",
+            "  ",
+            "[]",
+            "1",
+            "null",
+            "true",
+            "\"secret-text\"",
+            "{}{}",
+            "{} x",
+            "\u{feff}{}",
+            "{\"a\":1,}",
+            r#"{"a":"\u0000"}"#,
+            r#"{"\u0000":1}"#,
+            r#"{"a":"\ud800"}"#,
+            "{\"a\":\"\u{0}\"}",
+            "{\"a\":",
+        ] {
+            let error = Object::parse(body.as_bytes()).unwrap_err();
+            assert!(!error.contains("secret-text"), "{error}");
+        }
+        assert!(Object::parse(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn unknown_members_of_any_kind_are_fine() {
+        let object =
+            Object::parse(r#"{"a":null,"b":[1,{"c":-2.5e3}],"d":true,"e":{},"f":"ü"}"#.as_bytes());
+        let object = object.unwrap();
+        assert_eq!(object.member("f"), Some(&Value::Text("ü".to_owned())));
+        assert_eq!(object.member("b"), Some(&Value::Array));
+        assert_eq!(object.member("x"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! A running service: listeners, writers and upkeep, started together and ended in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::ingest::Ingest;
+use crate::store::{self, SchemaError, StoreError, partitions};
+use crate::telemetry;
+use crate::web::server::{Limits, serve};
+use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
+
+/// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// How long requests in flight may take to end, and after them the writers.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often partitions are looked after.
+const UPKEEP: Duration = Duration::from_secs(3_600);
+
+/// How often the metrics' histograms are folded.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long a start waits for a database that is not up yet.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connections of the writers beyond the one that each holds, for profiles whose lock somebody else has.
+const SPARE_WRITE_CONNECTIONS: u32 = 4;
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The schema could not be brought up to date.
+    #[error("the database is not usable")]
+    Schema(#[from] SchemaError),
+    /// The partitions of the deliveries could not be made.
+    #[error("the partitions of the deliveries could not be made: may this user create tables?")]
+    Partitions(#[from] StoreError),
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: choose another with {flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// How a service ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// Connections that had to be cut.
+    pub cut: usize,
+    /// Whether every delivery that was accepted has been answered.
+    pub all_answered: bool,
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    /// Where webhooks, API and page are served.
+    pub public: SocketAddr,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+    app: AppState,
+    closing: CancellationToken,
+    closed: CancellationToken,
+    serving: JoinHandle<web::server::Drained>,
+    admin_serving: JoinHandle<web::server::Drained>,
+    writers: JoinSet<()>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Service {
+    /// Brings the schema up to date, makes partitions, and serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs on then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        migrate_patiently(&settings).await?;
+        let writers = u32::try_from(settings.writers).unwrap_or(1);
+        let writes =
+            store::write_pool(settings.database.clone(), writers + SPARE_WRITE_CONNECTIONS);
+        let reads = store::read_pool(settings.database.clone(), settings.readers);
+        partitions::maintain(&reads, web::now(), settings.retention_days).await?;
+
+        let listener = listen(settings.listen, "--listen").await?;
+        let admin_listener = listen(settings.admin_listen, "--admin-listen").await?;
+        let public = address(&listener, settings.listen);
+        let admin = address(&admin_listener, settings.admin_listen);
+
+        let (ingest, writers) = Ingest::start(&writes, settings.writers);
+        let app = AppState::new(Parts {
+            hooks: settings.hooks,
+            access: settings.access,
+            public_url: settings.public_url.unwrap_or_else(|| format!("http://{public}")),
+            allowed_origins: settings.allowed_origins,
+            reader: store::ProfileReader::start(reads.clone()),
+            ingest,
+            metrics: telemetry::metrics(),
+            draining: Draining::default(),
+            newest_delivery: NewestDelivery::default(),
+            reads,
+            writes,
+        });
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let limits = Limits { max_connections: settings.max_connections, ..Limits::default() };
+        let routes = web::routes(app.clone());
+        let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), DRAIN));
+        let routes = web::admin_routes(app.clone());
+        let limits = Limits::default();
+        let admin_serving =
+            tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), NOTICE));
+        let upkeep = tokio::spawn(look_after(app.reads.clone(), settings.retention_days));
+        tracing::info!(%public, %admin, "serving");
+        Ok(Self { public, admin, app, closing, closed, serving, admin_serving, writers, upkeep })
+    }
+
+    /// The parts, for whoever runs beside the listeners.
+    pub fn app(&self) -> &AppState {
+        &self.app
+    }
+
+    /// Ends in order: not ready; after a moment no new connections; what is in flight answered; the writers' queues written.
+    /// Takes 10 s at most.
+    pub async fn stop(self) -> Ended {
+        self.app.draining.begin();
+        tracing::info!("draining: not ready any more");
+        tokio::time::sleep(NOTICE).await;
+        self.closing.cancel();
+        let cut = self.serving.await.map_or(0, |drained| drained.cut);
+        self.closed.cancel();
+        // Probes that hang cost nothing.
+        drop(self.admin_serving.await);
+        self.upkeep.abort();
+        // The last handle to the writers' queues; they end once those are empty.
+        drop(self.app);
+        let mut writers = self.writers;
+        let writing = async { while writers.join_next().await.is_some() {} };
+        let all_answered = tokio::time::timeout(DRAIN / 2, writing).await.is_ok();
+        tracing::info!(cut, all_answered, "ended");
+        Ended { cut, all_answered }
+    }
+}
+
+/// A database that starts together with the service may take a while.
+async fn migrate_patiently(settings: &Settings) -> Result<(), SchemaError> {
+    let begun = Instant::now();
+    loop {
+        match store::migrate(&settings.database).await {
+            Err(SchemaError::Unreachable(error)) if begun.elapsed() < DATABASE_PATIENCE => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "waiting for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, flag, source })
+}
+
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+/// Looks after the partitions every hour and the metrics every few seconds, until it is aborted.
+async fn look_after(pool: PgPool, retention_days: u32) {
+    let metrics = telemetry::metrics();
+    let mut often = tokio::time::interval(METRICS_UPKEEP);
+    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP, UPKEEP);
+    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = often.tick() => metrics.run_upkeep(),
+            _ = seldom.tick() => {
+                if let Err(error) = partitions::maintain(&pool, web::now(), retention_days).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "partitions could not be looked after; there are some months in hand");
+                }
+            }
+        }
+    }
+}

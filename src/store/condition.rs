@@ -1,0 +1,52 @@
+//! What the doctor asks the database.
+
+use sqlx::PgConnection;
+
+use super::codec::instant;
+use crate::domain::Timestamp;
+
+/// The condition of a database.
+#[derive(Debug)]
+pub struct Condition {
+    /// Such as 150018 for 15.18.
+    pub version: i32,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether a commit survives a crash.
+    pub durable: bool,
+    /// Its clock.
+    pub now: Timestamp,
+    /// The newest migration applied; `None` for an empty database.
+    pub schema: Option<i64>,
+}
+
+/// Asks for it.
+///
+/// # Errors
+/// Where a question fails.
+pub async fn condition(connection: &mut PgConnection) -> Result<Condition, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT current_setting('server_version_num')::integer AS "version!",
+                  (pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean) AS "read_only!",
+                  (current_setting('fsync')::boolean AND current_setting('synchronous_commit') <> 'off') AS "durable!",
+                  clock_timestamp() AS "now!",
+                  to_regclass('_sqlx_migrations') IS NOT NULL AS "migrated!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let schema = if row.migrated {
+        // Not a checked query: the table belongs to sqlx, which makes it at the first migration.
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(connection)
+            .await?
+    } else {
+        None
+    };
+    Ok(Condition {
+        version: row.version,
+        read_only: row.read_only,
+        durable: row.durable,
+        now: instant(row.now),
+        schema,
+    })
+}

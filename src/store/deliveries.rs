@@ -1,0 +1,214 @@
+//! The table `deliveries`: every authentic webhook request with what became of it.
+
+use sqlx::PgConnection;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::codec::{StoreError, instant, parsed, parsed_option};
+use crate::domain::{Iccid, Outcome, Timestamp};
+
+/// A delivery as it is kept.
+#[derive(Debug)]
+pub struct KeptDelivery<'a> {
+    /// Its id, made from the time of receipt.
+    pub id: Uuid,
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// The hook's path.
+    pub hook: &'a str,
+    /// The hook's provider.
+    pub provider: &'a str,
+    /// The profile it speaks of, where that could be read.
+    pub iccid: Option<&'a Iccid>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The sender's event id.
+    pub event_id: Option<&'a str>,
+    /// A JSON object with the headers that are kept.
+    pub headers: String,
+    /// The raw bytes.
+    pub body: &'a [u8],
+}
+
+/// Appends deliveries.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn append(
+    connection: &mut PgConnection,
+    deliveries: &[KeptDelivery<'_>],
+) -> Result<(), StoreError> {
+    let each = || deliveries.iter();
+    let id: Vec<_> = each().map(|d| d.id).collect();
+    let received_at: Vec<_> = each().map(|d| d.received_at.as_datetime()).collect();
+    let hook: Vec<_> = each().map(|d| d.hook).collect();
+    let provider: Vec<_> = each().map(|d| d.provider).collect();
+    let iccid: Vec<_> = each().map(|d| d.iccid.map(Iccid::as_str)).collect();
+    let outcome: Vec<_> = each().map(|d| d.outcome.as_str()).collect();
+    let reason: Vec<_> = each().map(|d| d.reason).collect();
+    let event_id: Vec<_> = each().map(|d| d.event_id).collect();
+    let headers: Vec<_> = each().map(|d| d.headers.as_str()).collect();
+    let body: Vec<_> = each().map(|d| d.body).collect();
+    sqlx::query!(
+        r#"INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
+           SELECT u.id, u.received_at, u.hook, u.provider, u.iccid, u.outcome, u.reason, u.event_id,
+                  u.headers::jsonb, u.body
+           FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                       $8::text[], $9::text[], $10::bytea[])
+                AS u (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)"#,
+        &id,
+        &received_at as &[OffsetDateTime],
+        &hook as &[&str],
+        &provider as &[&str],
+        &iccid as &[Option<&str>],
+        &outcome as &[&str],
+        &reason as &[Option<&str>],
+        &event_id as &[Option<&str>],
+        &headers as &[&str],
+        &body as &[&[u8]],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A delivery as support reads it.
+#[derive(Debug)]
+pub struct DeliveryRecord {
+    /// Its id.
+    pub id: Uuid,
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// The hook's path.
+    pub hook: String,
+    /// The hook's provider.
+    pub provider: String,
+    /// The profile it speaks of, where that could be read.
+    pub iccid: Option<Iccid>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<String>,
+    /// The sender's event id.
+    pub event_id: Option<String>,
+    /// A JSON object with the headers that were kept.
+    pub headers: String,
+    /// The raw bytes.
+    pub body: Vec<u8>,
+}
+
+struct Row {
+    id: Uuid,
+    received_at: OffsetDateTime,
+    hook: String,
+    provider: String,
+    iccid: Option<String>,
+    outcome: String,
+    reason: Option<String>,
+    event_id: Option<String>,
+    headers: String,
+    body: Vec<u8>,
+}
+
+impl TryFrom<Row> for DeliveryRecord {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            received_at: instant(row.received_at),
+            hook: row.hook,
+            provider: row.provider,
+            iccid: parsed_option("iccid", row.iccid.as_deref(), Iccid::parse)?,
+            outcome: parsed("outcome", &row.outcome, str::parse)?,
+            reason: row.reason,
+            event_id: row.event_id,
+            headers: row.headers,
+            body: row.body,
+        })
+    }
+}
+
+fn records(rows: Vec<Row>) -> Result<Vec<DeliveryRecord>, StoreError> {
+    rows.into_iter().map(DeliveryRecord::try_from).collect()
+}
+
+/// The deliveries about one profile, newest first, older than `before`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_of_profile(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
+           FROM deliveries
+           WHERE iccid = $1 AND ($2::uuid IS NULL OR id < $2)
+           ORDER BY id DESC LIMIT $3"#,
+        iccid.as_str(),
+        before,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    records(rows)
+}
+
+/// What was kept but not applied, newest first, older than `before`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_not_applied(
+    connection: &mut PgConnection,
+    provider: Option<&str>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
+           FROM deliveries
+           WHERE outcome NOT IN ('moved', 'repeated')
+             AND ($1::text IS NULL OR provider = $1) AND ($2::uuid IS NULL OR id < $2)
+           ORDER BY id DESC LIMIT $3"#,
+        provider,
+        before,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    records(rows)
+}
+
+/// The deliveries with one outcome, newest first, older than `before`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_with_outcome(
+    connection: &mut PgConnection,
+    outcome: Outcome,
+    provider: Option<&str>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
+           FROM deliveries
+           WHERE outcome = $1 AND ($2::text IS NULL OR provider = $2) AND ($3::uuid IS NULL OR id < $3)
+           ORDER BY id DESC LIMIT $4"#,
+        outcome.as_str(),
+        provider,
+        before,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    records(rows)
+}

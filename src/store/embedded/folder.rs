@@ -1,0 +1,224 @@
+//! The folders of an embedded database: each is held by one process, by a lock that ends with the process.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::EmbeddedError;
+use super::process::lock_is_free;
+use super::user::RunAs;
+
+/// The file whose lock says that the folder is in use.
+const LOCK: &str = "owner.lock";
+
+/// The server's log.
+pub(super) const LOG: &str = "server.log";
+
+/// How the names of temporary folders begin.
+const PREFIX: &str = "esim-status-";
+
+/// The longest path of a folder in which a socket's name still fits: macOS allows 103 bytes, Linux 107.
+const LONGEST: usize = 103 - "/.s.PGSQL.5432".len();
+
+/// A folder that is ours as long as this lives.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    temporary: bool,
+    _lock: File,
+}
+
+impl Folder {
+    /// A folder that stays. Made if it is not there; refused if it holds somebody else's files.
+    pub fn kept(path: &Path, user: &RunAs) -> Result<Self, EmbeddedError> {
+        let at = |error| EmbeddedError::io("open the data folder", path, error);
+        let path = std::path::absolute(path).map_err(at)?;
+        let barred = |folder: &&Path| folder.is_dir() && !user.can_enter(folder);
+        if let Some(barred) = path.ancestors().skip(1).find(barred) {
+            return Err(EmbeddedError::OutOfReach { path: barred.to_owned(), user: user.name() });
+        }
+        if let Some(parent) = path.parent() {
+            make_parents(parent, user).map_err(at)?;
+        }
+        if !path.is_dir() {
+            DirBuilder::new().mode(0o700).create(&path).map_err(at)?;
+        }
+        let ours = path.join(LOCK).exists();
+        if !ours && fs::read_dir(&path).map_err(at)?.next().is_some() {
+            return Err(EmbeddedError::NotOurs(path));
+        }
+        user.own(&path).map_err(at)?;
+        match lock(&path).map_err(at)? {
+            Some(lock) => Ok(Self { path, temporary: false, _lock: lock }),
+            None => Err(EmbeddedError::InUse(path)),
+        }
+    }
+
+    /// A folder that goes with us, on a path short enough for sockets. Removes those that killed processes left behind.
+    pub fn temporary(user: &RunAs) -> Result<Self, EmbeddedError> {
+        let base = temporary_base(user);
+        sweep(&base, user);
+        let make = || -> io::Result<Self> {
+            // A sweep sees the folder only when it is locked.
+            let unseen = tempfile::Builder::new()
+                .prefix(".esim-status-")
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir_in(&base)?;
+            let lock = lock(unseen.path())?.ok_or(io::ErrorKind::ResourceBusy)?;
+            user.own(unseen.path())?;
+            let name = unseen.path().file_name().unwrap_or_default().to_string_lossy();
+            let path = base.join(name.trim_start_matches('.'));
+            fs::rename(unseen.path(), &path)?;
+            // There is nothing left of that name to remove.
+            drop(unseen.keep());
+            Ok(Self { path, temporary: true, _lock: lock })
+        };
+        make().map_err(|error| EmbeddedError::io("make a temporary folder", &base, error))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is removed in the end.
+    pub fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary {
+            // What cannot be removed now is swept later.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The folder of `dev`: in the place for a user's data; for root, in that for a system's.
+pub fn default_data_dir() -> PathBuf {
+    let home = || env::home_dir().unwrap_or_else(env::temp_dir);
+    let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = match xdg {
+        // The server runs under another name then, which cannot enter root's home.
+        _ if nix::unistd::geteuid().is_root() => "/var/lib".into(),
+        _ if cfg!(target_os = "macos") => home().join("Library/Application Support"),
+        Some(xdg) => xdg,
+        None => home().join(".local/share"),
+    };
+    base.join("esim-status").join("dev")
+}
+
+/// Makes the folders that lead to ours, so that the server can pass through them whatever our umask is.
+fn make_parents(path: &Path, user: &RunAs) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), |parent| make_parents(parent, user))?;
+    fs::create_dir(path)?;
+    if user.is_other() {
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// The system's folder for temporary files, if the server can enter it and a socket's path fits; else `/tmp`.
+fn temporary_base(user: &RunAs) -> PathBuf {
+    let fits = |base: &PathBuf| {
+        base.as_os_str().len() + 1 + PREFIX.len() + 6 <= LONGEST
+            && base.ancestors().all(|folder| user.can_enter(folder))
+    };
+    env::temp_dir().canonicalize().ok().filter(fits).unwrap_or_else(|| "/tmp".into())
+}
+
+/// Removes temporary folders that no process holds. Best effort: what fails today is tried again by the next start.
+fn sweep(base: &Path, user: &RunAs) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let named = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        // Not through links: metadata of an entry is that of the link.
+        let ours = || entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == user.uid());
+        if named && ours() {
+            let _ = remove_if_stale(&entry.path());
+        }
+    }
+}
+
+/// Both locks are held while the folder goes, so that two sweeps do not meet in it.
+fn remove_if_stale(folder: &Path) -> io::Result<()> {
+    let owner = OpenOptions::new().append(true).open(folder.join(LOCK))?;
+    // A server that is still shutting down has its log locked.
+    let server = File::open(folder.join(LOG)).ok();
+    let free = |file: &File| lock_is_free(file).unwrap_or(false);
+    let stale = free(&owner) && server.as_ref().is_none_or(free);
+    if stale { fs::remove_dir_all(folder) } else { Ok(()) }
+}
+
+/// The folder's lock, unless another process has it.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).append(true).open(folder.join(LOCK))?;
+    Ok(lock_is_free(&file)?.then_some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_nobody_holds_any_more_is_swept() {
+        let user = RunAs::choose().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let [stale, held, serving, strange] =
+            ["esim-status-stale", "esim-status-held", "esim-status-serving", "esim-other"]
+                .map(|name| base.path().join(name));
+        for folder in [&stale, &held, &serving, &strange] {
+            fs::create_dir(folder).unwrap();
+            user.own(folder).unwrap();
+            File::create(folder.join(LOCK)).unwrap();
+        }
+        let _held = lock(&held).unwrap().unwrap();
+        let log = File::create(serving.join(LOG)).unwrap();
+        assert!(lock_is_free(&log).unwrap());
+
+        sweep(base.path(), &user);
+
+        assert!(!stale.exists());
+        assert!(held.exists() && serving.exists() && strange.exists());
+    }
+
+    #[test]
+    fn a_temporary_folder_goes_with_its_holder() {
+        let user = RunAs::choose().unwrap();
+        let folder = Folder::temporary(&user).unwrap();
+        let path = folder.path().to_owned();
+        assert!(path.is_dir() && path.as_os_str().len() <= LONGEST);
+        let other = Folder::temporary(&user).unwrap();
+        assert!(path.is_dir(), "another start has swept it");
+        drop((folder, other));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_with_other_files_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.tex"), "").unwrap();
+        let refusal = Folder::kept(folder.path(), &RunAs::choose().unwrap()).unwrap_err();
+        assert!(matches!(refusal, EmbeddedError::NotOurs(_)), "{refusal}");
+    }
+
+    #[test]
+    fn the_servers_user_needs_a_way_to_the_folder() {
+        let user = RunAs::choose().unwrap();
+        let base = Folder::temporary(&user).unwrap();
+        let barred = base.path().join("barred");
+        DirBuilder::new().mode(0o700).create(&barred).unwrap();
+        match Folder::kept(&barred.join("dev"), &user) {
+            Err(EmbeddedError::OutOfReach { path, .. }) => {
+                assert!(user.is_other() && path == barred);
+            }
+            other => assert!(!user.is_other() && other.is_ok(), "{other:?}"),
+        }
+    }
+}

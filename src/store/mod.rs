@@ -1,0 +1,34 @@
+//! All SQL: one module for each table, one function for each statement, the connection first.
+//!
+//! Text that comes out of the database is parsed again; a bad row is a [`StoreError`], never a panic.
+
+mod pool;
+
+mod schema;
+
+mod codec;
+
+pub mod profiles;
+
+pub mod transitions;
+
+pub mod deliveries;
+
+pub mod event_ids;
+
+pub mod partitions;
+
+pub mod summary;
+
+mod condition;
+
+mod reader;
+
+pub mod embedded;
+
+pub use codec::StoreError;
+pub use condition::{Condition, condition};
+pub use pool::{Fault, connect_options, fault_of, read_pool, write_pool};
+pub use profiles::{Registration, StoredProfile};
+pub use reader::{ProfileReader, ReadError};
+pub use schema::{SchemaError, latest_version, migrate};

@@ -1,0 +1,106 @@
+//! The table `transitions`: every profile's history, append-only.
+
+use sqlx::PgConnection;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::codec::{StoreError, datetime_option, instant, instant_option, parsed, parsed_option};
+use crate::domain::{Iccid, ProfileState, Transition, TransitionKind};
+
+/// A transition to append: of which profile, what, and the delivery that caused it.
+pub type Appended<'a> = (&'a Iccid, &'a Transition, Uuid);
+
+/// Appends transitions of any number of profiles whose locks are held.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn append(
+    connection: &mut PgConnection,
+    transitions: &[Appended<'_>],
+) -> Result<(), StoreError> {
+    let each = || transitions.iter();
+    let iccid: Vec<_> = each().map(|(iccid, ..)| iccid.as_str()).collect();
+    let seq: Vec<_> = each().map(|(_, t, _)| t.seq).collect();
+    let from: Vec<_> = each().map(|(_, t, _)| t.from_state.map(ProfileState::as_str)).collect();
+    let to: Vec<_> = each().map(|(_, t, _)| t.to_state.as_str()).collect();
+    let enabled: Vec<_> = each().map(|(_, t, _)| t.enabled).collect();
+    let raw_state: Vec<_> = each().map(|(_, t, _)| t.raw_state.as_str()).collect();
+    let kind: Vec<_> = each().map(|(_, t, _)| t.kind.as_str()).collect();
+    let occurred_at: Vec<_> = each().map(|(_, t, _)| datetime_option(t.occurred_at)).collect();
+    let received_at: Vec<_> = each().map(|(_, t, _)| t.received_at.as_datetime()).collect();
+    let provider: Vec<_> = each().map(|(_, t, _)| t.provider.as_str()).collect();
+    let delivery: Vec<_> = each().map(|(.., delivery)| *delivery).collect();
+    sqlx::query!(
+        r#"INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
+                                    received_at, provider, delivery_id)
+           SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::text[],
+                                $7::text[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::uuid[])"#,
+        &iccid as &[&str],
+        &seq,
+        &from as &[Option<&str>],
+        &to as &[&str],
+        &enabled as &[Option<bool>],
+        &raw_state as &[&str],
+        &kind as &[&str],
+        &occurred_at as &[Option<OffsetDateTime>],
+        &received_at as &[OffsetDateTime],
+        &provider as &[&str],
+        &delivery,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    seq: i64,
+    from_state: Option<String>,
+    to_state: String,
+    enabled: Option<bool>,
+    raw_state: String,
+    kind: String,
+    occurred_at: Option<OffsetDateTime>,
+    received_at: OffsetDateTime,
+    provider: String,
+}
+
+impl TryFrom<Row> for Transition {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            seq: row.seq,
+            from_state: parsed_option("from_state", row.from_state.as_deref(), str::parse)?,
+            to_state: parsed("to_state", &row.to_state, str::parse)?,
+            enabled: row.enabled,
+            raw_state: row.raw_state,
+            kind: parsed("kind", &row.kind, str::parse::<TransitionKind>)?,
+            occurred_at: instant_option(row.occurred_at),
+            received_at: instant(row.received_at),
+            provider: row.provider,
+        })
+    }
+}
+
+/// The history of one profile, oldest first, from behind the `seq` of `after`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Transition>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT seq, from_state, to_state, enabled, raw_state, kind, occurred_at, received_at, provider
+           FROM transitions WHERE iccid = $1 AND seq > $2 ORDER BY seq LIMIT $3"#,
+        iccid.as_str(),
+        after,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(Transition::try_from).collect()
+}

@@ -1,0 +1,141 @@
+//! Logs and metrics: the subscriber, and every metric's name, labels and meaning in one place.
+//!
+//! No secret, IMSI, EID, activation code or whole ICCID is ever a field or a label.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::domain::{Outcome, ProfileState, TransitionKind};
+
+const DELIVERIES: &str = "esim_status_deliveries_total";
+const TRANSITIONS: &str = "esim_status_transitions_total";
+const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
+const REFUSED: &str = "esim_status_not_authentic_total";
+const PROBLEMS: &str = "esim_status_problems_total";
+const REQUESTS: &str = "esim_status_request_duration_seconds";
+const BATCH_SIZE: &str = "esim_status_batch_deliveries";
+const COMMITS: &str = "esim_status_commit_duration_seconds";
+const QUEUE: &str = "esim_status_queue_deliveries";
+const POOL: &str = "esim_status_pool_connections";
+const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
+
+const SECONDS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const COUNTS: [f64; 8] = [1.0, 2.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0];
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Sends logs to standard error; `RUST_LOG` filters them. Without a format: text on a terminal, else JSON.
+pub fn log_to_stderr(format: Option<LogFormat>) {
+    let terminal = std::io::stderr().is_terminal();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    // A second call, as in tests, changes nothing.
+    drop(match format {
+        LogFormat::Text => logs.with_ansi(terminal).with_target(false).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_target(false).try_init(),
+    });
+}
+
+/// What renders the metrics of this process; the first call starts collecting them.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(collect).clone()
+}
+
+fn collect() -> PrometheusHandle {
+    let builder = PrometheusBuilder::new();
+    let recorder = builder
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full(BATCH_SIZE.to_owned()), &COUNTS)
+        })
+        .map_or_else(
+            |_| PrometheusBuilder::new().build_recorder(),
+            PrometheusBuilder::build_recorder,
+        );
+    let handle = recorder.handle();
+    // Another recorder is there only if this crate is a part of something else, which then has the metrics.
+    drop(metrics::set_global_recorder(recorder));
+    describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
+    describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
+    describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
+    describe_counter!(REFUSED, "Requests without a valid proof, by hook and what was wrong");
+    describe_counter!(PROBLEMS, "Answers with a problem document, by code");
+    describe_histogram!(REQUESTS, "Duration of requests, by method, route and status");
+    describe_histogram!(BATCH_SIZE, "Deliveries taken by a writer at once");
+    describe_histogram!(COMMITS, "Duration of a batch's transaction, its commit included");
+    describe_gauge!(QUEUE, "Deliveries that wait for a writer");
+    describe_gauge!(POOL, "Database connections, by pool and use");
+    describe_gauge!(NEWEST, "Seconds since the newest delivery was committed by this process");
+    handle
+}
+
+/// One delivery is committed.
+pub fn count_delivery(provider: &'static str, outcome: Outcome) {
+    counter!(DELIVERIES, "provider" => provider, "outcome" => outcome.as_str()).increment(1);
+}
+
+/// One transition is committed.
+pub fn count_transition(provider: &'static str, state: ProfileState, kind: TransitionKind) {
+    let (state, kind) = (state.as_str(), kind.as_str());
+    counter!(TRANSITIONS, "provider" => provider, "state" => state, "kind" => kind).increment(1);
+}
+
+/// A provider used a word for a state that its adapter does not know.
+pub fn count_unknown_word(provider: &'static str) {
+    counter!(UNKNOWN_WORDS, "provider" => provider).increment(1);
+}
+
+/// A request brought no valid proof. The hook is a configured one, so the label is bounded.
+pub fn count_not_authentic(hook: &str, reason: &'static str) {
+    counter!(REFUSED, "hook" => hook.to_owned(), "reason" => reason).increment(1);
+}
+
+/// An answer is a problem document.
+pub fn count_problem(code: &'static str) {
+    counter!(PROBLEMS, "code" => code).increment(1);
+}
+
+/// A request is answered. The route is the matched pattern, never the path.
+pub fn record_request(method: &'static str, route: String, status: u16, took: Duration) {
+    let status = status.to_string();
+    histogram!(REQUESTS, "method" => method, "route" => route, "status" => status).record(took);
+}
+
+/// A writer took so many deliveries at once.
+pub fn record_batch(deliveries: usize) {
+    // Counts this small are exact in a float.
+    histogram!(BATCH_SIZE).record(u32::try_from(deliveries).unwrap_or(u32::MAX));
+}
+
+/// A batch is committed.
+pub fn record_commit(took: Duration) {
+    histogram!(COMMITS).record(took);
+}
+
+/// Sets the gauges that are read when somebody asks.
+pub fn set_gauges(queue: usize, pools: &[(&'static str, u32, usize)], newest_age: Option<f64>) {
+    gauge!(QUEUE).set(u32::try_from(queue).unwrap_or(u32::MAX));
+    for (pool, size, idle) in pools {
+        let idle = u32::try_from(*idle).unwrap_or(u32::MAX);
+        gauge!(POOL, "pool" => *pool, "use" => "open").set(*size);
+        gauge!(POOL, "pool" => *pool, "use" => "idle").set(idle);
+    }
+    if let Some(age) = newest_age {
+        gauge!(NEWEST).set(age);
+    }
+}

@@ -1,0 +1,141 @@
+//! Who may read: backends by API key, users by an access token for their one profile.
+
+use axum::extract::FromRequestParts;
+use http::header;
+use http::request::Parts;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+
+use super::AppState;
+use super::extract::path_segment;
+use super::observe::ReceivedAt;
+use super::problem::{Code, Problem};
+use crate::delivery::Secrets;
+use crate::domain::{Iccid, Timestamp};
+
+/// The audience that an access token must name.
+pub const AUDIENCE: &str = "esim-status";
+
+/// How far the clocks of who signs and who verifies may differ, in seconds.
+const LEEWAY: i64 = 30;
+
+/// The keys and secrets that callers prove themselves with.
+#[derive(Debug)]
+pub struct Access {
+    /// API keys of backends.
+    pub api_keys: Secrets,
+    /// Secrets of access tokens; the first signs, all verify.
+    pub token_secrets: Secrets,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// One of our own backends: may see everything.
+    Backend,
+    /// The user of this profile: may see what helps with the install.
+    User(Iccid),
+}
+
+/// A caller that is a backend; users are refused.
+#[derive(Debug)]
+pub struct Backend;
+
+/// The profile that a call is about, after the caller was found to have a right to it.
+#[derive(Debug)]
+pub struct Subject {
+    /// The profile.
+    pub iccid: Iccid,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// The claims of an access token.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    exp: i64,
+    nbf: Option<i64>,
+}
+
+impl Access {
+    /// Finds who a bearer credential belongs to.
+    fn caller(&self, credential: &str, now: Timestamp) -> Option<Caller> {
+        if self.api_keys.matches(credential.as_bytes()) {
+            return Some(Caller::Backend);
+        }
+        self.user(credential, now).map(Caller::User)
+    }
+
+    /// Verifies an access token: HS256 and nothing else, our audience, an ICCID as its subject, not expired.
+    fn user(&self, token: &str, now: Timestamp) -> Option<Iccid> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+        // The time is checked below against the request's own, not against a second look at the clock.
+        validation.validate_exp = false;
+        let claims = self.token_secrets.iter().find_map(|secret| {
+            let key = DecodingKey::from_secret(secret.expose());
+            jsonwebtoken::decode::<Claims>(token, &key, &validation).ok()
+        })?;
+        let now = now.unix_seconds();
+        let current = now < claims.claims.exp.saturating_add(LEEWAY)
+            && claims.claims.nbf.is_none_or(|from| now >= from.saturating_sub(LEEWAY));
+        let iccid = Iccid::parse(&claims.claims.sub).ok()?;
+        current.then_some(iccid)
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let ReceivedAt(now) = ReceivedAt::from_request_parts(parts, app).await?;
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let credential = match (values.next(), values.next()) {
+            (Some(only), None) => only.to_str().ok().and_then(bearer),
+            _ => None,
+        };
+        credential
+            .and_then(|credential| app.access.caller(credential, now))
+            .ok_or_else(|| Problem::new(Code::Unauthenticated))
+    }
+}
+
+/// The credential of `Bearer <credential>`; the scheme's name is compared without regard to case.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, credential) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
+}
+
+impl FromRequestParts<AppState> for Backend {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        match Caller::from_request_parts(parts, app).await? {
+            Caller::Backend => Ok(Self),
+            Caller::User(_) => Err(Problem::new(Code::Forbidden)),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Subject {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let segment = path_segment(parts, "iccid").await.unwrap_or_default();
+        let iccid = match &caller {
+            Caller::User(own) if segment == "self" => own.clone(),
+            // Somebody else's profile and one that does not exist are alike.
+            Caller::User(own) => Iccid::parse(&segment)
+                .ok()
+                .filter(|asked| asked == own)
+                .ok_or_else(|| Problem::new(Code::UnknownProfile))?,
+            Caller::Backend => Iccid::parse(&segment).map_err(|error| {
+                Problem::because(Code::InvalidParameter, format!("{error}, in the path"))
+            })?,
+        };
+        Ok(Self { iccid, caller })
+    }
+}

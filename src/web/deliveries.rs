@@ -1,0 +1,163 @@
+//! What support asks: every webhook about a profile, and what was kept but not applied.
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::AppState;
+use super::access::{Backend, Caller, Subject};
+use super::extract::{Params, cursor};
+use super::problem::{Code, Problem, ProblemDocument};
+use super::profiles::{Page, plain_text};
+use crate::domain::{Outcome, Timestamp};
+use crate::store::deliveries::{self, DeliveryRecord};
+
+/// One webhook request as it was kept.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryView {
+    /// Its id.
+    id: Uuid,
+    /// When it reached us.
+    #[schema(value_type = String, format = DateTime)]
+    received_at: Timestamp,
+    /// The hook's path.
+    #[schema(example = "gigastore/esim-status")]
+    hook: String,
+    /// The hook's provider.
+    provider: String,
+    /// The profile it speaks of, where that could be read.
+    iccid: Option<String>,
+    /// What became of it.
+    outcome: Outcome,
+    /// Why, in words.
+    reason: Option<String>,
+    /// The sender's event id, where it sends one.
+    event_id: Option<String>,
+    /// The headers that were kept; no proof is among them.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    headers: Option<Box<RawValue>>,
+    /// The raw body; null where it is not UTF-8.
+    body: Option<String>,
+    /// The raw body in base64, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl From<DeliveryRecord> for DeliveryView {
+    fn from(record: DeliveryRecord) -> Self {
+        let (body, body_base64) = match String::from_utf8(record.body) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        };
+        Self {
+            id: record.id,
+            received_at: record.received_at,
+            hook: record.hook,
+            provider: record.provider,
+            iccid: record.iccid.map(|iccid| iccid.as_str().to_owned()),
+            outcome: record.outcome,
+            reason: record.reason,
+            event_id: record.event_id,
+            headers: RawValue::from_string(record.headers).ok(),
+            body,
+            body_base64,
+        }
+    }
+}
+
+/// Every webhook about one profile, newest first, with what became of it.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/deliveries", tag = "deliveries",
+    security(("apiKey" = [])),
+    params(
+        ("iccid" = String, Path),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
+    ),
+    responses(
+        (status = 200, body = Page<DeliveryView>),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn of_profile(
+    State(app): State<AppState>,
+    subject: Subject,
+    mut params: Params,
+) -> Result<Json<Page<DeliveryView>>, Problem> {
+    if subject.caller != Caller::Backend {
+        return Err(Problem::new(Code::Forbidden));
+    }
+    let before = params.take_cursor(Uuid::parse_str)?;
+    let limit = params.take_limit()?;
+    params.finish()?;
+    let mut connection = app.reads.acquire().await?;
+    let rows =
+        deliveries::list_of_profile(&mut connection, &subject.iccid, before, limit + 1).await?;
+    // A profile whose only deliveries were not applied is not there, and support wants to see them all the same.
+    if rows.is_empty() && app.reader.find(&subject.iccid).await?.is_none() {
+        return Err(Problem::new(Code::UnknownProfile));
+    }
+    Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))
+}
+
+/// What to look deliveries up by.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters, which `list` takes by name")]
+pub struct ListParams {
+    /// What became of them; all that were not applied where it is absent.
+    outcome: Option<Outcome>,
+    /// The provider's slug.
+    provider: Option<String>,
+    /// The `nextCursor` of an earlier page.
+    cursor: Option<String>,
+    /// 1 to 200; 50 where it is absent.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+}
+
+/// What was kept but not applied, newest first.
+#[utoipa::path(
+    get, path = "/v1/deliveries", tag = "deliveries",
+    security(("apiKey" = [])),
+    params(ListParams),
+    responses(
+        (status = 200, body = Page<DeliveryView>),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn list(
+    State(app): State<AppState>,
+    _: Backend,
+    mut params: Params,
+) -> Result<Json<Page<DeliveryView>>, Problem> {
+    let outcome = params.take("outcome", str::parse::<Outcome>)?;
+    let provider = params.take("provider", plain_text)?;
+    let provider = provider.as_deref();
+    let before = params.take_cursor(Uuid::parse_str)?;
+    let limit = params.take_limit()?;
+    params.finish()?;
+    let mut connection = app.reads.acquire().await?;
+    let rows = match outcome {
+        Some(outcome) => {
+            deliveries::list_with_outcome(&mut connection, outcome, provider, before, limit + 1)
+                .await?
+        }
+        None => deliveries::list_not_applied(&mut connection, provider, before, limit + 1).await?,
+    };
+    Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))
+}

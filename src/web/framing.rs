@@ -1,0 +1,403 @@
+//! Where one request ends and the next begins, read strictly.
+//!
+//! A proxy and a server that disagree about the end of a request can be made to swap requests ("request smuggling").
+//! hyper is lenient in the places where the two tend to disagree: it takes a bare line feed as the end of a line, lets
+//! `Transfer-Encoding` win over `Content-Length`, merges equal lengths and does not ask for `Host`. [`Framing`] sees every byte
+//! before hyper does (see [`super::socket`]), follows heads and bodies without keeping them, and finds whatever is ambiguous.
+//!
+//! It never has to be right about anything else: what passes here and is still malformed, hyper refuses. A connection holds one
+//! [`Framing`], about a hundred bytes.
+
+use std::mem;
+
+use memchr::memchr;
+
+/// How much of a line is kept: more than any takes that is looked into, `content-length` with fifteen digits included.
+const KEPT: usize = 32;
+
+/// The first byte that must not be passed on (its index among those just given), and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) at: usize,
+    pub(super) flaw: Flaw,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Flaw {
+    #[error("a line ends without a carriage return")]
+    BareLineFeed,
+    #[error("a header line begins with white space")]
+    FoldedLine,
+    #[error("a header line has no name, no colon, or white space before the colon")]
+    NoName,
+    #[error("the content length is not one plain number")]
+    BadLength,
+    #[error("there is more than one content length")]
+    TwoLengths,
+    #[error("the transfer encoding is not chunked alone, or comes with HTTP/1.0")]
+    BadEncoding,
+    #[error("there is both a content length and a transfer encoding")]
+    LengthAndEncoding,
+    #[error("there is no host")]
+    NoHost,
+    #[error("there is more than one host")]
+    TwoHosts,
+    #[error("the line before a chunk, or the end of one, is malformed")]
+    BadChunk,
+}
+
+/// Follows the requests of one connection. After a [`Refusal`] it is of no further use.
+#[derive(Debug, Default)]
+pub(super) struct Framing {
+    place: Place,
+    head: Head,
+    line: Line,
+}
+
+/// What the next byte belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Head,
+    Body(u64),
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    Trailers,
+}
+
+/// What has been seen of the current head.
+#[derive(Debug, Default)]
+struct Head {
+    /// The last byte of the request line, thus of its version.
+    minor: Option<u8>,
+    host: bool,
+    chunked: bool,
+    length: Option<u64>,
+}
+
+/// The line in progress: its beginning, its length and its last two bytes.
+#[derive(Debug, Default)]
+struct Line {
+    kept: [u8; KEPT],
+    length: usize,
+    last: [u8; 2],
+}
+
+impl Framing {
+    /// Takes the next bytes of the connection. What is refused is always the line feed that would end a bad line.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if let Place::Body(left) | Place::Chunk(left) = &mut self.place {
+                let step = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= step as u64;
+                at += step;
+                if *left == 0 {
+                    let is_chunk = matches!(self.place, Place::Chunk(_));
+                    self.place = if is_chunk { Place::ChunkEnd } else { Place::Head };
+                }
+            } else if let Some(step) = memchr(b'\n', rest) {
+                at += step;
+                self.line.push(&rest[..step]);
+                let line = mem::take(&mut self.line);
+                self.take_line(&line).map_err(|flaw| Refusal { at, flaw })?;
+                at += 1;
+            } else {
+                self.line.push(rest);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything so far was whole requests.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.is_in_head() && self.head.minor.is_none() && self.line.length == 0
+    }
+
+    /// Whether the next byte belongs to a head: hyper can still answer 400 itself.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.place == Place::Head
+    }
+
+    fn take_line(&mut self, line: &Line) -> Result<(), Flaw> {
+        let (text, whole) = line.text()?;
+        self.place = match self.place {
+            Place::Head if self.head.minor.is_none() => {
+                // Empty lines before a request are allowed (RFC 9112, 2.2).
+                self.head.minor = (!text.is_empty()).then_some(line.last[0]);
+                Place::Head
+            }
+            Place::Head if text.is_empty() => mem::take(&mut self.head).end()?,
+            Place::Head => self.head.take_field(text, whole)?,
+            Place::ChunkSize => match chunk_size(text, whole)? {
+                0 => Place::Trailers,
+                size => Place::Chunk(size),
+            },
+            Place::ChunkEnd if text.is_empty() => Place::ChunkSize,
+            Place::Trailers if text.is_empty() => Place::Head,
+            Place::Trailers if is_folded(text) => return Err(Flaw::FoldedLine),
+            Place::Trailers => Place::Trailers,
+            Place::ChunkEnd | Place::Body(_) | Place::Chunk(_) => return Err(Flaw::BadChunk),
+        };
+        Ok(())
+    }
+}
+
+impl Head {
+    fn is_http_1_0(&self) -> bool {
+        self.minor == Some(b'0')
+    }
+
+    fn take_field(&mut self, text: &[u8], whole: bool) -> Result<Place, Flaw> {
+        if is_folded(text) {
+            return Err(Flaw::FoldedLine);
+        }
+        let Some(colon) = memchr(b':', text) else {
+            // A name that does not fit is none of those below.
+            return if whole { Err(Flaw::NoName) } else { Ok(Place::Head) };
+        };
+        let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
+        if matches!(name.last(), None | Some(b' ' | b'\t')) {
+            return Err(Flaw::NoName);
+        }
+        if name.eq_ignore_ascii_case(b"host") {
+            if mem::replace(&mut self.host, true) {
+                return Err(Flaw::TwoHosts);
+            }
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            let length = plain_number(value).filter(|_| whole).ok_or(Flaw::BadLength)?;
+            if self.length.replace(length).is_some() {
+                return Err(Flaw::TwoLengths);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let is_known = whole && value.eq_ignore_ascii_case(b"chunked") && !self.is_http_1_0();
+            if !is_known || mem::replace(&mut self.chunked, true) {
+                return Err(Flaw::BadEncoding);
+            }
+        }
+        if self.chunked && self.length.is_some() {
+            return Err(Flaw::LengthAndEncoding);
+        }
+        Ok(Place::Head)
+    }
+
+    /// What follows the empty line.
+    fn end(self) -> Result<Place, Flaw> {
+        if !self.host && !self.is_http_1_0() {
+            return Err(Flaw::NoHost);
+        }
+        Ok(match self.length {
+            _ if self.chunked => Place::ChunkSize,
+            None | Some(0) => Place::Head,
+            Some(length) => Place::Body(length),
+        })
+    }
+}
+
+impl Line {
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(room) = self.kept.get_mut(self.length..) {
+            let fits = room.len().min(piece.len());
+            room[..fits].copy_from_slice(&piece[..fits]);
+        }
+        self.length = self.length.saturating_add(piece.len());
+        match *piece {
+            [] => {}
+            [only] => self.last = [self.last[1], only],
+            [.., before, last] => self.last = [before, last],
+        }
+    }
+
+    /// What was kept of a line that ends as it must, and whether that is all of it.
+    fn text(&self) -> Result<(&[u8], bool), Flaw> {
+        if self.last[1] != b'\r' {
+            return Err(Flaw::BareLineFeed);
+        }
+        let whole = self.length <= KEPT;
+        Ok((if whole { &self.kept[..self.length - 1] } else { &self.kept }, whole))
+    }
+}
+
+fn is_folded(text: &[u8]) -> bool {
+    matches!(text, [b' ' | b'\t', ..])
+}
+
+/// At most eighteen digits and nothing else: no sign, no list, and no overflow.
+fn plain_number(text: &[u8]) -> Option<u64> {
+    let digit = |sum, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
+    if (1..=18).contains(&text.len()) { text.iter().try_fold(0, digit) } else { None }
+}
+
+/// Reads `1a` and `1a;name=value`, also with white space after the number.
+fn chunk_size(text: &[u8], whole: bool) -> Result<u64, Flaw> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let after = text[digits..].trim_ascii_start().first();
+    if !(1..=16).contains(&digits) || !(after == Some(&b';') || after.is_none() && whole) {
+        return Err(Flaw::BadChunk);
+    }
+    let digit = |byte: u8| u64::from(char::from(byte).to_digit(16).unwrap_or_default());
+    Ok(text[..digits].iter().fold(0, |sum, byte| sum << 4 | digit(*byte)))
+}
+
+#[cfg(test)]
+pub(in crate::web) mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    /// Where and why `bytes` are refused when they come in pieces cut at `cuts`; or whether they were whole requests.
+    fn read(bytes: &[u8], cuts: &[Index]) -> Result<bool, Refusal> {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.push(0);
+        cuts.push(bytes.len());
+        cuts.sort_unstable();
+        let mut framing = Framing::default();
+        for piece in cuts.windows(2) {
+            framing
+                .advance(&bytes[piece[0]..piece[1]])
+                .map_err(|refusal| Refusal { at: piece[0] + refusal.at, ..refusal })?;
+        }
+        Ok(framing.is_between_requests())
+    }
+
+    fn flaw(request: &str) -> Option<Flaw> {
+        read(request.as_bytes(), &[]).err().map(|refusal| refusal.flaw)
+    }
+
+    #[test]
+    fn each_doubtful_head_is_refused_for_its_flaw() {
+        let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+        for (fields, expected) in [
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Flaw::LengthAndEncoding),
+            ("transfer-encoding: chunked\r\ncontent-length: 0\r\n", Flaw::LengthAndEncoding),
+            ("Content-Length: 1\r\nContent-Length: 2\r\n", Flaw::TwoLengths),
+            ("Content-Length: 1\r\ncOnTeNt-LeNgTh: 1\r\n", Flaw::TwoLengths),
+            ("Content-Length: 1, 1\r\n", Flaw::BadLength),
+            ("Content-Length: +1\r\n", Flaw::BadLength),
+            ("Content-Length: -1\r\n", Flaw::BadLength),
+            ("Content-Length: 0x1\r\n", Flaw::BadLength),
+            ("Content-Length:\r\n", Flaw::BadLength),
+            ("Content-Length: 99999999999999999999\r\n", Flaw::BadLength),
+            ("Content-Length: 1\u{661}\r\n", Flaw::BadLength),
+            ("Content-Length:                              1\r\n", Flaw::BadLength),
+            ("Transfer-Encoding: gzip\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding: gzip, chunked\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding: chunked, chunked\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding: xchunked\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding: \"chunked\"\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding:\r\n", Flaw::BadEncoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Flaw::BadEncoding),
+            ("Host: b\r\n", Flaw::TwoHosts),
+            ("X: y\r\n z\r\n", Flaw::FoldedLine),
+            ("X: y\r\n\tTransfer-Encoding: chunked\r\n", Flaw::FoldedLine),
+            (" \r\n", Flaw::FoldedLine),
+            ("X: y\n", Flaw::BareLineFeed),
+            ("\n", Flaw::BareLineFeed),
+            ("Content-Length : 1\r\n", Flaw::NoName),
+            ("Transfer-Encoding\t: chunked\r\n", Flaw::NoName),
+            (": y\r\n", Flaw::NoName),
+            ("Content-Length\r\n", Flaw::NoName),
+        ] {
+            assert_eq!(flaw(&format!("{post}{fields}\r\n")), Some(expected), "{fields:?}");
+        }
+        assert_eq!(flaw("GET / HTTP/1.1\r\n\r\n"), Some(Flaw::NoHost));
+        assert_eq!(flaw("GET / HTTP/1.1\nHost: a\r\n\r\n"), Some(Flaw::BareLineFeed));
+        assert_eq!(flaw("GET / HTTP/1.1\r\nHost: a\r\n\n"), Some(Flaw::BareLineFeed));
+        assert_eq!(flaw("\nGET / HTTP/1.1\r\n"), Some(Flaw::BareLineFeed));
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(flaw(old), Some(Flaw::BadEncoding));
+        assert_eq!(flaw("GET / HTTP/1.0\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn each_doubtful_chunk_is_refused() {
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (body, expected) in [
+            ("1\nx\r\n0\r\n\r\n", Flaw::BareLineFeed),
+            ("1;a\nx\r\n0\r\n\r\n", Flaw::BareLineFeed),
+            ("1\r\nx\n0\r\n\r\n", Flaw::BareLineFeed),
+            ("0\r\n\n", Flaw::BareLineFeed),
+            ("0\r\nX: y\n\r\n", Flaw::BareLineFeed),
+            ("0\r\n X: y\r\n\r\n", Flaw::FoldedLine),
+            ("1\r\nxx\r\n0\r\n\r\n", Flaw::BadChunk),
+            ("\r\n", Flaw::BadChunk),
+            ("x\r\n", Flaw::BadChunk),
+            ("-1\r\n", Flaw::BadChunk),
+            ("0x1\r\n", Flaw::BadChunk),
+            ("1 1\r\n", Flaw::BadChunk),
+            (" 1\r\n", Flaw::BadChunk),
+            ("10000000000000000\r\n", Flaw::BadChunk),
+        ] {
+            assert_eq!(flaw(&format!("{post}{body}")), Some(expected), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_before_the_offending_line_feed_are_passed() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n";
+        let refusal = Refusal { at: bytes.len() - 1, flaw: Flaw::BareLineFeed };
+        assert_eq!(read(bytes, &[]), Err(refusal));
+    }
+
+    /// A request that RFC 9112 allows, as text.
+    pub(in crate::web) fn request() -> impl Strategy<Value = Vec<u8>> {
+        let sized = prop::collection::vec(any::<u8>(), 0..200).prop_map(|body| {
+            let head =
+                format!("content-LENGTH:{} {}\t\r\n\r\n", " ".repeat(body.len() % 8), body.len());
+            [head.into_bytes(), body].concat()
+        });
+        let chunk =
+            (prop::collection::vec(any::<u8>(), 1..99), "(| ;a|;name=\"a;b\" ; [a-z]{1,60})");
+        let chunked = (prop::collection::vec(chunk, 0..4), "(X-[a-z]{1,50}: [ -~]{0,50}\r\n){0,3}")
+            .prop_map(|(chunks, trailers)| {
+                let mut text = b"Transfer-Encoding: chunked\r\n\r\n".to_vec();
+                for (data, extension) in chunks {
+                    text.extend(format!("{:x}{extension}\r\n", data.len()).bytes());
+                    text.extend(data);
+                    text.extend(b"\r\n");
+                }
+                text.extend(format!("0\r\n{trailers}\r\n").bytes());
+                text
+            });
+        let bodiless = Just(b"\r\n".to_vec());
+        let head = "(\r\n)?(GET|POST|PUT|DELETE|HEAD|PURGE) /[a-z/?=&]{0,60} HTTP/1\\.1\r\n\
+                    (X[a-z-]{0,50}:[ -~]{0,80}\r\n){0,3}(Host|HOST|host): [a-z.:]{0,40}\r\n";
+        (head, prop_oneof![bodiless, sized, chunked])
+            .prop_map(|(head, rest)| [head.into_bytes(), rest].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn well_formed_requests_pass_in_whatever_pieces_they_come(
+            requests in prop::collection::vec(request(), 1..5),
+            cuts in prop::collection::vec(any::<Index>(), 0..20),
+        ) {
+            prop_assert_eq!(read(&requests.concat(), &cuts), Ok(true));
+        }
+
+        #[test]
+        fn the_verdict_does_not_depend_on_the_pieces(
+            requests in prop::collection::vec(request(), 1..4),
+            edits in prop::collection::vec((any::<Index>(), "[\r\n\t :;,0x]"), 1..4),
+            cuts in prop::collection::vec(any::<Index>(), 0..20),
+        ) {
+            let mut bytes = requests.concat();
+            for (place, byte) in edits {
+                let place = place.index(bytes.len());
+                bytes[place] = byte.as_bytes()[0];
+            }
+            let each = vec![(); bytes.len()];
+            prop_assert_eq!(read(&bytes, &cuts), read(&bytes, &[]));
+            let mut framing = Framing::default();
+            let one_by_one = each.iter().enumerate().try_for_each(|(at, ())| {
+                framing.advance(&bytes[at..=at]).map_err(|refusal| Refusal { at, ..refusal })
+            });
+            prop_assert_eq!(one_by_one.err(), read(&bytes, &[]).err());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The admin listener: whether the process lives, whether it is ready, and its metrics.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use http::{StatusCode, header};
+
+use super::AppState;
+use super::observe::{method_not_allowed, unknown_path};
+use super::problem::{Code, Problem};
+use super::{clock, wrap};
+use crate::telemetry;
+
+/// How long the database may take to answer before the service counts as not ready.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The routes of the admin listener. They ask for no credential: keep the listener away from the internet.
+pub fn routes(app: AppState) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed);
+    wrap(routes, app)
+}
+
+/// The process answers. It says nothing of the database: restarting the service does not mend one.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// The service can take work: it is not draining and the database answers.
+async fn readyz(State(app): State<AppState>) -> Result<&'static str, Problem> {
+    if app.draining.has_begun() {
+        return Err(Problem::because(Code::Unavailable, "the service is shutting down"));
+    }
+    let asked = async { sqlx::query("SELECT 1").execute(&app.reads).await };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(_)) => Ok("ready\n"),
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "not ready: the database fails"
+            );
+            Err(Problem::because(Code::Unavailable, "the database fails; see the log"))
+        }
+        Err(_) => {
+            tracing::warn!("not ready: the database does not answer");
+            Err(Problem::because(Code::Unavailable, "the database does not answer"))
+        }
+    }
+}
+
+/// The metrics in Prometheus's text format.
+async fn render_metrics(
+    State(app): State<AppState>,
+) -> (StatusCode, [(http::HeaderName, &'static str); 1], String) {
+    let pools = [
+        ("reads", app.reads.size(), app.reads.num_idle()),
+        ("writes", app.writes.size(), app.writes.num_idle()),
+    ];
+    telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (StatusCode::OK, text, app.metrics.render())
+}

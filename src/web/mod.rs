@@ -1,0 +1,121 @@
+//! HTTP: every route, grouped by who calls.
+
+mod state;
+
+pub mod webhooks;
+
+pub mod profiles;
+
+pub mod deliveries;
+
+pub mod summary;
+
+pub mod access;
+
+pub mod problem;
+
+mod observe;
+
+mod extract;
+
+mod etag;
+
+mod docs;
+
+mod health;
+
+mod clock;
+
+mod framing;
+
+mod socket;
+
+pub mod server;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use http::{HeaderName, Method, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use clock::now;
+pub use health::routes as admin_routes;
+pub use state::{AppState, Draining, NewestDelivery, Parts};
+
+use problem::{Code, Problem};
+
+/// Every route of the public listener, documented.
+fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(docs::ApiDoc::openapi())
+        // providers
+        .routes(routes!(webhooks::receive, webhooks::probe))
+        .routes(routes!(webhooks::receive_with_secret, webhooks::probe_with_secret))
+        // a backend, and a user about the one profile
+        .routes(routes!(profiles::show))
+        .routes(routes!(profiles::history))
+        // backends and support
+        .routes(routes!(profiles::list))
+        .routes(routes!(deliveries::of_profile))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(summary::show))
+}
+
+/// The OpenAPI document of this binary.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+/// The routes of the public listener.
+pub fn routes(app: AppState) -> Router {
+    let (routes, openapi) = documented().split_for_parts();
+    let routes = routes
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+        .route("/problems", get(docs::problems))
+        .fallback(observe::unknown_path)
+        .method_not_allowed_fallback(observe::method_not_allowed);
+    let cors = cors(&app);
+    let wrapped = wrap(routes, app);
+    match cors {
+        Some(cors) => wrapped.layer(cors),
+        None => wrapped,
+    }
+}
+
+/// What goes around all routes of either listener: panics become answers, problems are rendered, requests observed.
+fn wrap(routes: Router<AppState>, app: AppState) -> Router {
+    routes
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
+        .with_state(app)
+}
+
+/// Browsers of other origins may call only where that is configured. Credentials are never cookies.
+fn cors(app: &AppState) -> Option<CorsLayer> {
+    if app.allowed_origins.is_empty() {
+        return None;
+    }
+    let last_event_id = HeaderName::from_static("last-event-id");
+    let request_id = HeaderName::from_static("x-request-id");
+    Some(
+        CorsLayer::new()
+            .allow_origin(app.allowed_origins.clone())
+            .allow_methods([Method::GET])
+            .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, last_event_id])
+            .expose_headers([header::ETAG, header::RETRY_AFTER, request_id]),
+    )
+}
+
+impl From<crate::store::ReadError> for Problem {
+    fn from(error: crate::store::ReadError) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a profile could not be read: is the database up?"
+        );
+        Self::new(Code::Unavailable)
+    }
+}

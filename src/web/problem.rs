@@ -1,0 +1,307 @@
+//! Every error answer: a problem document (RFC 9457) from one closed catalogue.
+//!
+//! A handler returns a [`Problem`]; the outermost layer renders it, because only there the request id and the public URL are
+//! at hand. The cause of a 5xx is logged where it happens and is never part of an answer.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::store::{Fault, StoreError, fault_of};
+
+/// The problems that this service answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    NotAuthentic,
+    Malformed,
+    TooLarge,
+    UnsupportedEncoding,
+    UnknownHook,
+    Timeout,
+    IncompleteBody,
+    Unavailable,
+    Unauthenticated,
+    Forbidden,
+    UnknownProfile,
+    UnknownPath,
+    MethodNotAllowed,
+    InvalidParameter,
+    Internal,
+}
+
+/// One line of the catalogue.
+#[derive(Debug)]
+pub struct Entry {
+    /// The problem.
+    pub code: Code,
+    /// Its stable name.
+    pub name: &'static str,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// What whoever gets it should do.
+    pub remedy: &'static str,
+}
+
+const fn entry(
+    code: Code,
+    name: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    remedy: &'static str,
+) -> Entry {
+    Entry { code, name, status, title, remedy }
+}
+
+/// The whole catalogue, in the order of [`Code`].
+pub const CATALOGUE: [Entry; 15] = [
+    entry(
+        Code::NotAuthentic,
+        "not-authentic",
+        StatusCode::UNAUTHORIZED,
+        "The webhook carries no valid proof of its sender",
+        "Check the secret, the signature and the clock of the sender; `esim-status doctor` tries a hook.",
+    ),
+    entry(
+        Code::Malformed,
+        "malformed",
+        StatusCode::BAD_REQUEST,
+        "The webhook's body is not what this provider sends",
+        "Mend what the detail names. The body was kept: look it up under GET /v1/deliveries?outcome=malformed.",
+    ),
+    entry(
+        Code::TooLarge,
+        "too-large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "The body is larger than 65,536 bytes",
+        "Send a smaller body.",
+    ),
+    entry(
+        Code::UnsupportedEncoding,
+        "unsupported-encoding",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "The body is compressed",
+        "Send it without a Content-Encoding.",
+    ),
+    entry(
+        Code::UnknownHook,
+        "unknown-hook",
+        StatusCode::NOT_FOUND,
+        "There is no hook at this path",
+        "Compare the path with the hooks that `esim-status serve` prints at start.",
+    ),
+    entry(
+        Code::Timeout,
+        "timeout",
+        StatusCode::REQUEST_TIMEOUT,
+        "The body did not arrive in time",
+        "Send the request again, faster.",
+    ),
+    entry(
+        Code::IncompleteBody,
+        "incomplete-body",
+        StatusCode::BAD_REQUEST,
+        "The body broke off or is framed wrongly",
+        "Send the whole request again.",
+    ),
+    entry(
+        Code::Unavailable,
+        "unavailable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The service cannot do this just now",
+        "Send the same request again after the seconds that Retry-After names. Repeating is safe.",
+    ),
+    entry(
+        Code::Unauthenticated,
+        "unauthenticated",
+        StatusCode::UNAUTHORIZED,
+        "The request carries no valid API key or access token",
+        "Send `Authorization: Bearer …` with an API key, or with an access token that has not expired.",
+    ),
+    entry(
+        Code::Forbidden,
+        "forbidden",
+        StatusCode::FORBIDDEN,
+        "This call is for backends",
+        "Call it with an API key; an access token reads its own profile only.",
+    ),
+    entry(
+        Code::UnknownProfile,
+        "unknown-profile",
+        StatusCode::NOT_FOUND,
+        "There is no such profile, or it is not yours",
+        "Check the ICCID. A profile exists once it was registered or a webhook reported it.",
+    ),
+    entry(
+        Code::UnknownPath,
+        "unknown-path",
+        StatusCode::NOT_FOUND,
+        "There is nothing at this path",
+        "See /docs for what there is.",
+    ),
+    entry(
+        Code::MethodNotAllowed,
+        "method-not-allowed",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This path does not take this method",
+        "The header Allow names the methods that it takes.",
+    ),
+    entry(
+        Code::InvalidParameter,
+        "invalid-parameter",
+        StatusCode::BAD_REQUEST,
+        "A parameter makes no sense",
+        "Mend the parameter that the detail names.",
+    ),
+    entry(
+        Code::Internal,
+        "internal",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "A fault of this service",
+        "Report it with the requestId; the log has the cause under that id.",
+    ),
+];
+
+impl Code {
+    /// The problem's line in the catalogue.
+    pub fn entry(self) -> &'static Entry {
+        &CATALOGUE[self as usize]
+    }
+}
+
+/// An error answer before it is rendered.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    delivery_id: Option<Uuid>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemDocument {
+    /// A link to what this problem is.
+    #[schema(example = "http://127.0.0.1:8080/problems#malformed")]
+    r#type: String,
+    /// What it is, in a few words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// Its stable name: kebab-case, from a closed catalogue.
+    #[schema(example = "malformed")]
+    code: &'static str,
+    /// What is wrong here, and what to do.
+    detail: String,
+    /// The id of this request, as in the header `X-Request-Id` and in the log.
+    request_id: String,
+    /// Under which id the delivery was kept, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_id: Option<Uuid>,
+}
+
+impl Problem {
+    /// The problem with the catalogue's remedy as its detail.
+    pub fn new(code: Code) -> Self {
+        Self { code, detail: Cow::Borrowed(code.entry().remedy), delivery_id: None }
+    }
+
+    /// The problem with a detail of its own.
+    pub fn because(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), delivery_id: None }
+    }
+
+    /// A parameter, or a part of the path, that makes no sense.
+    pub fn parameter(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::because(Code::InvalidParameter, format!("{name}: {why}"))
+    }
+
+    /// Names the delivery that was kept all the same.
+    pub fn of_delivery(mut self, id: Uuid) -> Self {
+        self.delivery_id = Some(id);
+        self
+    }
+
+    /// The document, for this request.
+    pub fn render(&self, public_url: &str, request_id: &str) -> Response {
+        let entry = self.code.entry();
+        let document = ProblemDocument {
+            r#type: format!("{public_url}/problems#{}", entry.name),
+            title: entry.title,
+            status: entry.status.as_u16(),
+            code: entry.name,
+            detail: self.detail.clone().into_owned(),
+            request_id: request_id.to_owned(),
+            delivery_id: self.delivery_id,
+        };
+        let mut response = (entry.status, axum::Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let extra = match self.code {
+            Code::NotAuthentic => (header::WWW_AUTHENTICATE, r#"Webhook realm="esim-status""#),
+            Code::Unauthenticated => (header::WWW_AUTHENTICATE, r#"Bearer realm="esim-status""#),
+            Code::Unavailable => (header::RETRY_AFTER, "1"),
+            // What is left of the body is not worth reading.
+            Code::TooLarge | Code::Timeout | Code::IncompleteBody => (header::CONNECTION, "close"),
+            _ => return response,
+        };
+        headers.insert(extra.0, HeaderValue::from_static(extra.1));
+        response
+    }
+
+    /// The problem's line in the catalogue.
+    pub fn entry(&self) -> &'static Entry {
+        self.code.entry()
+    }
+}
+
+/// Leaves the rendering to the outermost layer.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.entry().status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let cause = &error as &dyn std::error::Error;
+        match &error {
+            StoreError::Database(database) if fault_of(database) != Fault::Data => {
+                tracing::error!(error = cause, "a read failed: is the database up?");
+                Self::new(Code::Unavailable)
+            }
+            _ => {
+                tracing::error!(error = cause, "a read failed for its content");
+                Self::new(Code::Internal)
+            }
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_finds_its_own_line() {
+        for (index, entry) in CATALOGUE.iter().enumerate() {
+            assert_eq!(entry.code as usize, index);
+            assert_eq!(entry.code.entry().name, entry.name);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What is known of one profile, its history, and the list of profiles.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Backend, Caller, Subject};
+use super::extract::{Params, cursor, timestamp};
+use super::problem::{Code, Problem, ProblemDocument};
+use super::{AppState, etag};
+use crate::domain::{Eid, Iccid, Imsi, ProfileState, Timestamp, Transition, TransitionKind};
+use crate::store::profiles::Filter;
+use crate::store::{StoredProfile, profiles, transitions};
+
+/// What we believe of one profile. The members below `checks` are for backends only.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Profile)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileView {
+    /// Its number.
+    #[schema(example = "89972123300991848961")]
+    iccid: String,
+    /// The canonical state.
+    state: ProfileState,
+    /// Switched on or off; null where the provider does not say.
+    enabled: Option<bool>,
+    /// The provider's last word for the state.
+    raw_state: String,
+    /// The provider's slug.
+    provider: String,
+    /// When it came into this state, by our clock.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// The number of its last transition; also its ETag.
+    seq: i64,
+    /// When the last webhook about it came: the age of the evidence.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_delivery_at: Option<Timestamp>,
+    /// How many webhooks told something about it.
+    deliveries: i64,
+    /// How often it was seen to come onto a device.
+    installs_seen: i32,
+    /// Whether a backend registered it.
+    registered: bool,
+    /// Check digits, which are reported and never required.
+    checks: Checks,
+    #[serde(flatten)]
+    backend: Option<BackendView>,
+}
+
+/// Whether check digits hold.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Checks {
+    /// The ICCID's last digit is the Luhn check digit of the others.
+    iccid_luhn: bool,
+    /// The EID has 32 digits that leave 1 modulo 97; for backends, where an EID is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eid_mod97: Option<bool>,
+}
+
+/// What only a backend sees.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BackendView {
+    /// The subscription.
+    imsi: Option<String>,
+    /// The device.
+    eid: Option<String>,
+    /// The customer at the provider, from the registration.
+    uid: Option<String>,
+    /// When the data package was activated, from the registration.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    activated_at: Option<Timestamp>,
+    /// When the provider last saw it, from the registration.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_seen: Option<Timestamp>,
+}
+
+impl ProfileView {
+    /// The profile as this caller may see it.
+    pub fn of(stored: StoredProfile, caller: &Caller) -> Self {
+        let StoredProfile { profile, registration } = stored;
+        let for_backend = *caller == Caller::Backend;
+        let eid_mod97 = profile.eid.as_ref().filter(|_| for_backend).map(Eid::check_digits_hold);
+        let registered = registration.is_some();
+        let backend = for_backend.then(|| BackendView {
+            imsi: profile.imsi.as_ref().map(|imsi| imsi.as_str().to_owned()),
+            eid: profile.eid.as_ref().map(|eid| eid.as_str().to_owned()),
+            activated_at: registration.as_ref().and_then(|r| r.activated_at),
+            last_seen: registration.as_ref().and_then(|r| r.last_seen),
+            uid: registration.and_then(|r| r.uid),
+        });
+        Self {
+            checks: Checks { iccid_luhn: profile.iccid.luhn_holds(), eid_mod97 },
+            iccid: profile.iccid.as_str().to_owned(),
+            state: profile.state,
+            enabled: profile.enabled,
+            raw_state: profile.raw_state,
+            provider: profile.provider,
+            since: profile.since,
+            seq: profile.seq,
+            last_delivery_at: profile.last_delivery_at,
+            deliveries: profile.deliveries,
+            installs_seen: profile.installs_seen,
+            registered,
+            backend,
+        }
+    }
+}
+
+/// One line of a profile's history.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Transition)]
+#[serde(rename_all = "camelCase")]
+pub struct TransitionView {
+    /// 1, 2, 3 … for each profile, without gaps.
+    seq: i64,
+    /// The state before; null on the first.
+    from_state: Option<ProfileState>,
+    /// The state that was reported.
+    to_state: ProfileState,
+    /// Switched on or off; null where the provider does not say.
+    enabled: Option<bool>,
+    /// The provider's word.
+    raw_state: String,
+    /// `late`: kept, not applied.
+    kind: TransitionKind,
+    /// The provider's event time, where it sends one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<Timestamp>,
+    /// When the webhook reached us.
+    #[schema(value_type = String, format = DateTime)]
+    received_at: Timestamp,
+    /// Who reported it.
+    provider: String,
+}
+
+impl From<Transition> for TransitionView {
+    fn from(transition: Transition) -> Self {
+        Self {
+            seq: transition.seq,
+            from_state: transition.from_state,
+            to_state: transition.to_state,
+            enabled: transition.enabled,
+            raw_state: transition.raw_state,
+            kind: transition.kind,
+            occurred_at: transition.occurred_at,
+            received_at: transition.received_at,
+            provider: transition.provider,
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T> {
+    /// What there is on this page.
+    items: Vec<T>,
+    /// What to send as `cursor` (or `after`) for the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of at most `limit` from `limit + 1` rows that were asked for; `next` makes the cursor from the last row shown.
+    pub fn of<R: Into<T>>(mut rows: Vec<R>, limit: i64, next: impl FnOnce(&R) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = rows.last().filter(|_| more).map(next);
+        Self { items: rows.into_iter().map(Into::into).collect(), next_cursor }
+    }
+}
+
+/// The profile as it is now.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(
+        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("If-None-Match" = Option<String>, Header, description = "An ETag that was given before"),
+    ),
+    responses(
+        (status = 200, body = ProfileView, headers(("ETag" = String, description = "Its `seq`"))),
+        (status = 304, description = "Still at the `seq` of If-None-Match"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn show(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let stored = app.reader.find(&subject.iccid).await?;
+    let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+    let seq = stored.profile.seq;
+    let mut response = if etag::matches(&headers, seq) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(ProfileView::of(stored, &subject.caller)).into_response()
+    };
+    response.headers_mut().insert(header::ETAG, etag::of(seq));
+    let private = HeaderValue::from_static("private, no-cache");
+    response.headers_mut().insert(header::CACHE_CONTROL, private);
+    Ok(response)
+}
+
+/// The history of a profile, oldest first.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/transitions", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(
+        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only those with a larger `seq`"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
+    ),
+    responses(
+        (status = 200, body = Page<TransitionView>),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn history(
+    State(app): State<AppState>,
+    subject: Subject,
+    mut params: Params,
+) -> Result<Json<Page<TransitionView>>, Problem> {
+    let after = params.take("after", |text| match text.parse() {
+        Ok(seq @ 0..) => Ok(seq),
+        _ => Err("must be the seq of a transition, or 0"),
+    })?;
+    let limit = params.take_limit()?;
+    params.finish()?;
+    let mut connection = app.reads.acquire().await?;
+    let after = after.unwrap_or_default();
+    let rows = transitions::list(&mut connection, &subject.iccid, after, limit + 1).await?;
+    // Every profile has a first transition, so nothing behind 0 means no profile.
+    if rows.is_empty() && (after == 0 || app.reader.find(&subject.iccid).await?.is_none()) {
+        return Err(Problem::new(Code::UnknownProfile));
+    }
+    Ok(Json(Page::of(rows, limit, |last| last.seq.to_string())))
+}
+
+/// What to look profiles up by.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters, which `list` takes by name")]
+pub struct ListParams {
+    /// The canonical state.
+    state: Option<ProfileState>,
+    /// The provider's slug.
+    provider: Option<String>,
+    /// The customer at the provider.
+    uid: Option<String>,
+    /// The subscription.
+    imsi: Option<String>,
+    /// The device.
+    eid: Option<String>,
+    /// Changed or heard of at or after this time (RFC 3339).
+    #[param(rename = "updatedSince", value_type = Option<String>, format = DateTime)]
+    updated_since: Option<String>,
+    /// The `nextCursor` of an earlier page.
+    cursor: Option<String>,
+    /// 1 to 200; 50 where it is absent.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+}
+
+/// Lists profiles in the order of their ICCIDs, or looks them up.
+#[utoipa::path(
+    get, path = "/v1/profiles", tag = "profiles",
+    security(("apiKey" = [])),
+    params(ListParams),
+    responses(
+        (status = 200, body = Page<ProfileView>),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn list(
+    State(app): State<AppState>,
+    _: Backend,
+    mut params: Params,
+) -> Result<Json<Page<ProfileView>>, Problem> {
+    let filter = Filter {
+        state: params.take("state", |text| text.to_ascii_uppercase().parse::<ProfileState>())?,
+        provider: params.take("provider", plain_text)?,
+        uid: params.take("uid", plain_text)?,
+        imsi: params.take("imsi", Imsi::parse)?,
+        eid: params.take("eid", Eid::parse)?,
+        updated_since: params.take("updatedSince", timestamp)?,
+    };
+    let after = params.take_cursor(Iccid::parse)?;
+    let limit = params.take_limit()?;
+    params.finish()?;
+    let mut connection = app.reads.acquire().await?;
+    let rows = profiles::list(&mut connection, &filter, after.as_ref(), limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, |last| cursor(last.profile.iccid.as_str()))))
+}
+
+/// A text that Postgres can compare with.
+pub fn plain_text(text: &str) -> Result<String, &'static str> {
+    if text.contains('\0') || text.len() > 256 {
+        return Err("must be a text of at most 256 bytes without NUL");
+    }
+    Ok(text.to_owned())
+}
+
+/// Lists are for backends, which see everything.
+impl From<StoredProfile> for ProfileView {
+    fn from(stored: StoredProfile) -> Self {
+        Self::of(stored, &Caller::Backend)
+    }
+}

@@ -1,0 +1,95 @@
+//! What every handler can reach.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+
+use super::access::Access;
+use super::webhooks::Hooks;
+use crate::domain::Timestamp;
+use crate::ingest::Ingest;
+use crate::store::ProfileReader;
+
+/// The parts of a running service; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Parts>);
+
+/// What an [`AppState`] holds.
+#[derive(Debug)]
+pub struct Parts {
+    /// The hooks that providers deliver to.
+    pub hooks: Hooks,
+    /// Who may read.
+    pub access: Access,
+    /// How the world sees the service, without a slash at the end.
+    pub public_url: String,
+    /// Origins that browsers may call from.
+    pub allowed_origins: Vec<http::HeaderValue>,
+    /// The writers.
+    pub ingest: Ingest,
+    /// The coalesced reads of single profiles.
+    pub reader: ProfileReader,
+    /// The connections of all other reads.
+    pub reads: PgPool,
+    /// The connections of the writers.
+    pub writes: PgPool,
+    /// What renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// Whether the service is ending.
+    pub draining: Draining,
+    /// When the newest delivery was committed.
+    pub newest_delivery: NewestDelivery,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Set once the service should get no new work.
+#[derive(Debug, Default)]
+pub struct Draining(AtomicBool);
+
+impl Draining {
+    /// From now on the service is not ready.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// When this process last committed a delivery.
+#[derive(Debug, Default)]
+pub struct NewestDelivery(AtomicI64);
+
+impl NewestDelivery {
+    /// A delivery that was received at that time is committed.
+    pub fn note(&self, received_at: Timestamp) {
+        self.0.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
+    }
+
+    /// Seconds since then; `None` before the first.
+    pub fn age(&self, now: Timestamp) -> Option<f64> {
+        let newest = self.0.load(Ordering::Relaxed);
+        // Seconds since 1970 are exact in a float.
+        #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^53")]
+        (newest > 0).then(|| (now.unix_seconds() - newest) as f64)
+    }
+}

@@ -1,0 +1,193 @@
+//! `POST /webhooks/{provider}/{topic}`: where providers deliver.
+//!
+//! Order of work: path → headers → body, bounded → proof of the raw bytes → strict parse → one transaction → answer.
+//! Nothing touches the database before the sender is proved, and nothing is answered 2xx before it is durable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::AppState;
+use super::extract::{path_segment, read_body};
+use super::observe::{ReceivedAt, new_id};
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::delivery::{Authenticator, Delivery};
+use crate::domain::Outcome;
+use crate::ingest::{Submission, SubmitError};
+use crate::providers::Provider;
+use crate::telemetry;
+
+/// One configured hook.
+pub struct Hook {
+    /// Its path below `/webhooks/`, such as `gigastore/esim-status`.
+    pub path: Arc<str>,
+    /// Who delivers there.
+    pub provider: &'static dyn Provider,
+    /// How a sender is proved.
+    pub authenticator: Authenticator,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (provider, scheme) = (self.provider.slug(), self.authenticator.scheme_name());
+        write!(f, "Hook({} of {provider} by {scheme})", self.path)
+    }
+}
+
+/// Every hook by its path.
+pub type Hooks = BTreeMap<Arc<str>, Hook>;
+
+/// What became of a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Under which id it is kept.
+    delivery_id: Uuid,
+    /// What became of it.
+    outcome: Outcome,
+}
+
+/// A hook named by a request's path, with the path's secret segment if there is one.
+#[derive(Debug)]
+pub struct HookPath {
+    path: String,
+    secret: Option<String>,
+}
+
+impl FromRequestParts<AppState> for HookPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let provider = path_segment(parts, "provider").await.unwrap_or_default();
+        let topic = path_segment(parts, "topic").await.unwrap_or_default();
+        let path = format!("{provider}/{topic}");
+        if !app.hooks.contains_key(path.as_str()) {
+            return Err(Problem::new(Code::UnknownHook));
+        }
+        Ok(Self { path, secret: path_segment(parts, "secret").await })
+    }
+}
+
+/// Answers the probe of a portal that looks at a URL before it saves it.
+#[utoipa::path(
+    get, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path)),
+    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
+)]
+pub async fn probe(_: HookPath) -> StatusCode {
+    StatusCode::OK
+}
+
+/// The same probe with the secret segment, which is not looked at.
+#[utoipa::path(
+    get, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
+    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
+)]
+pub async fn probe_with_secret(_: HookPath) -> StatusCode {
+    StatusCode::OK
+}
+
+/// Receives one webhook of a sender that signs or sends a secret header.
+#[utoipa::path(
+    post, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path)),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
+    responses(
+        (status = 200, body = Answer, description = "Committed"),
+        (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
+        (status = 401, body = ProblemDocument, description = "`not-authentic`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
+        (status = 408, body = ProblemDocument, description = "`timeout`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 415, body = ProblemDocument, description = "`unsupported-encoding`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
+    )
+)]
+pub async fn receive(
+    State(app): State<AppState>,
+    hook: HookPath,
+    received_at: ReceivedAt,
+    request: axum::extract::Request,
+) -> Result<Json<Answer>, Problem> {
+    accept(app, hook, received_at, request).await
+}
+
+/// Receives one webhook of a sender that has its secret in the URL.
+#[utoipa::path(
+    post, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
+    responses(
+        (status = 200, body = Answer, description = "Committed"),
+        (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
+        (status = 401, body = ProblemDocument, description = "`not-authentic`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
+        (status = 408, body = ProblemDocument, description = "`timeout`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 415, body = ProblemDocument, description = "`unsupported-encoding`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
+    )
+)]
+pub async fn receive_with_secret(
+    State(app): State<AppState>,
+    hook: HookPath,
+    received_at: ReceivedAt,
+    request: axum::extract::Request,
+) -> Result<Json<Answer>, Problem> {
+    accept(app, hook, received_at, request).await
+}
+
+async fn accept(
+    app: AppState,
+    HookPath { path, secret }: HookPath,
+    ReceivedAt(received_at): ReceivedAt,
+    request: axum::extract::Request,
+) -> Result<Json<Answer>, Problem> {
+    let hook = app.hooks.get(path.as_str()).ok_or_else(|| Problem::new(Code::UnknownHook))?;
+    let (parts, body) = request.into_parts();
+    let body = read_plain_body(&parts.headers, body).await?;
+    let id = new_id(received_at);
+    let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body);
+    let delivery = hook.authenticator.check(delivery).map_err(|refusal| {
+        telemetry::count_not_authentic(&hook.path, refusal.as_str());
+        tracing::warn!(hook = %hook.path, reason = refusal.as_str(), "webhook without a valid proof");
+        Problem::new(Code::NotAuthentic)
+    })?;
+    let parsed = hook.provider.parse(&delivery);
+    let submission = Submission { delivery, provider: hook.provider.slug(), parsed };
+
+    let receipt = app.ingest.submit(submission).await.map_err(|error| match error {
+        SubmitError::Rejected => Problem::new(Code::Internal),
+        SubmitError::Overloaded | SubmitError::Draining | SubmitError::Unavailable => {
+            Problem::because(Code::Unavailable, format!("{error}; send the webhook again"))
+        }
+    })?;
+    app.newest_delivery.note(received_at);
+    if receipt.outcome == Outcome::Malformed {
+        let reason = receipt.reason.unwrap_or_default();
+        return Err(Problem::because(Code::Malformed, reason).of_delivery(receipt.delivery_id));
+    }
+    Ok(Json(Answer { delivery_id: receipt.delivery_id, outcome: receipt.outcome }))
+}
+
+/// A compressed body is refused: what was signed are the bytes on the wire, and a small body may unpack to a huge one.
+async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
+    let plain = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if !plain {
+        return Err(Problem::new(Code::UnsupportedEncoding));
+    }
+    read_body(headers, body).await
+}
