@@ -1,0 +1,158 @@
+//! A real service over a socket, on a database of its own.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use esim_status::config::{Settings, url_secret_hook};
+use esim_status::delivery::Secrets;
+use esim_status::service::{Ended, Service};
+use esim_status::web::access::Access;
+use esim_status::web::webhooks::Hooks;
+use serde_json::{Value, json};
+
+use super::{Answer, Client, Database};
+
+/// The URL secret of the built-in hook.
+pub const HOOK_SECRET: &str = "5f0c1d9b7e2a48c6b3d4";
+/// The API key of the backend.
+pub const API_KEY: &str = "b81e6f0a93c24d75a1f2";
+/// The secret that signs access tokens.
+pub const TOKEN_SECRET: &str = "c47a2e9d06b8435fe1a0";
+
+/// A service of one test.
+#[derive(Debug)]
+pub struct TestApp {
+    /// Its database.
+    pub database: Database,
+    /// The service.
+    pub service: Service,
+    /// Calls the public listener without a credential.
+    pub anybody: Client,
+    /// Calls it with the API key.
+    pub backend: Client,
+    /// Calls the admin listener.
+    pub admin: Client,
+}
+
+/// Settings of a test's service: any free ports, the built-in hook, one key, one token secret.
+///
+/// # Panics
+/// Where the test's own secrets are refused.
+pub fn settings(database: &Database) -> Settings {
+    let secrets = |name, value| Secrets::parse(name, [value]).expect("the test's secret is good");
+    let hook = url_secret_hook(secrets("hook", HOOK_SECRET));
+    Settings {
+        database: database.options.clone(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        hooks: Hooks::from([(hook.path.clone(), hook)]),
+        access: Access {
+            api_keys: secrets("API key", API_KEY),
+            token_secrets: secrets("token", TOKEN_SECRET),
+        },
+        public_url: None,
+        allowed_origins: Vec::new(),
+        retention_days: 90,
+        writers: 1,
+        readers: 4,
+        max_connections: 1_024,
+    }
+}
+
+impl TestApp {
+    /// A service on a fresh database.
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_on(Database::migrated().await, change).await
+    }
+
+    /// A service on a database that is there already, as a second replica is.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub async fn start_on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings(&database);
+        change(&mut settings);
+        let service = Service::start(settings).await.expect("the service starts");
+        let anybody = Client::new(format!("http://{}", service.public));
+        let admin = Client::new(format!("http://{}", service.admin));
+        Self { backend: anybody.with_bearer(API_KEY), anybody, admin, database, service }
+    }
+
+    /// Ends the service as SIGTERM would.
+    pub async fn stop(self) -> Ended {
+        self.service.stop().await
+    }
+
+    /// The path of the built-in hook with its secret.
+    pub fn hook_path() -> String {
+        format!("/webhooks/gigastore/esim-status/{HOOK_SECRET}")
+    }
+
+    /// Delivers a body to the built-in hook with its secret.
+    pub async fn deliver(&self, body: impl Into<reqwest::Body>) -> Answer {
+        self.anybody.post(&Self::hook_path(), body).await
+    }
+
+    /// Reports a state of a profile and gives back the outcome.
+    pub async fn report(&self, iccid: &str, state: &str) -> String {
+        let body = json!({ "iccid": iccid, "profileState": state });
+        self.deliver(body.to_string()).await.outcome()
+    }
+
+    /// The profile as the backend sees it.
+    pub async fn profile(&self, iccid: &str) -> Value {
+        self.backend.get(&format!("/v1/profiles/{iccid}")).await.json()
+    }
+
+    /// The history of a profile, all of it.
+    pub async fn transitions(&self, iccid: &str) -> Vec<Value> {
+        let path = format!("/v1/profiles/{iccid}/transitions?limit=200");
+        self.backend.get(&path).await.json()["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// A client with an access token for this profile that is good for a minute.
+    pub fn user(&self, iccid: &str) -> Client {
+        let claims = json!({ "aud": "esim-status", "sub": iccid, "exp": unix_now() + 60 });
+        self.anybody.with_bearer(sign(&claims, TOKEN_SECRET))
+    }
+
+    /// An access token with these claims, signed with the service's secret.
+    pub fn token(claims: &Value) -> String {
+        sign(claims, TOKEN_SECRET)
+    }
+
+    /// Asserts what must hold of every history: `seq` without gaps, each state the one before left, the profile equal to its
+    /// last transition that was not late.
+    ///
+    /// # Panics
+    /// Where it does not hold.
+    pub async fn assert_straight(&self, iccid: &str) {
+        let (profile, transitions) = (self.profile(iccid).await, self.transitions(iccid).await);
+        let mut state = Value::Null;
+        for (index, transition) in transitions.iter().enumerate() {
+            assert_eq!(transition["seq"], index + 1, "{transitions:#?}");
+            assert_eq!(transition["fromState"], state, "{transitions:#?}");
+            if transition["kind"] != "late" {
+                state = transition["toState"].clone();
+            }
+        }
+        assert_eq!(profile["state"], state, "{profile:#}");
+        assert_eq!(profile["seq"], transitions.len(), "{profile:#}");
+    }
+}
+
+fn sign(claims: &Value, secret: &str) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("a token is signed")
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the test plays the backend, which has a clock")]
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}

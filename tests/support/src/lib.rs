@@ -1,0 +1,12 @@
+//! What the tests share: a real Postgres, started once for each test binary, and a real service over a socket on a database
+//! of its own.
+
+mod app;
+
+mod client;
+
+mod database;
+
+pub use app::{API_KEY, HOOK_SECRET, TOKEN_SECRET, TestApp, settings, unix_now};
+pub use client::{Answer, Client};
+pub use database::{Database, server, wait_until};
