@@ -9,22 +9,24 @@ use crate::config::{DatabaseArgs, ServeArgs};
 #[derive(Debug, Parser)]
 #[command(name = "esim-status", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve in production: needs its database and secrets
     #[command(long_about = SERVE)]
     Serve(Box<ServeArgs>),
     /// Serve on this machine with an embedded PostgreSQL and generated secrets
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     /// Bring the database's schema up to this version, and nothing else
     Migrate(DatabaseArgs),
     /// Play the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
-    Send(send::SendArgs),
+    Send(Box<send::SendArgs>),
     /// Check settings, database and clock, and try every hook of a running service with good and bad proofs
     Doctor(Box<doctor::DoctorArgs>),
     /// Ask a running service whether it is ready; for the health check of a container

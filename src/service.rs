@@ -24,7 +24,7 @@ const NOTICE: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How often partitions are looked after.
-const UPKEEP: Duration = Duration::from_secs(3_600);
+const UPKEEP: Duration = Duration::from_hours(1);
 
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -87,10 +87,10 @@ impl Service {
     /// # Errors
     /// [`StartError`]; nothing runs on then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        raise_open_files(settings.max_connections);
         migrate_patiently(&settings).await?;
-        let writers = u32::try_from(settings.writers).unwrap_or(1);
-        let writes =
-            store::write_pool(settings.database.clone(), writers + SPARE_WRITE_CONNECTIONS);
+        let held = u32::try_from(settings.writers).unwrap_or(1);
+        let writes = store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
         let reads = store::read_pool(settings.database.clone(), settings.readers);
         partitions::maintain(&reads, web::now(), settings.retention_days).await?;
 
@@ -150,6 +150,23 @@ impl Service {
         let all_answered = tokio::time::timeout(DRAIN / 2, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }
+    }
+}
+
+/// Raises this process's limit on open files as far as it may, since every connection is one; says so where that is not enough.
+fn raise_open_files(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();
+    // Room for the database, the logs and the admin listener.
+    let needed = connections as u64 + 256;
+    if !raised || most < needed {
+        tracing::warn!(
+            most,
+            needed,
+            "the limit on open files is below max_connections: raise `ulimit -n`"
+        );
     }
 }
 

@@ -38,22 +38,22 @@ struct Findings {
 }
 
 impl Findings {
-    fn good(&self, text: impl std::fmt::Display) {
-        println!("  ok     {text}");
-    }
-
-    fn odd(&self, text: impl std::fmt::Display) {
-        println!("  odd    {text}");
-    }
-
     fn wrong(&mut self, text: impl std::fmt::Display) {
         println!("  WRONG  {text}");
         self.wrong += 1;
     }
 
-    fn check(&mut self, holds: bool, good: impl std::fmt::Display, wrong: impl std::fmt::Display) {
-        if holds { self.good(good) } else { self.wrong(wrong) }
+    fn check(&mut self, holds: bool, well: impl std::fmt::Display, wrong: impl std::fmt::Display) {
+        if holds { good(well) } else { self.wrong(wrong) }
     }
+}
+
+fn good(text: impl std::fmt::Display) {
+    println!("  ok     {text}");
+}
+
+fn odd(text: impl std::fmt::Display) {
+    println!("  odd    {text}");
 }
 
 /// Examines settings, database and clock, and tries every hook. Fails if anything is wrong.
@@ -65,7 +65,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     println!("Settings");
     let settings = match Settings::load(&args.serve) {
         Ok(settings) => {
-            findings.good("complete, and no secret is weak");
+            good("complete, and no secret is weak");
             Some(settings)
         }
         Err(error) => {
@@ -76,7 +76,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     println!("Database");
     match args.serve.database.options() {
         Ok(options) => examine_database(&mut findings, &options).await,
-        Err(_) => findings.odd("not looked at: DATABASE_URL does not say where it is"),
+        Err(_) => odd("not looked at: DATABASE_URL does not say where it is"),
     }
     if let Some(settings) = settings {
         println!("Hooks");
@@ -101,7 +101,7 @@ async fn examine_database(findings: &mut Findings, options: &PgConnectOptions) {
         Err(error) => findings
             .wrong(format!("it does not answer: {error}. Is it up, and DATABASE_URL right?")),
         Ok(mut connection) => {
-            findings.good("it answers");
+            good("it answers");
             if let Err(error) = question_database(findings, &mut connection).await {
                 findings.wrong(format!("it answers, but a question failed: {error}"));
             }
@@ -125,15 +125,13 @@ async fn question_database(
         "it is read-only: DATABASE_URL names a standby; name the primary",
     );
     if !condition.durable {
-        findings.odd(
-            "fsync or synchronous_commit is off: what was acknowledged may be lost in a crash",
-        );
+        odd("fsync or synchronous_commit is off: what was acknowledged may be lost in a crash");
     }
     let newest = store::latest_version();
     match condition.schema {
-        None => findings.odd("the schema is not there yet; `esim-status serve` and `migrate` make it"),
+        None => odd("the schema is not there yet; `esim-status serve` and `migrate` make it"),
         Some(at) if at < newest => {
-            findings.odd(format!("the schema is at migration {at}, this binary at {newest}; `serve` and `migrate` update it"));
+            odd(format!("the schema is at migration {at}, this binary at {newest}; `serve` and `migrate` update it"));
         }
         Some(at) => findings.check(
             at == newest,
@@ -143,10 +141,9 @@ async fn question_database(
     }
     let skew = web::now().seconds_since(condition.now).abs();
     if skew > CLOCK_WARNING {
-        findings
-            .odd(format!("its clock and this machine's differ by {skew:.0} s: set both by NTP"));
+        odd(format!("its clock and this machine's differ by {skew:.0} s: set both by NTP"));
     } else {
-        findings.good("its clock agrees with this machine's");
+        good("its clock agrees with this machine's");
     }
     Ok(())
 }
@@ -158,21 +155,18 @@ async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::R
     let url = base.join(&format!("/webhooks/{}", hook.path))?;
     let scheme = hook.authenticator.scheme_name();
     let none = Authenticator::new(Scheme::None);
-    let bad = match send::post(&client, &url, &none, "{}".to_owned()).await {
-        Ok((status, _)) => status.as_u16(),
-        Err(_) => {
-            findings.odd(format!(
-                "{}: not tried, nothing answers at {base}; start the service or give --url",
-                hook.path
-            ));
-            return Ok(());
-        }
+    let Ok((bad, _)) = send::post(&client, &url, &none, "{}".to_owned()).await else {
+        odd(format!(
+            "{}: not tried, nothing answers at {base}; start the service or give --url",
+            hook.path
+        ));
+        return Ok(());
     };
     if scheme == "none" {
-        findings.odd(format!("{}: takes webhooks from anybody", hook.path));
+        odd(format!("{}: takes webhooks from anybody", hook.path));
     } else {
         findings.check(
-            bad == 401,
+            bad.as_u16() == 401,
             format!("{}: refuses a webhook without proof", hook.path),
             format!("{}: answers {bad} instead of 401 to a webhook without proof; is this the same configuration?", hook.path),
         );

@@ -13,7 +13,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How to reach the database.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DatabaseArgs {
-    /// Postgres 15 or newer, such as postgres://user:password@host/database
+    /// Postgres 15 or newer, such as `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }
@@ -21,6 +21,7 @@ pub struct DatabaseArgs {
 /// Everything that `serve` takes.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// How to reach the database.
     #[command(flatten)]
     pub database: DatabaseArgs,
 
@@ -32,6 +33,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 9090), value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
 
+    /// The secrets.
     #[command(flatten)]
     pub secrets: SecretArgs,
 
@@ -79,7 +81,7 @@ pub struct ServeArgs {
     )]
     pub max_connections: usize,
 
-    /// How log lines look on standard error [default: text on a terminal, else json]; RUST_LOG filters them
+    /// How log lines look on standard error [default: text on a terminal, else json]; `RUST_LOG` filters them
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }

@@ -52,6 +52,7 @@ impl Timestamp {
     }
 
     /// This instant and `seconds` more (or fewer); stops at the ends of the calendar.
+    #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(Duration::seconds(seconds)))
     }

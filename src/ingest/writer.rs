@@ -22,7 +22,7 @@ const MOST_AT_ONCE: usize = 512;
 const RETRIES: u32 = 3;
 
 /// How long one try may take, seen from here: a stalled server sends no time-out of its own.
-const TRY_PATIENCE: Duration = Duration::from_millis(2_000);
+const TRY_PATIENCE: Duration = Duration::from_secs(2);
 
 type Answer = oneshot::Sender<Result<Receipt, SubmitError>>;
 type Held = Option<PoolConnection<Postgres>>;
@@ -94,7 +94,9 @@ async fn write_all(
                     Refusal::Data => SubmitError::Rejected,
                     _ => SubmitError::Unavailable,
                 };
-                answers.into_iter().for_each(|(_, answer)| reply(answer, Err(error)));
+                for (_, answer) in answers {
+                    reply(answer, Err(error));
+                }
             }
         }
     }

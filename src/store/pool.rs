@@ -28,7 +28,7 @@ pub enum Fault {
 
 /// Sorts a database error by what may be done about it.
 pub fn fault_of(error: &sqlx::Error) -> Fault {
-    let Some(code) = error.as_database_error().and_then(|database| database.code()) else {
+    let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {
         return match error {
             sqlx::Error::Decode(_)
             | sqlx::Error::ColumnDecode { .. }

@@ -1,4 +1,4 @@
-//! The ETag of a profile: its `seq`, compared as RFC 9110 says.
+//! The `ETag` of a profile: its `seq`, compared as RFC 9110 says.
 //!
 //! It names the state of the history. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries` but not
 //! the tag, so that a follower is woken by changes only.

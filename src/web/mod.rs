@@ -4,11 +4,11 @@ mod state;
 
 pub mod webhooks;
 
-pub mod profiles;
+mod profiles;
 
-pub mod deliveries;
+mod deliveries;
 
-pub mod summary;
+mod summary;
 
 pub mod access;
 

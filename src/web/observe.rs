@@ -85,6 +85,7 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// What a panic in a handler becomes: one answer and one log line; the process lives.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer calls")]
 pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<&str>()

@@ -16,20 +16,35 @@ use crate::store::{Fault, StoreError, fault_of};
 /// The problems that this service answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    /// A webhook without a valid proof.
     NotAuthentic,
+    /// An authentic webhook that is not what its provider sends.
     Malformed,
+    /// A body over the limit.
     TooLarge,
+    /// A compressed body.
     UnsupportedEncoding,
+    /// No hook at this path.
     UnknownHook,
+    /// A body that came too slowly.
     Timeout,
+    /// A body that broke off.
     IncompleteBody,
+    /// Not now: overload, the database, or the end of the process.
     Unavailable,
+    /// No valid API key or access token.
     Unauthenticated,
+    /// A call for backends, made by a user.
     Forbidden,
+    /// No such profile, or somebody else's.
     UnknownProfile,
+    /// Nothing at this path.
     UnknownPath,
+    /// Not this method.
     MethodNotAllowed,
+    /// A parameter that makes no sense.
     InvalidParameter,
+    /// A fault of ours.
     Internal,
 }
 
@@ -223,6 +238,7 @@ impl Problem {
     }
 
     /// Names the delivery that was kept all the same.
+    #[must_use]
     pub fn of_delivery(mut self, id: Uuid) -> Self {
         self.delivery_id = Some(id);
         self

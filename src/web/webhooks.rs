@@ -83,7 +83,7 @@ impl FromRequestParts<AppState> for HookPath {
     params(("provider" = String, Path), ("topic" = String, Path)),
     responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
 )]
-pub async fn probe(_: HookPath) -> StatusCode {
+pub(super) async fn probe(_: HookPath) -> StatusCode {
     StatusCode::OK
 }
 
@@ -93,7 +93,7 @@ pub async fn probe(_: HookPath) -> StatusCode {
     params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
     responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
 )]
-pub async fn probe_with_secret(_: HookPath) -> StatusCode {
+pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
     StatusCode::OK
 }
 
@@ -113,7 +113,7 @@ pub async fn probe_with_secret(_: HookPath) -> StatusCode {
         (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
     )
 )]
-pub async fn receive(
+pub(super) async fn receive(
     State(app): State<AppState>,
     hook: HookPath,
     received_at: ReceivedAt,
@@ -138,7 +138,7 @@ pub async fn receive(
         (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
     )
 )]
-pub async fn receive_with_secret(
+pub(super) async fn receive_with_secret(
     State(app): State<AppState>,
     hook: HookPath,
     received_at: ReceivedAt,

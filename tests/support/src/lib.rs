@@ -1,6 +1,13 @@
 //! What the tests share: a real Postgres, started once for each test binary, and a real service over a socket on a database
 //! of its own.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "what fails here fails the test that calls it"
+)]
+
 mod app;
 
 mod client;
