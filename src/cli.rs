@@ -2,8 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{dev, doctor, health, send};
-use crate::config::{DatabaseArgs, ServeArgs};
+use crate::commands::{dev, doctor, health, migrate, send, token};
+use crate::config::ServeArgs;
 
 /// Receives eSIM Status webhooks, keeps every profile's history in Postgres, and leads a user through the install
 #[derive(Debug, Parser)]
@@ -22,11 +22,13 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Serve on this machine with an embedded PostgreSQL and generated secrets
     Dev(Box<dev::DevArgs>),
-    /// Bring the database's schema up to this version, and nothing else
-    Migrate(DatabaseArgs),
+    /// Bring the database's schema up to this version, and seal credentials with the current data key
+    Migrate(migrate::MigrateArgs),
     /// Play the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
     Send(Box<send::SendArgs>),
+    /// Print an access token for one profile
+    Token(token::TokenArgs),
     /// Check settings, database and clock, and try every hook of a running service with good and bad proofs
     Doctor(Box<doctor::DoctorArgs>),
     /// Ask a running service whether it is ready; for the health check of a container

@@ -25,6 +25,8 @@ pub mod store;
 
 pub mod ingest;
 
+pub mod feed;
+
 pub mod telemetry;
 
 pub mod web;

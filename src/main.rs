@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use esim_status::cli::{Cli, Command};
-use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve};
+use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -27,6 +27,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Dev(args) => dev::run(&args).await,
             Command::Migrate(args) => migrate::run(&args).await,
             Command::Send(args) => send::run(&args).await,
+            Command::Token(args) => token::run(&args),
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Health(args) => health::run(&args).await,
             Command::Openapi => openapi::run(),

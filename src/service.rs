@@ -2,17 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::feed::Feed;
 use crate::ingest::Ingest;
-use crate::store::{self, SchemaError, StoreError, partitions};
+use crate::store::{self, ErasureKey, SchemaError, StoreError, partitions};
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
 use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
@@ -78,7 +81,7 @@ pub struct Service {
     serving: JoinHandle<web::server::Drained>,
     admin_serving: JoinHandle<web::server::Drained>,
     writers: JoinSet<()>,
-    upkeep: JoinHandle<()>,
+    background: [JoinHandle<()>; 2],
 }
 
 impl Service {
@@ -90,28 +93,42 @@ impl Service {
         raise_open_files(settings.max_connections);
         migrate_patiently(&settings).await?;
         let held = u32::try_from(settings.writers).unwrap_or(1);
-        let writes = store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
-        let reads = store::read_pool(settings.database.clone(), settings.readers);
-        partitions::maintain(&reads, web::now(), settings.retention_days).await?;
+        let write_pool =
+            store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
+        let read_pool = store::read_pool(settings.database.clone(), settings.readers);
+        partitions::maintain(&read_pool, web::now(), settings.retention_days).await?;
+
+        let mut connection = read_pool.acquire().await.map_err(StoreError::from)?;
+        let erasure_key = ErasureKey::load(&mut connection).await?;
+        drop(connection);
 
         let listener = listen(settings.listen, "--listen").await?;
         let admin_listener = listen(settings.admin_listen, "--admin-listen").await?;
         let public = address(&listener, settings.listen);
         let admin = address(&admin_listener, settings.admin_listen);
 
-        let (ingest, writers) = Ingest::start(&writes, settings.writers);
+        let feed = Feed::default();
+        // A connection of its own: it is held for as long as the service runs.
+        let listening = store::read_pool(settings.database, 1);
+        let listening = tokio::spawn(feed.clone().listen(listening));
+        let (ingest, writers) = Ingest::start(&write_pool, &erasure_key, settings.writers);
         let app = AppState::new(Parts {
             hooks: settings.hooks,
             access: settings.access,
             public_url: settings.public_url.unwrap_or_else(|| format!("http://{public}")),
             allowed_origins: settings.allowed_origins,
-            reader: store::ProfileReader::start(reads.clone()),
+            feed: feed.clone(),
+            streams: Arc::new(Semaphore::new(settings.max_streams)),
+            vault: settings.vault,
+            erasure_key,
+            brand: settings.brand,
+            reader: store::ProfileReader::start(read_pool.clone()),
             ingest,
             metrics: telemetry::metrics(),
             draining: Draining::default(),
             newest_delivery: NewestDelivery::default(),
-            reads,
-            writes,
+            reads: read_pool,
+            writes: write_pool,
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let limits = Limits { max_connections: settings.max_connections, ..Limits::default() };
@@ -123,7 +140,18 @@ impl Service {
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), NOTICE));
         let upkeep = tokio::spawn(look_after(app.reads.clone(), settings.retention_days));
         tracing::info!(%public, %admin, "serving");
-        Ok(Self { public, admin, app, closing, closed, serving, admin_serving, writers, upkeep })
+        let background = [upkeep, listening];
+        Ok(Self {
+            public,
+            admin,
+            app,
+            closing,
+            closed,
+            serving,
+            admin_serving,
+            writers,
+            background,
+        })
     }
 
     /// The parts, for whoever runs beside the listeners.
@@ -142,7 +170,7 @@ impl Service {
         self.closed.cancel();
         // Probes that hang cost nothing.
         drop(self.admin_serving.await);
-        self.upkeep.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         // The last handle to the writers' queues; they end once those are empty.
         drop(self.app);
         let mut writers = self.writers;

@@ -22,6 +22,7 @@ const BATCH_SIZE: &str = "esim_status_batch_deliveries";
 const COMMITS: &str = "esim_status_commit_duration_seconds";
 const QUEUE: &str = "esim_status_queue_deliveries";
 const POOL: &str = "esim_status_pool_connections";
+const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
 
 const SECONDS: [f64; 12] =
@@ -80,6 +81,7 @@ fn collect() -> PrometheusHandle {
     describe_histogram!(COMMITS, "Duration of a batch's transaction, its commit included");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
     describe_gauge!(POOL, "Database connections, by pool and use");
+    describe_gauge!(STREAMS, "Live streams that are open");
     describe_gauge!(NEWEST, "Seconds since the newest delivery was committed by this process");
     handle
 }
@@ -125,6 +127,11 @@ pub fn record_batch(deliveries: usize) {
 /// A batch is committed.
 pub fn record_commit(took: Duration) {
     histogram!(COMMITS).record(took);
+}
+
+/// So many live streams were opened (or, negative, ended).
+pub fn count_stream(more: f64) {
+    gauge!(STREAMS).increment(more);
 }
 
 /// Sets the gauges that are read when somebody asks.

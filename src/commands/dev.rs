@@ -13,14 +13,19 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 
-use super::{serve, welcome};
+use super::{client, serve, welcome};
 use crate::config::{self, DatabaseArgs, Settings};
 use crate::delivery::Secrets;
 use crate::service::Service;
+use crate::store::Vault;
 use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
 use crate::telemetry::{self, LogFormat};
 use crate::web::access::Access;
+use crate::web::page::Brand;
 use crate::web::webhooks::Hooks;
+
+/// The ICCID of the vendor's own sample, whose check digit holds.
+pub(super) const SAMPLE_ICCID: &str = "89972123300991848961";
 
 /// The database within the embedded server.
 const DATABASE: &str = "esim_status";
@@ -108,7 +113,8 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let home = open_home(args).await?;
     let settings = settings(args, &home)?;
     let service = Service::start(settings).await?;
-    welcome::print(&service, &home.secrets, home.kept.as_deref());
+    let page = register_sample(&service, &home.secrets).await?;
+    welcome::print(&service, &home.secrets, &page, home.kept.as_deref());
     serve::wait_for_signal().await?;
     service.stop().await;
     if let Some(server) = home.server {
@@ -179,7 +185,29 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         writers: 1,
         readers: 8,
         max_connections: 1_024,
+        max_streams: 512,
+        vault: Vault::default(),
+        brand: Brand::default(),
     })
+}
+
+/// Registers the sample profile as a backend would, and gives back the address of its install page, good for a day.
+async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Result<String> {
+    let client = client::new()?;
+    let profile = format!("http://{}/v1/profiles/{SAMPLE_ICCID}", service.public);
+    let object = serde_json::json!({
+        "iccid": SAMPLE_ICCID,
+        "imsi": "260060145143896",
+        "activationCode": "LPA:1$domain.tld$1234567890ABCDEF123456",
+        "state": "RELEASED",
+        "uid": "sample",
+    });
+    let put = client.put(&profile).bearer_auth(&secrets.api_key).json(&object);
+    put.send().await?.error_for_status()?;
+    let ttl = serde_json::json!({ "ttlSeconds": 86_400 });
+    let post = client.post(format!("{profile}/tokens")).bearer_auth(&secrets.api_key).json(&ttl);
+    let token: serde_json::Value = post.send().await?.error_for_status()?.json().await?;
+    Ok(token["installUrl"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The usual port, or any other where it is taken.

@@ -66,6 +66,11 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let settings = match Settings::load(&args.serve) {
         Ok(settings) => {
             good("complete, and no secret is weak");
+            if !settings.vault.seals() {
+                odd(
+                    "activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them",
+                );
+            }
             Some(settings)
         }
         Err(error) => {

@@ -1,17 +1,35 @@
-//! `esim-status migrate`: the schema, and nothing else.
+//! `esim-status migrate`: the schema, and the data key that credentials are sealed with.
 
 use std::process::ExitCode;
 
-use crate::config::DatabaseArgs;
-use crate::store;
+use clap::Args;
 
-/// Brings the schema up to date.
+use crate::config::{self, DataKeyArgs, DatabaseArgs};
+use crate::{ingest, store, web};
+
+/// What `migrate` takes.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    data: DataKeyArgs,
+}
+
+/// Brings the schema up to date, and seals with the first data key what another one, or none, had sealed.
 ///
 /// # Errors
-/// Where the database is away, or its schema is newer, changed or half applied; says what to do.
-pub async fn run(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let options = args.options().map_err(anyhow::Error::msg)?;
+/// Where the database is away, its schema is newer, changed or half applied, or a data key is missing; says what to do.
+pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
+    let options = args.database.options().map_err(anyhow::Error::msg)?;
+    let vault = config::vault(&args.data).map_err(anyhow::Error::msg)?;
     store::migrate(&options).await?;
     println!("The schema is at migration {}.", store::latest_version());
+    if vault.seals() {
+        let pool = store::write_pool(options, 1);
+        let count = ingest::seal_anew(&pool, &vault, web::now()).await?;
+        println!("Credentials sealed anew with the first data key: {count}.");
+    }
     Ok(ExitCode::SUCCESS)
 }

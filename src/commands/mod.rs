@@ -10,6 +10,8 @@ pub mod migrate;
 
 pub mod send;
 
+pub mod token;
+
 pub mod doctor;
 
 pub mod health;

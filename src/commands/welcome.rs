@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use super::dev::DevSecrets;
+use super::dev::{DevSecrets, SAMPLE_ICCID as ICCID};
 use crate::service::Service;
 
-/// The vendor's own sample ICCID; its check digit holds.
-const ICCID: &str = "89972123300991848961";
-
 /// Prints it to standard output.
-pub(super) fn print(service: &Service, secrets: &DevSecrets, kept: Option<&Path>) {
+pub(super) fn print(service: &Service, secrets: &DevSecrets, page: &str, kept: Option<&Path>) {
     let base = format!("http://{}", service.public);
     let admin = service.admin;
     let (hook, key) = (&secrets.hook, &secrets.api_key);
@@ -28,8 +25,12 @@ pub(super) fn print(service: &Service, secrets: &DevSecrets, kept: Option<&Path>
   API            {base}/docs
   Health         http://{admin}/readyz   Metrics  http://{admin}/metrics
 
-  Play the provider:
-    {program} send {base}/webhooks/gigastore/esim-status/{hook} --lifecycle --iccid {ICCID}
+  Open the install page of a sample profile:
+    {page}
+
+  and play the provider; the page follows:
+    {program} send {base}/webhooks/gigastore/esim-status/{hook} --state INSTALLED
+    {program} send {base}/webhooks/gigastore/esim-status/{hook} --lifecycle --pause 2
 
   or with curl:
     curl -i {base}/webhooks/gigastore/esim-status/{hook} -d '{{\"iccid\":\"{ICCID}\",\"profileState\":\"INSTALLED\"}}'

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::SecretArgs;
+use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -16,6 +16,22 @@ pub struct DatabaseArgs {
     /// Postgres 15 or newer, such as `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+}
+
+/// How the install page presents itself.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BrandArgs {
+    /// The company's name on the install page
+    #[arg(long, env = "ESIM_STATUS_BRAND_NAME", value_name = "NAME")]
+    pub brand_name: Option<String>,
+
+    /// Its colour, such as #0a7d5a
+    #[arg(long, env = "ESIM_STATUS_BRAND_COLOR", value_name = "COLOUR")]
+    pub brand_color: Option<String>,
+
+    /// Where its users find help
+    #[arg(long, env = "ESIM_STATUS_SUPPORT_URL", value_name = "URL")]
+    pub support_url: Option<String>,
 }
 
 /// Everything that `serve` takes.
@@ -33,9 +49,17 @@ pub struct ServeArgs {
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 9090), value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
 
-    /// The secrets.
+    /// The secrets of those who call.
     #[command(flatten)]
     pub secrets: SecretArgs,
+
+    /// The secrets of access tokens.
+    #[command(flatten)]
+    pub tokens: TokenSecretArgs,
+
+    /// The data keys.
+    #[command(flatten)]
+    pub data: DataKeyArgs,
 
     /// A TOML file with further hooks
     #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]
@@ -80,6 +104,14 @@ pub struct ServeArgs {
         value_name = "COUNT"
     )]
     pub max_connections: usize,
+
+    /// How many live streams may be open at once; further ones are told to follow otherwise
+    #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
+    pub max_streams: usize,
+
+    /// How the install page presents itself.
+    #[command(flatten)]
+    pub brand: BrandArgs,
 
     /// How log lines look on standard error [default: text on a terminal, else json]; `RUST_LOG` filters them
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]

@@ -9,16 +9,20 @@ mod secrets;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
-pub use args::{DatabaseArgs, ServeArgs};
-pub use secrets::{SecretArgs, SecretSource};
+pub use args::{BrandArgs, DatabaseArgs, ServeArgs};
+pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::providers::{Gigastore, Provider};
-use crate::store;
+use crate::store::{self, Vault};
 use crate::web::access::Access;
+use crate::web::page::Brand;
 use crate::web::webhooks::{Hook, Hooks};
 
 /// The path of the hook that exists without a configuration file.
@@ -47,6 +51,12 @@ pub struct Settings {
     pub writers: usize,
     /// How many database connections the read API may use.
     pub readers: u32,
+    /// What seals credentials at rest.
+    pub vault: Vault,
+    /// How the install page presents itself.
+    pub brand: Brand,
+    /// How many live streams may be open at once.
+    pub max_streams: usize,
     /// How many connections may be open at once on the public listener.
     pub max_connections: usize,
 }
@@ -76,31 +86,36 @@ impl Settings {
         let database = complaints.note(args.database.options());
         let hooks = complaints.note(load_hooks(args)).unwrap_or_default();
         let api_keys = complaints.note(api_keys(&args.secrets));
-        let token_secrets = args.secrets.token_secrets();
-        let token_secrets = complaints.note(
-            token_secrets.required(|values| Secrets::parse("ESIM_STATUS_TOKEN_SECRETS", values)),
-        );
+        let token_secrets = complaints.note(token_secrets(&args.tokens));
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
         let public_url = complaints.note(public_url).flatten();
         let allowed_origins = complaints.note(check_origins(&args.allowed_origins));
-        match (database, api_keys, token_secrets, allowed_origins) {
-            (Some(database), Some(api_keys), Some(token_secrets), Some(allowed_origins))
-                if complaints.0.is_empty() =>
-            {
-                Ok(Self {
-                    database,
-                    listen: args.listen,
-                    admin_listen: args.admin_listen,
-                    hooks,
-                    access: Access { api_keys, token_secrets },
-                    public_url,
-                    allowed_origins,
-                    retention_days: args.delivery_retention_days,
-                    writers: args.writers,
-                    readers: args.readers,
-                    max_connections: args.max_connections,
-                })
-            }
+        let vault = complaints.note(vault(&args.data));
+        let brand = complaints.note(check_brand(&args.brand));
+        match (database, api_keys, token_secrets, allowed_origins, vault, brand) {
+            (
+                Some(database),
+                Some(api_keys),
+                Some(token_secrets),
+                Some(allowed_origins),
+                Some(vault),
+                Some(brand),
+            ) if complaints.0.is_empty() => Ok(Self {
+                database,
+                listen: args.listen,
+                admin_listen: args.admin_listen,
+                hooks,
+                access: Access { api_keys, token_secrets },
+                public_url,
+                allowed_origins,
+                retention_days: args.delivery_retention_days,
+                writers: args.writers,
+                readers: args.readers,
+                max_connections: args.max_connections,
+                max_streams: args.max_streams,
+                vault,
+                brand,
+            }),
             _ => Err(ConfigError(complaints.0)),
         }
     }
@@ -124,8 +139,15 @@ impl Settings {
             writers = self.writers,
             readers = self.readers,
             max_connections = self.max_connections,
+            max_streams = self.max_streams,
+            credentials_encrypted = self.vault.seals(),
             "effective settings"
         );
+        if !self.vault.seals() {
+            tracing::warn!(
+                "activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them"
+            );
+        }
         for hook in self.hooks.values().filter(|hook| hook.authenticator.scheme_name() == "none") {
             tracing::warn!(hook = %hook.path, "this hook takes webhooks from anybody: give it a secret");
         }
@@ -183,6 +205,59 @@ fn api_keys(args: &SecretArgs) -> Result<Secrets, String> {
         });
         Secrets::parse("ESIM_STATUS_API_KEYS", keys)
     })
+}
+
+/// The secrets of access tokens; the first signs.
+///
+/// # Errors
+/// Where there are none, or one is weak.
+pub fn token_secrets(args: &TokenSecretArgs) -> Result<Secrets, String> {
+    args.token_secrets().required(|values| Secrets::parse("ESIM_STATUS_TOKEN_SECRETS", values))
+}
+
+/// The data keys; none is allowed, and said.
+///
+/// # Errors
+/// Where one is not the base64 of 32 bytes; never echoes it.
+pub fn vault(args: &DataKeyArgs) -> Result<Vault, String> {
+    const WANTED: &str = "ESIM_STATUS_DATA_KEYS: each key must be the base64 of 32 bytes, such as `openssl rand -base64 32` prints";
+    let source = args.data_keys();
+    if !source.is_given() {
+        return Ok(Vault::default());
+    }
+    let keys = source.required(|values| {
+        values
+            .into_iter()
+            .map(|value| {
+                let bytes = Zeroizing::new(STANDARD.decode(value.trim()).map_err(|_| WANTED)?);
+                let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| WANTED)?;
+                // Thirty-two equal bytes are nobody's random key.
+                if key.iter().all(|byte| *byte == key[0]) {
+                    Err(WANTED)
+                } else {
+                    Ok(Zeroizing::new(key))
+                }
+            })
+            .collect::<Result<Vec<_>, &str>>()
+    })?;
+    Ok(Vault::new(keys))
+}
+
+fn check_brand(args: &BrandArgs) -> Result<Brand, String> {
+    let color = args.brand_color.clone().unwrap_or_default();
+    let is_color = color
+        .strip_prefix('#')
+        .is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !color.is_empty() && !is_color {
+        return Err("ESIM_STATUS_BRAND_COLOR must be a colour such as #0a7d5a".to_owned());
+    }
+    let support_url = args.support_url.clone().unwrap_or_default();
+    let is_link = Url::parse(&support_url)
+        .is_ok_and(|url| matches!(url.scheme(), "https" | "http" | "mailto" | "tel"));
+    if !support_url.is_empty() && !is_link {
+        return Err("ESIM_STATUS_SUPPORT_URL must be a link such as https://help.example.org or mailto:help@example.org".to_owned());
+    }
+    Ok(Brand { name: args.brand_name.clone().unwrap_or_default(), color, support_url })
 }
 
 fn check_public_url(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// The three kinds of secrets that every service has.
+/// The secrets of those who call.
 #[derive(Clone, Default, Args)]
 pub struct SecretArgs {
     /// URL secrets of the hook gigastore/esim-status, comma-separated
@@ -28,7 +28,11 @@ pub struct SecretArgs {
     /// The same from a file, one a line
     #[arg(long, env = "ESIM_STATUS_API_KEYS_FILE", value_name = "FILE")]
     api_keys_file: Option<PathBuf>,
+}
 
+/// The secrets of access tokens.
+#[derive(Clone, Default, Args)]
+pub struct TokenSecretArgs {
     /// Secrets of access tokens, comma-separated; the first signs, all verify
     #[arg(long, env = "ESIM_STATUS_TOKEN_SECRETS", hide_env_values = true, value_name = "SECRETS")]
     token_secrets: Option<String>,
@@ -38,10 +42,37 @@ pub struct SecretArgs {
     token_secrets_file: Option<PathBuf>,
 }
 
+/// The data keys.
+#[derive(Clone, Default, Args)]
+pub struct DataKeyArgs {
+    /// Keys that encrypt activation codes and links at rest, comma-separated, each the base64 of 32 bytes; the first encrypts,
+    /// all decrypt
+    #[arg(long, env = "ESIM_STATUS_DATA_KEYS", hide_env_values = true, value_name = "KEYS")]
+    data_keys: Option<String>,
+
+    /// The same from a file, one a line
+    #[arg(long, env = "ESIM_STATUS_DATA_KEYS_FILE", value_name = "FILE")]
+    data_keys_file: Option<PathBuf>,
+}
+
 /// The values are secrets.
 impl std::fmt::Debug for SecretArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SecretArgs(…)")
+    }
+}
+
+/// The values are secrets.
+impl std::fmt::Debug for TokenSecretArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenSecretArgs(…)")
+    }
+}
+
+/// The values are secrets.
+impl std::fmt::Debug for DataKeyArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DataKeyArgs(…)")
     }
 }
 
@@ -63,11 +94,20 @@ impl SecretArgs {
     pub fn api_keys(&self) -> SecretSource<'_> {
         source("ESIM_STATUS_API_KEYS", self.api_keys.as_ref(), self.api_keys_file.as_ref())
     }
+}
 
+impl TokenSecretArgs {
     /// Where the secrets of access tokens come from.
     pub fn token_secrets(&self) -> SecretSource<'_> {
         let name = "ESIM_STATUS_TOKEN_SECRETS";
         source(name, self.token_secrets.as_ref(), self.token_secrets_file.as_ref())
+    }
+}
+
+impl DataKeyArgs {
+    /// Where the data keys come from; there may be none.
+    pub fn data_keys(&self) -> SecretSource<'_> {
+        source("ESIM_STATUS_DATA_KEYS", self.data_keys.as_ref(), self.data_keys_file.as_ref())
     }
 }
 

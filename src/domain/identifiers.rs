@@ -140,6 +140,8 @@ impl fmt::Debug for Eid {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -191,5 +193,58 @@ mod tests {
         let iccid = Iccid::parse("89972123300991848961").unwrap();
         assert_eq!(format!("{iccid:?}"), "Iccid(…8961)");
         assert_eq!(format!("{:?}", Eid::parse("a1").unwrap()), "Eid(…)");
+    }
+    fn shown(debug: &impl fmt::Debug) -> usize {
+        let text = format!("{debug:?}");
+        let tail = text.split_once('…').unwrap().1.strip_suffix(')').unwrap();
+        tail.chars().count()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_them_panic_and_none_is_changed(text in ".{0,70}|[0-9a-fA-F]{0,70}") {
+            if let Ok(iccid) = Iccid::parse(&text) {
+                prop_assert_eq!(iccid.as_str(), text.trim_end_matches(['F', 'f']));
+                prop_assert_eq!(Iccid::parse(iccid.as_str()), Ok(iccid));
+            }
+            if let Ok(imsi) = Imsi::parse(&text) {
+                prop_assert_eq!(imsi.as_str(), text.as_str());
+            }
+            if let Ok(eid) = Eid::parse(&text) {
+                prop_assert_eq!(eid.as_str(), text.as_str());
+                let _ = eid.check_digits_hold();
+            }
+        }
+
+        #[test]
+        fn well_formed_ones_are_read_and_debug_hides_all_but_four(
+            iccid in "[0-9]{18,22}",
+            imsi in "[0-9]{5,15}",
+            eid in "[0-9a-fA-F]{1,64}",
+        ) {
+            let read = Iccid::parse(&format!("{iccid}F")).unwrap();
+            prop_assert_eq!(read.as_str(), iccid.as_str());
+            prop_assert!(shown(&read) <= 4);
+            prop_assert!(shown(&Imsi::parse(&imsi).unwrap()) <= 4);
+            let eid = Eid::parse(&eid).unwrap();
+            prop_assert!(shown(&eid) <= 4 && shown(&eid) < eid.as_str().len());
+        }
+
+        #[test]
+        fn luhn_holds_for_exactly_one_last_digit(digits in "[0-9]{17,21}") {
+            let holds = (0..10).filter(|last| {
+                Iccid::parse(&format!("{digits}{last}")).unwrap().luhn_holds()
+            });
+            prop_assert_eq!(holds.count(), 1);
+        }
+
+        #[test]
+        fn a_refusal_echoes_nothing(text in "[g-z]{6,40}") {
+            for refusal in [Iccid::parse(&text).err(), Imsi::parse(&text).err(), Eid::parse(&text).err()] {
+                let refusal = refusal.unwrap();
+                let message = format!("{refusal} {refusal:?}");
+                prop_assert!(!message.contains(&text));
+            }
+        }
     }
 }

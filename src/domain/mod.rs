@@ -16,8 +16,17 @@ mod report;
 
 mod profile;
 
+mod registration;
+
+mod activation_code;
+
+mod journey;
+
+pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
+pub use journey::{Journey, Progress, Step, StepStatus};
 pub use profile::{Profile, Transition, TransitionKind, Verdict};
+pub use registration::{Credentials, Registration};
 pub use report::{Claim, Outcome, Report, UnknownOutcome};
 pub use state::{ProfileState, UnknownState};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -7,11 +7,13 @@ use sqlx::{Connection, PgConnection};
 
 use super::plan::{Plan, Seen};
 use super::{Receipt, Submission};
-use crate::domain::{Iccid, Outcome};
+use crate::domain::{Iccid, Outcome, Profile};
 use crate::providers::Reading;
 use crate::store::deliveries::KeptDelivery;
 use crate::store::event_ids::Claimed;
-use crate::store::{StoreError, deliveries, event_ids, profiles, transitions};
+use crate::store::{
+    ErasureKey, StoreError, deliveries, erasures, event_ids, notify, profiles, transitions,
+};
 use crate::telemetry;
 
 /// What to do about profiles that somebody else has locked.
@@ -46,6 +48,7 @@ impl From<StoreError> for WriteError {
 /// nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
 pub(super) async fn write(
     connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
     batch: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
@@ -59,8 +62,9 @@ pub(super) async fn write(
         locked = profiles::lock_free(&mut transaction, &iccids).await?;
     }
     let seen = claim_events(&mut transaction, batch).await?;
-    let locked = locked.into_iter().map(|stored| stored.profile).collect();
-    let plan = Plan::of(batch, locked, &seen);
+    let locked: Vec<_> = locked.into_iter().map(|stored| stored.profile).collect();
+    let erased = find_erased(&mut transaction, erasure_key, batch, &locked).await?;
+    let plan = Plan::of(batch, locked, &seen, &erased);
 
     let new = plan.new_profiles();
     if !new.is_empty() {
@@ -81,11 +85,15 @@ pub(super) async fn write(
         .iter()
         .filter_map(|(index, transition)| {
             let submission = batch.get(*index)?;
-            Some((submission.iccid()?, transition, submission.delivery.id()))
+            Some((submission.iccid()?, transition, Some(submission.delivery.id())))
         })
         .collect();
     if !appended.is_empty() {
         transitions::append(&mut transaction, &appended).await?;
+        let mut keys: Vec<_> = appended.iter().map(|(iccid, ..)| notify::wake_key(iccid)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        notify::wake(&mut transaction, &keys).await?;
     }
     deliveries::append(&mut transaction, &kept(batch, &plan)).await?;
     transaction.commit().await.map_err(WriteError::Unknown)?;
@@ -152,6 +160,23 @@ async fn claim_events(
     Ok(seen)
 }
 
+/// Looks up which of the profiles that are not there were erased. Most batches have none to look up.
+async fn find_erased<'a>(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    batch: &'a [Submission],
+    locked: &[Profile],
+) -> Result<HashSet<&'a Iccid>, StoreError> {
+    let known: HashSet<_> = locked.iter().map(|profile| &profile.iccid).collect();
+    let absent: HashSet<_> =
+        batch.iter().filter_map(Submission::iccid).filter(|iccid| !known.contains(iccid)).collect();
+    if absent.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let absent: Vec<_> = absent.into_iter().collect();
+    erasures::find(connection, key, &absent).await
+}
+
 fn compare(earlier: &[u8], digest: &[u8]) -> Seen {
     if earlier == digest { Seen::SameContent } else { Seen::OtherContent }
 }
@@ -165,12 +190,12 @@ fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
             received_at: submission.delivery.received_at(),
             hook: submission.delivery.hook(),
             provider: submission.provider,
-            iccid: submission.iccid(),
+            iccid: submission.iccid().filter(|_| !judgement.erased),
             outcome: judgement.outcome,
             reason: judgement.reason.as_deref(),
             event_id: submission.delivery.event_id(),
             headers: headers_as_json(&submission.delivery.kept_headers()),
-            body: submission.delivery.body(),
+            body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
         .collect()
 }

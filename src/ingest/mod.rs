@@ -10,6 +10,10 @@ mod plan;
 
 mod writer;
 
+mod registration;
+
+pub use registration::{Registered, erase, register, seal_anew};
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -22,6 +26,7 @@ use uuid::Uuid;
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{Iccid, Outcome};
 use crate::providers::{Malformed, Reading};
+use crate::store::ErasureKey;
 
 /// How many deliveries may wait for each writer. Beyond it they are refused before any work is done.
 const QUEUE: usize = 4_096;
@@ -76,6 +81,19 @@ struct Waiting {
     answer: oneshot::Sender<Result<Receipt, SubmitError>>,
 }
 
+/// What a writer writes with.
+#[derive(Debug, Clone)]
+struct Database {
+    pool: PgPool,
+    erasure_key: ErasureKey,
+}
+
+impl Database {
+    fn new(pool: &PgPool, erasure_key: &ErasureKey) -> Self {
+        Self { pool: pool.clone(), erasure_key: erasure_key.clone() }
+    }
+}
+
 impl Submission {
     /// The profile it speaks of, where that could be read.
     fn iccid(&self) -> Option<&Iccid> {
@@ -94,12 +112,12 @@ pub struct Ingest {
 
 impl Ingest {
     /// Starts `writers` writers (at least one). Awaiting the set waits until all that was submitted has been answered.
-    pub fn start(pool: &PgPool, writers: usize) -> (Self, JoinSet<()>) {
+    pub fn start(pool: &PgPool, erasure_key: &ErasureKey, writers: usize) -> (Self, JoinSet<()>) {
         let mut tasks = JoinSet::new();
         let queues = (0..writers.max(1))
             .map(|_| {
                 let (queue, waiting) = mpsc::channel(QUEUE);
-                tasks.spawn(writer::run(pool.clone(), waiting));
+                tasks.spawn(writer::run(Database::new(pool, erasure_key), waiting));
                 queue
             })
             .collect();

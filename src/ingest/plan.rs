@@ -22,6 +22,18 @@ pub(super) struct Judgement {
     pub reason: Option<String>,
     /// Whether somebody should look at it; a sender's ordinary retry is nothing to look at.
     pub noteworthy: bool,
+    /// Whether it is about an erased profile: nothing that names the person may be kept.
+    pub erased: bool,
+}
+
+impl Judgement {
+    fn of(outcome: Outcome, reason: Option<String>) -> Self {
+        Self { outcome, reason, noteworthy: false, erased: false }
+    }
+
+    fn noteworthy(self, noteworthy: bool) -> Self {
+        Self { noteworthy, ..self }
+    }
 }
 
 /// What is to be written.
@@ -40,15 +52,26 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Judges the submissions. `seen` has one entry for each.
-    pub fn of(batch: &[Submission], locked: Vec<Profile>, seen: &[Option<Seen>]) -> Self {
+    /// Judges the submissions. `seen` has one entry for each; `erased` names profiles that must not come back.
+    pub fn of(
+        batch: &[Submission],
+        locked: Vec<Profile>,
+        seen: &[Option<Seen>],
+        erased: &HashSet<&Iccid>,
+    ) -> Self {
         let mut plan = Self::default();
         for profile in locked {
             plan.known.insert(profile.iccid.clone());
             plan.profiles.insert(profile.iccid.clone(), profile);
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
-            let judgement = plan.judge(index, submission, *seen);
+            let judgement = if submission.iccid().is_some_and(|iccid| erased.contains(iccid)) {
+                let reason = "the profile was erased; only a registration brings it back";
+                let judgement = Judgement::of(Outcome::Ignored, Some(reason.to_owned()));
+                Judgement { erased: true, ..judgement }
+            } else {
+                plan.judge(index, submission, *seen)
+            };
             plan.judgements.push(judgement);
         }
         plan
@@ -71,17 +94,16 @@ impl Plan {
         let report = match &submission.parsed {
             Err(malformed) => {
                 let reason = Some(malformed.reason.clone());
-                return Judgement { outcome: Outcome::Malformed, reason, noteworthy: true };
+                return Judgement::of(Outcome::Malformed, reason).noteworthy(true);
             }
             Ok(_) if seen.is_some() => {
                 let noteworthy = seen == Some(Seen::OtherContent);
                 let with = if noteworthy { " with other content" } else { "" };
                 let reason = Some(format!("the event id was seen before{with}"));
-                return Judgement { outcome: Outcome::Duplicate, reason, noteworthy };
+                return Judgement::of(Outcome::Duplicate, reason).noteworthy(noteworthy);
             }
             Ok(Reading::Ignored { reason, .. }) => {
-                let (outcome, reason) = (Outcome::Ignored, Some(reason.clone()));
-                return Judgement { outcome, reason, noteworthy: false };
+                return Judgement::of(Outcome::Ignored, Some(reason.clone()));
             }
             Ok(Reading::Report(report)) => report,
         };
@@ -104,6 +126,6 @@ impl Plan {
         self.transitions.extend(verdict.transition.map(|transition| (index, transition)));
         let reason = (!remarks.is_empty()).then(|| remarks.join("; "));
         let noteworthy = matches!(verdict.outcome, Outcome::Foreign | Outcome::Unrecognised);
-        Judgement { outcome: verdict.outcome, reason, noteworthy }
+        Judgement::of(verdict.outcome, reason).noteworthy(noteworthy)
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batch::{self, Locks, WriteError};
-use super::{Receipt, Submission, SubmitError, Waiting};
+use super::{Database, Receipt, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
 use crate::store::{Fault, StoreError, fault_of};
 use crate::telemetry;
@@ -28,10 +28,10 @@ type Answer = oneshot::Sender<Result<Receipt, SubmitError>>;
 type Held = Option<PoolConnection<Postgres>>;
 
 /// Runs until every sender is gone and everything is answered.
-pub(super) async fn run(pool: PgPool, mut waiting: mpsc::Receiver<Waiting>) {
+pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>) {
     let mut taken = Vec::with_capacity(MOST_AT_ONCE);
     let mut held = None;
-    let mut lanes = Lanes::new(pool.clone());
+    let mut lanes = Lanes::new(database.clone());
     loop {
         tokio::select! {
             biased;
@@ -42,7 +42,7 @@ pub(super) async fn run(pool: PgPool, mut waiting: mpsc::Receiver<Waiting>) {
                 }
                 telemetry::record_batch(count);
                 let batch = lanes.divert(taken.drain(..).filter(is_still_wanted).collect());
-                let contended = write_all(&pool, &mut held, batch, Locks::OnlyFree).await;
+                let contended = write_all(&database, &mut held, batch, Locks::OnlyFree).await;
                 lanes.open(contended);
             }
         }
@@ -57,7 +57,7 @@ fn is_still_wanted(waiting: &Waiting) -> bool {
 
 /// Writes everything, in batches as large as can succeed, and answers it. Gives back what must wait for a profile's lock.
 async fn write_all(
-    pool: &PgPool,
+    database: &Database,
     held: &mut Held,
     batch: Vec<Waiting>,
     locks: Locks,
@@ -70,7 +70,7 @@ async fn write_all(
         }
         let (submissions, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|w| (w.submission, (w.deadline, w.answer))).unzip();
-        match write_patiently(pool, held, &submissions, locks).await {
+        match write_patiently(database, held, &submissions, locks).await {
             Ok(receipts) => {
                 for ((_, answer), receipt) in answers.into_iter().zip(receipts) {
                     reply(answer, Ok(receipt));
@@ -127,7 +127,7 @@ enum Refusal {
 
 /// Writes one batch, trying again where the same work may succeed.
 async fn write_patiently(
-    pool: &PgPool,
+    database: &Database,
     held: &mut Held,
     submissions: &[Submission],
     locks: Locks,
@@ -137,7 +137,8 @@ async fn write_patiently(
     loop {
         let had_connection = held.is_some();
         let begun = Instant::now();
-        let attempt = tokio::time::timeout_at(deadline, write_once(pool, held, submissions, locks));
+        let attempt =
+            tokio::time::timeout_at(deadline, write_once(database, held, submissions, locks));
         let error = match attempt.await {
             Ok(Ok(receipts)) => {
                 telemetry::record_commit(begun.elapsed());
@@ -178,7 +179,7 @@ async fn write_patiently(
                     return Err(Refusal::Unavailable);
                 }
             },
-            WriteError::Failed(error @ StoreError::Corrupt { .. }) => {
+            WriteError::Failed(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "a stored row cannot be read; look at the table profiles"
@@ -199,16 +200,16 @@ async fn write_patiently(
 }
 
 async fn write_once(
-    pool: &PgPool,
+    database: &Database,
     held: &mut Held,
     submissions: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
     let connection = match held {
         Some(connection) => connection,
-        None => held.insert(pool.acquire().await.map_err(StoreError::from)?),
+        None => held.insert(database.pool.acquire().await.map_err(StoreError::from)?),
     };
-    batch::write(connection, submissions, locks).await
+    batch::write(connection, &database.erasure_key, submissions, locks).await
 }
 
 /// Closes the connection without a word to a server that may not be listening any more.
@@ -221,14 +222,14 @@ fn discard(held: &mut Held) {
 /// Where deliveries wait for a profile that somebody else has locked, so that only they wait. Each profile has a lane of
 /// its own, in which the order of arrival is kept.
 struct Lanes {
-    pool: PgPool,
+    database: Database,
     waiting: HashMap<Iccid, Vec<Waiting>>,
     running: JoinSet<Iccid>,
 }
 
 impl Lanes {
-    fn new(pool: PgPool) -> Self {
-        Self { pool, waiting: HashMap::new(), running: JoinSet::new() }
+    fn new(database: Database) -> Self {
+        Self { database, waiting: HashMap::new(), running: JoinSet::new() }
     }
 
     /// Takes out what must queue behind a lane that is open.
@@ -261,12 +262,12 @@ impl Lanes {
     }
 
     fn start(&mut self, iccid: Iccid, batch: Vec<Waiting>) {
-        let pool = self.pool.clone();
+        let database = self.database.clone();
         self.running.spawn(async move {
             let mut contended = batch;
             while !contended.is_empty() {
                 let batch = contended.drain(..).filter(is_still_wanted).collect();
-                contended = write_all(&pool, &mut None, batch, Locks::Wait).await;
+                contended = write_all(&database, &mut None, batch, Locks::Wait).await;
             }
             iccid
         });

@@ -5,10 +5,12 @@
 
 use serde_json::json;
 
+use super::esim_object;
 use super::json::{Object, Value};
+use super::members::{iccid, optional};
 use super::{Malformed, Provider, Reading, Sample};
 use crate::delivery::AuthenticDelivery;
-use crate::domain::{Claim, Eid, Iccid, Imsi, InvalidIdentifier, ProfileState, Report};
+use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report, Timestamp};
 
 /// The adapter.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,15 @@ impl Provider for Gigastore {
         }))
     }
 
+    fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed> {
+        esim_object::parse(self.slug(), claim, body, now)
+    }
+
+    fn install_limit(&self) -> Option<i32> {
+        // What the vendor says; the webhook does not carry it.
+        Some(5)
+    }
+
     fn compose(&self, sample: &Sample<'_>) -> String {
         let mut body = json!({ "iccid": sample.iccid, "profileState": sample.raw_state });
         if let Some(eid) = sample.eid {
@@ -113,38 +124,4 @@ fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
 /// A body without a usable ICCID is told that first, whatever else is wrong with it.
 fn iccid_first(iccid: Result<Iccid, String>, reason: &str) -> String {
     iccid.err().unwrap_or_else(|| reason.to_owned())
-}
-
-fn iccid(body: &Object) -> Result<Iccid, String> {
-    match body.member("iccid") {
-        Some(Value::Text(text)) => Iccid::parse(text).map_err(|error| error.to_string()),
-        Some(_) => Err("iccid must be a string of 18 to 22 digits, not another type".to_owned()),
-        None => Err("iccid is missing; send it as a string of 18 to 22 digits".to_owned()),
-    }
-}
-
-/// Absent, null and empty are the same. A number may already have lost digits on its way, so it costs the event; any
-/// other wrong shape only costs the member.
-fn optional<T>(
-    body: &Object,
-    name: &'static str,
-    parse: impl FnOnce(&str) -> Result<T, InvalidIdentifier>,
-    remarks: &mut Vec<String>,
-) -> Result<Option<T>, String> {
-    match body.member(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Text(text)) if text.is_empty() => Ok(None),
-        Some(Value::Number) => Err(format!("{name} must be a string, not a number")),
-        Some(Value::Text(text)) => match parse(text) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => {
-                remarks.push(format!("{name} was left out: {error}"));
-                Ok(None)
-            }
-        },
-        Some(_) => {
-            remarks.push(format!("{name} was left out: it is not a string"));
-            Ok(None)
-        }
-    }
 }

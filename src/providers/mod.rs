@@ -5,12 +5,16 @@
 
 mod json;
 
+mod members;
+
+mod esim_object;
+
 mod gigastore;
 
 pub use gigastore::Gigastore;
 
 use crate::delivery::AuthenticDelivery;
-use crate::domain::{Iccid, Report};
+use crate::domain::{Iccid, Registration, Report, Timestamp};
 
 /// One company whose webhooks we understand.
 pub trait Provider: Send + Sync + 'static {
@@ -22,6 +26,15 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// [`Malformed`] where the bytes are not what this provider may send; the bytes are kept all the same.
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed>;
+
+    /// Reads the eSIM object that the provider's API returns, which a backend hands on when it registers a profile.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the bytes are no such object.
+    fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed>;
+
+    /// How often the provider lets a profile be installed, where it says so.
+    fn install_limit(&self) -> Option<i32>;
 
     /// A body as this provider would send it, for the commands that play the provider.
     fn compose(&self, sample: &Sample<'_>) -> String;

@@ -16,6 +16,15 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
+    /// Credentials were sealed with a data key that is not among the live ones.
+    #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it again behind the first")]
+    UnknownDataKey(String),
+    /// Somebody else holds the profile for too long.
+    #[error("the profile is held by another transaction")]
+    Busy,
+    /// Credentials could not be encrypted.
+    #[error("credentials could not be encrypted")]
+    Sealing,
 }
 
 /// Parses a column's text; a value that does not parse is a corrupt row.

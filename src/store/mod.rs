@@ -16,6 +16,14 @@ pub mod deliveries;
 
 pub mod event_ids;
 
+pub mod install_credentials;
+
+pub mod erasures;
+
+pub mod notify;
+
+mod vault;
+
 pub mod partitions;
 
 pub mod summary;
@@ -28,7 +36,9 @@ pub mod embedded;
 
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
+pub use erasures::ErasureKey;
 pub use pool::{Fault, connect_options, fault_of, read_pool, write_pool};
 pub use profiles::{Registration, StoredProfile};
-pub use reader::{ProfileReader, ReadError};
+pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, latest_version, migrate};
+pub use vault::{Sealed, Vault};

@@ -306,3 +306,28 @@ impl<'a> Columns<'a> {
         }
     }
 }
+
+/// Saves what a registration brought to a profile whose lock is held.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_registration(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    at: Timestamp,
+    registration: &Registration,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"UPDATE profiles
+           SET registered_at = $2, uid = $3, activated_at = $4, last_seen = $5, updated_at = now()
+           WHERE iccid = $1"#,
+        iccid.as_str(),
+        at.as_datetime(),
+        registration.uid.as_deref(),
+        datetime_option(registration.activated_at),
+        datetime_option(registration.last_seen)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

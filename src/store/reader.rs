@@ -7,18 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::StoreError;
 use super::profiles::{self, StoredProfile};
-use crate::domain::Iccid;
+use super::transitions;
+use crate::domain::{Iccid, Transition};
 
-/// How many profiles one query looks up at most.
+/// How many questions one query answers at most.
 const MOST_AT_ONCE: usize = 256;
 
-/// How many questions may wait; beyond it they are refused.
-const QUEUE: usize = 8_192;
+/// How many questions may wait; beyond it they are refused. As many followers as one process takes may ask at once.
+const QUEUE: usize = 32_768;
+
+/// How many transitions of one profile are read at once.
+pub const HISTORY_AT_ONCE: i64 = 100;
 
 /// How long one query may take, seen from here: a stalled server sends no time-out of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,10 +41,23 @@ pub enum ReadError {
     Failed(#[source] Arc<StoreError>),
 }
 
-type Answer = Result<Option<StoredProfile>, ReadError>;
+/// A profile as it is now, with what happened to it lately.
+#[derive(Debug)]
+pub struct Followed {
+    /// The profile.
+    pub stored: StoredProfile,
+    /// Its next transitions behind the `seq` that was asked for, oldest first, [`HISTORY_AT_ONCE`] at most.
+    pub transitions: Vec<Transition>,
+}
+
+/// What is asked: a profile, and from behind which `seq` its history is wanted; `None` for no history.
+type Asked = (Iccid, Option<i64>);
+
+/// Followers of one profile ask the same, so they share one answer.
+type Answer = Result<Option<Arc<Followed>>, ReadError>;
 
 struct Question {
-    iccid: Iccid,
+    asked: Asked,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -62,9 +79,22 @@ impl ProfileReader {
     ///
     /// # Errors
     /// [`ReadError`]; trying again later may help.
-    pub async fn find(&self, iccid: &Iccid) -> Answer {
+    pub async fn find(&self, iccid: &Iccid) -> Result<Option<StoredProfile>, ReadError> {
+        let found = self.ask((iccid.clone(), None)).await?;
+        Ok(found.map(|followed| followed.stored.clone()))
+    }
+
+    /// Finds one profile as it is now, with its next transitions behind `after`.
+    ///
+    /// # Errors
+    /// [`ReadError`]; trying again later may help.
+    pub async fn follow(&self, iccid: &Iccid, after: i64) -> Answer {
+        self.ask((iccid.clone(), Some(after))).await
+    }
+
+    async fn ask(&self, asked: Asked) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let question = Question { iccid: iccid.clone(), answer };
+        let question = Question { asked, answer };
         self.questions.try_send(question).map_err(|_| ReadError::Overloaded)?;
         answered.await.unwrap_or(Err(ReadError::Stalled))
     }
@@ -72,34 +102,30 @@ impl ProfileReader {
 
 async fn answer_all(pool: PgPool, mut waiting: mpsc::Receiver<Question>) {
     let mut questions = Vec::with_capacity(MOST_AT_ONCE);
-    let mut connection = None;
+    let mut held = None;
     while waiting.recv_many(&mut questions, MOST_AT_ONCE).await > 0 {
-        let query = query(&pool, &mut connection, &questions);
-        let found = tokio::time::timeout(PATIENCE, query).await;
-        match found {
+        let query = query(&pool, &mut held, &questions);
+        let error = match tokio::time::timeout(PATIENCE, query).await {
             Ok(Ok(found)) => {
-                for Question { iccid, answer } in questions.drain(..) {
+                for Question { asked, answer } in questions.drain(..) {
                     // Whoever asked may have gone.
-                    drop(answer.send(Ok(found.get(&iccid).cloned())));
+                    drop(answer.send(Ok(found.get(&asked).cloned())));
                 }
                 continue;
             }
-            Ok(Err(error)) => refuse(&mut questions, &ReadError::Failed(Arc::new(error))),
-            Err(_) => refuse(&mut questions, &ReadError::Stalled),
+            Ok(Err(error)) => ReadError::Failed(Arc::new(error)),
+            Err(_) => ReadError::Stalled,
+        };
+        for question in questions.drain(..) {
+            drop(question.answer.send(Err(error.clone())));
         }
-        discard(&mut connection);
-    }
-}
-
-fn refuse(questions: &mut Vec<Question>, error: &ReadError) {
-    for question in questions.drain(..) {
-        drop(question.answer.send(Err(error.clone())));
+        discard(&mut held);
     }
 }
 
 /// Closes the connection without a word to a server that may not be listening any more.
-fn discard(connection: &mut Option<PoolConnection<Postgres>>) {
-    if let Some(connection) = connection.take() {
+fn discard(held: &mut Option<PoolConnection<Postgres>>) {
+    if let Some(connection) = held.take() {
         drop(connection.detach());
     }
 }
@@ -108,21 +134,51 @@ async fn query(
     pool: &PgPool,
     held: &mut Option<PoolConnection<Postgres>>,
     questions: &[Question],
-) -> Result<HashMap<Iccid, StoredProfile>, StoreError> {
-    let mut iccids: Vec<_> = questions.iter().map(|q| q.iccid.as_str().to_owned()).collect();
-    iccids.sort_unstable();
-    iccids.dedup();
+) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
+    let mut asked: Vec<Asked> = questions.iter().map(|question| question.asked.clone()).collect();
+    asked.sort_unstable();
+    asked.dedup();
     if let Some(connection) = held {
-        match profiles::find(connection, &iccids).await {
-            Ok(found) => return Ok(by_iccid(found)),
+        match look_up(connection, &asked).await {
+            Ok(found) => return Ok(found),
             // It may have died while it was idle; reading again is harmless.
             Err(_) => discard(held),
         }
     }
     let connection = held.insert(pool.acquire().await?);
-    profiles::find(connection, &iccids).await.map(by_iccid)
+    look_up(connection, &asked).await
 }
 
-fn by_iccid(found: Vec<StoredProfile>) -> HashMap<Iccid, StoredProfile> {
-    found.into_iter().map(|stored| (stored.profile.iccid.clone(), stored)).collect()
+async fn look_up(
+    connection: &mut PgConnection,
+    asked: &[Asked],
+) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
+    let mut iccids: Vec<_> = asked.iter().map(|(iccid, _)| iccid.as_str().to_owned()).collect();
+    // Sorted already.
+    iccids.dedup();
+    let profiles = profiles::find(connection, &iccids).await?;
+    let profiles: HashMap<_, _> =
+        profiles.into_iter().map(|stored| (stored.profile.iccid.clone(), stored)).collect();
+    let behind: Vec<_> = asked
+        .iter()
+        .filter_map(|(iccid, after)| {
+            let after = (*after)?;
+            let moved = profiles.get(iccid).is_some_and(|stored| stored.profile.seq > after);
+            moved.then_some((iccid, after))
+        })
+        .collect();
+    let mut histories: HashMap<Asked, Vec<Transition>> = HashMap::new();
+    if !behind.is_empty() {
+        for (iccid, after, transition) in
+            transitions::list_each(connection, &behind, HISTORY_AT_ONCE).await?
+        {
+            histories.entry((iccid, Some(after))).or_default().push(transition);
+        }
+    }
+    let answers = asked.iter().filter_map(|asked| {
+        let stored = profiles.get(&asked.0)?.clone();
+        let transitions = histories.remove(asked).unwrap_or_default();
+        Some((asked.clone(), Arc::new(Followed { stored, transitions })))
+    });
+    Ok(answers.collect())
 }

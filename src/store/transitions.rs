@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::codec::{StoreError, datetime_option, instant, instant_option, parsed, parsed_option};
 use crate::domain::{Iccid, ProfileState, Transition, TransitionKind};
 
-/// A transition to append: of which profile, what, and the delivery that caused it.
-pub type Appended<'a> = (&'a Iccid, &'a Transition, Uuid);
+/// A transition to append: of which profile, what, and the delivery that caused it, if one did.
+pub type Appended<'a> = (&'a Iccid, &'a Transition, Option<Uuid>);
 
 /// Appends transitions of any number of profiles whose locks are held.
 ///
@@ -45,7 +45,7 @@ pub async fn append(
         &occurred_at as &[Option<OffsetDateTime>],
         &received_at as &[OffsetDateTime],
         &provider as &[&str],
-        &delivery,
+        &delivery as &[Option<Uuid>],
     )
     .execute(connection)
     .await?;
@@ -103,4 +103,70 @@ pub async fn list(
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(Transition::try_from).collect()
+}
+
+/// The histories of several profiles at once, each oldest first from behind its own `seq`, `limit` lines each at most.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_each(
+    connection: &mut PgConnection,
+    behind: &[(&Iccid, i64)],
+    limit: i64,
+) -> Result<Vec<(Iccid, i64, Transition)>, StoreError> {
+    let iccids: Vec<_> = behind.iter().map(|(iccid, _)| iccid.as_str()).collect();
+    let after: Vec<_> = behind.iter().map(|(_, after)| *after).collect();
+    let rows = sqlx::query!(
+        r#"SELECT u.iccid AS "iccid!", u.after AS "after!", t.seq, t.from_state, t.to_state, t.enabled, t.raw_state,
+                  t.kind, t.occurred_at, t.received_at, t.provider
+           FROM UNNEST($1::text[], $2::bigint[]) AS u (iccid, after)
+           CROSS JOIN LATERAL (
+               SELECT * FROM transitions AS inside
+               WHERE inside.iccid = u.iccid AND inside.seq > u.after ORDER BY inside.seq LIMIT $3
+           ) AS t
+           ORDER BY u.iccid, u.after, t.seq"#,
+        &iccids as &[&str],
+        &after,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let transition = Row {
+                seq: row.seq,
+                from_state: row.from_state,
+                to_state: row.to_state,
+                enabled: row.enabled,
+                raw_state: row.raw_state,
+                kind: row.kind,
+                occurred_at: row.occurred_at,
+                received_at: row.received_at,
+                provider: row.provider,
+            };
+            let iccid = parsed("iccid", &row.iccid, Iccid::parse)?;
+            Ok((iccid, row.after, Transition::try_from(transition)?))
+        })
+        .collect()
+}
+
+/// The last `limit` lines of a profile's history, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_last(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    limit: i64,
+) -> Result<Vec<Transition>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT seq, from_state, to_state, enabled, raw_state, kind, occurred_at, received_at, provider
+           FROM transitions WHERE iccid = $1 ORDER BY seq DESC LIMIT $2"#,
+        iccid.as_str(),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().rev().map(Transition::try_from).collect()
 }

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use http::header;
 use http::request::Parts;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
 
 use super::AppState;
@@ -33,8 +33,13 @@ pub struct Access {
 pub enum Caller {
     /// One of our own backends: may see everything.
     Backend,
-    /// The user of this profile: may see what helps with the install.
-    User(Iccid),
+    /// The user of one profile: may see what helps with its install.
+    User {
+        /// The profile.
+        iccid: Iccid,
+        /// When the access token stops being good.
+        until: Timestamp,
+    },
 }
 
 /// A caller that is a backend; users are refused.
@@ -48,6 +53,21 @@ pub struct Subject {
     pub iccid: Iccid,
     /// Who asks.
     pub caller: Caller,
+    /// When.
+    pub received_at: Timestamp,
+}
+
+impl Subject {
+    /// The profile, if a backend asks.
+    ///
+    /// # Errors
+    /// `forbidden` for a user.
+    pub fn for_backend(&self) -> Result<Iccid, Problem> {
+        match &self.caller {
+            Caller::Backend => Ok(self.iccid.clone()),
+            Caller::User { .. } => Err(Problem::new(Code::Forbidden)),
+        }
+    }
 }
 
 /// The claims of an access token.
@@ -64,11 +84,11 @@ impl Access {
         if self.api_keys.matches(credential.as_bytes()) {
             return Some(Caller::Backend);
         }
-        self.user(credential, now).map(Caller::User)
+        self.user(credential, now)
     }
 
     /// Verifies an access token: HS256 and nothing else, our audience, an ICCID as its subject, not expired.
-    fn user(&self, token: &str, now: Timestamp) -> Option<Iccid> {
+    fn user(&self, token: &str, now: Timestamp) -> Option<Caller> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
@@ -76,14 +96,35 @@ impl Access {
         validation.validate_exp = false;
         let claims = self.token_secrets.iter().find_map(|secret| {
             let key = DecodingKey::from_secret(secret.expose());
-            jsonwebtoken::decode::<Claims>(token, &key, &validation).ok()
+            Some(jsonwebtoken::decode::<Claims>(token, &key, &validation).ok()?.claims)
         })?;
-        let now = now.unix_seconds();
-        let current = now < claims.claims.exp.saturating_add(LEEWAY)
-            && claims.claims.nbf.is_none_or(|from| now >= from.saturating_sub(LEEWAY));
-        let iccid = Iccid::parse(&claims.claims.sub).ok()?;
-        current.then_some(iccid)
+        let (iccid, until) = (Iccid::parse(&claims.sub).ok()?, claims.exp.saturating_add(LEEWAY));
+        let now_seconds = now.unix_seconds();
+        let begun = claims.nbf.is_none_or(|from| now_seconds >= from.saturating_sub(LEEWAY));
+        let current = begun && now_seconds < until;
+        let until = now.plus_seconds(until.saturating_sub(now_seconds));
+        current.then_some(Caller::User { iccid, until })
     }
+}
+
+/// Signs an access token with the first of the secrets.
+///
+/// # Errors
+/// Where the claims cannot be written as JSON.
+pub fn sign(
+    secrets: &Secrets,
+    iccid: &Iccid,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    let claims = serde_json::json!({
+        "aud": AUDIENCE,
+        "sub": iccid.as_str(),
+        "iat": now.unix_seconds(),
+        "exp": expires_at.unix_seconds(),
+    });
+    let key = EncodingKey::from_secret(secrets.first().expose());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -114,7 +155,7 @@ impl FromRequestParts<AppState> for Backend {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         match Caller::from_request_parts(parts, app).await? {
             Caller::Backend => Ok(Self),
-            Caller::User(_) => Err(Problem::new(Code::Forbidden)),
+            Caller::User { .. } => Err(Problem::new(Code::Forbidden)),
         }
     }
 }
@@ -126,9 +167,9 @@ impl FromRequestParts<AppState> for Subject {
         let caller = Caller::from_request_parts(parts, app).await?;
         let segment = path_segment(parts, "iccid").await.unwrap_or_default();
         let iccid = match &caller {
-            Caller::User(own) if segment == "self" => own.clone(),
+            Caller::User { iccid: own, .. } if segment == "self" => own.clone(),
             // Somebody else's profile and one that does not exist are alike.
-            Caller::User(own) => Iccid::parse(&segment)
+            Caller::User { iccid: own, .. } => Iccid::parse(&segment)
                 .ok()
                 .filter(|asked| asked == own)
                 .ok_or_else(|| Problem::new(Code::UnknownProfile))?,
@@ -136,6 +177,7 @@ impl FromRequestParts<AppState> for Subject {
                 Problem::because(Code::InvalidParameter, format!("{error}, in the path"))
             })?,
         };
-        Ok(Self { iccid, caller })
+        let ReceivedAt(received_at) = ReceivedAt::from_request_parts(parts, app).await?;
+        Ok(Self { iccid, caller, received_at })
     }
 }

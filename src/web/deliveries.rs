@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::AppState;
-use super::access::{Backend, Caller, Subject};
+use super::access::{Backend, Subject};
 use super::extract::{Params, cursor};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::profiles::{Page, plain_text};
@@ -95,17 +95,14 @@ pub async fn of_profile(
     subject: Subject,
     mut params: Params,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    if subject.caller != Caller::Backend {
-        return Err(Problem::new(Code::Forbidden));
-    }
+    let iccid = subject.for_backend()?;
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
     let mut connection = app.reads.acquire().await?;
-    let rows =
-        deliveries::list_of_profile(&mut connection, &subject.iccid, before, limit + 1).await?;
+    let rows = deliveries::list_of_profile(&mut connection, &iccid, before, limit + 1).await?;
     // A profile whose only deliveries were not applied is not there, and support wants to see them all the same.
-    if rows.is_empty() && app.reader.find(&subject.iccid).await?.is_none() {
+    if rows.is_empty() && app.reader.find(&iccid).await?.is_none() {
         return Err(Problem::new(Code::UnknownProfile));
     }
     Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))

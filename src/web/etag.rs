@@ -7,24 +7,29 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The tag of this `seq`.
 pub fn of(seq: i64) -> HeaderValue {
-    // Digits and quotes are always a valid value.
-    HeaderValue::from_str(&format!("\"{seq}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+    quoted(&seq.to_string())
 }
 
-/// Whether `If-None-Match` names this `seq`, among others, weak or strong, or as `*`.
+/// The tag of this text, which is letters and digits.
+pub fn quoted(text: &str) -> HeaderValue {
+    // Such a text in quotes is always a valid value.
+    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether `If-None-Match` names this `seq`.
 pub fn matches(headers: &HeaderMap, seq: i64) -> bool {
-    let wanted = seq.to_string();
+    names(headers, &of(seq))
+}
+
+/// Whether `If-None-Match` names this tag, among others, weak or strong, or as `*`.
+pub fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|tag| {
-            let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-            let opaque = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            tag == "*" || opaque == Some(wanted.as_str())
-        })
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
 }
 
 #[cfg(test)]

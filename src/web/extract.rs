@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http::header;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use super::observe::ReceivedAt;
@@ -145,6 +146,24 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
         Ok(Err(_)) => Err(Problem::new(Code::IncompleteBody)),
         Err(_) => Err(Problem::new(Code::Timeout)),
     }
+}
+
+/// Reads a body as JSON; an empty one is that of the type's default.
+///
+/// # Errors
+/// As [`read_body`], and `invalid-body`, which says where.
+pub async fn read_json<T: DeserializeOwned + Default>(request: Request) -> Result<T, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body).await?;
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    // A message about data echoes values; only where it is may be told.
+    serde_json::from_slice(&body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let reason = format!("the body is not the JSON object of this call, at line {line} column {column}; see /docs");
+        Problem::because(Code::InvalidBody, reason)
+    })
 }
 
 /// Parses a time for [`Params::take`].

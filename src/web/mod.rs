@@ -6,6 +6,18 @@ pub mod webhooks;
 
 mod profiles;
 
+mod journey;
+
+mod events;
+
+mod qr;
+
+mod registration;
+
+mod tokens;
+
+pub mod page;
+
 mod deliveries;
 
 mod summary;
@@ -32,6 +44,8 @@ mod socket;
 
 pub mod server;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -56,10 +70,15 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::receive, webhooks::probe))
         .routes(routes!(webhooks::receive_with_secret, webhooks::probe_with_secret))
         // a backend, and a user about the one profile
-        .routes(routes!(profiles::show))
+        .routes(routes!(profiles::show, registration::register, registration::erase))
         .routes(routes!(profiles::history))
+        .routes(routes!(journey::show))
+        .routes(routes!(events::follow))
+        .routes(routes!(qr::svg))
+        .routes(routes!(qr::png))
         // backends and support
         .routes(routes!(profiles::list))
+        .routes(routes!(tokens::create))
         .routes(routes!(deliveries::of_profile))
         .routes(routes!(deliveries::list))
         .routes(routes!(summary::show))
@@ -76,6 +95,8 @@ pub fn routes(app: AppState) -> Router {
     let routes = routes
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
         .route("/problems", get(docs::problems))
+        .route("/install", get(page::install))
+        .route("/assets/{file}", get(page::asset))
         .fallback(observe::unknown_path)
         .method_not_allowed_fallback(observe::method_not_allowed);
     let cors = cors(&app);
@@ -108,6 +129,11 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
             .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, last_event_id])
             .expose_headers([header::ETAG, header::RETRY_AFTER, request_id]),
     )
+}
+
+/// Between three and five quarters of a time, so that what happened to many at once does not happen at once again.
+fn spread(time: Duration) -> Duration {
+    time.mul_f64(rand::random_range(0.75..1.25))
 }
 
 impl From<crate::store::ReadError> for Problem {

@@ -38,12 +38,16 @@ pub enum Code {
     Forbidden,
     /// No such profile, or somebody else's.
     UnknownProfile,
+    /// A profile without an activation code.
+    NoActivationCode,
     /// Nothing at this path.
     UnknownPath,
     /// Not this method.
     MethodNotAllowed,
     /// A parameter that makes no sense.
     InvalidParameter,
+    /// A body of the API that is not what the call takes.
+    InvalidBody,
     /// A fault of ours.
     Internal,
 }
@@ -74,7 +78,7 @@ const fn entry(
 }
 
 /// The whole catalogue, in the order of [`Code`].
-pub const CATALOGUE: [Entry; 15] = [
+pub const CATALOGUE: [Entry; 17] = [
     entry(
         Code::NotAuthentic,
         "not-authentic",
@@ -153,6 +157,13 @@ pub const CATALOGUE: [Entry; 15] = [
         "Check the ICCID. A profile exists once it was registered or a webhook reported it.",
     ),
     entry(
+        Code::NoActivationCode,
+        "no-activation-code",
+        StatusCode::NOT_FOUND,
+        "This profile has no activation code",
+        "Register it with the provider's eSIM object, which has one.",
+    ),
+    entry(
         Code::UnknownPath,
         "unknown-path",
         StatusCode::NOT_FOUND,
@@ -172,6 +183,13 @@ pub const CATALOGUE: [Entry; 15] = [
         StatusCode::BAD_REQUEST,
         "A parameter makes no sense",
         "Mend the parameter that the detail names.",
+    ),
+    entry(
+        Code::InvalidBody,
+        "invalid-body",
+        StatusCode::BAD_REQUEST,
+        "The body is not what this call takes",
+        "Mend what the detail names.",
     ),
     entry(
         Code::Internal,
@@ -291,12 +309,13 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let cause = &error as &dyn std::error::Error;
         match &error {
+            StoreError::Busy => Self::new(Code::Unavailable),
             StoreError::Database(database) if fault_of(database) != Fault::Data => {
-                tracing::error!(error = cause, "a read failed: is the database up?");
+                tracing::error!(error = cause, "the database failed: is it up?");
                 Self::new(Code::Unavailable)
             }
             _ => {
-                tracing::error!(error = cause, "a read failed for its content");
+                tracing::error!(error = cause, "the database's content, or a statement, is wrong");
                 Self::new(Code::Internal)
             }
         }

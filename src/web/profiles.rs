@@ -1,10 +1,13 @@
 //! What is known of one profile, its history, and the list of profiles.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Backend, Caller, Subject};
@@ -184,6 +187,7 @@ impl<T> Page<T> {
     params(
         ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
         ("If-None-Match" = Option<String>, Header, description = "An ETag that was given before"),
+        ("wait" = Option<u32>, Query, maximum = 60, description = "With If-None-Match: how many seconds to wait for a change before the 304"),
     ),
     responses(
         (status = 200, body = ProfileView, headers(("ETag" = String, description = "Its `seq`"))),
@@ -197,12 +201,15 @@ impl<T> Page<T> {
 pub async fn show(
     State(app): State<AppState>,
     subject: Subject,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let wait = params.take("wait", |text| match text.parse() {
+        Ok(seconds @ 0..=60) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be a number of seconds from 0 to 60"),
+    })?;
     params.finish()?;
-    let stored = app.reader.find(&subject.iccid).await?;
-    let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+    let stored = read(&app, &subject.iccid, &headers, wait.unwrap_or_default()).await?;
     let seq = stored.profile.seq;
     let mut response = if etag::matches(&headers, seq) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -213,6 +220,31 @@ pub async fn show(
     let private = HeaderValue::from_static("private, no-cache");
     response.headers_mut().insert(header::CACHE_CONTROL, private);
     Ok(response)
+}
+
+/// Reads a profile; while it is what the caller has already, waits for a change, `wait` long at most.
+async fn read(
+    app: &AppState,
+    iccid: &Iccid,
+    headers: &HeaderMap,
+    wait: Duration,
+) -> Result<StoredProfile, Problem> {
+    let deadline = Instant::now() + wait;
+    // First subscribe, then read: a change between the two wakes us.
+    let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(iccid));
+    loop {
+        let stored = app.reader.find(iccid).await?;
+        let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+        let Some(subscription) = &mut subscription else { return Ok(stored) };
+        if !etag::matches(headers, stored.profile.seq) {
+            return Ok(stored);
+        }
+        tokio::select! {
+            () = subscription.woken() => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(stored),
+            () = app.draining.begun() => return Ok(stored),
+        }
+    }
 }
 
 /// The history of a profile, oldest first.

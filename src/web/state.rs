@@ -2,16 +2,20 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::page::Brand;
 use super::webhooks::Hooks;
 use crate::domain::Timestamp;
+use crate::feed::Feed;
 use crate::ingest::Ingest;
-use crate::store::ProfileReader;
+use crate::store::{ErasureKey, ProfileReader, Vault};
 
 /// The parts of a running service; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,6 +34,16 @@ pub struct Parts {
     pub allowed_origins: Vec<http::HeaderValue>,
     /// The writers.
     pub ingest: Ingest,
+    /// Wake-ups for those who follow a profile.
+    pub feed: Feed,
+    /// A permit for each live stream.
+    pub streams: Arc<Semaphore>,
+    /// What seals credentials at rest.
+    pub vault: Vault,
+    /// The key under which erased ICCIDs are hashed.
+    pub erasure_key: ErasureKey,
+    /// How the install page presents itself.
+    pub brand: Brand,
     /// The coalesced reads of single profiles.
     pub reader: ProfileReader,
     /// The connections of all other reads.
@@ -61,17 +75,22 @@ impl Deref for AppState {
 
 /// Set once the service should get no new work.
 #[derive(Debug, Default)]
-pub struct Draining(AtomicBool);
+pub struct Draining(CancellationToken);
 
 impl Draining {
-    /// From now on the service is not ready.
+    /// From now on the service is not ready, and streams end.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_cancelled()
+    }
+
+    /// Waits until it begins.
+    pub async fn begun(&self) {
+        self.0.cancelled().await;
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use esim_status::config::{Settings, url_secret_hook};
 use esim_status::delivery::Secrets;
 use esim_status::service::{Ended, Service};
+use esim_status::store::Vault;
 use esim_status::web::access::Access;
+use esim_status::web::page::Brand;
 use esim_status::web::webhooks::Hooks;
 use serde_json::{Value, json};
 
@@ -56,6 +58,9 @@ pub fn settings(database: &Database) -> Settings {
         writers: 1,
         readers: 4,
         max_connections: 1_024,
+        max_streams: 256,
+        vault: Vault::default(),
+        brand: Brand::default(),
     }
 }
 

@@ -255,15 +255,17 @@ fn kind_of(from: ProfileState, to: ProfileState, other_device: bool) -> Transiti
         Deleted, Disabled, Downloaded, Error, Installed, Preparing, Released, Unavailable,
     };
     let on_the_way = match from {
-        Preparing => matches!(to, Released),
+        Preparing | Error => matches!(to, Released),
         Released => matches!(to, Downloaded | Installed),
         Downloaded | Deleted => matches!(to, Installed),
         Installed => matches!(to, Disabled | Released | Deleted),
         Disabled => matches!(to, Installed | Released | Deleted),
-        Error => matches!(to, Released),
         Unavailable => false,
     };
     let moved_away = other_device && from.is_on_device();
     let expected = on_the_way || to == Error || (from == to && !other_device);
     if expected && !moved_away { TransitionKind::Normal } else { TransitionKind::Unexpected }
 }
+
+#[cfg(test)]
+mod tests;

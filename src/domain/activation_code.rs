@@ -1,0 +1,191 @@
+//! The activation code: what a device needs to download a profile, and the links that carry it (GSMA SGP.22 section 4.1).
+//!
+//! It is a credential: whoever has it can install the profile. `Debug` hides it.
+
+use std::fmt;
+
+/// Where Apple's setup opens, from iOS 17.4.
+const APPLE: &str = "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=";
+
+/// Where Android's setup opens, from Android 10, not on every device.
+const ANDROID: &str = "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=";
+
+/// The longest activation code that is taken. SGP.22 bounds none; a QR code that a phone reads from a screen does.
+const LONGEST: usize = 512;
+
+/// A text that is no activation code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be an activation code, LPA:1$<SM-DP+ address>$<matching id>, exactly as the provider gave it"
+)]
+pub struct InvalidActivationCode;
+
+/// `LPA:1$<SM-DP+ address>$<matching id>[$[<OID>][$1]]`. Kept exactly as given, its case too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ActivationCode {
+    text: String,
+    smdp_address: String,
+    matching_id: String,
+    confirmation_code_required: bool,
+}
+
+impl ActivationCode {
+    /// Reads one. The prefix `LPA:` matches in any case and is written in capitals.
+    ///
+    /// # Errors
+    /// [`InvalidActivationCode`], which does not echo it.
+    pub fn parse(text: &str) -> Result<Self, InvalidActivationCode> {
+        let prefix = text.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("LPA:"));
+        if prefix.is_none() || text.len() > LONGEST {
+            return Err(InvalidActivationCode);
+        }
+        let rest = &text[4..];
+        let mut parts = rest.split('$');
+        let (format, address, matching_id) = (parts.next(), parts.next(), parts.next());
+        let (oid, confirmation) = (parts.next().unwrap_or_default(), parts.next());
+        let (Some("1"), Some(address), Some(matching_id), None) =
+            (format, address, matching_id, parts.next())
+        else {
+            return Err(InvalidActivationCode);
+        };
+        let confirmation_code_required = match confirmation {
+            None | Some("") => false,
+            Some("1") => true,
+            Some(_) => return Err(InvalidActivationCode),
+        };
+        if !is_host_name(address) || !is_matching_id(matching_id) || !is_oid(oid) {
+            return Err(InvalidActivationCode);
+        }
+        Ok(Self {
+            text: format!("LPA:{rest}"),
+            smdp_address: address.to_owned(),
+            matching_id: matching_id.to_owned(),
+            confirmation_code_required,
+        })
+    }
+
+    /// The whole code, as a QR code holds it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The host name of the server that the profile is downloaded from.
+    pub fn smdp_address(&self) -> &str {
+        &self.smdp_address
+    }
+
+    /// Which profile to download; may be empty.
+    pub fn matching_id(&self) -> &str {
+        &self.matching_id
+    }
+
+    /// Whether the user must type a confirmation code.
+    pub fn confirmation_code_required(&self) -> bool {
+        self.confirmation_code_required
+    }
+
+    /// The link that opens the setup of an iPhone. Nothing in a code needs encoding: `$` and `:` are legal in a query, and
+    /// the vendor prints them raw.
+    pub fn apple_link(&self) -> String {
+        format!("{APPLE}{}", self.text)
+    }
+
+    /// The link that opens the setup of an Android phone.
+    pub fn android_link(&self) -> String {
+        format!("{ANDROID}{}", self.text)
+    }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label)
+}
+
+fn is_matching_id(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+fn is_oid(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+impl fmt::Debug for ActivationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ActivationCode(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_and_case_is_kept() {
+        let code = ActivationCode::parse("lpa:1$rsp.Example.com$JQ-209u6H$1.3.6.1$1").unwrap();
+        assert_eq!(code.as_str(), "LPA:1$rsp.Example.com$JQ-209u6H$1.3.6.1$1");
+        assert_eq!((code.smdp_address(), code.matching_id()), ("rsp.Example.com", "JQ-209u6H"));
+        assert!(code.confirmation_code_required());
+    }
+
+    #[test]
+    fn matching_id_may_be_empty_and_the_tail_may_be_missing() {
+        for (text, confirmation) in [
+            ("LPA:1$smdp.io$", false),
+            ("LPA:1$smdp.io$A", false),
+            ("LPA:1$smdp.io$A$", false),
+            ("LPA:1$smdp.io$A$$", false),
+            ("LPA:1$smdp.io$A$$1", true),
+        ] {
+            let code = ActivationCode::parse(text).unwrap();
+            assert_eq!(code.confirmation_code_required(), confirmation, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_code_is_refused() {
+        for text in [
+            "",
+            "LPA:",
+            "LPA:1$smdp.io",
+            "LPA:2$smdp.io$A",
+            "1$smdp.io$A",
+            "LPA:1$$A",
+            "LPA:1$smdp..io$A",
+            "LPA:1$-smdp.io$A",
+            "LPA:1$smdp.io$A B",
+            "LPA:1$smdp.io$A$x",
+            "LPA:1$smdp.io$A$$2",
+            "LPA:1$smdp.io$A$$1$",
+            "LPA:1$<SM-DP+ Address>$<Activation Code>",
+            " LPA:1$smdp.io$A",
+            "LPA:1$smdp.io$Ä",
+            "LPÄ",
+        ] {
+            assert_eq!(ActivationCode::parse(text), Err(InvalidActivationCode), "{text}");
+        }
+    }
+
+    #[test]
+    fn links_have_a_lower_case_base_and_the_code_as_it_is() {
+        let code = ActivationCode::parse("LPA:1$rsp.truphone.com$JQ-209U6H-6I82J5").unwrap();
+        assert_eq!(
+            code.android_link(),
+            "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA:1$rsp.truphone.com$JQ-209U6H-6I82J5"
+        );
+        assert_eq!(
+            code.apple_link(),
+            "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=LPA:1$rsp.truphone.com$JQ-209U6H-6I82J5"
+        );
+    }
+
+    #[test]
+    fn debug_hides_it() {
+        let code = ActivationCode::parse("LPA:1$smdp.io$SECRET").unwrap();
+        assert_eq!(format!("{code:?}"), "ActivationCode(…)");
+    }
+}

@@ -1,0 +1,149 @@
+//! A backend registers a profile, or has one erased: the same row lock as the webhooks', one transaction each.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgPool};
+
+use crate::domain::{Credentials, Iccid, Profile, Registration, Timestamp};
+use crate::store::{
+    self, ErasureKey, StoreError, Vault, erasures, install_credentials, notify, profiles,
+    transitions,
+};
+use crate::telemetry;
+
+/// How long it may take; the caller is told to try again after that.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How often to look again for a profile that a webhook makes at the same moment.
+const TRIES: u32 = 5;
+
+/// Whether a registration made the profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// It did.
+    New,
+    /// The profile was there.
+    Known,
+}
+
+/// Registers a profile.
+///
+/// # Errors
+/// [`StoreError`]; nothing was changed then, or the outcome of the commit is unknown. Repeating is safe.
+pub async fn register(
+    pool: &PgPool,
+    vault: &Vault,
+    erasure_key: &ErasureKey,
+    registration: &Registration,
+) -> Result<Registered, StoreError> {
+    let attempt = async {
+        for _ in 0..TRIES {
+            if let Some(done) = try_register(pool, vault, erasure_key, registration).await? {
+                return Ok(done);
+            }
+        }
+        Err(StoreError::Busy)
+    };
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// `None` if a webhook has made the profile meanwhile.
+async fn try_register(
+    pool: &PgPool,
+    vault: &Vault,
+    erasure_key: &ErasureKey,
+    registration: &Registration,
+) -> Result<Option<Registered>, StoreError> {
+    let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
+    let mut connection = pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let known = lock(&mut transaction, iccid).await?;
+    let verdict = Profile::register(known.as_ref(), &registration.report);
+    let Some(profile) = &verdict.profile else { return Ok(None) };
+    if known.is_some() {
+        profiles::save(&mut transaction, &[profile]).await?;
+    } else if profiles::insert(&mut transaction, &[profile]).await?.is_empty() {
+        return Ok(None);
+    }
+    let facts = store::Registration {
+        uid: registration.uid.clone(),
+        activated_at: registration.activated_at,
+        last_seen: registration.last_seen,
+    };
+    profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
+    if registration.credentials != Credentials::default() {
+        let sealed = vault.seal(iccid, &registration.credentials)?;
+        install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
+    }
+    if let Some(transition) = &verdict.transition {
+        transitions::append(&mut transaction, &[(iccid, transition, None)]).await?;
+    }
+    // Also without a transition: followers learn that the profile can be installed now.
+    notify::wake(&mut transaction, &[notify::wake_key(iccid)]).await?;
+    erasures::forget(&mut transaction, erasure_key, iccid).await?;
+    transaction.commit().await?;
+    if let Some(transition) = &verdict.transition {
+        let provider = registration.report.provider;
+        telemetry::count_transition(provider, transition.to_state, transition.kind);
+    }
+    Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
+}
+
+/// Erases all that is kept of a profile, and remembers only a keyed hash of its number, so that a late webhook does not bring
+/// it back. Says whether there was anything.
+///
+/// # Errors
+/// [`StoreError`]; repeating is safe.
+pub async fn erase(
+    pool: &PgPool,
+    erasure_key: &ErasureKey,
+    iccid: &Iccid,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let attempt = async {
+        let mut connection = pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        lock(&mut transaction, iccid).await?;
+        if !erasures::delete_all(&mut transaction, iccid).await? {
+            return Ok(false);
+        }
+        erasures::remember(&mut transaction, erasure_key, iccid, now).await?;
+        notify::wake(&mut transaction, &[notify::wake_key(iccid)]).await?;
+        transaction.commit().await?;
+        Ok(true)
+    };
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
+}
+
+async fn lock(
+    connection: &mut sqlx::PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<Profile>, StoreError> {
+    let iccids = [iccid.as_str().to_owned()];
+    profiles::wait_for_locks(connection, &iccids).await?;
+    let locked = profiles::lock_free(connection, &iccids).await?;
+    Ok(locked.into_iter().next().map(|stored| stored.profile))
+}
+
+/// Seals all credentials with the current data key that are not yet; says how many.
+///
+/// # Errors
+/// [`StoreError`], also where a key that is still needed is missing.
+pub async fn seal_anew(pool: &PgPool, vault: &Vault, now: Timestamp) -> Result<u64, StoreError> {
+    const AT_ONCE: i64 = 500;
+    let Some(current) = vault.current_key() else { return Ok(0) };
+    let (mut after, mut count) = (String::new(), 0);
+    loop {
+        let mut transaction = pool.begin().await?;
+        let stale =
+            install_credentials::lock_stale(&mut transaction, current, &after, AT_ONCE).await?;
+        let Some((last, _)) = stale.last() else { return Ok(count) };
+        after = last.as_str().to_owned();
+        for (iccid, sealed) in &stale {
+            let sealed = vault.seal(iccid, &vault.open(iccid, sealed)?)?;
+            install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
+            count += 1;
+        }
+        transaction.commit().await?;
+    }
+}

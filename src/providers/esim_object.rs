@@ -1,0 +1,145 @@
+//! The eSIM object of a provider's API: `iccid, imsi, activationCode, appleUniversalLink, installationUrl, lastSeen,
+//! activatedAt, state, uid, active`. A backend hands it on as it got it, so unknown members are fine.
+
+use url::Url;
+
+use super::Malformed;
+use super::json::{Object, Value};
+use super::members::{iccid, optional};
+use crate::domain::{
+    ActivationCode, Claim, Credentials, Imsi, ProfileState, Registration, Report, Timestamp,
+};
+
+/// The longest `uid` that is taken, in bytes.
+const LONGEST_UID: usize = 256;
+
+/// Reads one; `claim` says what the provider's words mean.
+///
+/// # Errors
+/// [`Malformed`]; the reason names the member and echoes nothing.
+pub(super) fn parse(
+    provider: &'static str,
+    claim: impl FnOnce(&str) -> Option<Claim>,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Registration, Malformed> {
+    read(provider, claim, body, now).map_err(|reason| Malformed { reason, iccid: None })
+}
+
+fn read(
+    provider: &'static str,
+    claim: impl FnOnce(&str) -> Option<Claim>,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Registration, String> {
+    let object = Object::parse(body)?;
+    let mut remarks = Vec::new();
+    let raw_state =
+        text(&object, "state")?.ok_or("state is missing; send the provider's word for it")?;
+    // A word that nobody knows yet must not keep a backend from registering; to wait is always safe.
+    let known = claim(raw_state);
+    let claim = known.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
+    let activation_code = match text(&object, "activationCode")? {
+        Some(code) => {
+            Some(ActivationCode::parse(code).map_err(|error| format!("activationCode {error}"))?)
+        }
+        None => None,
+    };
+    let uid = text(&object, "uid")?;
+    if uid.is_some_and(|uid| uid.len() > LONGEST_UID) {
+        return Err(format!("uid must be at most {LONGEST_UID} bytes long"));
+    }
+    Ok(Registration {
+        report: Report {
+            iccid: iccid(&object)?,
+            provider,
+            raw_state: raw_state.to_owned(),
+            claim: Some(claim),
+            eid: None,
+            imsi: optional(&object, "imsi", Imsi::parse, &mut remarks)?,
+            occurred_at: None,
+            received_at: now,
+            remarks,
+        },
+        uid: uid.map(str::to_owned),
+        activated_at: time(&object, "activatedAt")?,
+        last_seen: time(&object, "lastSeen")?,
+        credentials: Credentials {
+            activation_code,
+            apple_link: text(&object, "appleUniversalLink")?.and_then(real_link),
+            installation_url: text(&object, "installationUrl")?.and_then(real_link),
+        },
+    })
+}
+
+/// A member that is a text; absent, null and empty are the same.
+fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, String> {
+    match object.member(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("{name} must be a string or null")),
+    }
+}
+
+/// The vendor documents these members as null and shows no other value; what is no time is left out.
+fn time(object: &Object, name: &str) -> Result<Option<Timestamp>, String> {
+    Ok(text(object, name)?.and_then(|text| Timestamp::parse(text).ok()))
+}
+
+/// A link that can be opened. The vendor's own page shows a template that still holds `<SM-DP+ Address>`.
+fn real_link(link: &str) -> Option<String> {
+    let real = !link.contains('<') && Url::parse(link).is_ok_and(|url| url.scheme() == "https");
+    real.then(|| link.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = r#"{
+        "iccid": "89972123300991848961",
+        "imsi": "260060145143896",
+        "activationCode": "LPA:1$domain.tld$1234567890ABCDEF123456",
+        "appleUniversalLink": "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=LPA:1$<SM-DP+ Address>$<Activation Code>",
+        "installationUrl": "https://install.example#/esim/profile?token=abc",
+        "lastSeen": null,
+        "activatedAt": null,
+        "state": "RELEASED",
+        "uid": "7555cab8-72bc-4e85-b56a-6cdf60e2d6e4",
+        "active": true
+    }"#;
+
+    fn parse_with(from: &str, to: &str) -> Result<Registration, Malformed> {
+        let released = |_: &str| Some(Claim { state: ProfileState::Released, enabled: None });
+        let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        parse("p", released, SAMPLE.replace(from, to).as_bytes(), now)
+    }
+
+    #[test]
+    fn the_vendors_own_sample_is_taken_and_its_template_is_no_link() {
+        let registration = parse_with("", "").unwrap();
+        let credentials = registration.credentials;
+        let code = credentials.activation_code.unwrap();
+        assert_eq!(code.smdp_address(), "domain.tld");
+        assert_eq!(credentials.apple_link, None);
+        assert!(credentials.installation_url.is_some());
+        assert_eq!(registration.uid.as_deref(), Some("7555cab8-72bc-4e85-b56a-6cdf60e2d6e4"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_not_echoed() {
+        for (from, to, named) in [
+            ("\"89972123300991848961\"", "89972123300991848961", "iccid"),
+            ("LPA:1$domain.tld$", "LPA:1$$", "activationCode"),
+            ("\"RELEASED\"", "null", "state"),
+            ("\"active\": true", "\"state\": \"X\"", "twice"),
+            ("\"7555cab8-72bc-4e85-b56a-6cdf60e2d6e4\"", "12", "uid"),
+            ("\"260060145143896\"", "260060145143896", "imsi"),
+        ] {
+            let reason = parse_with(from, to).unwrap_err().reason;
+            assert!(reason.contains(named), "{named}: {reason}");
+            assert!(!reason.contains("1234567890ABCDEF"), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Members that every provider's bodies have, read the same way.
+
+use super::json::{Object, Value};
+use crate::domain::{Iccid, InvalidIdentifier};
+
+/// The required ICCID.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn iccid(body: &Object) -> Result<Iccid, String> {
+    match body.member("iccid") {
+        Some(Value::Text(text)) => Iccid::parse(text).map_err(|error| error.to_string()),
+        Some(_) => Err("iccid must be a string of 18 to 22 digits, not another type".to_owned()),
+        None => Err("iccid is missing; send it as a string of 18 to 22 digits".to_owned()),
+    }
+}
+
+/// Absent, null and empty are the same. A number may already have lost digits on its way, so it costs the event; any
+/// other wrong shape only costs the member.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn optional<T>(
+    body: &Object,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, InvalidIdentifier>,
+    remarks: &mut Vec<String>,
+) -> Result<Option<T>, String> {
+    match body.member(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text(text)) if text.is_empty() => Ok(None),
+        Some(Value::Number) => Err(format!("{name} must be a string, not a number")),
+        Some(Value::Text(text)) => match parse(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                remarks.push(format!("{name} was left out: {error}"));
+                Ok(None)
+            }
+        },
+        Some(_) => {
+            remarks.push(format!("{name} was left out: it is not a string"));
+            Ok(None)
+        }
+    }
+}

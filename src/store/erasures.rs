@@ -1,0 +1,121 @@
+//! The table `erasures`, and the erasure of all that is kept of a profile.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::zeroize::Zeroizing;
+use sha2::Sha256;
+use sqlx::PgConnection;
+
+use super::codec::StoreError;
+use crate::domain::{Iccid, Timestamp};
+
+/// The key under which erased ICCIDs are hashed.
+#[derive(Clone)]
+pub struct ErasureKey(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for ErasureKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ErasureKey(…)")
+    }
+}
+
+impl ErasureKey {
+    /// Reads this database's key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn load(connection: &mut PgConnection) -> Result<Self, StoreError> {
+        let key = sqlx::query_scalar!("SELECT key FROM erasure_key").fetch_one(connection).await?;
+        Ok(Self(Zeroizing::new(key)))
+    }
+
+    fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let mac = mac.map_err(|_| StoreError::Corrupt { column: "key" })?;
+        Ok(mac.chain_update(iccid.as_str()).finalize().into_bytes().to_vec())
+    }
+}
+
+/// Which of these profiles were erased and not registered since.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find<'a>(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    iccids: &[&'a Iccid],
+) -> Result<HashSet<&'a Iccid>, StoreError> {
+    let hashes = iccids.iter().map(|iccid| key.hash(iccid)).collect::<Result<Vec<_>, _>>()?;
+    let erased =
+        sqlx::query_scalar!("SELECT iccid_hmac FROM erasures WHERE iccid_hmac = ANY($1)", &hashes)
+            .fetch_all(connection)
+            .await?;
+    Ok(iccids
+        .iter()
+        .zip(hashes)
+        .filter(|(_, hash)| erased.contains(hash))
+        .map(|(iccid, _)| *iccid)
+        .collect())
+}
+
+/// Remembers that a profile was erased.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remember(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    iccid: &Iccid,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        key.hash(iccid)?,
+        at.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets that a profile was erased: it was registered anew.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    iccid: &Iccid,
+) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM erasures WHERE iccid_hmac = $1", key.hash(iccid)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes all that is kept of a profile; says whether there was anything.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
+    let iccid = iccid.as_str();
+    let profile = sqlx::query!("DELETE FROM profiles WHERE iccid = $1", iccid)
+        .execute(&mut *connection)
+        .await?;
+    let deliveries = sqlx::query!("DELETE FROM deliveries WHERE iccid = $1", iccid)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM transitions WHERE iccid = $1", iccid)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM install_credentials WHERE iccid = $1", iccid)
+        .execute(&mut *connection)
+        .await?;
+    // The ids stay, so that a repeat of an event is still one; whom it was about does not.
+    sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
+        .execute(connection)
+        .await?;
+    Ok(profile.rows_affected() + deliveries.rows_affected() > 0)
+}

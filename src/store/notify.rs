@@ -1,0 +1,64 @@
+//! The wake-up that tells every replica which profiles moved: one for each transaction, never one for each row, because
+//! `NOTIFY` takes a lock that is global at commit.
+
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+use super::codec::StoreError;
+use crate::domain::Iccid;
+
+/// The channel.
+pub const CHANNEL: &str = "esim_status_moved";
+
+/// How many keys fit into one payload: Postgres allows 7,999 bytes, a key takes 9.
+const MOST_KEYS: usize = 800;
+
+/// Stands for a profile on the channel: personal data does not belong there. Two profiles may share a key; then one of them
+/// is woken in vain. The same in every release, because replicas of two releases share the channel.
+pub fn wake_key(iccid: &Iccid) -> u32 {
+    let digest = Sha256::digest(iccid.as_str().as_bytes());
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// Tells the replicas, once this transaction commits, that these profiles moved.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn wake(connection: &mut PgConnection, keys: &[u32]) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    // More than fit means: everybody look.
+    let payload = if keys.len() > MOST_KEYS { String::new() } else { write_keys(keys) };
+    sqlx::query!(r#"SELECT 1 AS "done!" FROM pg_notify($1, $2)"#, CHANNEL, payload)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+fn write_keys(keys: &[u32]) -> String {
+    keys.iter().map(|key| format!("{key:08x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Reads a payload; `None` means every profile.
+pub fn read_keys(payload: &str) -> Option<Vec<u32>> {
+    let keys: Result<Vec<_>, _> =
+        payload.split_ascii_whitespace().map(|key| u32::from_str_radix(key, 16)).collect();
+    keys.ok().filter(|keys| !keys.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_batch_fits_into_one_payload_and_is_read_back() {
+        let keys: Vec<u32> =
+            (1..=MOST_KEYS).map(|n| u32::MAX / u32::try_from(n).unwrap()).collect();
+        let payload = write_keys(&keys);
+        assert!(payload.len() < 8_000);
+        assert_eq!(read_keys(&payload), Some(keys));
+        assert_eq!(read_keys(""), None);
+        assert_eq!(read_keys("what"), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! `GET /v1/profiles/{iccid}/events`: one profile, live, as server-sent events.
+//!
+//! Subscribe first, then read behind the last `seq`, then again on each wake-up and on a slow timer: nothing is missed, and
+//! nothing is sent twice. A stream holds no queue: it reads from the store when its client takes the next part.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::access::{Caller, Subject};
+use super::extract::Params;
+use super::problem::{Code, Problem, ProblemDocument};
+use super::profiles::{ProfileView, TransitionView};
+use super::{AppState, spread};
+use crate::feed::Subscription;
+use crate::store::{Followed, ReadError};
+use crate::telemetry;
+
+/// How often a comment shows both ends that the other one lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How often a follower looks without having been woken, in case a wake-up was lost.
+const SAFETY_NET: Duration = Duration::from_secs(30);
+
+/// What the client is told to wait before it comes back, in milliseconds; spread, so that not all come at once.
+const RETRY: u64 = 1_000;
+
+/// The data of `event: transition`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TransitionEvent)]
+pub struct TransitionEvent {
+    #[serde(flatten)]
+    transition: TransitionView,
+    /// The profile as it is now, which is after this transition, or later still.
+    profile: ProfileView,
+}
+
+/// Follows a profile: `event: profile` with the profile as it is, then `event: transition` for each change.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/events", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(
+        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `seq` of the last transition that was seen: those behind it are sent first"),
+    ),
+    responses(
+        (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`; a comment every 15 s; ends with a `retry` when the service drains"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`: also where too many streams are open"),
+    )
+)]
+pub async fn follow(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let full = "too many streams are open; follow by GET …?wait=30 instead";
+    let permit = app.streams.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
+    let subscription = app.feed.subscribe(&subject.iccid);
+    let followed =
+        app.reader.follow(&subject.iccid, last_seen(&headers).unwrap_or(i64::MAX)).await?;
+    let followed = followed.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+    // What a client cannot have seen is no place to go on from.
+    let resumed = last_seen(&headers).filter(|seq| *seq <= followed.stored.profile.seq);
+    let until = match &subject.caller {
+        Caller::Backend => None,
+        Caller::User { until, .. } => {
+            let seconds = until.seconds_since(subject.received_at).max(0.0);
+            Some(Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 2))
+        }
+    };
+    let mut stream = Stream {
+        seq: resumed.unwrap_or(followed.stored.profile.seq),
+        parts: VecDeque::new(),
+        beat: Instant::now() + HEARTBEAT,
+        look: Instant::now() + spread(SAFETY_NET),
+        until,
+        ended: false,
+        _open: Open::count(permit),
+        subscription,
+        subject,
+        app,
+    };
+    // Someone who resumes gets the profile without an id: the ids of what follows begin behind the one that was given.
+    stream.parts.push_back(stream.profile_part(&followed, resumed.is_none()));
+    if resumed.is_some() {
+        stream.take(&followed);
+    }
+    let parts = stream::unfold(stream, |mut stream| async move {
+        let part = stream.next().await?;
+        Some((Ok::<_, Infallible>(part), stream))
+    });
+    let mut response = Body::from_stream(parts).into_response();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// `Last-Event-ID`, where it can be a `seq`.
+fn last_seen(headers: &HeaderMap) -> Option<i64> {
+    let text = headers.get("last-event-id")?.to_str().ok()?;
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// An open stream, counted for as long as it lives.
+struct Open {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn count(permit: OwnedSemaphorePermit) -> Self {
+        telemetry::count_stream(1.0);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        telemetry::count_stream(-1.0);
+    }
+}
+
+struct Stream {
+    app: AppState,
+    subject: Subject,
+    subscription: Subscription,
+    /// The last `seq` that was put into a part.
+    seq: i64,
+    /// What is ready to be sent; at most one read's worth.
+    parts: VecDeque<Bytes>,
+    /// When to send a comment.
+    beat: Instant,
+    /// When to look without having been woken.
+    look: Instant,
+    /// When the access token ends.
+    until: Option<Instant>,
+    ended: bool,
+    _open: Open,
+}
+
+/// Why a follower went on.
+enum Woken {
+    Change,
+    Beat,
+    Drained,
+    Expired,
+}
+
+impl Stream {
+    /// The next part; `None` ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(part) = self.parts.pop_front() {
+                return Some(part);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.wait().await {
+                Woken::Beat => {
+                    self.beat = Instant::now() + HEARTBEAT;
+                    return Some(Bytes::from_static(b":\n\n"));
+                }
+                Woken::Change => self.read().await,
+                Woken::Drained => self.end(": the service ends here; come back\n"),
+                Woken::Expired => self.end(": the access token has expired\n"),
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let expired = async {
+            match self.until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.app.draining.begun() => Woken::Drained,
+            () = expired => Woken::Expired,
+            () = self.subscription.woken() => Woken::Change,
+            () = tokio::time::sleep_until(self.look) => Woken::Change,
+            () = tokio::time::sleep_until(self.beat) => Woken::Beat,
+        }
+    }
+
+    /// Reads what is behind the last `seq`.
+    async fn read(&mut self) {
+        self.look = Instant::now() + spread(SAFETY_NET);
+        match self.app.reader.follow(&self.subject.iccid, self.seq).await {
+            Ok(Some(followed)) => self.take(&followed),
+            Ok(None) => self.end(": the profile was erased\n"),
+            // The database is away: look again soon, and meanwhile keep the client.
+            Err(ReadError::Overloaded | ReadError::Stalled | ReadError::Failed(_)) => {
+                self.look = Instant::now() + spread(Duration::from_secs(1));
+            }
+        }
+    }
+
+    fn take(&mut self, followed: &Followed) {
+        for transition in followed.transitions.iter().filter(|t| t.seq > self.seq) {
+            let data = TransitionEvent {
+                transition: transition.clone().into(),
+                profile: ProfileView::of(followed.stored.clone(), &self.subject.caller),
+            };
+            self.parts.push_back(part("transition", Some(transition.seq), &data));
+        }
+        let read_to = followed.transitions.last().map_or(self.seq, |transition| transition.seq);
+        self.seq = self.seq.max(read_to);
+        if self.seq < followed.stored.profile.seq {
+            // There was more than one read takes.
+            self.look = Instant::now();
+        }
+    }
+
+    fn profile_part(&self, followed: &Followed, with_id: bool) -> Bytes {
+        let profile = ProfileView::of(followed.stored.clone(), &self.subject.caller);
+        part("profile", with_id.then_some(followed.stored.profile.seq), &profile)
+    }
+
+    fn end(&mut self, comment: &str) {
+        let retry = spread(Duration::from_millis(RETRY)).as_millis();
+        self.parts.push_back(Bytes::from(format!("{comment}retry: {retry}\n\n")));
+        self.ended = true;
+    }
+}
+
+/// One event. JSON has no line breaks, so its data is one line.
+fn part(event: &str, id: Option<i64>, data: &impl Serialize) -> Bytes {
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
+    Bytes::from(format!("{id}event: {event}\ndata: {data}\n\n"))
+}

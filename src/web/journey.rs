@@ -1,0 +1,164 @@
+//! What the user should do now, with the means to do it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde::Serialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::access::{Caller, Subject};
+use super::extract::Params;
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, Timestamp};
+use crate::providers::{self, Provider};
+use crate::store::{install_credentials, transitions};
+
+/// How much of the history the progress looks at; a profile's present life is far shorter.
+const HISTORY: i64 = 100;
+
+/// What the user should do now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Journey)]
+#[serde(rename_all = "camelCase")]
+pub struct JourneyView {
+    /// The profile.
+    iccid: String,
+    /// Its canonical state.
+    state: ProfileState,
+    /// What comes next: the interface to build on.
+    step: Step,
+    /// It in a few words of English.
+    title: &'static str,
+    /// It in a sentence or two of English.
+    detail: String,
+    /// When the profile came into this state, by our clock.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// When the last webhook about it came: the age of the evidence.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_delivery_at: Option<Timestamp>,
+    /// The way so far.
+    steps: Vec<Progress>,
+    /// The means to install; only where that can be done now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    install: Option<InstallView>,
+    /// How often it was seen to come onto a device.
+    installs_seen: i32,
+    /// How often the provider lets it be installed; null where it does not say.
+    install_limit: Option<i32>,
+}
+
+/// The means to install. They are credentials: whoever has them can.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct InstallView {
+    /// What a QR code holds.
+    #[schema(example = "LPA:1$domain.tld$1234567890ABCDEF123456")]
+    activation_code: String,
+    /// To type by hand: the server.
+    smdp_address: String,
+    /// To type by hand: the profile.
+    matching_id: String,
+    /// Whether the user must type a confirmation code.
+    confirmation_code_required: bool,
+    links: LinksView,
+    /// Where the QR code is, as SVG; `.png` has it as PNG.
+    #[schema(example = "/v1/profiles/self/qr.svg")]
+    qr: String,
+}
+
+/// Links that open a phone's own setup.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct LinksView {
+    /// From iOS 17.4.
+    apple: String,
+    /// From Android 10, not on every device.
+    android: String,
+    /// The provider's own install page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+}
+
+/// What the user should do now, with the means to do it.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/journey", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(("iccid" = String, Path, description = "The ICCID, or `self` with an access token")),
+    responses(
+        (status = 200, body = JourneyView),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn show(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let stored = app.reader.find(&subject.iccid).await?;
+    let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
+    let mut connection = app.reads.acquire().await?;
+    let history = transitions::list_last(&mut connection, &subject.iccid, HISTORY).await?;
+    let install_limit = providers::find(&profile.provider).and_then(Provider::install_limit);
+    let journey = Journey::of(&profile, &history, install_limit, subject.received_at);
+    let install = if journey.can_install {
+        let credentials = credentials(&app, &mut connection, &subject.iccid).await?;
+        install(credentials, &subject)
+    } else {
+        None
+    };
+    let view = JourneyView {
+        iccid: profile.iccid.as_str().to_owned(),
+        state: profile.state,
+        step: journey.step,
+        title: journey.title,
+        detail: journey.detail,
+        since: profile.since,
+        last_delivery_at: profile.last_delivery_at,
+        steps: journey.progress,
+        install,
+        installs_seen: profile.installs_seen,
+        install_limit,
+    };
+    let mut response = Json(view).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Reads and opens the credentials of a profile; empty where none were registered.
+pub(super) async fn credentials(
+    app: &AppState,
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Credentials, Problem> {
+    match install_credentials::find(connection, iccid).await? {
+        Some(sealed) => Ok(app.vault.open(iccid, &sealed)?),
+        None => Ok(Credentials::default()),
+    }
+}
+
+fn install(credentials: Credentials, subject: &Subject) -> Option<InstallView> {
+    let code = credentials.activation_code?;
+    let whose = match &subject.caller {
+        Caller::Backend => subject.iccid.as_str(),
+        Caller::User { .. } => "self",
+    };
+    Some(InstallView {
+        smdp_address: code.smdp_address().to_owned(),
+        matching_id: code.matching_id().to_owned(),
+        confirmation_code_required: code.confirmation_code_required(),
+        links: LinksView {
+            apple: credentials.apple_link.unwrap_or_else(|| code.apple_link()),
+            android: code.android_link(),
+            provider: credentials.installation_url,
+        },
+        qr: format!("/v1/profiles/{whose}/qr.svg"),
+        activation_code: code.as_str().to_owned(),
+    })
+}

@@ -1,0 +1,26 @@
+/**
+ * The install page: an `<esim-install>` for the access token in this page's fragment, in the brand's colour.
+ *
+ * The fragment is never sent to any server, nor to the pages that are linked to. It stays in the address so that a reload works.
+ */
+
+import '/assets/esim-status.js';
+
+const setting = (name) => document.querySelector(`meta[name="brand-${name}"]`)?.content.trim() ?? '';
+const token = () => location.hash.slice(1);
+
+const color = setting('color');
+if (color) {
+  document.documentElement.style.setProperty('--esim-color', color);
+  const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="${color}" d="M3 1h6l4 4v9a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1z"/></svg>`;
+  document.querySelector('link[rel="icon"]').href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
+}
+
+const install = document.createElement('esim-install');
+install.setAttribute('token', token());
+install.setAttribute('heading-level', '1');
+install.setAttribute('support-url', setting('support-url'));
+document.querySelector('main').replaceChildren(install);
+
+// Another link that is opened in this tab changes nothing but the fragment.
+addEventListener('hashchange', () => install.setAttribute('token', token()));

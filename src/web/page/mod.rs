@@ -1,0 +1,87 @@
+//! The install page and its parts, served from the binary. The token is in the URL's fragment, which no browser sends: the
+//! page is the same for everybody, and nothing of it is secret.
+
+use std::sync::LazyLock;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+use super::problem::{Code, Problem};
+use super::{AppState, etag};
+
+const PAGE: &str = include_str!("install.html");
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The parts: name, content type, text.
+const ASSETS: [(&str, &str, &str); 3] = [
+    ("esim-status.js", SCRIPT, include_str!("esim-status.js")),
+    ("install.js", SCRIPT, include_str!("install.js")),
+    ("install.css", "text/css; charset=utf-8", include_str!("install.css")),
+];
+
+/// Everything from here, nothing inline, no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How the install page presents itself.
+#[derive(Debug, Clone, Default)]
+pub struct Brand {
+    /// The company's name; empty: none.
+    pub name: String,
+    /// Its colour as `#rrggbb`; empty: a neutral one.
+    pub color: String,
+    /// Where its users find help; empty: nowhere.
+    pub support_url: String,
+}
+
+/// `GET /install`: the page for every user; its token stays in the browser.
+pub(super) async fn install(State(app): State<AppState>) -> Response {
+    let Brand { name, color, support_url } = &app.brand;
+    let name = if name.is_empty() { "Your eSIM" } else { name.as_str() };
+    let page = PAGE
+        .replace("{{brand_color}}", &escape(color))
+        .replace("{{support_url}}", &escape(support_url))
+        .replace("{{brand_name}}", &escape(name));
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, page).into_response()
+}
+
+/// `GET /assets/{file}`: a part of the page, or the module for other pages.
+pub(super) async fn asset(request: Request) -> Result<Response, Problem> {
+    static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| ASSETS.map(|(.., text)| tag(text)));
+    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);
+    let ((_, content_type, text), tag) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
+    let mut response = if etag::names(request.headers(), tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, *content_type)], *text).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, tag.clone());
+    // Asked for anew with each visit, answered with a 304 until a release changes it.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// A hash of the text.
+fn tag(text: &str) -> HeaderValue {
+    etag::quoted(&hex::encode(&Sha256::digest(text)[..8]))
+}
+
+/// For an attribute's value and for text.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}

@@ -1,0 +1,123 @@
+//! The activation code as a QR code, for a phone that scans another screen.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use fast_qr::convert::Builder;
+use fast_qr::convert::svg::SvgBuilder;
+use fast_qr::qr::{QRBuilder, QRCode};
+use fast_qr::{ECL, Module};
+use http::{HeaderValue, header};
+
+use super::AppState;
+use super::access::Subject;
+use super::extract::Params;
+use super::journey::credentials;
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::domain::ActivationCode;
+
+/// The quiet zone around a QR code that readers need, in modules (ISO/IEC 18004).
+const QUIET_ZONE: usize = 4;
+
+/// The size of a PNG where none is asked for, in pixels.
+const USUAL_SIZE: usize = 512;
+
+/// The activation code as a QR code: SVG.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/qr.svg", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(("iccid" = String, Path, description = "The ICCID, or `self` with an access token")),
+    responses(
+        (status = 200, body = String, content_type = "image/svg+xml"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn svg(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let code = encode(&activation_code(&app, &subject).await?)?;
+    let svg = SvgBuilder::default().margin(QUIET_ZONE).to_str(&code);
+    Ok(answer("image/svg+xml", svg.into_bytes()))
+}
+
+/// The activation code as a QR code: PNG, as large as fits into `size` pixels.
+#[utoipa::path(
+    get, path = "/v1/profiles/{iccid}/qr.png", tag = "profiles",
+    security(("apiKey" = []), ("accessToken" = [])),
+    params(
+        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("size" = Option<u32>, Query, minimum = 128, maximum = 2048, description = "Width and height in pixels; 512 where it is absent"),
+    ),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "image/png"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn png(
+    State(app): State<AppState>,
+    subject: Subject,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let size = params.take("size", |text| match text.parse() {
+        Ok(size @ 128..=2_048) => Ok(size),
+        _ => Err("must be a number of pixels from 128 to 2048"),
+    })?;
+    params.finish()?;
+    let code = encode(&activation_code(&app, &subject).await?)?;
+    let png = draw(&code, size.unwrap_or(USUAL_SIZE)).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a QR code could not be drawn");
+        Problem::new(Code::Internal)
+    })?;
+    Ok(answer("image/png", png))
+}
+
+async fn activation_code(app: &AppState, subject: &Subject) -> Result<ActivationCode, Problem> {
+    if app.reader.find(&subject.iccid).await?.is_none() {
+        return Err(Problem::new(Code::UnknownProfile));
+    }
+    let mut connection = app.reads.acquire().await?;
+    let credentials = credentials(app, &mut connection, &subject.iccid).await?;
+    credentials.activation_code.ok_or_else(|| Problem::new(Code::NoActivationCode))
+}
+
+/// Level M restores 15 %: enough for a screen, and small enough that the modules stay large.
+fn encode(code: &ActivationCode) -> Result<QRCode, Problem> {
+    QRBuilder::new(code.as_str()).ecl(ECL::M).build().map_err(|_| Problem::new(Code::Internal))
+}
+
+/// Black on white in whole pixels, centred.
+fn draw(code: &QRCode, size: usize) -> Result<Vec<u8>, png::EncodingError> {
+    let scale = (size / (code.size + 2 * QUIET_ZONE)).max(1);
+    let width = size.max(code.size + 2 * QUIET_ZONE);
+    let offset = (width - code.size * scale) / 2;
+    let mut pixels = vec![u8::MAX; width * width];
+    for row in 0..code.size * scale {
+        for column in 0..code.size * scale {
+            if code[row / scale][column / scale].value() == Module::DARK {
+                pixels[(offset + row) * width + offset + column] = 0;
+            }
+        }
+    }
+    let mut file = Vec::new();
+    let width = u32::try_from(width).unwrap_or(u32::MAX);
+    let mut encoder = png::Encoder::new(&mut file, width, width);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&pixels)?;
+    Ok(file)
+}
+
+fn answer(content_type: &'static str, image: Vec<u8>) -> Response {
+    let mut response = image.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,95 @@
+//! A backend registers a profile, or has it erased.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use http::StatusCode;
+
+use super::AppState;
+use super::access::{Caller, Subject};
+use super::extract::{Params, read_body};
+use super::problem::{Code, Problem, ProblemDocument};
+use super::profiles::ProfileView;
+use crate::ingest::{self, Registered};
+use crate::providers;
+
+/// Whose object it is where the call does not say.
+const USUAL_PROVIDER: &str = "gigastore";
+
+/// Registers a profile: the body is the provider's eSIM object exactly as its API returned it. Idempotent, and possible before
+/// and after the first webhook; a state that a webhook reported is never overwritten.
+#[utoipa::path(
+    put, path = "/v1/profiles/{iccid}", tag = "profiles",
+    security(("apiKey" = [])),
+    params(
+        ("iccid" = String, Path),
+        ("provider" = Option<String>, Query, description = "Whose object it is; `gigastore` where it is absent"),
+    ),
+    request_body(content = String, content_type = "application/json", description = "The provider's eSIM object"),
+    responses(
+        (status = 200, body = ProfileView, description = "The profile was known"),
+        (status = 201, body = ProfileView, description = "The profile is new"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn register(
+    State(app): State<AppState>,
+    subject: Subject,
+    mut params: Params,
+    request: Request,
+) -> Result<(StatusCode, Json<ProfileView>), Problem> {
+    let iccid = subject.for_backend()?;
+    let provider = params.take("provider", |slug| {
+        providers::find(slug)
+            .ok_or_else(|| format!("must be one of: {}", providers::slugs().join(", ")))
+    })?;
+    params.finish()?;
+    let provider = provider.or_else(|| providers::find(USUAL_PROVIDER));
+    let provider = provider.ok_or_else(|| Problem::new(Code::Internal))?;
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body).await?;
+    let registration = provider
+        .parse_esim_object(&body, subject.received_at)
+        .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
+    if registration.report.iccid != iccid {
+        let reason = "iccid is another one than that in the path; send each object to its own path";
+        return Err(Problem::because(Code::InvalidBody, reason));
+    }
+    let done = ingest::register(&app.writes, &app.vault, &app.erasure_key, &registration).await?;
+    let stored = app.reader.find(&iccid).await?;
+    // Erased again in the same moment.
+    let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+    let status = if done == Registered::New { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(ProfileView::of(stored, &Caller::Backend))))
+}
+
+/// Erases all that is kept of a profile. A late webhook does not bring it back; a new registration does.
+#[utoipa::path(
+    delete, path = "/v1/profiles/{iccid}", tag = "profiles",
+    security(("apiKey" = [])),
+    params(("iccid" = String, Path)),
+    responses(
+        (status = 204, description = "Erased"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn erase(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    let iccid = subject.for_backend()?;
+    params.finish()?;
+    if ingest::erase(&app.writes, &app.erasure_key, &iccid, subject.received_at).await? {
+        tracing::info!(?iccid, "a profile was erased on request");
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::new(Code::UnknownProfile))
+    }
+}

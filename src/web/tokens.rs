@@ -1,0 +1,90 @@
+//! Access tokens: a backend lets one user read one profile.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::access::{self, Subject};
+use super::extract::{Params, read_json};
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::domain::Timestamp;
+
+/// How long a token is good for where nothing is said: 15 minutes.
+pub const USUAL_TTL: i64 = 900;
+
+/// How long it may be good for: 24 hours.
+pub const LONGEST_TTL: i64 = 86_400;
+
+/// What to make.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TokenRequest {
+    /// How many seconds it is good for: 1 to 86,400; 900 where it is absent.
+    #[schema(minimum = 1, maximum = 86_400)]
+    ttl_seconds: Option<i64>,
+}
+
+/// An access token for one profile.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenView {
+    /// The token: a JWT.
+    token: String,
+    /// When it stops being good.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// The install page of this profile, with the token in its fragment.
+    install_url: String,
+}
+
+/// Makes an access token for this profile.
+#[utoipa::path(
+    post, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
+    security(("apiKey" = [])),
+    params(("iccid" = String, Path)),
+    request_body(content = TokenRequest, description = "May be empty"),
+    responses(
+        (status = 200, body = TokenView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn create(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+    request: Request,
+) -> Result<Response, Problem> {
+    let iccid = subject.for_backend()?;
+    params.finish()?;
+    let now = subject.received_at;
+    let TokenRequest { ttl_seconds } = read_json(request).await?;
+    let ttl = ttl_seconds.unwrap_or(USUAL_TTL);
+    if !(1..=LONGEST_TTL).contains(&ttl) {
+        let wanted = format!("must be a number of seconds from 1 to {LONGEST_TTL}");
+        return Err(Problem::parameter("ttlSeconds", wanted));
+    }
+    if app.reader.find(&iccid).await?.is_none() {
+        return Err(Problem::new(Code::UnknownProfile));
+    }
+    let expires_at = now.plus_seconds(ttl);
+    let token =
+        access::sign(&app.access.token_secrets, &iccid, now, expires_at).map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a token could not be signed"
+            );
+            Problem::new(Code::Internal)
+        })?;
+    let install_url = format!("{}/install#{token}", app.public_url);
+    let mut response = Json(TokenView { token, expires_at, install_url }).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
