@@ -52,6 +52,10 @@ pub struct DevArgs {
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
 
+    /// How many live streams may be open at once
+    #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 512, value_name = "COUNT")]
+    max_streams: usize,
+
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -184,8 +188,8 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         retention_days: 90,
         writers: 1,
         readers: 8,
-        max_connections: 1_024,
-        max_streams: 512,
+        max_connections: args.max_streams + 1_024,
+        max_streams: args.max_streams,
         vault: Vault::default(),
         brand: Brand::default(),
     })

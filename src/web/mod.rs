@@ -49,9 +49,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use http::{HeaderName, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -111,6 +112,11 @@ pub fn routes(app: AppState) -> Router {
 fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     routes
         .layer(CatchPanicLayer::custom(observe::panicked))
+        // Most answers are about a person.
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
         .layer(from_fn_with_state(app.clone(), observe::observe))
         .with_state(app)
 }
