@@ -56,7 +56,8 @@ impl<'de> DeserializeSeed<'de> for TopLevel {
     type Value = Object;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
-        deserializer.deserialize_map(self)
+        // Not `deserialize_map`, whose own error for another type echoes the value.
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -67,9 +68,32 @@ impl<'de> Visitor<'de> for TopLevel {
         f.write_str("one JSON object")
     }
 
-    /// The default message of serde would echo the value.
+    fn visit_unit<E: Error>(self) -> Result<Object, E> {
+        Err(found("null"))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Object, E> {
+        Err(found("true or false"))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Object, E> {
+        Err(found("a number"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Object, E> {
+        Err(found("a number"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Object, E> {
+        Err(found("a number"))
+    }
+
     fn visit_str<E: Error>(self, _: &str) -> Result<Object, E> {
-        Err(E::custom("expected one JSON object, found a string"))
+        Err(found("a string"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Object, A::Error> {
+        Err(found("an array"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
@@ -77,6 +101,10 @@ impl<'de> Visitor<'de> for TopLevel {
         visit_members(map, 1, |key, value| members.push((key, value)))?;
         Ok(Object(members))
     }
+}
+
+fn found<E: Error>(kind: &str) -> E {
+    E::custom(format_args!("expected an object, found {kind}"))
 }
 
 fn visit_members<'de, A: MapAccess<'de>>(

@@ -77,7 +77,7 @@ impl From<DeliveryRecord> for DeliveryView {
     get, path = "/v1/profiles/{iccid}/deliveries", tag = "deliveries",
     security(("apiKey" = [])),
     params(
-        ("iccid" = String, Path),
+        ("iccid" = String, Path, pattern = "^[0-9]{18,22}$"),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
     ),

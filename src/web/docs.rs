@@ -1,6 +1,7 @@
 //! What describes the service to its callers: the OpenAPI document, its page, and the catalogue of problems.
 
 use axum::response::Html;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -37,6 +38,22 @@ impl Modify for Credentials {
         components.add_security_scheme("apiKey", bearer("An API key of a backend"));
         let token = "An access token of one user: a JWT, HS256, aud `esim-status`, sub the ICCID, exp required";
         components.add_security_scheme("accessToken", bearer(token));
+    }
+}
+
+/// Problems have a media type of their own, which annotations cannot say once for all.
+pub fn name_problem_type(openapi: &mut utoipa::openapi::OpenApi) {
+    let items = openapi.paths.paths.values_mut();
+    let operations = items.flat_map(|item| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+    });
+    for (status, response) in operations.flat_map(|op| op.responses.responses.iter_mut()) {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+            && let Some(content) = response.content.shift_remove("application/json")
+        {
+            response.content.insert("application/problem+json".to_owned(), content);
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub struct TransitionEvent {
     get, path = "/v1/profiles/{iccid}/events", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
-        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `seq` of the last transition that was seen: those behind it are sent first"),
     ),
     responses(

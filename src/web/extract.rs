@@ -46,7 +46,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
-    /// Takes one parameter; `None` if it is absent or empty.
+    /// Takes one parameter; `None` if it is absent.
     ///
     /// # Errors
     /// A problem that names it, where `parse` refuses.
@@ -57,9 +57,6 @@ impl Params {
     ) -> Result<Option<T>, Problem> {
         let Some(place) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
         let (_, value) = self.0.swap_remove(place);
-        if value.is_empty() {
-            return Ok(None);
-        }
         parse(&value).map(Some).map_err(|error| Problem::parameter(name, error))
     }
 

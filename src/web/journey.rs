@@ -87,9 +87,10 @@ struct LinksView {
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/journey", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
-    params(("iccid" = String, Path, description = "The ICCID, or `self` with an access token")),
+    params(("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token")),
     responses(
         (status = 200, body = JourneyView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),

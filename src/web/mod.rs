@@ -87,14 +87,16 @@ fn documented() -> OpenApiRouter<AppState> {
 
 /// The OpenAPI document of this binary.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    let mut openapi = documented().into_openapi();
+    docs::name_problem_type(&mut openapi);
+    openapi
 }
 
 /// The routes of the public listener.
 pub fn routes(app: AppState) -> Router {
-    let (routes, openapi) = documented().split_for_parts();
+    let (routes, _) = documented().split_for_parts();
     let routes = routes
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .route("/problems", get(docs::problems))
         .route("/install", get(page::install))
         .route("/assets/{file}", get(page::asset))

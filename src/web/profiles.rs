@@ -185,7 +185,7 @@ impl<T> Page<T> {
     get, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
-        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
         ("If-None-Match" = Option<String>, Header, description = "An ETag that was given before"),
         ("wait" = Option<u32>, Query, maximum = 60, description = "With If-None-Match: how many seconds to wait for a change before the 304"),
     ),
@@ -252,7 +252,7 @@ async fn read(
     get, path = "/v1/profiles/{iccid}/transitions", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
-        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
         ("after" = Option<i64>, Query, minimum = 0, description = "Only those with a larger `seq`"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
     ),
@@ -346,8 +346,8 @@ pub async fn list(
 
 /// A text that Postgres can compare with.
 pub fn plain_text(text: &str) -> Result<String, &'static str> {
-    if text.contains('\0') || text.len() > 256 {
-        return Err("must be a text of at most 256 bytes without NUL");
+    if text.is_empty() || text.contains('\0') || text.len() > 256 {
+        return Err("must be a text of 1 to 256 bytes without NUL");
     }
     Ok(text.to_owned())
 }

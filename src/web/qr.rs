@@ -25,9 +25,10 @@ const USUAL_SIZE: usize = 512;
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/qr.svg", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
-    params(("iccid" = String, Path, description = "The ICCID, or `self` with an access token")),
+    params(("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token")),
     responses(
         (status = 200, body = String, content_type = "image/svg+xml"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
@@ -49,7 +50,7 @@ pub async fn svg(
     get, path = "/v1/profiles/{iccid}/qr.png", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
-        ("iccid" = String, Path, description = "The ICCID, or `self` with an access token"),
+        ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
         ("size" = Option<u32>, Query, minimum = 128, maximum = 2048, description = "Width and height in pixels; 512 where it is absent"),
     ),
     responses(

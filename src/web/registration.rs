@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use http::StatusCode;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::access::{Caller, Subject};
@@ -15,16 +16,45 @@ use crate::providers;
 /// Whose object it is where the call does not say.
 const USUAL_PROVIDER: &str = "gigastore";
 
+/// The eSIM object of a provider's API. It is read by the provider's adapter; this only describes it.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the body, which an adapter reads")]
+struct EsimObject {
+    /// The same as in the path.
+    #[schema(pattern = "^[0-9]{18,22}$", example = "89972123300991848961")]
+    iccid: String,
+    /// The provider's word for the state.
+    #[schema(example = "RELEASED")]
+    state: String,
+    /// What a QR code holds.
+    #[schema(example = "LPA:1$domain.tld$1234567890ABCDEF123456")]
+    activation_code: Option<String>,
+    /// The provider's own link for iPhones; a template that still holds `<` is left out.
+    apple_universal_link: Option<String>,
+    /// The provider's own install page.
+    installation_url: Option<String>,
+    /// The subscription, a string; what is none is left out, but a number is refused: it may have lost digits.
+    #[schema(value_type = Option<serde_json::Value>)]
+    imsi: Option<String>,
+    /// The customer at the provider.
+    uid: Option<String>,
+    /// When the data package was activated.
+    activated_at: Option<String>,
+    /// When the provider last saw the profile.
+    last_seen: Option<String>,
+}
+
 /// Registers a profile: the body is the provider's eSIM object exactly as its API returned it. Idempotent, and possible before
 /// and after the first webhook; a state that a webhook reported is never overwritten.
 #[utoipa::path(
     put, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = [])),
     params(
-        ("iccid" = String, Path),
+        ("iccid" = String, Path, pattern = "^[0-9]{18,22}$"),
         ("provider" = Option<String>, Query, description = "Whose object it is; `gigastore` where it is absent"),
     ),
-    request_body(content = String, content_type = "application/json", description = "The provider's eSIM object"),
+    request_body(content = EsimObject, description = "The provider's eSIM object; members that are not named here are fine"),
     responses(
         (status = 200, body = ProfileView, description = "The profile was known"),
         (status = 201, body = ProfileView, description = "The profile is new"),
@@ -70,9 +100,10 @@ pub async fn register(
 #[utoipa::path(
     delete, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = [])),
-    params(("iccid" = String, Path)),
+    params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
         (status = 204, description = "Erased"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),

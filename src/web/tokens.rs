@@ -45,8 +45,8 @@ pub struct TokenView {
 #[utoipa::path(
     post, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
     security(("apiKey" = [])),
-    params(("iccid" = String, Path)),
-    request_body(content = TokenRequest, description = "May be empty"),
+    params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
+    request_body(content = Option<TokenRequest>, description = "May be empty"),
     responses(
         (status = 200, body = TokenView),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
