@@ -47,5 +47,6 @@ COMMENT ON COLUMN profiles.last_seen IS 'when the provider last saw it, from the
 COMMENT ON COLUMN profiles.updated_at IS 'when this row last changed';
 
 CREATE INDEX profiles_imsi ON profiles (imsi) WHERE imsi IS NOT NULL;
-CREATE INDEX profiles_eid ON profiles (eid) WHERE eid IS NOT NULL;
+-- The same device may be written in either case.
+CREATE INDEX profiles_eid ON profiles (upper(eid)) WHERE eid IS NOT NULL;
 CREATE INDEX profiles_uid ON profiles (uid) WHERE uid IS NOT NULL;

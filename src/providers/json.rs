@@ -38,6 +38,10 @@ impl Object {
         if bytes.starts_with(b"\xEF\xBB\xBF") {
             return Err("the body begins with a byte order mark; send plain UTF-8".to_owned());
         }
+        // serde_json would say what it found instead, and thereby echo a number or a string.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err("the body is not one JSON object; it must begin with {".to_owned());
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         (TopLevel.deserialize(&mut deserializer))
             .and_then(|object| deserializer.end().map(|()| object))
@@ -56,8 +60,7 @@ impl<'de> DeserializeSeed<'de> for TopLevel {
     type Value = Object;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
-        // Not `deserialize_map`, whose own error for another type echoes the value.
-        deserializer.deserialize_any(self)
+        deserializer.deserialize_map(self)
     }
 }
 
@@ -68,43 +71,11 @@ impl<'de> Visitor<'de> for TopLevel {
         f.write_str("one JSON object")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Object, E> {
-        Err(found("null"))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Object, E> {
-        Err(found("true or false"))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Object, E> {
-        Err(found("a number"))
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Object, E> {
-        Err(found("a number"))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Object, E> {
-        Err(found("a number"))
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Object, E> {
-        Err(found("a string"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Object, A::Error> {
-        Err(found("an array"))
-    }
-
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
         let mut members = Vec::new();
         visit_members(map, 1, |key, value| members.push((key, value)))?;
         Ok(Object(members))
     }
-}
-
-fn found<E: Error>(kind: &str) -> E {
-    E::custom(format_args!("expected an object, found {kind}"))
 }
 
 fn visit_members<'de, A: MapAccess<'de>>(

@@ -250,7 +250,7 @@ pub async fn list(
              AND ($2::text IS NULL OR provider = $2)
              AND ($3::text IS NULL OR uid = $3)
              AND ($4::text IS NULL OR imsi = $4)
-             AND ($5::text IS NULL OR eid = $5)
+             AND ($5::text IS NULL OR upper(eid) = upper($5))
              AND ($6::timestamptz IS NULL OR updated_at >= $6)
              AND ($7::text IS NULL OR iccid > $7)
            ORDER BY iccid

@@ -98,8 +98,7 @@ pub fn routes(app: AppState) -> Router {
     let routes = routes
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
         .route("/problems", get(docs::problems))
-        .route("/install", get(page::install))
-        .route("/assets/{file}", get(page::asset))
+        .merge(page::routes())
         .fallback(observe::unknown_path)
         .method_not_allowed_fallback(observe::method_not_allowed);
     let cors = cors(&app);

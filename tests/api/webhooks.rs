@@ -1,8 +1,24 @@
-//! `POST /webhooks/{provider}/{topic}`.
+//! `POST /webhooks/{provider}/{topic}`: what becomes of a report, and what is refused by its size, form or method.
 
-use esim_status_testing::TestApp;
+use bytes::Bytes;
+use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
+use futures_util::stream;
+use reqwest::{Body, Method};
+use serde_json::json;
 
-const ICCID: &str = "89972123300991848961";
+use super::{ICCID, iccid};
+
+const EID: &str = "89049032123451234512345678901235";
+const OTHER_EID: &str = "89049032007108882600047715498532";
+const IMSI: &str = "260216611193634";
+
+/// As the vendor publishes it, trailing comma included.
+const VENDORS_SAMPLE: &str = r#"{
+  "iccid": "89361123300836129514",
+  "imsi": "260216611193634",
+  "profileState": "INSTALLED",
+  "eid": "74088234238931452",
+}"#;
 
 #[tokio::test]
 async fn install_remove_install_again_is_three_transitions() {
@@ -17,4 +33,250 @@ async fn install_remove_install_again_is_three_transitions() {
         (&3.into(), &2.into(), &6.into())
     );
     app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn an_accepted_webhook_is_answered_with_the_id_that_support_finds_it_by() {
+    let app = TestApp::start().await;
+    let path = format!("/v1/profiles/{ICCID}");
+    assert_eq!(app.backend.get(&path).await.problem(), "unknown-profile");
+    let body = json!({ "iccid": ICCID, "profileState": "RELEASED" }).to_string();
+    let answer = app.deliver(body.clone()).await;
+    assert_eq!(answer.outcome(), "moved");
+    let kept = app.backend.get(&format!("{path}/deliveries")).await.json();
+    assert_eq!(kept["items"][0]["id"], answer.json()["deliveryId"]);
+    assert_eq!(kept["items"][0]["body"], body);
+}
+
+#[tokio::test]
+async fn every_word_of_the_vendor_is_mapped_in_any_case_and_kept_as_sent() {
+    let app = TestApp::start().await;
+    let rows: [(&str, &str, Option<bool>); 17] = [
+        ("CREATED", "PREPARING", None),
+        ("AVAILABLE", "PREPARING", None),
+        ("ALLOCATED", "PREPARING", None),
+        ("LINKED", "PREPARING", None),
+        ("CONFIRMED", "PREPARING", None),
+        ("RELEASED", "RELEASED", None),
+        ("DOWNLOADED", "DOWNLOADED", None),
+        ("INSTALLED", "INSTALLED", Some(true)),
+        ("ENABLED", "INSTALLED", Some(true)),
+        ("DISABLED", "DISABLED", Some(false)),
+        ("DELETED", "DELETED", None),
+        ("ERROR", "ERROR", None),
+        ("UNAVAILABLE", "UNAVAILABLE", None),
+        ("QUARANTINE", "UNAVAILABLE", None),
+        ("installed", "INSTALLED", Some(true)),
+        ("Disabled", "DISABLED", Some(false)),
+        ("  released\t", "RELEASED", None),
+    ];
+    for (number, (word, state, enabled)) in rows.into_iter().enumerate() {
+        let iccid = iccid(number);
+        assert_eq!(app.report(&iccid, word).await, "moved", "{word}");
+        let profile = app.profile(&iccid).await;
+        assert_eq!(profile["state"], state, "{word}");
+        assert_eq!(profile["rawState"], word);
+        assert_eq!(profile["enabled"], json!(enabled), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_word_is_kept_and_not_applied() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    for word in ["UNKNOWN", "TELEPORTED", "INSTALLED2", "zurückgesetzt"] {
+        assert_eq!(app.report(ICCID, word).await, "unrecognised", "{word}");
+    }
+    let profile = app.profile(ICCID).await;
+    assert_eq!(profile["state"], "INSTALLED");
+    assert_eq!(profile["rawState"], "INSTALLED");
+    assert_eq!(profile["deliveries"], 5);
+    app.assert_straight(ICCID).await;
+
+    let never_seen = iccid(1);
+    assert_eq!(app.report(&never_seen, "TELEPORTED").await, "unrecognised");
+    let answer = app.backend.get(&format!("/v1/profiles/{never_seen}")).await;
+    assert_eq!(answer.problem(), "unknown-profile");
+    let kept = app.backend.get(&format!("/v1/profiles/{never_seen}/deliveries")).await;
+    assert_eq!(kept.json()["items"][0]["outcome"], "unrecognised");
+}
+
+#[tokio::test]
+async fn the_vendors_other_events_are_kept_and_ignored() {
+    let app = TestApp::start().await;
+    for body in [
+        json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "FR" }),
+        json!({ "uid": "u1", "iccid": ICCID, "imsi": IMSI, "timestamp": "2022-08-21T10:15:30Z", "balanceAmountInByte": 93_618_231 }),
+        json!({ "uid": "u1", "activatedItem": "EU 1 GB", "activatedAt": null, "expiresAt": null }),
+    ] {
+        assert_eq!(app.deliver(body.to_string()).await.outcome(), "ignored", "{body}");
+    }
+    assert_eq!(app.backend.get("/v1/profiles").await.json()["items"], json!([]));
+    let kept = app.backend.get("/v1/deliveries?outcome=ignored").await.json();
+    assert_eq!(kept["items"].as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test]
+async fn the_vendors_sample_is_accepted_without_its_trailing_comma_and_else_told_where_it_is_wrong()
+{
+    let app = TestApp::start().await;
+    let refused = app.deliver(VENDORS_SAMPLE).await;
+    assert_eq!((refused.status.as_u16(), &*refused.problem()), (400, "malformed"));
+    let detail = refused.json()["detail"].to_string();
+    assert!(detail.contains("trailing comma at line 6 column 1"), "{detail}");
+
+    let mended = VENDORS_SAMPLE.replace("\",\n}", "\"\n}");
+    assert_eq!(app.deliver(mended).await.outcome(), "moved");
+    let profile = app.profile("89361123300836129514").await;
+    assert_eq!(profile["eid"], "74088234238931452");
+    assert_eq!(profile["imsi"], IMSI);
+    assert_eq!(profile["checks"], json!({ "iccidLuhn": false, "eidMod97": false }));
+}
+
+#[tokio::test]
+async fn a_known_eid_and_imsi_stay_until_others_are_named() {
+    let app = TestApp::start().await;
+    let rows = [
+        ("none yet", json!({}), "moved", None, None),
+        ("first named", json!({ "eid": EID, "imsi": IMSI }), "repeated", Some(EID), Some(IMSI)),
+        ("absent", json!({}), "repeated", Some(EID), Some(IMSI)),
+        ("null", json!({ "eid": null, "imsi": null }), "repeated", Some(EID), Some(IMSI)),
+        ("empty", json!({ "eid": "", "imsi": "" }), "repeated", Some(EID), Some(IMSI)),
+        (
+            "no shape",
+            json!({ "eid": "x".repeat(32), "imsi": "1" }),
+            "repeated",
+            Some(EID),
+            Some(IMSI),
+        ),
+        (
+            "too long",
+            json!({ "eid": "1".repeat(65), "imsi": "1".repeat(16) }),
+            "repeated",
+            Some(EID),
+            Some(IMSI),
+        ),
+        ("other type", json!({ "eid": [EID], "imsi": true }), "repeated", Some(EID), Some(IMSI)),
+        (
+            "other IMSI",
+            json!({ "imsi": "001010123456789" }),
+            "repeated",
+            Some(EID),
+            Some("001010123456789"),
+        ),
+        (
+            "other device",
+            json!({ "eid": OTHER_EID }),
+            "moved",
+            Some(OTHER_EID),
+            Some("001010123456789"),
+        ),
+        (
+            "of 17 digits",
+            json!({ "eid": &EID[..17] }),
+            "moved",
+            Some(&EID[..17]),
+            Some("001010123456789"),
+        ),
+    ];
+    for (name, members, outcome, eid, imsi) in rows {
+        let mut body = json!({ "iccid": ICCID, "profileState": "INSTALLED" });
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        assert_eq!(app.deliver(body.to_string()).await.outcome(), outcome, "{name}");
+        let profile = app.profile(ICCID).await;
+        assert_eq!((&profile["eid"], &profile["imsi"]), (&json!(eid), &json!(imsi)), "{name}");
+    }
+    assert_eq!(app.profile(ICCID).await["installsSeen"], 3);
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn a_portals_probe_is_answered_without_a_body() {
+    let app = TestApp::start().await;
+    for path in [TestApp::hook_path().as_str(), "/webhooks/gigastore/esim-status"] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = Answer::of(app.anybody.request(method, path)).await;
+            assert_eq!((answer.status.as_u16(), &*answer.text), (200, ""), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_told_which_ones_there_are() {
+    let app = TestApp::start().await;
+    for name in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+        let method = Method::from_bytes(name.as_bytes()).unwrap();
+        let answer = Answer::of(app.anybody.request(method, &TestApp::hook_path())).await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (405, "method-not-allowed"));
+        let mut allowed: Vec<_> = answer.header("allow").split(',').map(str::trim).collect();
+        allowed.sort_unstable();
+        assert_eq!(allowed, ["GET", "HEAD", "POST"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
+    let app = TestApp::start().await;
+    for (path, code) in [
+        (format!("/webhooks/gigastore/other/{HOOK_SECRET}"), "unknown-hook"),
+        (format!("/webhooks/other/esim-status/{HOOK_SECRET}"), "unknown-hook"),
+        (format!("/webhooks/GIGASTORE/esim-status/{HOOK_SECRET}"), "unknown-hook"),
+        (format!("/webhooks/gigastore%2Fesim-status/{HOOK_SECRET}"), "unknown-hook"),
+        // Bytes that are no text name nothing.
+        ("/webhooks/gigastore/esim-status/%ff%fe".to_owned(), "unknown-hook"),
+        (format!("{}/", TestApp::hook_path()), "unknown-path"),
+        (format!("{}/more", TestApp::hook_path()), "unknown-path"),
+        ("/webhooks/gigastore".to_owned(), "unknown-path"),
+        ("/webhooks".to_owned(), "unknown-path"),
+    ] {
+        let answer = app.anybody.post(&path, "{}").await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (404, code), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_have_65_536_bytes_and_not_one_more() {
+    let app = TestApp::start().await;
+    let padded = |length: usize| {
+        let body = json!({ "iccid": ICCID, "profileState": "INSTALLED", "x": "" }).to_string();
+        let pad = "x".repeat(length - body.len());
+        body.replace(r#""x":"""#, &format!(r#""x":"{pad}""#))
+    };
+    let chunked = |body: String| {
+        let bytes = Bytes::from(body);
+        let halves = [bytes.slice(..30_000), bytes.slice(30_000..)];
+        Body::wrap_stream(stream::iter(halves.map(Ok::<_, std::io::Error>)))
+    };
+    for (name, body) in [
+        ("by length", Body::from(padded(65_537))),
+        ("by chunks", chunked(padded(65_537))),
+        ("by far", Body::from("x".repeat(1 << 20))),
+    ] {
+        let answer = app.deliver(body).await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (413, "too-large"), "{name}");
+    }
+    assert_eq!(app.deliver(padded(65_536)).await.outcome(), "moved");
+    assert_eq!(app.deliver(chunked(padded(65_536))).await.outcome(), "repeated");
+    assert_eq!(app.profile(ICCID).await["deliveries"], 2);
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_refused_and_content_types_do_not_matter() {
+    let app = TestApp::start().await;
+    let path = TestApp::hook_path();
+    let deliver = |name: &'static str, value: &'static str| {
+        let body = json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
+        Answer::of(app.anybody.request(Method::POST, &path).header(name, value).body(body))
+    };
+    for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
+        let answer = deliver("content-encoding", encoding).await;
+        let told = (answer.status.as_u16(), answer.problem());
+        assert_eq!(told, (415, "unsupported-encoding".to_owned()), "{encoding}");
+    }
+    assert_eq!(deliver("content-encoding", "identity").await.outcome(), "moved");
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "nonsense"]
+    {
+        assert_eq!(deliver("content-type", kind).await.outcome(), "repeated", "{kind}");
+    }
 }

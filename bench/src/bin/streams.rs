@@ -74,7 +74,9 @@ async fn main() -> anyhow::Result<()> {
 
     let (first, last) = bench.time_followers().await?;
     println!();
-    println!("| followers of one profile | rounds | answer to first, ms: median / worst | answer to last, ms: median / worst |");
+    println!(
+        "| followers of one profile | rounds | answer to first, ms: median / worst | answer to last, ms: median / worst |"
+    );
     println!("|---|---|---|---|");
     let (followers, rounds) = (bench.args.followers, bench.args.rounds);
     println!("| {followers} | {rounds} | {} | {} |", show(first), show(last));
@@ -157,7 +159,9 @@ impl Bench {
             while times.len() < self.args.followers {
                 let next = tokio::time::timeout(Duration::from_secs(30), hears.recv()).await;
                 let at = next.context("a follower did not hear of the change in 30 s")?;
-                times.push(at.context("the followers have gone")?.saturating_duration_since(answered));
+                times.push(
+                    at.context("the followers have gone")?.saturating_duration_since(answered),
+                );
             }
             first.extend(times.iter().min());
             last.extend(times.iter().max());

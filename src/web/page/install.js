@@ -22,5 +22,9 @@ install.setAttribute('heading-level', '1');
 install.setAttribute('support-url', setting('support-url'));
 document.querySelector('main').replaceChildren(install);
 
+const name = document.title;
+install.addEventListener('esim-change', ({ detail }) => { document.title = `${detail.title} · ${name}`; });
+install.addEventListener('esim-expired', () => { document.title = name; });
+
 // Another link that is opened in this tab changes nothing but the fragment.
 addEventListener('hashchange', () => install.setAttribute('token', token()));

@@ -3,10 +3,13 @@
 
 use std::sync::LazyLock;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
+use tower_http::compression::CompressionLayer;
 
 use super::problem::{Code, Problem};
 use super::{AppState, etag};
@@ -15,9 +18,20 @@ const PAGE: &str = include_str!("install.html");
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// One module for whoever embeds it, of parts that can be read one by one.
+const MODULE: &str = concat!(
+    include_str!("esim-status/follow.js"),
+    include_str!("esim-status/words.js"),
+    "\nconst LOOK = `",
+    include_str!("esim-status/look.css"),
+    "`;\n\n",
+    include_str!("esim-status/tools.js"),
+    include_str!("esim-status/element.js"),
+);
+
 /// The parts: name, content type, text.
 const ASSETS: [(&str, &str, &str); 3] = [
-    ("esim-status.js", SCRIPT, include_str!("esim-status.js")),
+    ("esim-status.js", SCRIPT, MODULE),
     ("install.js", SCRIPT, include_str!("install.js")),
     ("install.css", "text/css; charset=utf-8", include_str!("install.css")),
 ];
@@ -37,8 +51,16 @@ pub struct Brand {
     pub support_url: String,
 }
 
+/// The page and its parts. They are compressed: nothing in them is secret, so their length tells nothing.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/install", get(install))
+        .route("/assets/{file}", get(asset))
+        .layer(CompressionLayer::new())
+}
+
 /// `GET /install`: the page for every user; its token stays in the browser.
-pub(super) async fn install(State(app): State<AppState>) -> Response {
+async fn install(State(app): State<AppState>) -> Response {
     let Brand { name, color, support_url } = &app.brand;
     let name = if name.is_empty() { "Your eSIM" } else { name.as_str() };
     let page = PAGE
@@ -55,7 +77,7 @@ pub(super) async fn install(State(app): State<AppState>) -> Response {
 }
 
 /// `GET /assets/{file}`: a part of the page, or the module for other pages.
-pub(super) async fn asset(request: Request) -> Result<Response, Problem> {
+async fn asset(request: Request) -> Result<Response, Problem> {
     static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| ASSETS.map(|(.., text)| tag(text)));
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();
     let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);

@@ -1,0 +1,412 @@
+
+/** The element itself, the last part of esim-status.js. */
+
+/** Icon and tone of each step, also of those that are the page's own. */
+const FACES = {
+  loading: ['clock', 'calm'], wait: ['clock', 'calm'], install: ['phone', 'calm'], reinstall: ['phone', 'calm'],
+  finish: ['phone', 'calm'], 'turn-on': ['phone', 'calm'], done: ['check', 'good'], 'contact-support': ['alert', 'bad'],
+  expired: ['clock', 'bad'], missing: ['alert', 'bad'], unknown: ['clock', 'calm'], unreachable: ['alert', 'calm'],
+};
+
+const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60]];
+
+/**
+ * `<esim-install token="…">`: the way to an installed eSIM, kept up to date.
+ *
+ * Attributes: `token`; `base` where the service is elsewhere than this module; `support-url`; `heading-level` (2).
+ * Members: `words`, to replace texts. Events: `esim-change` (`detail` is the journey), `esim-expired`: set a fresh `token`.
+ */
+class EsimInstall extends (globalThis.HTMLElement ?? Object) {
+  static observedAttributes = ['token', 'base', 'support-url'];
+
+  #words = WORDS;
+  #device = null;
+  #parts = null;
+  #tints = null;
+  #following = null;
+  #journey = null;
+  #shown = {};
+  #link = '';
+  #clockAhead = 0;
+  #isLost = false;
+  #reading = false;
+  #readAgain = false;
+  #timers = new Set();
+  #qr = '';
+  #stop = null;
+
+  get words() { return this.#words; }
+
+  set words(words) {
+    this.#words = { ...this.#words, ...words };
+    this.#shown = {};
+    if (this.isConnected) this.#show(this.#journey);
+  }
+
+  connectedCallback() {
+    this.#device = detect();
+    this.#build();
+    this.#start();
+  }
+
+  disconnectedCallback() {
+    this.#end();
+  }
+
+  attributeChangedCallback(_name, before, after) {
+    if (!this.isConnected || !this.#parts || before === after) return;
+    this.#end();
+    this.#start();
+  }
+
+  // What runs
+
+  get #base() { return new URL((this.getAttribute('base') ?? HOME).replace(/\/*$/, '/'), HOME); }
+
+  get #token() { return (this.getAttribute('token') ?? '').trim(); }
+
+  #start() {
+    this.#stop = new AbortController();
+    this.#reading = false;
+    this.#journey = null;
+    this.#link = '';
+    if (!this.#token) {
+      this.#say('missing');
+      return;
+    }
+    this.#say('loading');
+    const { signal } = this.#stop;
+    this.#following = follow(this.#token, () => this.#read(), {
+      base: this.#base.href,
+      onStatus: (status, reason) => signal.aborted || this.#linked(status, reason),
+    });
+    const online = () => this.#showLink();
+    const look = () => document.visibilityState === 'visible' && this.#read();
+    globalThis.addEventListener('online', online, { signal });
+    globalThis.addEventListener('offline', online, { signal });
+    document.addEventListener('visibilitychange', look, { signal });
+    this.#every(10 * SECOND, () => this.#showHeard());
+    // Not everything is a change: a report that repeats the last one, a registration, advice that depends on the time.
+    this.#every(60 * SECOND, look);
+  }
+
+  #end() {
+    this.#stop?.abort();
+    this.#following?.close();
+    this.#timers.forEach(clearTimeout);
+    this.#timers.clear();
+    this.#following = null;
+    this.#forgetQr();
+  }
+
+  #every(time, work) {
+    const timer = setInterval(work, time);
+    this.#timers.add(timer);
+  }
+
+  #after(time, work) {
+    const timer = setTimeout(() => { this.#timers.delete(timer); work(); }, time);
+    this.#timers.add(timer);
+  }
+
+  #linked(status, reason) {
+    if (status === 'stopped') return this.#expire();
+    if (reason === 'unknown') this.#say('unknown');
+    else if (status !== 'reconnecting' && this.#isLost) this.#read();
+    this.#link = status;
+    // Most interruptions are over before anybody could read of them.
+    if (status !== 'reconnecting') return this.#showLink();
+    this.#after(1.5 * SECOND, () => {
+      if (this.#link !== status) return;
+      this.#showLink();
+      if (!this.#journey && !reason) this.#say('unreachable');
+    });
+  }
+
+  #expire() {
+    if (this.#stop.signal.aborted) return;
+    const steps = this.#journey?.steps;
+    this.#end();
+    this.#link = '';
+    this.#say('expired', { steps });
+    this.dispatchEvent(new CustomEvent('esim-expired', { bubbles: true, composed: true }));
+  }
+
+  /** Reads the journey; called again meanwhile, reads it once more afterwards. */
+  async #read() {
+    const { signal } = this.#stop;
+    if (signal.aborted) return;
+    if (this.#reading) {
+      this.#readAgain = true;
+      return;
+    }
+    this.#reading = true;
+    this.#readAgain = false;
+    try {
+      do {
+        this.#readAgain = false;
+        const response = await ask(this.#base, 'v1/profiles/self/journey', this.#token, { signal });
+        const journey = await response.json();
+        const date = Date.parse(response.headers.get('Date') ?? '');
+        this.#clockAhead = date ? Date.now() - date : 0;
+        this.#isLost = false;
+        this.#show(journey);
+        this.dispatchEvent(new CustomEvent('esim-change', { detail: journey, bubbles: true, composed: true }));
+      } while (this.#readAgain);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error.status === 401) this.#expire();
+      else this.#after((error.status === 404 ? 15 : 2) * SECOND, () => this.#read());
+    } finally {
+      if (!signal.aborted) this.#reading = false;
+    }
+  }
+
+  // What is seen
+
+  #build() {
+    if (this.#parts) return;
+    const root = this.attachShadow({ mode: 'open' });
+    const level = Math.min(Math.max(Number(this.getAttribute('heading-level')) || 2, 1), 4);
+    const part = (tag, name, attributes = {}, ...children) => h(tag, { class: name, part: name, ...attributes }, ...children);
+    const parts = {
+      announcer: h('p', { class: 'hidden', role: 'status', 'aria-live': 'polite' }),
+      notice: part('p', 'notice', { role: 'status' }),
+      badge: part('span', 'badge'),
+      title: part(`h${level}`, 'title', { tabindex: -1 }),
+      detail: part('p', 'detail'),
+      action: part('div', 'action'),
+      steps: part('ol', 'steps', { role: 'list' }),
+      help: part('div', 'help'),
+      link: part('span', 'link'),
+      heard: part('span', 'heard'),
+      foot: h('div'),
+    };
+    parts.hero = part('div', 'hero', {}, parts.badge, parts.title, parts.detail);
+    parts.pulse = part('p', 'pulse', {}, parts.link, parts.heard);
+    parts.card = part('div', 'card', {}, parts.notice, parts.hero, parts.action, parts.steps, parts.help,
+      part('div', 'foot', {}, parts.pulse, parts.foot));
+    root.append(parts.announcer, parts.card);
+    this.#parts = parts;
+    if (!('adoptedStyleSheets' in root)) return;
+    this.#tints = sheet('');
+    root.adoptedStyleSheets = [sheet(LOOK), this.#tints];
+    parts.card.style.color = 'var(--_color)';
+    this.#tints.replaceSync(tints(getComputedStyle(parts.card).color));
+    parts.card.removeAttribute('style');
+  }
+
+  /** Shows what no journey tells: a step of the page's own. */
+  #say(step, rest = {}) {
+    const [title, detail] = this.#words[step];
+    this.#isLost = step === 'unknown' || step === 'unreachable';
+    this.#show({ step, title, detail, ...rest }, null);
+  }
+
+  #show(journey, known = journey) {
+    const parts = this.#parts;
+    this.#journey = known;
+    const [face, tone] = FACES[journey.step] ?? FACES.wait;
+    const isNews = parts.title.textContent && parts.title.textContent !== journey.title && journey.step !== 'loading';
+    const hadFocus = this.shadowRoot.activeElement;
+    parts.card.lang = this.#words.language;
+    parts.hero.className = `hero ${tone}`;
+    this.#fill('badge', face, () => [icon(face)]);
+    parts.title.textContent = journey.title;
+    parts.detail.textContent = journey.detail ?? '';
+    this.#fill('action', [journey.step, journey.install, journey.iccid], () => this.#action(journey));
+    this.#fill('steps', journey.steps, () => (journey.steps ?? []).map((step) => this.#step(step)));
+    parts.steps.setAttribute('aria-label', this.#words.progress);
+    this.#fill('help', journey.step, () => this.#help(journey));
+    this.#fill('foot', [journey.step, journey.iccid, this.#support(journey)], () => this.#foot(journey));
+    this.#showLink();
+    this.#showHeard();
+    if (isNews) parts.announcer.textContent = `${journey.title}. ${journey.detail ?? ''}`;
+    // Whoever was at something that is gone now is brought to what has come instead.
+    if (hadFocus && !hadFocus.isConnected) parts.title.focus({ preventScroll: true });
+  }
+
+  /** Builds a part anew, but only where what it shows has changed: nobody loses the focus, a selection or an opened detail. */
+  #fill(name, content, build) {
+    const key = JSON.stringify(content) ?? '';
+    if (this.#shown[name] === key) return;
+    this.#shown[name] = key;
+    this.#parts[name].replaceChildren(...build().filter(Boolean));
+  }
+
+  #action(journey) {
+    const { step, install } = journey;
+    this.#forgetQr();
+    if (install) return this.#install(install);
+    if (this.#words.howTo[step]) return [this.#howTo(this.#words.howTo[step])];
+    if (step === 'contact-support') return this.#callSupport(journey);
+    if (step === 'install' || step === 'reinstall') return [h('p', {}, this.#words.noInstall)];
+    return [];
+  }
+
+  #install(install) {
+    const { isPhone, system, takesLink, name } = this.#device;
+    const words = this.#words;
+    const href = takesLink && install.links?.[system];
+    const manual = this.#manual(install);
+    const note = install.confirmationCodeRequired && h('p', { class: 'muted', part: 'confirmation' }, words.needsConfirmation);
+    if (href) {
+      return [
+        h('a', { class: 'button', part: 'button', href, rel: 'noreferrer' }, words.button[system](name)),
+        h('p', { class: 'muted' }, words.buttonHint[system]),
+        note,
+        h('details', { part: 'details' }, h('summary', {}, words.otherWays),
+          h('div', { class: 'action' },
+            h('p', { class: 'muted' }, words.otherPhone),
+            h('div', { class: 'scan' }, this.#qrCode(install)),
+            manual)),
+      ];
+    }
+    return [
+      h('div', { class: 'scan' }, this.#qrCode(install), numbered(words.scan)),
+      note,
+      h('details', { part: 'details', open: true }, h('summary', {}, words.byHand), h('div', { class: 'action' }, manual)),
+    ];
+  }
+
+  #manual(install) {
+    const words = this.#words;
+    const names = ['smdpAddress', 'matchingId', 'activationCode'].filter((name) => install[name]);
+    return [
+      h('p', { class: 'muted' }, words.byHandHint),
+      h('dl', { part: 'codes' }, names.map((name) => this.#row(words[name], install[name]))),
+    ];
+  }
+
+  #row(label, value) {
+    const words = this.#words;
+    // A number of twenty digits may break between groups of four.
+    const pieces = /^\d+$/.test(value) ? value.match(/.{1,4}/g).flatMap((group) => [h('wbr'), group]) : [value];
+    const code = h('code', { part: 'code', translate: 'no' }, pieces);
+    const said = h('span', {}, words.copy);
+    const button = h('button', {
+      type: 'button', class: 'copy', part: 'copy',
+      click: async () => {
+        const isCopied = await copy(value, code);
+        this.#parts.announcer.textContent = '';
+        this.#parts.announcer.textContent = isCopied ? words.copiedLabel(label) : words.notCopied(label);
+        if (!isCopied) return;
+        said.textContent = words.copied;
+        this.#after(2.5 * SECOND, () => { said.textContent = words.copy; });
+      },
+    }, said, h('span', { class: 'hidden' }, ` ${label}`));
+    return h('div', { class: 'row' }, h('dt', {}, label), h('dd', {}, code, button));
+  }
+
+  /** The QR code, once it is loaded: it is a credential, so no plain address leads to it. */
+  #qrCode(install) {
+    const words = this.#words;
+    const figure = h('div', { class: 'qr', part: 'qr' });
+    const { signal } = this.#stop;
+    ask(this.#base, install.qr, this.#token, { signal }).then((response) => response.blob()).then((blob) => {
+      if (signal.aborted || !figure.isConnected) return;
+      this.#forgetQr();
+      this.#qr = URL.createObjectURL(blob);
+      figure.replaceChildren(h('img', { src: this.#qr, alt: words.qr, width: 240, height: 240 }));
+    }).catch(() => signal.aborted || figure.replaceChildren(h('p', {}, words.noQr)));
+    return figure;
+  }
+
+  #forgetQr() {
+    if (this.#qr) URL.revokeObjectURL(this.#qr);
+    this.#qr = '';
+  }
+
+  #howTo(systems) {
+    const shown = Object.keys(systems).filter((system) => !this.#device.system || this.#device.system === system);
+    const heading = `h${Math.min(Number(this.#parts.title.localName[1]) + 1, 6)}`;
+    return h('div', { class: 'systems', part: 'how-to' }, shown.map((system) => h('div', {},
+      h(heading, { class: 'system' }, this.#words.system[system]),
+      numbered(systems[system]))));
+  }
+
+  #support(journey) {
+    return supportLink(journey.supportUrl || this.getAttribute('support-url') || '');
+  }
+
+  #callSupport(journey) {
+    const href = this.#support(journey);
+    return [
+      href
+        ? h('a', { class: 'button', part: 'button', href, rel: 'noreferrer' }, this.#words.support)
+        : h('p', {}, this.#words.noSupport),
+      journey.iccid && h('p', { class: 'muted' }, this.#words.quote),
+      journey.iccid && h('dl', { part: 'codes' }, this.#row(this.#words.iccid, journey.iccid)),
+    ];
+  }
+
+  #step({ key, status, at }) {
+    const words = this.#words;
+    const mark = { done: 'check', problem: 'alert' }[status];
+    return h('li', { class: status, part: 'step', 'aria-current': status === 'current' && 'step' },
+      h('span', { class: 'dot' }, mark && icon(mark)),
+      h('span', { class: 'name' }, words.steps[key] ?? key,
+        h('span', { class: 'hidden' }, `, ${words.statuses[status] ?? status}`)),
+      at && this.#time(at));
+  }
+
+  #help({ step }) {
+    const words = this.#words;
+    if (step !== 'install' && step !== 'reinstall') return [];
+    return [h('details', { part: 'details' }, h('summary', {}, words.doubt[0]), h('p', { class: 'muted' }, words.doubt[1]))];
+  }
+
+  #foot(journey) {
+    if (journey.step === 'contact-support') return [];
+    const href = this.#support(journey);
+    return [
+      journey.iccid && h('dl', {}, this.#row(this.#words.iccid, journey.iccid)),
+      href && h('a', { href, rel: 'noreferrer' }, this.#words.support),
+    ];
+  }
+
+  #showLink() {
+    const { link, notice } = this.#parts;
+    const isOffline = navigator.onLine === false && this.#link !== '';
+    const state = isOffline ? 'offline' : this.#link;
+    link.className = `link ${state}`;
+    link.textContent = this.#words.status[state] ?? '';
+    link.hidden = !link.textContent;
+    const text = isOffline ? this.#words.offline : '';
+    if (notice.textContent !== text) notice.textContent = text;
+  }
+
+  #showHeard() {
+    const { heard } = this.#parts;
+    const journey = this.#journey;
+    if (!journey) heard.textContent = '';
+    else heard.textContent = journey.lastDeliveryAt ? this.#words.heard(this.#age(journey.lastDeliveryAt)) : this.#words.unheard;
+    heard.title = journey?.lastDeliveryAt ? this.#format(journey.lastDeliveryAt) : '';
+  }
+
+  #locale() {
+    const { language } = this.#words;
+    return navigator.languages?.find((tag) => tag.split('-')[0] === language.split('-')[0]) ?? language;
+  }
+
+  #age(at) {
+    const seconds = Math.max(0, (Date.now() - this.#clockAhead - Date.parse(at)) / SECOND);
+    if (seconds < 45) return this.#words.justNow;
+    const format = new Intl.RelativeTimeFormat(this.#locale(), { numeric: 'always' });
+    const [unit, size] = UNITS.find(([, length]) => seconds >= length * 0.95) ?? UNITS.at(-1);
+    return format.format(-Math.max(1, Math.round(seconds / size)), unit);
+  }
+
+  #format(at) {
+    const date = new Date(at);
+    const isToday = date.toDateString() === new Date().toDateString();
+    const day = isToday ? {} : { day: 'numeric', month: 'short' };
+    return new Intl.DateTimeFormat(this.#locale(), { ...day, hour: '2-digit', minute: '2-digit' }).format(date);
+  }
+
+  #time(at) {
+    return h('time', { datetime: at }, this.#format(at));
+  }
+}
+
+if (globalThis.customElements && !customElements.get('esim-install')) customElements.define('esim-install', EsimInstall);

@@ -1,0 +1,164 @@
+//! Many deliveries at once, and several services on one database: the history of a profile is one straight line.
+
+use std::time::Duration;
+
+use esim_status_testing::{Database, TestApp, wait_until};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Connection;
+use tokio::time::Instant;
+
+use super::{ICCID, iccid};
+
+/// What a provider waits at most, and a second more for a busy machine.
+const BUDGET: Duration = Duration::from_millis(3_500);
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+#[tokio::test]
+async fn two_hundred_deliveries_at_once_leave_one_straight_history() {
+    let app = TestApp::start().await;
+    let reports = (0..200).map(|number| app.report(ICCID, STATES[number % 4]));
+    let outcomes = join_all(reports).await;
+    let moved = outcomes.iter().filter(|outcome| *outcome == "moved").count();
+    let repeated = outcomes.iter().filter(|outcome| *outcome == "repeated").count();
+    assert_eq!(moved + repeated, 200);
+    let profile = app.profile(ICCID).await;
+    assert_eq!((&profile["seq"], &profile["deliveries"]), (&json!(moved), &json!(200)));
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn several_writers_keep_the_order_of_one_sender() {
+    let app = TestApp::start_with(|settings| settings.writers = 4).await;
+    let senders = (0..16).map(|number| {
+        let (app, iccid) = (&app, iccid(number));
+        async move {
+            for state in STATES.iter().cycle().take(12) {
+                assert_eq!(app.report(&iccid, state).await, "moved");
+            }
+            app.assert_straight(&iccid).await;
+            assert_eq!(app.profile(&iccid).await["seq"], 12);
+        }
+    });
+    join_all(senders).await;
+}
+
+/// Two services, as two replicas are.
+async fn two_replicas() -> [TestApp; 2] {
+    let database = Database::migrated().await;
+    let (one, other) = tokio::join!(
+        TestApp::start_on(database.clone(), |_| ()),
+        TestApp::start_on(database.clone(), |settings| settings.writers = 3),
+    );
+    [one, other]
+}
+
+#[tokio::test]
+async fn two_services_that_start_at_once_on_an_empty_database_both_serve() {
+    let database = Database::empty().await;
+    let (one, other) = tokio::join!(
+        TestApp::start_on(database.clone(), |_| ()),
+        TestApp::start_on(database.clone(), |_| ()),
+    );
+    assert_eq!(one.report(ICCID, "INSTALLED").await, "moved");
+    assert_eq!(other.report(ICCID, "INSTALLED").await, "repeated");
+}
+
+/// Reports as a provider does: until it is taken. A machine that is busy with other things may need a repeat.
+async fn report_until_taken(app: &TestApp, iccid: &str, state: &str) {
+    let body = json!({ "iccid": iccid, "profileState": state }).to_string();
+    for _ in 0..10 {
+        let answer = app.deliver(body.clone()).await;
+        if answer.status == 200 {
+            return;
+        }
+        assert_eq!(answer.problem(), "unavailable");
+    }
+    panic!("refused ten times");
+}
+
+async fn assert_no_deadlock(app: &TestApp) {
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(app.database.scalar::<i64>(deadlocks).await, 0);
+}
+
+#[tokio::test]
+async fn the_same_deliveries_at_two_services_at_once_are_applied_once() {
+    let apps = two_replicas().await;
+    for (round, state) in ["RELEASED", "INSTALLED", "DISABLED"].iter().enumerate() {
+        join_all((0..60).map(async |number| {
+            report_until_taken(&apps[number / 6 % 2], &iccid(number % 6), state).await;
+        }))
+        .await;
+        for number in 0..6 {
+            assert_eq!(apps[0].profile(&iccid(number)).await["seq"], round + 1);
+        }
+    }
+    for number in 0..6 {
+        apps[0].assert_straight(&iccid(number)).await;
+    }
+    assert_no_deadlock(&apps[0]).await;
+}
+
+#[tokio::test]
+async fn different_deliveries_at_two_services_at_once_leave_one_straight_history_each() {
+    let apps = two_replicas().await;
+    join_all((0..100).map(async |number| {
+        let state = STATES[number / 3 % 4];
+        report_until_taken(&apps[number % 2], &iccid(number % 5), state).await;
+    }))
+    .await;
+    for number in 0..5 {
+        apps[0].assert_straight(&iccid(number)).await;
+        assert!(apps[1].profile(&iccid(number)).await["deliveries"].as_i64() >= Some(20));
+    }
+    assert_no_deadlock(&apps[0]).await;
+}
+
+#[tokio::test]
+async fn a_profile_that_somebody_else_has_locked_keeps_nobody_else_waiting() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let mut connection = app.database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    let statement = "SELECT 1 FROM profiles WHERE iccid = $1 FOR UPDATE";
+    sqlx::query(statement).bind(ICCID).execute(&mut *lock).await.unwrap();
+
+    let locked = async {
+        let begun = Instant::now();
+        let body = json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
+        (app.deliver(body).await, begun.elapsed())
+    };
+    // They are taken although the lock stays.
+    let others = join_all((0..20).map(async |number| {
+        assert_eq!(app.report(&iccid(number), "INSTALLED").await, "moved");
+    }));
+    let ((answer, took), _) = tokio::join!(locked, others);
+    assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(took < BUDGET, "{took:?}");
+
+    let (outcome, ()) = tokio::join!(app.report(ICCID, "DISABLED"), async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("it waits for the lock", async || app.database.scalar::<i64>(waits).await > 0)
+            .await;
+        lock.commit().await.unwrap();
+    });
+    assert_eq!(outcome, "moved");
+    app.assert_straight(ICCID).await;
+    assert_eq!(app.profile(ICCID).await["state"], "DISABLED");
+}
+
+#[tokio::test]
+async fn reads_go_on_while_a_profile_is_locked() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let mut connection = app.database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM profiles FOR UPDATE").execute(&mut *lock).await.unwrap();
+    assert_eq!(app.profile(ICCID).await["state"], "RELEASED");
+    assert_eq!(app.user(ICCID).get("/v1/profiles/self").await.json()["state"], "RELEASED");
+    assert_eq!(app.backend.get("/v1/profiles").await.status, 200);
+}

@@ -1,0 +1,95 @@
+//! The database goes away and comes back: everybody is told to try again, in time, and nobody has to restart anything.
+
+use std::time::Duration;
+
+use esim_status::store::embedded::Embedded;
+use esim_status_testing::{Answer, Database, TestApp, wait_until};
+use serde_json::json;
+use tokio::task::block_in_place;
+use tokio::time::Instant;
+
+use super::{ICCID, iccid};
+
+/// What a provider waits at most, and a second more for a busy machine.
+const BUDGET: Duration = Duration::from_millis(3_500);
+
+/// How long the service may need to find its database again, and as much again for a busy machine.
+const HEALING: Duration = Duration::from_secs(10);
+
+/// A service on a server of its own, which can be stopped without harm to other tests.
+async fn start() -> (Embedded, TestApp) {
+    let server = block_in_place(|| Embedded::start_ephemeral().expect("PostgreSQL is installed"));
+    let database = Database { options: server.connect_options("postgres") };
+    let app = TestApp::start_on(database, |_| ()).await;
+    (server, app)
+}
+
+async fn timed(answer: impl Future<Output = Answer>) -> (Answer, Duration) {
+    let begun = Instant::now();
+    (answer.await, begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_costs_nothing_but_repeats() {
+    let (mut server, app) = start().await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let good = |state: &str| json!({ "iccid": ICCID, "profileState": state }).to_string();
+    let own = format!("/v1/profiles/{ICCID}");
+
+    block_in_place(|| server.stop_server().unwrap());
+    for _ in 0..3 {
+        let (delivered, again, malformed, profile, list, history, ready) = tokio::join!(
+            timed(app.deliver(good("DISABLED"))),
+            timed(app.deliver(good("DISABLED"))),
+            timed(app.deliver("{")),
+            timed(app.backend.get(&own)),
+            timed(app.backend.get("/v1/profiles")),
+            timed(app.backend.get("/v1/profiles/89972123300991848961/transitions")),
+            timed(app.admin.get("/readyz")),
+        );
+        for (answer, took) in [delivered, again, malformed, profile, list, history, ready] {
+            assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
+            assert_eq!(answer.header("retry-after"), "1");
+            assert!(took < BUDGET, "{took:?}: {answer:?}");
+        }
+    }
+    assert_eq!(app.admin.get("/livez").await.status, 200);
+    assert_eq!(app.admin.get("/metrics").await.status, 200);
+    // What needs no database is answered as ever.
+    assert_eq!(app.anybody.get(&TestApp::hook_path()).await.status, 200);
+    assert_eq!(app.anybody.post("/webhooks/gigastore/esim-status/wrong", "").await.status, 401);
+
+    block_in_place(|| server.start_server().unwrap());
+    let back = Instant::now();
+    wait_until("a delivery is taken again", async || {
+        app.deliver(good("DISABLED")).await.status == 200
+    })
+    .await;
+    wait_until("reads are answered again", async || app.backend.get(&own).await.status == 200)
+        .await;
+    wait_until("the service is ready again", async || app.admin.get("/readyz").await.status == 200)
+        .await;
+    assert!(back.elapsed() < HEALING, "{:?}", back.elapsed());
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    assert_eq!(app.profile(ICCID).await["seq"], 2);
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_died_unseen_cost_no_answer() {
+    let (mut server, app) = start().await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
+    for kill in [false, true] {
+        block_in_place(|| {
+            let ended = if kill { server.kill_server() } else { server.stop_server() };
+            ended.unwrap();
+            server.start_server().unwrap();
+        });
+        let state = if kill { "INSTALLED" } else { "DISABLED" };
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        assert_eq!(app.profile(ICCID).await["state"], state);
+        assert_eq!(app.backend.get("/v1/profiles").await.status, 200);
+    }
+    app.assert_straight(ICCID).await;
+}

@@ -1,0 +1,79 @@
+//! SIGTERM: not ready first, then no new connections, and whatever was taken is answered.
+
+use std::time::Duration;
+
+use esim_status_testing::{Answer, TestApp, wait_until};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Connection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::{ICCID, iccid};
+
+#[tokio::test]
+async fn what_is_in_flight_is_answered_and_nothing_accepted_is_lost() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let (anybody, admin, database) = (app.anybody.clone(), app.admin.clone(), app.database.clone());
+    let mut connection = database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM profiles FOR UPDATE").execute(&mut *lock).await.unwrap();
+
+    let body = |iccid: &str| json!({ "iccid": iccid, "profileState": "INSTALLED" }).to_string();
+    let hook = TestApp::hook_path();
+    // These wait for the lock, so they are in flight when the end begins.
+    let held = join_all((0..20).map(|_| anybody.post(&hook, body(ICCID))));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let ending = async {
+        wait_until("a delivery waits for the lock", async || {
+            database.scalar::<i64>(waits).await > 0
+        })
+        .await;
+        let stopping = async { (app.stop().await, Instant::now()) };
+        let watching = async {
+            wait_until("the service says that it is not ready", async || {
+                let answer = admin.get("/readyz").await;
+                answer.status == 503 && answer.problem() == "unavailable"
+            })
+            .await;
+            // Whoever routes to it may not have seen that yet: for a moment new work is taken all the same.
+            let late =
+                join_all((0..5).map(|number| anybody.post(&hook, body(&iccid(number))))).await;
+            assert!(late.iter().all(|answer| answer.outcome() == "moved"));
+            assert_eq!(admin.get("/livez").await.status, 200);
+            lock.commit().await.unwrap();
+        };
+        tokio::join!(stopping, watching).0
+    };
+    let begun = Instant::now();
+    let (held, (ended, at)) = tokio::join!(held, ending);
+    let outcomes: Vec<_> = held.iter().map(Answer::outcome).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "moved").count(), 1, "{outcomes:?}");
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    assert!(at - begun < Duration::from_secs(10));
+    let count = |query: &'static str| database.scalar::<i64>(query);
+    assert_eq!(count("SELECT count(*) FROM deliveries").await, 26);
+    assert_eq!(count("SELECT count(*) FROM profiles WHERE state = 'INSTALLED'").await, 6);
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_up_the_end_and_new_ones_are_refused_after_it() {
+    let app = TestApp::start().await;
+    let address = app.service.public;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut kept_alive = TcpStream::connect(address).await.unwrap();
+    kept_alive.write_all(b"GET /problems HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert_ne!(kept_alive.read(&mut [0; 100]).await.unwrap(), 0);
+
+    let begun = Instant::now();
+    let ended = app.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    for stream in [&mut idle, &mut kept_alive] {
+        // An end or a reset; never a wait.
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    }
+    assert!(TcpStream::connect(address).await.is_err());
+}

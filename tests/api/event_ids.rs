@@ -1,0 +1,135 @@
+//! Senders that number their events: each event is applied once.
+
+use std::sync::Arc;
+
+use esim_status::config::Settings;
+use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
+use esim_status::domain::Timestamp;
+use esim_status::providers::Gigastore;
+use esim_status::web::now;
+use esim_status::web::webhooks::Hook;
+use esim_status_testing::{Answer, TestApp, wait_until};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use sqlx::Connection;
+
+use super::{ICCID, iccid};
+
+const PATH: &str = "gigastore/relayed";
+
+fn authenticator() -> Authenticator {
+    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
+}
+
+fn with_hook(settings: &mut Settings) {
+    let path: Arc<str> = Arc::from(PATH);
+    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
+    settings.hooks.insert(path, hook);
+}
+
+async fn deliver_at(app: &TestApp, id: &str, at: Timestamp, body: &str) -> Answer {
+    let proof = authenticator().proof(id, at, body.as_bytes());
+    let request = app.anybody.request(Method::POST, &format!("/webhooks/{PATH}"));
+    Answer::of(request.headers(proof.headers.into_iter().collect()).body(body.to_owned())).await
+}
+
+async fn deliver(app: &TestApp, id: &str, body: &str) -> String {
+    deliver_at(app, id, now(), body).await.outcome()
+}
+
+fn report(iccid: &str, state: &str) -> String {
+    json!({ "iccid": iccid, "profileState": state }).to_string()
+}
+
+#[tokio::test]
+async fn one_event_a_hundred_times_at_once_is_applied_once() {
+    let app = TestApp::start_with(with_hook).await;
+    let body = report(ICCID, "INSTALLED");
+    let answers = join_all((0..100).map(|_| deliver(&app, "msg_1", &body))).await;
+    assert_eq!(answers.iter().filter(|outcome| *outcome == "moved").count(), 1);
+    assert_eq!(answers.iter().filter(|outcome| *outcome == "duplicate").count(), 99);
+
+    let later = now().plus_seconds(60);
+    assert_eq!(deliver_at(&app, "msg_1", later, &body).await.outcome(), "duplicate");
+    let profile = app.profile(ICCID).await;
+    assert_eq!((&profile["seq"], &profile["deliveries"]), (&1.into(), &1.into()));
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn an_id_that_comes_again_with_other_content_is_a_duplicate_and_kept() {
+    let app = TestApp::start_with(with_hook).await;
+    assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
+    let other_state = report(ICCID, "DISABLED");
+    assert_eq!(deliver(&app, "msg_1", &other_state).await, "duplicate");
+    assert_eq!(deliver(&app, "msg_1", &report(&iccid(1), "INSTALLED")).await, "duplicate");
+
+    assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
+    let unseen = app.backend.get(&format!("/v1/profiles/{}", iccid(1))).await;
+    assert_eq!(unseen.problem(), "unknown-profile");
+    let kept = app.backend.get("/v1/deliveries?outcome=duplicate").await.json();
+    assert_eq!(kept["items"].as_array().map(Vec::len), Some(2));
+    assert_eq!(kept["items"][1]["body"], other_state);
+    assert_eq!(kept["items"][1]["eventId"], "msg_1");
+    assert_eq!(kept["items"][1]["reason"], "the event id was seen before with other content");
+}
+
+#[tokio::test]
+async fn equal_content_under_another_id_is_another_event() {
+    let app = TestApp::start_with(with_hook).await;
+    for (id, state, outcome) in [
+        ("msg_1", "INSTALLED", "moved"),
+        ("msg_2", "INSTALLED", "repeated"),
+        ("msg_3", "RELEASED", "moved"),
+        ("msg_4", "INSTALLED", "moved"),
+        ("msg_1", "INSTALLED", "duplicate"),
+        ("msg_3", "RELEASED", "duplicate"),
+    ] {
+        assert_eq!(deliver(&app, id, &report(ICCID, state)).await, outcome, "{id}");
+    }
+    assert_eq!(app.profile(ICCID).await["seq"], 3);
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_was_not_an_event() {
+    let app = TestApp::start_with(with_hook).await;
+    let refused = deliver_at(&app, "msg_1", now(), "{").await;
+    assert_eq!(refused.problem(), "malformed");
+    assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
+}
+
+#[tokio::test]
+async fn an_event_that_had_to_wait_for_its_profile_does_not_wait_for_itself() {
+    let app = TestApp::start_with(with_hook).await;
+    assert_eq!(deliver(&app, "msg_1", &report(ICCID, "RELEASED")).await, "moved");
+    let mut connection = app.database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM profiles FOR UPDATE").execute(&mut *lock).await.unwrap();
+
+    let body = report(ICCID, "INSTALLED");
+    let (outcome, ()) = tokio::join!(deliver(&app, "msg_2", &body), async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("it waits for the lock", async || app.database.scalar::<i64>(waits).await > 0)
+            .await;
+        lock.commit().await.unwrap();
+    });
+    // A first try that left its claim of the id behind would keep the second waiting.
+    assert_eq!(outcome, "moved");
+    assert_eq!(deliver(&app, "msg_2", &body).await, "duplicate");
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn ids_of_one_hook_say_nothing_about_another() {
+    let app = TestApp::start_with(with_hook).await;
+    assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
+    let body = report(ICCID, "DISABLED");
+    let request = app.anybody.request(Method::POST, &TestApp::hook_path());
+    // Nothing proves this header here, so it is no event id.
+    let answer = Answer::of(request.header("webhook-id", "msg_1").body(body)).await;
+    assert_eq!(answer.outcome(), "moved");
+}

@@ -1,0 +1,174 @@
+//! `GET /v1/profiles/{iccid}` and its history.
+
+use esim_status_testing::{Answer, TestApp};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{ICCID, iccid};
+
+fn of(page: &Value, member: &str) -> Vec<Value> {
+    page["items"].as_array().unwrap().iter().map(|item| item[member].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_profile_shows_every_member_of_the_contract() {
+    let app = TestApp::start().await;
+    let eid = "89049032123451234512345678901235";
+    let body = json!({ "iccid": ICCID, "profileState": "INSTALLED", "eid": eid, "imsi": "260216611193634" });
+    assert_eq!(app.deliver(body.to_string()).await.outcome(), "moved");
+    let mut profile = app.profile(ICCID).await;
+    for member in ["since", "lastDeliveryAt"] {
+        let text = profile[member].take();
+        let text = text.as_str().unwrap();
+        assert!(text.ends_with('Z') && text.len() == "2026-11-23T10:20:30.123456Z".len(), "{text}");
+    }
+    let expected = json!({
+        "iccid": ICCID, "state": "INSTALLED", "enabled": true, "rawState": "INSTALLED", "provider": "gigastore",
+        "since": null, "seq": 1, "lastDeliveryAt": null, "deliveries": 1, "installsSeen": 1, "registered": false,
+        "checks": { "iccidLuhn": true, "eidMod97": true },
+        "imsi": "260216611193634", "eid": eid, "uid": null, "activatedAt": null, "lastSeen": null,
+    });
+    assert_eq!(profile, expected);
+}
+
+#[tokio::test]
+async fn an_iccid_in_the_path_is_read_as_strictly_as_in_a_webhook() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    for (segment, code) in [
+        ("89972123300991848961F", "200"),
+        ("89972123300991848962", "unknown-profile"),
+        ("self", "invalid-parameter"),
+        ("1", "invalid-parameter"),
+        ("89972123300991848961%20", "invalid-parameter"),
+        ("89972123300991848961%00", "invalid-parameter"),
+        ("%ff", "invalid-parameter"),
+        ("8997212330099184896100000", "invalid-parameter"),
+    ] {
+        for rest in ["", "/transitions", "/deliveries"] {
+            let answer = app.backend.get(&format!("/v1/profiles/{segment}{rest}")).await;
+            let told = if answer.status == 200 { "200".to_owned() } else { answer.problem() };
+            assert_eq!(told, code, "{segment}{rest}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_paged_by_seq() {
+    let app = TestApp::start().await;
+    for state in ["RELEASED", "DOWNLOADED", "INSTALLED", "DISABLED", "RELEASED"] {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+    }
+    let path = format!("/v1/profiles/{ICCID}/transitions");
+    let rows: [(&str, Vec<i64>, Value); 8] = [
+        ("", vec![1, 2, 3, 4, 5], Value::Null),
+        ("?after=0", vec![1, 2, 3, 4, 5], Value::Null),
+        ("?limit=2", vec![1, 2], json!("2")),
+        ("?after=2&limit=2", vec![3, 4], json!("4")),
+        ("?limit=2&after=4", vec![5], Value::Null),
+        ("?after=3&limit=2", vec![4, 5], Value::Null),
+        ("?after=5", vec![], Value::Null),
+        ("?after=9223372036854775807", vec![], Value::Null),
+    ];
+    for (query, seqs, next) in rows {
+        let page = app.backend.get(&format!("{path}{query}")).await.json();
+        assert_eq!(
+            (of(&page, "seq"), &page["nextCursor"]),
+            (seqs.iter().map(|n| json!(n)).collect(), &next),
+            "{query}"
+        );
+    }
+    let page = app.backend.get(&format!("{path}?after=1&limit=1")).await.json();
+    let mut transition = page["items"][0].clone();
+    assert!(transition["receivedAt"].take().is_string());
+    let expected = json!({
+        "seq": 2, "fromState": "RELEASED", "toState": "DOWNLOADED", "enabled": null, "rawState": "DOWNLOADED",
+        "kind": "normal", "receivedAt": null, "provider": "gigastore",
+    });
+    assert_eq!(transition, expected);
+}
+
+#[tokio::test]
+async fn a_parameter_that_makes_no_sense_is_named() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    let profile = format!("/v1/profiles/{ICCID}");
+    for (query, named) in [
+        ("?limit=0", "limit"),
+        ("?limit=-1", "limit"),
+        ("?limit=201", "limit"),
+        ("?limit=1e9", "limit"),
+        ("?limit=1000000000", "limit"),
+        ("?limit=99999999999999999999", "limit"),
+        ("?limit=%D9%A1", "limit"),
+        ("?limit=1&limit=1", "limit"),
+        ("?after=-1", "after"),
+        ("?after=x", "after"),
+        ("?after=1.5", "after"),
+        ("?after=9223372036854775808", "after"),
+        ("?afer=1", "afer"),
+        ("?limit=1&cursor=1", "cursor"),
+        ("?%00=1", "?"),
+        ("?=1", ""),
+    ] {
+        let answer = app.backend.get(&format!("{profile}/transitions{query}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.problem()),
+            (400, "invalid-parameter"),
+            "{query}"
+        );
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with(&format!("{named}: ")), "{query}: {detail}");
+    }
+    let answer = app.backend.get(&format!("{profile}?verbose=1")).await;
+    assert!(answer.json()["detail"].as_str().unwrap().starts_with("verbose: "));
+}
+
+#[tokio::test]
+async fn if_none_match_is_read_by_rfc_9110() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    app.report(ICCID, "INSTALLED").await;
+    let path = format!("/v1/profiles/{ICCID}");
+    assert_eq!(app.backend.get(&path).await.header("etag"), "\"2\"");
+    for (value, status) in [
+        ("\"2\"", 304),
+        ("W/\"2\"", 304),
+        ("*", 304),
+        ("\"1\", \"2\"", 304),
+        ("W/\"1\",W/\"2\"", 304),
+        ("\"a,b\" , \"2\"", 304),
+        ("\"1\"", 200),
+        ("\"22\"", 200),
+        ("2", 200),
+        ("\"2", 200),
+        ("w/\"2\"", 200),
+        ("", 200),
+        ("\"1\", \"3\"", 200),
+    ] {
+        let answer = app.backend.get_with(&path, "if-none-match", value).await;
+        assert_eq!(answer.status.as_u16(), status, "{value}");
+        assert_eq!(answer.header("etag"), "\"2\"", "{value}");
+        assert_eq!(answer.header("cache-control"), "private, no-cache", "{value}");
+        assert_eq!(answer.text.is_empty(), status == 304, "{value}");
+    }
+    let lines = app.backend.request(Method::GET, &path);
+    let lines = lines.header("if-none-match", "\"1\"").header("if-none-match", "\"2\"");
+    assert_eq!(Answer::of(lines).await.status, 304, "two lines are one list");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "repeated");
+    assert_eq!(app.backend.get_with(&path, "if-none-match", "\"2\"").await.status, 304);
+    assert_eq!(app.report(ICCID, "DISABLED").await, "moved");
+    assert_eq!(app.backend.get_with(&path, "if-none-match", "\"2\"").await.status, 200);
+    let unknown = format!("/v1/profiles/{}", iccid(1));
+    let answer = app.backend.get_with(&unknown, "if-none-match", "*").await;
+    assert_eq!(answer.problem(), "unknown-profile");
+}
+
+#[tokio::test]
+async fn a_head_request_is_a_get_without_the_body() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    let request = app.backend.request(Method::HEAD, &format!("/v1/profiles/{ICCID}"));
+    let answer = Answer::of(request).await;
+    assert_eq!((answer.status.as_u16(), answer.header("etag"), &*answer.text), (200, "\"1\"", ""));
+}
