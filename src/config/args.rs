@@ -96,7 +96,7 @@ pub struct ServeArgs {
     )]
     pub readers: u32,
 
-    /// How many connections may be open at once on the public listener; further ones wait
+    /// How many connections may be open at once on the public listener; further ones are answered 503
     #[arg(
         long,
         env = "ESIM_STATUS_MAX_CONNECTIONS",

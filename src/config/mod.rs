@@ -2,6 +2,8 @@
 
 mod args;
 
+mod example;
+
 mod hooks;
 
 mod secrets;
@@ -90,6 +92,7 @@ impl Settings {
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
         let public_url = complaints.note(public_url).flatten();
         let allowed_origins = complaints.note(check_origins(&args.allowed_origins));
+        complaints.note(example::check(args));
         let vault = complaints.note(vault(&args.data));
         let brand = complaints.note(check_brand(&args.brand));
         match (database, api_keys, token_secrets, allowed_origins, vault, brand) {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+/// What the secrets in `.env.example` begin with. Everybody can read them.
+const LOCAL_ONLY: &str = "local-only-";
+
 /// The secrets of those who call.
 #[derive(Clone, Default, Args)]
 pub struct SecretArgs {
@@ -125,6 +128,11 @@ impl SecretSource<'_> {
     /// Whether anything was said.
     pub fn is_given(&self) -> bool {
         self.list.is_some() || self.file.is_some()
+    }
+
+    /// The setting's name, if a secret in it is one of `.env.example`.
+    pub fn left_over_from_example(&self) -> Option<&'static str> {
+        self.list.is_some_and(|list| list.contains(LOCAL_ONLY)).then_some(self.name)
     }
 
     /// The secrets, parsed.

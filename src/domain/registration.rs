@@ -30,6 +30,22 @@ pub struct Credentials {
     pub installation_url: Option<String>,
 }
 
+impl Credentials {
+    /// These, completed from those that are `known`: an object that lacks a member takes nothing away. Another activation
+    /// code replaces all of them, because the links belong to their code.
+    #[must_use]
+    pub fn or(self, known: Self) -> Self {
+        if self.activation_code.is_some() && self.activation_code != known.activation_code {
+            return self;
+        }
+        Self {
+            activation_code: known.activation_code,
+            apple_link: self.apple_link.or(known.apple_link),
+            installation_url: self.installation_url.or(known.installation_url),
+        }
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(…)")

@@ -53,32 +53,60 @@ pub(super) async fn write(
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
     let mut transaction = connection.begin().await.map_err(StoreError::from)?;
+    match execute(&mut transaction, erasure_key, batch, locks).await {
+        Ok(plan) => {
+            transaction.commit().await.map_err(WriteError::Unknown)?;
+            count(batch, &plan);
+            Ok(receipts(batch, plan))
+        }
+        Err(error) => {
+            // Now, not when the connection is next used: until then, event ids claimed here would stay claimed, and whoever
+            // tries this again on another connection would wait for them.
+            drop(transaction.rollback().await);
+            Err(error)
+        }
+    }
+}
+
+/// Everything between begin and commit.
+async fn execute(
+    transaction: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    batch: &[Submission],
+    locks: Locks,
+) -> Result<Plan, WriteError> {
     let iccids = reported_iccids(batch);
     let mut locked = Vec::new();
     if !iccids.is_empty() {
         if locks == Locks::Wait {
-            profiles::wait_for_locks(&mut transaction, &iccids).await?;
+            profiles::wait_for_locks(transaction, &iccids).await?;
         }
-        locked = profiles::lock_free(&mut transaction, &iccids).await?;
+        locked = profiles::lock_free(transaction, &iccids).await?;
     }
-    let seen = claim_events(&mut transaction, batch).await?;
     let locked: Vec<_> = locked.into_iter().map(|stored| stored.profile).collect();
-    let erased = find_erased(&mut transaction, erasure_key, batch, &locked).await?;
+    let erased = find_erased(transaction, erasure_key, batch, &locked).await?;
+    let seen = claim_events(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, locked, &seen, &erased);
 
     let new = plan.new_profiles();
     if !new.is_empty() {
-        let inserted = profiles::insert(&mut transaction, &new).await?;
+        let inserted = profiles::insert(transaction, &new).await?;
         if inserted.len() < new.len() {
             // They are there after all: locked, or made since we looked.
             let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
             contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
             return Err(WriteError::Contended(contended));
         }
+        // Where an erasure held the row, the insert waited for its end: what was looked up before it began is stale.
+        let new: Vec<_> = new.iter().map(|profile| &profile.iccid).collect();
+        let erased = erasures::find(transaction, erasure_key, &new).await?;
+        if !erased.is_empty() {
+            return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
+        }
     }
     let changed = plan.changed_profiles();
     if !changed.is_empty() {
-        profiles::save(&mut transaction, &changed).await?;
+        profiles::save(transaction, &changed).await?;
     }
     let appended: Vec<_> = plan
         .transitions
@@ -89,17 +117,14 @@ pub(super) async fn write(
         })
         .collect();
     if !appended.is_empty() {
-        transitions::append(&mut transaction, &appended).await?;
+        transitions::append(transaction, &appended).await?;
         let mut keys: Vec<_> = appended.iter().map(|(iccid, ..)| notify::wake_key(iccid)).collect();
         keys.sort_unstable();
         keys.dedup();
-        notify::wake(&mut transaction, &keys).await?;
+        notify::wake(transaction, &keys).await?;
     }
-    deliveries::append(&mut transaction, &kept(batch, &plan)).await?;
-    transaction.commit().await.map_err(WriteError::Unknown)?;
-
-    count(batch, &plan);
-    Ok(receipts(batch, plan))
+    deliveries::append(transaction, &kept(batch, &plan)).await?;
+    Ok(plan)
 }
 
 fn reported_iccids(batch: &[Submission]) -> Vec<String> {
@@ -116,10 +141,11 @@ fn reported_iccids(batch: &[Submission]) -> Vec<String> {
 }
 
 /// Claims the ids of the events that have one, the first of each within the batch. Malformed bodies claim nothing: what
-/// could not be read was not an event.
+/// could not be read was not an event. Whom an event is about is not noted of an erased profile.
 async fn claim_events(
     connection: &mut PgConnection,
     batch: &[Submission],
+    erased: &HashSet<&Iccid>,
 ) -> Result<Vec<Option<Seen>>, StoreError> {
     let mut seen = vec![None; batch.len()];
     let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
@@ -147,7 +173,7 @@ async fn claim_events(
             hook,
             event_id,
             body_sha256: digest,
-            iccid: batch[*index].iccid(),
+            iccid: batch[*index].iccid().filter(|iccid| !erased.contains(iccid)),
             received_at: batch[*index].delivery.received_at(),
         })
         .collect();

@@ -72,7 +72,10 @@ async fn try_register(
     };
     profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
     if registration.credentials != Credentials::default() {
-        let sealed = vault.seal(iccid, &registration.credentials)?;
+        let known = install_credentials::find(&mut transaction, iccid).await?;
+        // What cannot be opened any more, its key being lost, is what a registration replaces.
+        let known = known.and_then(|sealed| vault.open(iccid, &sealed).ok()).unwrap_or_default();
+        let sealed = vault.seal(iccid, &registration.credentials.clone().or(known))?;
         install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
     }
     if let Some(transition) = &verdict.transition {

@@ -74,8 +74,22 @@ impl Subject {
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
-    exp: i64,
-    nbf: Option<i64>,
+    exp: Seconds,
+    nbf: Option<Seconds>,
+}
+
+/// A `NumericDate` (RFC 7519 section 2): seconds since 1970, which may have a fraction.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Seconds(f64);
+
+impl Seconds {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what is beyond the calendar stops at its end"
+    )]
+    fn whole(self) -> i64 {
+        self.0.floor() as i64
+    }
 }
 
 impl Access {
@@ -98,9 +112,11 @@ impl Access {
             let key = DecodingKey::from_secret(secret.expose());
             Some(jsonwebtoken::decode::<Claims>(token, &key, &validation).ok()?.claims)
         })?;
-        let (iccid, until) = (Iccid::parse(&claims.sub).ok()?, claims.exp.saturating_add(LEEWAY));
+        let (iccid, until) =
+            (Iccid::parse(&claims.sub).ok()?, claims.exp.whole().saturating_add(LEEWAY));
         let now_seconds = now.unix_seconds();
-        let begun = claims.nbf.is_none_or(|from| now_seconds >= from.saturating_sub(LEEWAY));
+        let begun =
+            claims.nbf.is_none_or(|from| now_seconds >= from.whole().saturating_sub(LEEWAY));
         let current = begun && now_seconds < until;
         let until = now.plus_seconds(until.saturating_sub(now_seconds));
         current.then_some(Caller::User { iccid, until })

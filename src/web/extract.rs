@@ -156,11 +156,17 @@ pub async fn read_json<T: DeserializeOwned + Default>(request: Request) -> Resul
         return Ok(T::default());
     }
     // A message about data echoes values; only where it is may be told.
-    serde_json::from_slice(&body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let reason = format!("the body is not the JSON object of this call, at line {line} column {column}; see /docs");
+    let refuse = |line, column| {
+        let reason = format!(
+            "the body is not the JSON object of this call, at line {line} column {column}; see /docs"
+        );
         Problem::because(Code::InvalidBody, reason)
-    })
+    };
+    // serde takes an array for an object whose members come in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(refuse(1, 1));
+    }
+    serde_json::from_slice(&body).map_err(|error| refuse(error.line(), error.column()))
 }
 
 /// Parses a time for [`Params::take`].
