@@ -230,3 +230,252 @@ fn progress(
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Claim, Iccid, Report};
+
+    use Step::{ContactSupport, Done, Finish, Install, Reinstall, TurnOn, Wait};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::parse("2026-11-23T10:00:00Z").unwrap().plus_seconds(second)
+    }
+
+    /// What the state machine makes of reports of these states, one each ten seconds from 10 on; `installed` is of a provider
+    /// that does not say whether it is switched on.
+    fn story(states: &str) -> (Profile, Vec<Transition>) {
+        let (mut profile, mut history) = (None, Vec::new());
+        for (index, word) in states.split_whitespace().enumerate() {
+            let enabled = match word {
+                "INSTALLED" => Some(true),
+                "DISABLED" | "OFF" => Some(false),
+                _ => None,
+            };
+            let known = if word == "OFF" { "INSTALLED" } else { word };
+            let state = known.to_uppercase().parse().ok();
+            let second = 10 * (i64::try_from(index).unwrap() + 1);
+            let verdict = Profile::observe(
+                profile.as_ref(),
+                &Report {
+                    iccid: Iccid::parse("89972123300991848961").unwrap(),
+                    provider: "any",
+                    raw_state: word.to_owned(),
+                    claim: state.map(|state| Claim { state, enabled }),
+                    eid: None,
+                    imsi: None,
+                    occurred_at: None,
+                    received_at: at(second),
+                    remarks: Vec::new(),
+                },
+            );
+            profile = verdict.profile.or(profile);
+            history.extend(verdict.transition);
+        }
+        (profile.expect("one word is known"), history)
+    }
+
+    /// The parts of the way in one line: each part's key, what its status begins with, and when it was reached.
+    fn way(journey: &Journey) -> String {
+        let part = |part: &Progress| {
+            let status = match part.status {
+                StepStatus::Done => "done",
+                StepStatus::Current => "now",
+                StepStatus::Problem => "wrong",
+                StepStatus::Upcoming => "later",
+            };
+            let reached = part.at.map(|reached| reached.seconds_since(at(0)));
+            let reached = reached.map(|second| format!(" {second}")).unwrap_or_default();
+            format!("{} {status}{reached}", part.key)
+        };
+        journey.progress.iter().map(part).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn every_state_and_history_has_its_step_and_its_way() {
+        let twice = "INSTALLED RELEASED INSTALLED RELEASED";
+        let five_times = format!("{twice} {twice} INSTALLED RELEASED");
+        let rows = [
+            ("PREPARING", Wait, "ready now, installed later"),
+            ("RELEASED", Install, "ready done 10, installed now"),
+            ("PREPARING RELEASED", Install, "ready done 20, installed now"),
+            ("RELEASED RELEASED", Install, "ready done 10, installed now"),
+            ("RELEASED WHATEVER", Install, "ready done 10, installed now"),
+            ("WHATEVER RELEASED", Install, "ready done 20, installed now"),
+            ("DOWNLOADED", Finish, "ready done, downloaded done 10, installed now"),
+            ("RELEASED DOWNLOADED", Finish, "ready done 10, downloaded done 20, installed now"),
+            ("RELEASED DOWNLOADED RELEASED", Install, "ready done 30, installed now"),
+            (
+                "RELEASED DOWNLOADED INSTALLED",
+                Done,
+                "ready done 10, downloaded done 20, installed done 30",
+            ),
+            ("INSTALLED", Done, "ready done, installed done 10"),
+            ("installed", Done, "ready done, installed done 10"),
+            ("RELEASED INSTALLED", Done, "ready done 10, installed done 20"),
+            ("RELEASED INSTALLED WHATEVER", Done, "ready done 10, installed done 20"),
+            ("DISABLED", TurnOn, "ready done, installed done 10, turned-on now"),
+            ("OFF", TurnOn, "ready done, installed done 10, turned-on now"),
+            (
+                "RELEASED INSTALLED DISABLED",
+                TurnOn,
+                "ready done 10, installed done 20, turned-on now",
+            ),
+            ("RELEASED INSTALLED DISABLED INSTALLED", Done, "ready done 10, installed done 20"),
+            ("RELEASED INSTALLED RELEASED", Reinstall, "ready done 30, installed now"),
+            ("INSTALLED DISABLED RELEASED", Reinstall, "ready done 30, installed now"),
+            (
+                "INSTALLED RELEASED DOWNLOADED",
+                Finish,
+                "ready done 20, downloaded done 30, installed now",
+            ),
+            ("INSTALLED RELEASED INSTALLED", Done, "ready done 20, installed done 30"),
+            ("INSTALLED RELEASED PREPARING", Wait, "ready now, installed later"),
+            (twice, Reinstall, "ready done 40, installed now"),
+            (&five_times, ContactSupport, "ready done 100, installed wrong"),
+            (&format!("{five_times} INSTALLED"), Done, "ready done 100, installed done 110"),
+            ("DELETED", ContactSupport, "ready done 10, installed wrong"),
+            ("INSTALLED DELETED", ContactSupport, "ready done 20, installed wrong"),
+            ("INSTALLED DELETED RELEASED", Reinstall, "ready done 30, installed now"),
+            ("INSTALLED DELETED INSTALLED", Done, "ready done 20, installed done 30"),
+            ("ERROR", ContactSupport, "ready done, installed wrong"),
+            ("RELEASED ERROR", ContactSupport, "ready done 10, installed wrong"),
+            (
+                "RELEASED DOWNLOADED ERROR",
+                ContactSupport,
+                "ready done 10, downloaded done 20, installed wrong",
+            ),
+            ("RELEASED INSTALLED ERROR", ContactSupport, "ready done 10, installed wrong"),
+            ("ERROR RELEASED", Install, "ready done 20, installed now"),
+            ("ERROR WHATEVER", ContactSupport, "ready done, installed wrong"),
+            ("UNAVAILABLE", ContactSupport, "ready done, installed wrong"),
+            ("RELEASED UNAVAILABLE", ContactSupport, "ready done 10, installed wrong"),
+        ];
+        for (states, step, expected) in rows {
+            let (profile, history) = story(states);
+            let journey = Journey::of(&profile, &history, Some(5), at(1_000));
+            assert_eq!((journey.step, &*way(&journey)), (step, expected), "{states}");
+            assert_eq!(journey.can_install, matches!(step, Install | Reinstall), "{states}");
+        }
+    }
+
+    #[test]
+    fn from_every_state_to_every_state_the_journey_is_whole_and_honest() {
+        let words = ["OFF", "installed"];
+        let words: Vec<_> =
+            words.into_iter().chain(ProfileState::ALL.map(ProfileState::as_str)).collect();
+        let paths = words.iter().flat_map(|one| words.iter().map(move |two| (one, two)));
+        let paths = paths
+            .flat_map(|(one, two)| words.iter().map(move |three| format!("{one} {two} {three}")));
+        for states in paths {
+            let (profile, history) = story(&states);
+            for (limit, second) in [(None, 40), (Some(1), 40), (Some(5), 90_000)] {
+                let journey = Journey::of(&profile, &history, limit, at(second));
+                let texts = format!("{}. {}", journey.title, journey.detail).to_lowercase();
+                for lie in ["on right now", "connected", "online", "active"] {
+                    assert!(!texts.contains(lie), "{states}: {texts}");
+                }
+                assert!(!journey.title.is_empty() && !journey.detail.is_empty(), "{states}");
+                assert!(
+                    !journey.can_install || profile.state == ProfileState::Released,
+                    "{states}"
+                );
+                let on_device = profile.state.is_on_device();
+                assert_eq!(matches!(journey.step, Done | TurnOn), on_device, "{states}");
+                let installed =
+                    journey.progress.iter().find(|part| part.key == "installed").unwrap();
+                assert_eq!(installed.status == StepStatus::Done, on_device, "{states}");
+                assert_eq!(installed.at.is_some(), on_device, "{states}");
+                // One thing at a time, and nothing reached behind it.
+                let open =
+                    journey.progress.iter().skip_while(|part| part.status == StepStatus::Done);
+                let open: Vec<_> = open.map(|part| part.status).collect();
+                assert!(
+                    open.iter().skip(1).all(|status| *status == StepStatus::Upcoming),
+                    "{states}: {open:?}"
+                );
+                assert_eq!(open.is_empty(), journey.step == Done, "{states}: {open:?}");
+                let times: Vec<_> = journey.progress.iter().filter_map(|part| part.at).collect();
+                assert!(
+                    times.is_sorted() || states.ends_with("DOWNLOADED") || on_device,
+                    "{states}: {times:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_removed_profile_says_how_often_it_was_installed_and_of_how_often_where_that_is_known() {
+        let (profile, history) = story("INSTALLED RELEASED INSTALLED RELEASED");
+        for (limit, step, can_install, said) in [
+            (Some(5), Reinstall, true, Some("2 of 5 times")),
+            (Some(3), Reinstall, true, Some("2 of 3 times")),
+            (None, Reinstall, true, None),
+            (Some(2), ContactSupport, false, None),
+            (Some(1), ContactSupport, false, None),
+        ] {
+            let journey = Journey::of(&profile, &history, limit, at(100));
+            assert_eq!((journey.step, journey.can_install), (step, can_install), "{limit:?}");
+            assert_eq!(journey.detail.contains(" of "), said.is_some(), "{}", journey.detail);
+            assert!(said.is_none_or(|said| journey.detail.contains(said)), "{}", journey.detail);
+        }
+    }
+
+    #[test]
+    fn a_download_that_is_not_confirmed_for_an_hour_is_said_to_be_odd() {
+        let (profile, history) = story("RELEASED DOWNLOADED");
+        let begun = 20;
+        let of = |second: i64| Journey::of(&profile, &history, Some(5), at(begun + second));
+        let (soon, late) = (of(3_600), of(3_601));
+        assert_eq!((soon.step, late.step), (Finish, Finish));
+        assert_ne!((soon.title, &soon.detail), (late.title, &late.detail));
+        assert!(late.detail.contains("support"), "{}", late.detail);
+        assert_eq!(way(&soon), "ready done 10, downloaded done 20, installed now");
+        assert_eq!(way(&late), "ready done 10, downloaded done 20, installed wrong");
+        // A clock that was set back makes nothing late.
+        assert_eq!(of(-3_600).title, soon.title);
+        // Waiting long is odd of a download only.
+        for states in ["PREPARING", "RELEASED", "INSTALLED", "DISABLED", "ERROR"] {
+            let (profile, history) = story(states);
+            let of = |second: i64| Journey::of(&profile, &history, Some(5), at(second));
+            assert_eq!(of(20), of(1_000_000), "{states}");
+        }
+    }
+
+    #[test]
+    fn what_came_late_changes_nothing() {
+        let (profile, mut history) = story("RELEASED INSTALLED");
+        let before = Journey::of(&profile, &history, Some(5), at(100));
+        let late = Transition {
+            seq: 3,
+            to_state: ProfileState::Released,
+            kind: TransitionKind::Late,
+            received_at: at(90),
+            ..history[0].clone()
+        };
+        history.push(late);
+        assert_eq!(Journey::of(&profile, &history, Some(5), at(100)), before);
+    }
+
+    #[test]
+    fn a_history_that_was_cut_or_erased_still_makes_a_journey() {
+        for state in ProfileState::ALL {
+            let (profile, _) = story(state.as_str());
+            let journey = Journey::of(&profile, &[], Some(5), at(100));
+            assert!(journey.progress.iter().all(|part| part.at.is_none()), "{state}");
+        }
+    }
+
+    #[test]
+    fn keys_of_steps_and_statuses_are_kebab_case() {
+        let steps = [Wait, Install, Finish, TurnOn, Done, Reinstall, ContactSupport];
+        let names = serde_json::to_value(steps).unwrap();
+        let expected =
+            ["wait", "install", "finish", "turn-on", "done", "reinstall", "contact-support"];
+        assert_eq!(names, serde_json::json!(expected));
+        let statuses =
+            [StepStatus::Done, StepStatus::Current, StepStatus::Problem, StepStatus::Upcoming];
+        let names = serde_json::to_value(statuses).unwrap();
+        assert_eq!(names, serde_json::json!(["done", "current", "problem", "upcoming"]));
+    }
+}

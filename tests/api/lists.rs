@@ -79,11 +79,11 @@ async fn pages_follow_each_other_without_gaps_or_repeats() {
     for limit in 1..=6 {
         let (mut numbers, mut cursor) = (Vec::new(), String::new());
         loop {
-            let query = format!("limit={limit}&cursor={cursor}");
+            let query = format!("limit={limit}{cursor}");
             numbers.extend(found(&app, &query).await);
             let page = app.backend.get(&format!("/v1/profiles?{query}")).await.json();
             match page["nextCursor"].as_str() {
-                Some(next) => next.clone_into(&mut cursor),
+                Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
             }
         }

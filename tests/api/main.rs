@@ -13,15 +13,24 @@ mod concurrency;
 mod database_down;
 mod deliveries;
 mod drain;
+mod erasure;
+mod esim;
 mod event_ids;
+mod events;
 mod hostile;
+mod journey;
 mod lists;
+mod long_poll;
+mod page;
 mod problems;
 mod profiles;
 mod proofs;
 mod raw_socket;
+mod registration;
 mod retention;
+mod sse;
 mod summary;
+mod tokens;
 mod webhooks;
 
 /// A profile whose number passes every check.

@@ -1,0 +1,297 @@
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+
+const DATABASE: &str = "postgres://esim@localhost/esim";
+const HOOK: &str = "kx81vq02mz77ra40pw55";
+const KEY: &str = "b3f0c5d2a1e84976cc10";
+const TOKEN: &str = "9d4e7a61f2b85c03ee27";
+
+#[derive(Parser)]
+struct Serve {
+    #[command(flatten)]
+    args: ServeArgs,
+}
+
+fn load(flags: &[&str]) -> Result<Settings, ConfigError> {
+    let line = ["serve"].into_iter().chain(flags.iter().copied());
+    Settings::load(&Serve::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).args)
+}
+
+/// The complete settings, and further flags.
+fn load_with(flags: &[&str]) -> Result<Settings, ConfigError> {
+    let complete = ["--database-url", DATABASE, "--gigastore-secrets", HOOK, "--api-keys", KEY];
+    let complete = complete.into_iter().chain(["--token-secrets", TOKEN]);
+    load(&complete.chain(flags.iter().copied()).collect::<Vec<_>>())
+}
+
+fn complaint(result: Result<Settings, ConfigError>) -> String {
+    result.map(|settings| settings.hooks.len()).unwrap_err().to_string()
+}
+
+/// A file of this text, and the folder that keeps it.
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+/// The complete settings with this configuration file.
+fn load_file(text: &str) -> Result<Settings, ConfigError> {
+    let (_folder, path) = file(text);
+    load_with(&["--config", path.to_str().unwrap()])
+}
+
+#[test]
+fn complete_settings_are_taken() {
+    let settings = load_with(&[]).unwrap();
+    assert_eq!(settings.hooks.keys().map(|path| &**path).collect::<Vec<_>>(), [BUILT_IN_HOOK]);
+    assert_eq!((settings.access.api_keys.len(), settings.access.token_secrets.len()), (1, 1));
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.public_url, None);
+}
+
+#[test]
+fn everything_that_is_missing_is_named_at_once() {
+    let complaint = complaint(load(&[]));
+    for name in [
+        "DATABASE_URL is missing",
+        "ESIM_STATUS_GIGASTORE_SECRETS is missing",
+        "ESIM_STATUS_API_KEYS is missing",
+        "ESIM_STATUS_TOKEN_SECRETS is missing",
+    ] {
+        assert!(complaint.contains(name), "{complaint}");
+    }
+    assert_eq!(complaint.lines().count(), 4, "{complaint}");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let complaint = complaint(load(&["--database-url", DATABASE, "--api-keys", ""]));
+    assert!(complaint.contains("ESIM_STATUS_API_KEYS is missing"), "{complaint}");
+}
+
+#[test]
+fn weak_secrets_are_named_with_a_remedy_and_without_their_value() {
+    for (flag, name) in [
+        ("--gigastore-secrets", "ESIM_STATUS_GIGASTORE_SECRETS"),
+        ("--api-keys", "ESIM_STATUS_API_KEYS"),
+        ("--token-secrets", "ESIM_STATUS_TOKEN_SECRETS"),
+    ] {
+        for weak in ["kx81vq02", "changeme-changeme-changeme", "xyxyxyxyxyxyxyxyxyxy"] {
+            let list = format!("{weak},");
+            for value in [weak, &list] {
+                let complaint = complaint(load(&[flag, value]));
+                let line = complaint.lines().find(|line| line.starts_with(name));
+                let line = line.unwrap_or_else(|| panic!("{name} is not named: {complaint}"));
+                assert!(line.contains("secret number 1 is"), "{line}");
+                assert!(line.contains("openssl rand -hex 32"), "{line}");
+                assert!(!complaint.contains(weak), "{complaint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_api_key_may_have_a_name_that_is_not_part_of_it() {
+    let (_folder, path) = file(&format!("shop:{KEY}\n\n  app:{TOKEN}  \n"));
+    let source = |flag, value| {
+        let others = ["--database-url", DATABASE, "--gigastore-secrets", HOOK];
+        let others = others.into_iter().chain(["--token-secrets", TOKEN]);
+        load(&others.chain([flag, value]).collect::<Vec<_>>()).unwrap()
+    };
+    let lists = format!("shop:{KEY},app:{TOKEN}");
+    for settings in
+        [source("--api-keys", &lists), source("--api-keys-file", path.to_str().unwrap())]
+    {
+        assert_eq!(settings.access.api_keys.len(), 2);
+        assert!(settings.access.api_keys.matches(KEY.as_bytes()));
+        assert!(settings.access.api_keys.matches(TOKEN.as_bytes()));
+        assert!(!settings.access.api_keys.matches(format!("shop:{KEY}").as_bytes()));
+    }
+}
+
+#[test]
+fn a_name_does_not_make_a_short_key_long() {
+    let complaint = complaint(load(&["--api-keys", "a-name-that-is-rather-long:kx81"]));
+    assert!(complaint.contains("ESIM_STATUS_API_KEYS: secret number 1 is shorter"), "{complaint}");
+}
+
+#[test]
+fn a_list_and_a_file_at_once_are_refused() {
+    let (_folder, path) = file(HOOK);
+    let complaint = complaint(load_with(&["--gigastore-secrets-file", path.to_str().unwrap()]));
+    let (name, remedy) = ("ESIM_STATUS_GIGASTORE_SECRETS", "are both set: keep one of them");
+    assert_eq!(complaint, format!("{name} and {name}_FILE {remedy}"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let complaint = complaint(load(&["--token-secrets-file", "/nonexistent/tokens"]));
+    assert!(complaint.contains("the file /nonexistent/tokens cannot be read"), "{complaint}");
+}
+
+#[test]
+fn a_database_url_that_is_none_is_not_echoed() {
+    let complaint = complaint(load(&["--database-url", "mysql//root:hunter2hunter2@db"]));
+    assert!(complaint.contains("DATABASE_URL is no Postgres URL"), "{complaint}");
+    assert!(!complaint.contains("hunter2"), "{complaint}");
+}
+
+#[test]
+fn a_public_url_is_an_address_of_the_web_without_a_slash_at_its_end() {
+    let settings = load_with(&["--public-url", "https://esim.example.org/status/"]).unwrap();
+    assert_eq!(settings.public_url.as_deref(), Some("https://esim.example.org/status"));
+    for bad in ["esim.example.org", "ftp://esim.example.org", "https://a.example/?b", ""] {
+        let complaint = complaint(load_with(&["--public-url", bad]));
+        assert!(complaint.starts_with("ESIM_STATUS_PUBLIC_URL must be"), "{bad}: {complaint}");
+    }
+}
+
+#[test]
+fn an_origin_is_a_scheme_a_host_and_a_port() {
+    let good = "https://shop.example.org, http://localhost:3000";
+    assert_eq!(load_with(&["--allowed-origins", good]).unwrap().allowed_origins.len(), 2);
+    for bad in ["shop.example.org", "https://shop.example.org/", "*", "null"] {
+        let complaint = complaint(load_with(&["--allowed-origins", bad]));
+        assert!(complaint.starts_with("ESIM_STATUS_ALLOWED_ORIGINS: "), "{bad}: {complaint}");
+    }
+}
+
+#[test]
+fn settings_never_show_a_secret() {
+    let shown = format!("{:?}", load_with(&[]).unwrap());
+    for secret in [HOOK, KEY, TOKEN] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let line = ["serve", "--api-keys", KEY, "--token-secrets", TOKEN];
+    let shown = format!("{:?}", Serve::try_parse_from(line).unwrap().args);
+    assert!(!shown.contains(KEY) && !shown.contains(TOKEN), "{shown}");
+}
+
+const SIGNED: &str = r#"
+[[hooks]]
+path = "gigastore/relayed"
+provider = "gigastore"
+auth = { kind = "hmac-sha256", header = "X-Signature", encoding = "hex", prefix = "sha256=", secrets = ["kx81vq02mz77ra40pw55"] }
+"#;
+
+#[test]
+fn a_file_adds_hooks_of_every_kind() {
+    let text = format!(
+        r#"{SIGNED}
+[[hooks]]
+path = "gigastore/one"
+provider = "gigastore"
+auth = {{ kind = "url-secret", secrets = ["{HOOK}", "{KEY}"] }}
+
+[[hooks]]
+path = "gigastore/two"
+provider = "gigastore"
+auth = {{ kind = "header", header = "X-Secret", secrets = ["{HOOK}"] }}
+
+[[hooks]]
+path = "gigastore/three"
+provider = "gigastore"
+auth = {{ kind = "standard-webhooks", secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] }}
+
+[[hooks]]
+path = "gigastore/four"
+provider = "gigastore"
+auth = {{ kind = "none" }}
+"#
+    );
+    let settings = load_file(&text).unwrap();
+    let kinds = |path| settings.hooks[path].authenticator.scheme_name();
+    assert_eq!(settings.hooks.len(), 6, "the built-in one is there too");
+    assert_eq!(kinds(BUILT_IN_HOOK), "url-secret");
+    assert_eq!(kinds("gigastore/relayed"), "hmac-sha256");
+    assert_eq!(kinds("gigastore/one"), "url-secret");
+    assert_eq!(kinds("gigastore/two"), "header");
+    assert_eq!(kinds("gigastore/three"), "standard-webhooks");
+    assert_eq!(kinds("gigastore/four"), "none");
+}
+
+#[test]
+fn a_hook_of_the_built_in_ones_name_replaces_it() {
+    let settings = load_file(&SIGNED.replace("gigastore/relayed", BUILT_IN_HOOK)).unwrap();
+    assert_eq!(settings.hooks.len(), 1);
+    assert_eq!(settings.hooks[BUILT_IN_HOOK].authenticator.scheme_name(), "hmac-sha256");
+}
+
+#[test]
+fn with_hooks_of_its_own_a_file_needs_no_built_in_one() {
+    let (_folder, path) = file(SIGNED);
+    let flags = ["--database-url", DATABASE, "--api-keys", KEY, "--token-secrets", TOKEN];
+    let flags = flags.into_iter().chain(["--config", path.to_str().unwrap()]);
+    let settings = load(&flags.collect::<Vec<_>>()).unwrap();
+    assert_eq!(settings.hooks.keys().map(|it| &**it).collect::<Vec<_>>(), ["gigastore/relayed"]);
+}
+
+#[test]
+fn secrets_of_a_hook_may_come_from_a_file() {
+    let (_folder, path) = file(&format!("{HOOK}\n{KEY}\n"));
+    let secrets = r#"secrets = ["kx81vq02mz77ra40pw55"]"#;
+    let from_file = format!("secrets_file = {:?}", path.to_str().unwrap());
+    load_file(&SIGNED.replace(secrets, &from_file)).unwrap();
+    let complaint = complaint(load_file(&SIGNED.replace(secrets, "secrets_file = '/nonexistent'")));
+    assert!(complaint.contains("the file /nonexistent cannot be read"), "{complaint}");
+}
+
+#[test]
+fn what_a_file_gets_wrong_is_named_with_its_line_and_without_its_secrets() {
+    let cases = [
+        // what is written, instead of what, the line, what the message names, and the remedy
+        ("provider = \"gigastore\"", "provdier = \"gigastore\"", 4, "provdier", "provider"),
+        ("provider = \"gigastore\"", "provider = \"gigastor\"", 2, "provider", "gigastore"),
+        ("[\"kx81vq02mz77ra40pw55\"]", "[\"kx81vq02mz\"]", 2, "shorter than 16 bytes", "openssl"),
+        ("[\"kx81vq02mz77ra40pw55\"]", "[\"change-me-change-me\"]", 2, "placeholder", "openssl"),
+        ("[\"kx81vq02mz77ra40pw55\"]", "[]", 2, "no secret", "openssl"),
+        ("[\"kx81vq02mz77ra40pw55\"]", "\"kx81vq02mz77ra40pw55\"", 5, "another type", "list"),
+        ("\"gigastore/relayed\"", "\"relayed\"", 2, "path", "gigastore/esim-status"),
+        ("\"gigastore/relayed\"", "\"Giga store/relayed\"", 2, "path", "gigastore/esim-status"),
+        ("\"X-Signature\"", "\"X Signature\"", 2, "header", "X-Signature"),
+        ("\"hex\"", "\"hexadecimal\"", 5, "does not fit", "base64"),
+        ("hmac-sha256", "hmac", 5, "does not fit", "standard-webhooks"),
+        (
+            "[\"kx81vq02mz77ra40pw55\"]",
+            "[\"kx81vq02mz77ra40pw55\", 7]",
+            5,
+            "does not fit",
+            "string",
+        ),
+        ("auth = {", "auth = \"kx81vq02mz77ra40pw55\" # {", 5, "does not fit", "expected"),
+        ("[[hooks]]", "[[hook]]", 2, "hook", "hooks"),
+        ("prefix", "prefixed", 5, "prefixed", "prefix"),
+        ("\"gigastore\"\n", "\"gigastore\n", 4, "string", "expected"),
+    ];
+    for (old, new, line, wrong, remedy) in cases {
+        let text = SIGNED.replace(old, new);
+        assert_ne!(text, SIGNED, "{old}");
+        let complaint = complaint(load_file(&text));
+        for part in [&format!("line {line}"), wrong, remedy] {
+            assert!(complaint.contains(part), "{new}: `{part}` is not in: {complaint}");
+        }
+        for secret in ["kx81vq02mz", "change-me"] {
+            assert!(!complaint.contains(secret), "{new}: {complaint}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_is_there_twice_is_named_with_the_line_of_the_second() {
+    let complaint = complaint(load_file(&format!("{SIGNED}{SIGNED}")));
+    assert!(complaint.contains("line 7"), "{complaint}");
+    assert!(complaint.contains("gigastore/relayed is there twice; keep one"), "{complaint}");
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there_is_named() {
+    let complaint = complaint(load_with(&["--config", "/nonexistent/hooks.toml"]));
+    assert!(complaint.contains("/nonexistent/hooks.toml cannot be read"), "{complaint}");
+}

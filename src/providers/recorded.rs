@@ -1,0 +1,105 @@
+//! Every body in `tests/fixtures/<provider>/` against the reading that is expected of it, which is in `readings.snap` beside them.
+//!
+//! A new case is a new file. After a change that is meant: `INSTA_UPDATE=always cargo test recorded`, and look at the difference.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use uuid::Uuid;
+
+use super::{Malformed, Provider, Reading};
+use crate::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
+use crate::domain::{Eid, Iccid, Imsi, Timestamp};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+
+/// A word longer than that is shown by its length.
+const LONG: usize = 80;
+
+fn delivery(body: Vec<u8>) -> AuthenticDelivery {
+    let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+    let (hook, headers) = (Arc::from("test/test"), HeaderMap::new());
+    let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, Bytes::from(body));
+    Authenticator::new(Scheme::None).check(delivery).unwrap()
+}
+
+/// The reading as lines of text, identifiers in full.
+fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    match reading {
+        Err(Malformed { reason, iccid }) => {
+            writeln!(text, "  malformed: {reason}")?;
+            writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
+        }
+        Ok(Reading::Ignored { reason, iccid }) => {
+            writeln!(text, "  ignored: {reason}")?;
+            writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
+        }
+        Ok(Reading::Report(report)) => {
+            match report.claim {
+                Some(claim) => writeln!(text, "  claim: {} {:?}", claim.state, claim.enabled)?,
+                None => writeln!(text, "  claim: -")?,
+            }
+            match report.raw_state.len() {
+                ..=LONG => writeln!(text, "  raw_state: {:?}", report.raw_state)?,
+                long => writeln!(text, "  raw_state: {long} bytes")?,
+            }
+            writeln!(text, "  iccid: {}", report.iccid.as_str())?;
+            writeln!(text, "  eid: {}", report.eid.as_ref().map_or("-", Eid::as_str))?;
+            writeln!(text, "  imsi: {}", report.imsi.as_ref().map_or("-", Imsi::as_str))?;
+            if let Some(at) = report.occurred_at {
+                writeln!(text, "  occurred_at: {at}")?;
+            }
+            for remark in &report.remarks {
+                writeln!(text, "  remark: {remark}")?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn assert_readings(provider: &dyn Provider) {
+    let folder = Path::new(FIXTURES).join(provider.slug());
+    let mut cases: Vec<_> = (fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|it| it == "json" || it == "bin"))
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "{} is empty", folder.display());
+    let mut text = String::new();
+    for case in cases {
+        let reading = provider.parse(&delivery(fs::read(&case).unwrap()));
+        if let Ok(Reading::Report(report)) = &reading {
+            assert_eq!(report.provider, provider.slug());
+        }
+        let name = case.file_name().unwrap().to_str().unwrap();
+        writeln!(text, "{name}\n{}", shown(&reading).unwrap()).unwrap();
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(&folder);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("readings", text));
+}
+
+#[test]
+fn gigastore_bodies_are_read_as_expected() {
+    assert_readings(&super::Gigastore);
+}
+
+#[test]
+fn every_provider_reads_what_it_composes() {
+    for provider in super::slugs().into_iter().filter_map(super::find) {
+        for raw_state in provider.lifecycle() {
+            let iccid = "89972123300991848961";
+            let sample = super::Sample { iccid, raw_state, eid: Some("89"), imsi: Some("00101") };
+            let reading = provider.parse(&delivery(provider.compose(&sample).into_bytes()));
+            let Ok(Reading::Report(report)) = reading else { panic!("{reading:?}") };
+            assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, *raw_state));
+            assert!(report.claim.is_some() && report.eid.is_some() && report.imsi.is_some());
+        }
+    }
+}

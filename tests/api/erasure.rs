@@ -1,0 +1,264 @@
+//! `DELETE /v1/profiles/{iccid}`: everything that is kept of a profile goes, and stays away until it is registered anew.
+
+use esim_status_testing::TestApp;
+use futures_util::future::{join, join_all};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha2::Sha256;
+use sqlx::Connection;
+
+use super::esim::{
+    IMSI, MATCHING_ID, PAGE_TOKEN, activation_code, erase, object, places_of, put, register, relay,
+    wait_for_waiting, with_event_ids,
+};
+use super::{ICCID, iccid};
+
+const EID: &str = "89049032123451234512345678901235";
+
+/// Where anything that names the person or installs the profile is kept.
+async fn traces(app: &TestApp) -> Vec<String> {
+    let mut places = Vec::new();
+    for text in [ICCID, IMSI, EID, MATCHING_ID, PAGE_TOKEN, "customer-4711"] {
+        places.extend(places_of(&app.database, text).await);
+    }
+    places
+}
+
+fn body(state: &str) -> String {
+    json!({ "iccid": ICCID, "imsi": IMSI, "profileState": state, "eid": EID }).to_string()
+}
+
+/// One profile with everything that can be kept of it, and a neighbour that must stay.
+async fn fill(app: &TestApp) {
+    register(app, &object(ICCID)).await;
+    register(app, &json!({ "iccid": iccid(1), "state": "RELEASED" })).await;
+    for state in ["RELEASED", "INSTALLED", "INSTALLED", "SOMETHING_NEW", "DISABLED"] {
+        assert_eq!(app.deliver(body(state)).await.status, 200);
+    }
+    // Events of other kinds, and bodies that are none, are kept with their profile as well.
+    let country =
+        json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "PL" });
+    assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
+    let wordless = json!({ "iccid": ICCID, "imsi": IMSI });
+    assert_eq!(app.deliver(wordless.to_string()).await.problem(), "malformed");
+    app.report(&iccid(1), "INSTALLED").await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_in_any_table_but_a_keyed_hash() {
+    let app = TestApp::start().await;
+    fill(&app).await;
+    let kept = traces(&app).await;
+    for place in ["profiles.iccid", "transitions.iccid", "install_credentials.sealed"] {
+        assert!(kept.iter().any(|kept| kept == place), "{place} in {kept:?}");
+    }
+    let answer = erase(&app.backend, ICCID).await;
+    assert_eq!((answer.status.as_u16(), &*answer.text), (204, ""));
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+
+    // The hash cannot be told from the number alone: it is the one under this database's own key.
+    let hash: Vec<u8> = app.database.scalar("SELECT iccid_hmac FROM erasures").await;
+    let key: Vec<u8> = app.database.scalar("SELECT key FROM erasure_key").await;
+    let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(ICCID).finalize();
+    assert_eq!(hash, mac.into_bytes().to_vec());
+
+    for path in ["", "/transitions", "/journey", "/qr.svg", "/qr.png", "/events"] {
+        for client in [&app.backend, &app.user(ICCID)] {
+            let answer = client.get(&format!("/v1/profiles/{ICCID}{path}")).await;
+            assert_eq!(
+                (answer.status.as_u16(), &*answer.problem()),
+                (404, "unknown-profile"),
+                "{path}"
+            );
+        }
+    }
+    let neighbour = app.profile(&iccid(1)).await;
+    assert_eq!((&neighbour["state"], &neighbour["seq"]), (&json!("INSTALLED"), &json!(2)));
+}
+
+#[tokio::test]
+async fn what_was_never_there_or_is_erased_already_cannot_be_erased() {
+    let app = TestApp::start().await;
+    let unknown = erase(&app.backend, ICCID).await;
+    assert_eq!((unknown.status.as_u16(), &*unknown.problem()), (404, "unknown-profile"));
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
+    fill(&app).await;
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
+    let odd = erase(&app.backend, "12345").await;
+    assert_eq!((odd.status.as_u16(), &*odd.problem()), (400, "invalid-parameter"));
+    let odd = erase(&app.backend, &format!("{ICCID}?force=1")).await;
+    assert_eq!((odd.status.as_u16(), &*odd.problem()), (400, "invalid-parameter"));
+}
+
+#[tokio::test]
+async fn deliveries_without_a_profile_are_erased_too() {
+    let app = TestApp::start().await;
+    // A word that nobody knows makes no profile, and is kept.
+    assert_eq!(app.deliver(body("SOMETHING_NEW")).await.outcome(), "unrecognised");
+    assert!(!traces(&app).await.is_empty());
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn bodies_that_could_not_be_read_are_erased_by_what_they_hold() {
+    let app = TestApp::start().await;
+    fill(&app).await;
+    let whole = body("INSTALLED");
+    for broken in [whole.replace('}', ",}"), whole.clone() + "x", format!("[{whole}]")] {
+        assert_eq!(app.deliver(broken).await.problem(), "malformed");
+    }
+    let other = json!({ "iccid": iccid(1) }).to_string() + "x";
+    assert_eq!(app.deliver(other).await.problem(), "malformed");
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+    let left = "SELECT count(*) FROM deliveries WHERE outcome = 'malformed'";
+    assert_eq!(app.database.scalar::<i64>(left).await, 1);
+}
+
+#[tokio::test]
+async fn a_late_webhook_is_ignored_creates_nothing_and_leaves_no_body() {
+    let app = TestApp::start().await;
+    fill(&app).await;
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    let country =
+        json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "PL" });
+    for late in [body("DISABLED"), body("INSTALLED"), body("SOMETHING_NEW"), country.to_string()] {
+        assert_eq!(app.deliver(late).await.outcome(), "ignored");
+        assert_eq!(traces(&app).await, Vec::<String>::new());
+    }
+    let filled = body("INSTALLED").replace(ICCID, &format!("{ICCID}F"));
+    assert_eq!(app.deliver(filled).await.outcome(), "ignored");
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+    assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
+    // That they came can be seen, of whom they spoke cannot.
+    let kept = app.backend.get("/v1/deliveries?outcome=ignored").await.json();
+    for delivery in kept["items"].as_array().unwrap() {
+        assert!(delivery["iccid"].is_null() && delivery["body"] == "", "{delivery:#}");
+        assert!(delivery["reason"].as_str().unwrap().contains("erased"), "{delivery:#}");
+    }
+    assert_eq!(kept["items"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_late_event_with_an_id_is_ignored_whether_the_id_is_known_or_new() {
+    let app = TestApp::start_with(with_event_ids).await;
+    register(&app, &object(ICCID)).await;
+    let installed = body("INSTALLED");
+    assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "moved");
+    assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "duplicate");
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+    for id in ["evt-1", "evt-2", "evt-2"] {
+        assert_eq!(relay(&app, id, &installed).await.outcome(), "ignored", "{id}");
+        assert_eq!(traces(&app).await, Vec::<String>::new(), "{id}");
+    }
+    // An event that came before the return of the profile is no news after it.
+    register(&app, &object(ICCID)).await;
+    assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "duplicate");
+    assert_eq!(relay(&app, "evt-3", &installed).await.outcome(), "moved");
+}
+
+#[tokio::test]
+async fn a_new_registration_begins_a_new_history_and_webhooks_count_again() {
+    let app = TestApp::start().await;
+    fill(&app).await;
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(app.deliver(body("INSTALLED")).await.outcome(), "ignored");
+    assert_eq!(register(&app, &object(ICCID)).await.status, 201);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
+    let profile = app.profile(ICCID).await;
+    for member in ["seq", "deliveries", "installsSeen"] {
+        assert_eq!(profile[member], i32::from(member == "seq"), "{member}");
+    }
+    assert!(profile["eid"].is_null() && profile["lastDeliveryAt"].is_null());
+    assert_eq!(app.deliver(body("INSTALLED")).await.outcome(), "moved");
+    let journey = app.user(ICCID).get("/v1/profiles/self/journey").await;
+    assert_eq!(journey.json()["step"], "done");
+    app.assert_straight(ICCID).await;
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_access_token_of_before_is_of_use_again_after_a_new_registration() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let user = app.user(ICCID);
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(user.get("/v1/profiles/self").await.problem(), "unknown-profile");
+    register(&app, &object(ICCID)).await;
+    let journey = user.get("/v1/profiles/self/journey").await.json();
+    assert_eq!(journey["install"]["activationCode"], activation_code());
+}
+
+/// An erasure that is under way: it holds the profile's row and has not committed.
+#[tokio::test]
+async fn a_webhook_that_meets_an_erasure_half_way_does_not_bring_the_profile_back() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let mut connection = app.database.connect().await;
+    // Held up by a lock on the last table that an erasure writes to.
+    let mut held = connection.begin().await.unwrap();
+    sqlx::query("LOCK TABLE erasures IN SHARE MODE").execute(&mut *held).await.unwrap();
+    let erasing = erase(&app.backend, ICCID);
+    let (erased, outcome) = tokio::join!(erasing, async {
+        wait_for_waiting(&app.database, 1).await;
+        let delivering = app.deliver(body("INSTALLED"));
+        let (answer, ()) = tokio::join!(delivering, async {
+            wait_for_waiting(&app.database, 2).await;
+            held.commit().await.unwrap();
+        });
+        answer.outcome()
+    });
+    assert_eq!((erased.status.as_u16(), &*outcome), (204, "ignored"));
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn erasures_and_webhooks_at_once_end_in_one_of_two_ways() {
+    let app = TestApp::start().await;
+    for round in 0..8 {
+        register(&app, &object(ICCID)).await;
+        let states = ["INSTALLED", "DISABLED"];
+        let reports = join_all((0..20).map(|index| app.deliver(body(states[index % 2]))));
+        let erasures = join_all((0..3).map(|_| erase(&app.backend, ICCID)));
+        let (delivered, erased) = join(reports, erasures).await;
+        for answer in delivered {
+            assert!(
+                matches!(&*answer.outcome(), "moved" | "repeated" | "ignored"),
+                "{round}: {answer:?}"
+            );
+        }
+        let statuses: Vec<_> = erased.iter().map(|answer| answer.status.as_u16()).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 204).count(), 1, "{statuses:?}");
+        // No registration came after it: erased is erased.
+        assert_eq!(traces(&app).await, Vec::<String>::new(), "{round}");
+        assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn erasures_registrations_and_webhooks_at_once_leave_no_half_profile() {
+    let app = TestApp::start().await;
+    for round in 0..5 {
+        let object = object(ICCID).to_string();
+        let registrations = join_all((0..5).map(|_| put(&app.backend, ICCID, object.clone())));
+        let reports = join_all((0..10).map(|_| app.deliver(body("INSTALLED"))));
+        let erasures = join_all((0..5).map(|_| erase(&app.backend, ICCID)));
+        let (registered, delivered, erased) = tokio::join!(registrations, reports, erasures);
+        for answer in registered.iter().chain(&delivered).chain(&erased) {
+            let status = answer.status.as_u16();
+            assert!(matches!(status, 200 | 201 | 204 | 404 | 503), "{round}: {answer:?}");
+        }
+        let known = app.backend.get(&format!("/v1/profiles/{ICCID}")).await.status == 200;
+        let remembered = app.database.scalar::<i64>("SELECT count(*) FROM erasures").await == 1;
+        assert!(known != remembered, "{round}: known {known}, remembered as erased {remembered}");
+        if known {
+            app.assert_straight(ICCID).await;
+        } else {
+            assert_eq!(traces(&app).await, Vec::<String>::new(), "{round}");
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! `GET /v1/profiles/{iccid}/events`: live, resumable, nothing missed and nothing twice.
+
+use std::time::Duration;
+
+use esim_status_testing::{Client, Database, TestApp, unix_now, wait_until};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::esim::{erase, object, register};
+use super::sse::Events;
+use super::{ICCID, iccid};
+
+/// A word that moves the profile each time it is given the next number.
+fn word(number: usize) -> &'static str {
+    ["RELEASED", "INSTALLED", "DISABLED", "INSTALLED"][number % 4]
+}
+
+/// Moves the profile `count` times.
+async fn advance(app: &TestApp, from: usize, count: usize) {
+    for number in from..from + count {
+        assert_eq!(app.report(ICCID, word(number)).await, "moved");
+    }
+}
+
+/// Reads transitions until this `seq`, and asserts that they follow one another.
+async fn read_to(events: &mut Events, after: i64, last: i64) {
+    for seq in after + 1..=last {
+        let event = events.event().await;
+        assert_eq!((event.id, &*event.event), (Some(seq), "transition"));
+        assert_eq!(event.data["seq"], seq);
+    }
+}
+
+#[tokio::test]
+async fn the_profile_comes_first_and_each_change_after_it() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    for (client, whose) in [(&app.backend, ICCID), (&app.user(ICCID), "self")] {
+        let seq = app.profile(ICCID).await["seq"].as_i64().unwrap();
+        let mut events = Events::open(client, whose).await;
+        for (name, value) in [
+            ("content-type", "text/event-stream"),
+            ("cache-control", "no-store"),
+            ("x-accel-buffering", "no"),
+        ] {
+            assert_eq!(events.headers[name], value);
+        }
+        assert!(events.headers.contains_key("x-request-id"));
+        let seen_by_caller = async || client.get(&format!("/v1/profiles/{whose}")).await.json();
+        let first = events.event().await;
+        assert_eq!((first.id, &*first.event), (Some(seq), "profile"));
+        assert_eq!(first.data, seen_by_caller().await);
+
+        for (number, next) in [(1, seq + 1), (2, seq + 2)] {
+            advance(&app, number, 1).await;
+            let event = events.event().await;
+            assert_eq!((event.id, &*event.event), (Some(next), "transition"));
+            let mut transition = app.transitions(ICCID).await.pop().unwrap();
+            transition["profile"] = seen_by_caller().await;
+            assert_eq!(event.data, transition);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_seen_within_a_quarter_of_a_second() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let mut events = Events::open(&app.backend, ICCID).await;
+    events.event().await;
+    let mut quickest = Duration::MAX;
+    for number in 1..=10 {
+        advance(&app, number, 1).await;
+        let committed = Instant::now();
+        events.event().await;
+        quickest = quickest.min(committed.elapsed());
+    }
+    // The quickest of ten, because a busy machine may delay any of them; a poll would delay all.
+    assert!(quickest < Duration::from_millis(250), "{quickest:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_change_is_no_event() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let mut events = Events::open(&app.backend, ICCID).await;
+    events.event().await;
+    for state in ["RELEASED", "SOMETHING_NEW", "RELEASED"] {
+        app.report(ICCID, state).await;
+    }
+    app.deliver("{").await;
+    app.report(&iccid(1), "INSTALLED").await;
+    register(&app, &object(ICCID)).await;
+    advance(&app, 1, 1).await;
+    read_to(&mut events, 1, 2).await;
+}
+
+#[tokio::test]
+async fn a_quiet_stream_shows_that_it_lives() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let mut events = Events::open(&app.backend, ICCID).await;
+    events.event().await;
+    let begun = Instant::now();
+    let beat = events.frame().await.unwrap();
+    assert_eq!((beat.id, &*beat.event, beat.comment.is_some()), (None, "", true));
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(12)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    advance(&app, 1, 1).await;
+    read_to(&mut events, 1, 2).await;
+}
+
+#[tokio::test]
+async fn whoever_comes_back_gets_what_was_missed_in_order_and_once() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 7).await;
+    let mut followers = Vec::new();
+    for last in 1..=7 {
+        let mut events = Events::resume(&app.backend, ICCID, &last.to_string()).await;
+        let first = events.event().await;
+        assert_eq!((first.id, &*first.event), (None, "profile"));
+        assert_eq!(first.data["seq"], 7);
+        read_to(&mut events, last, 7).await;
+        followers.push(events);
+    }
+    // And nothing else before the next change.
+    advance(&app, 7, 1).await;
+    for events in &mut followers {
+        read_to(events, 7, 8).await;
+    }
+}
+
+#[tokio::test]
+async fn a_history_longer_than_one_read_is_resumed_whole() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 260).await;
+    let mut events = Events::resume(&app.user(ICCID), "self", "3").await;
+    assert_eq!(events.event().await.event, "profile");
+    read_to(&mut events, 3, 260).await;
+}
+
+#[tokio::test]
+async fn an_id_that_nobody_gave_is_no_place_to_go_on_from() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 3).await;
+    let odd = [
+        "4",
+        "999",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-1",
+        "-0",
+        "+2",
+        " ",
+        "",
+        "2.0",
+        "1e0",
+        "0x2",
+        "two",
+        "2, 3",
+        "\u{0662}",
+        "2;DROP TABLE transitions",
+        "null",
+    ];
+    for id in odd {
+        let mut events = Events::resume(&app.backend, ICCID, id).await;
+        let first = events.event().await;
+        assert_eq!((first.id, &*first.event), (Some(3), "profile"), "{id}");
+        assert_eq!(first.data["seq"], 3);
+    }
+    // From the very beginning: all of it.
+    for id in ["0", "00", "000000000000000000000"] {
+        let mut events = Events::resume(&app.backend, ICCID, id).await;
+        assert_eq!(events.event().await.event, "profile");
+        read_to(&mut events, 0, 3).await;
+    }
+    let mut events = Events::resume(&app.backend, ICCID, "999").await;
+    events.event().await;
+    advance(&app, 3, 1).await;
+    read_to(&mut events, 3, 4).await;
+}
+
+#[tokio::test]
+async fn a_change_is_seen_by_followers_of_another_replica() {
+    let one = TestApp::start().await;
+    let two = TestApp::start_on(one.database.clone(), |_| ()).await;
+    register(&one, &object(ICCID)).await;
+    let mut followers = Vec::new();
+    for app in [&one, &two, &two] {
+        let mut events = Events::open(&app.user(ICCID), "self").await;
+        assert_eq!(events.event().await.id, Some(1));
+        followers.push(events);
+    }
+    for (number, app) in [&one, &two, &one, &two].into_iter().enumerate() {
+        let begun = Instant::now();
+        advance(app, number + 1, 1).await;
+        for events in &mut followers {
+            let seq = i64::try_from(number).unwrap() + 1;
+            read_to(events, seq, seq + 1).await;
+        }
+        // Far less than the slow look that is the safety net.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+}
+
+/// Ends every connection that listens for changes in this database; says how many there were.
+async fn cut_listeners(database: &Database) -> i64 {
+    let query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND query ILIKE '%LISTEN%' AND pid <> pg_backend_pid()";
+    database.scalar(query).await
+}
+
+#[tokio::test]
+async fn a_cut_connection_to_the_database_costs_a_follower_nothing() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let mut follower = Events::open(&app.backend, ICCID).await;
+    let mut late = Events::open(&app.backend, ICCID).await;
+    follower.event().await;
+    late.event().await;
+    let mut seq = 1;
+    for round in 0..5 {
+        wait_until("the service listens", async || cut_listeners(&app.database).await > 0).await;
+        let begun = Instant::now();
+        // The wake-up of the first of these may fall into the gap.
+        advance(&app, round * 2 + 1, 2).await;
+        read_to(&mut follower, seq, seq + 2).await;
+        seq += 2;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+    // Somebody who does not read meanwhile has missed nothing either.
+    read_to(&mut late, 1, seq).await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_the_service_was_stopped_and_started_again() {
+    let first = TestApp::start().await;
+    let database = first.database.clone();
+    advance(&first, 0, 3).await;
+    let mut events = Events::open(&first.user(ICCID), "self").await;
+    assert_eq!(events.event().await.id, Some(3));
+    advance(&first, 3, 1).await;
+    read_to(&mut events, 3, 4).await;
+    let (ended, comment) = tokio::join!(first.stop(), events.ending());
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    assert!(comment.contains("come back"), "{comment}");
+
+    let second = TestApp::start_on(database, |_| ()).await;
+    advance(&second, 4, 3).await;
+    let mut events = Events::resume(&second.user(ICCID), "self", "4").await;
+    assert_eq!(events.event().await.data["seq"], 7);
+    read_to(&mut events, 4, 7).await;
+}
+
+#[tokio::test]
+async fn a_service_that_ends_takes_leave_of_every_follower() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let mut followers = Vec::new();
+    for _ in 0..50 {
+        let mut events = Events::open(&app.backend, ICCID).await;
+        events.event().await;
+        followers.push(events);
+    }
+    let begun = Instant::now();
+    let leaving = join_all(followers.iter_mut().map(Events::ending));
+    let (ended, comments) = tokio::join!(app.stop(), leaving);
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    assert_eq!(comments.len(), 50);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn more_streams_than_are_allowed_are_refused_until_one_is_closed() {
+    let app = TestApp::start_with(|settings| settings.max_streams = 2).await;
+    advance(&app, 0, 1).await;
+    let mut one = Events::open(&app.backend, ICCID).await;
+    let two = Events::open(&app.user(ICCID), "self").await;
+    let path = format!("/v1/profiles/{ICCID}/events");
+    let refused = app.backend.get(&path).await;
+    assert_eq!((refused.status.as_u16(), &*refused.problem()), (503, "unavailable"));
+    assert!(!refused.header("retry-after").is_empty());
+    // Those who are there are not disturbed, and everything else is answered.
+    one.event().await;
+    advance(&app, 1, 1).await;
+    read_to(&mut one, 1, 2).await;
+    drop(two);
+    wait_until("the closed stream makes room", async || {
+        Events::try_open(&app.backend, ICCID, None).await.is_some()
+    })
+    .await;
+    // A refusal takes no place.
+    for path in [format!("/v1/profiles/{}/events", iccid(1)), format!("{path}?after=1")] {
+        for _ in 0..5 {
+            let status = app.backend.get(&path).await.status.as_u16();
+            assert!(matches!(status, 400 | 404 | 503), "{status}");
+        }
+    }
+    wait_until("there is room for a second", async || {
+        Events::try_open(&app.backend, ICCID, None).await.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_no_right_to_a_profile_does_not_follow_it() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let expired = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() - 60 });
+    let expired = app.anybody.with_bearer(TestApp::token(&expired));
+    let (own, other) = (ICCID.to_owned(), iccid(1));
+    let rows: [(&Client, &str, u16, &str); 5] = [
+        (&app.user(&other), &own, 404, "unknown-profile"),
+        (&app.user(&other), "self", 404, "unknown-profile"),
+        (&app.backend, &other, 404, "unknown-profile"),
+        (&expired, "self", 401, "unauthenticated"),
+        (&app.anybody, &own, 401, "unauthenticated"),
+    ];
+    for (client, whose, status, code) in rows {
+        let path = format!("/v1/profiles/{whose}/events");
+        let answer = client.get_with(&path, "last-event-id", "1").await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (status, code), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_an_erased_profile_ends() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let mut one = Events::open(&app.backend, ICCID).await;
+    let mut two = Events::open(&app.user(ICCID), "self").await;
+    one.event().await;
+    two.event().await;
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    for events in [&mut one, &mut two] {
+        assert!(events.ending().await.contains("erased"));
+    }
+    assert_eq!(Events::try_open(&app.user(ICCID), "self", None).await.map(|_| ()), None);
+
+    // It comes back with a history of its own, to which the old ids do not belong.
+    register(&app, &object(ICCID)).await;
+    let mut events = Events::resume(&app.user(ICCID), "self", "7").await;
+    assert_eq!(events.event().await.id, Some(1));
+    advance(&app, 1, 1).await;
+    read_to(&mut events, 1, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_changes_reach_a_follower_who_keeps_losing_the_connection_each_once() {
+    const COUNT: i64 = 300;
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    let second = TestApp::start_on(app.database.clone(), |_| ()).await;
+    let following = async {
+        let mut seen = vec![1];
+        let mut reconnects = 0;
+        while *seen.last().unwrap() < COUNT {
+            let replica = if reconnects % 2 == 0 { &app } else { &second };
+            let last = seen.last().unwrap().to_string();
+            let mut events = Events::resume(&replica.backend, ICCID, &last).await;
+            assert_eq!(events.event().await.event, "profile");
+            let until = seen.len() + rand::random_range(0..20);
+            while seen.len() <= until && *seen.last().unwrap() < COUNT {
+                seen.push(events.event().await.id.unwrap());
+            }
+            reconnects += 1;
+        }
+        (seen, reconnects)
+    };
+    let moving = advance(&app, 1, usize::try_from(COUNT).unwrap() - 1);
+    let mut steady = Events::resume(&second.backend, ICCID, "1").await;
+    let steadily = async {
+        assert_eq!(steady.event().await.event, "profile");
+        read_to(&mut steady, 1, COUNT).await;
+    };
+    let ((seen, reconnects), (), ()) = tokio::join!(following, moving, steadily);
+    assert_eq!(seen, (1..=COUNT).collect::<Vec<_>>());
+    assert!(reconnects > 10, "{reconnects}");
+    assert_straight_to(&app.database, COUNT).await;
+}
+
+/// What [`TestApp::assert_straight`] asserts, of a history that is longer than a page.
+async fn assert_straight_to(database: &Database, last: i64) {
+    let breaks = "SELECT count(*) FROM transitions t
+                  LEFT JOIN transitions before ON before.iccid = t.iccid AND before.seq = t.seq - 1
+                  WHERE t.from_state IS DISTINCT FROM before.to_state";
+    assert_eq!(database.scalar::<i64>(breaks).await, 0);
+    for query in ["SELECT max(seq) FROM transitions", "SELECT count(*) FROM transitions"] {
+        assert_eq!(database.scalar::<i64>(query).await, last);
+    }
+}

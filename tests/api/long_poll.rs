@@ -1,0 +1,138 @@
+//! `GET /v1/profiles/{iccid}?wait=`: the long poll, on the same cursor as the stream.
+
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use esim_status_testing::{Answer, TestApp};
+use reqwest::Method;
+use tokio::time::Instant;
+
+use super::esim::{erase, object, register};
+use super::{ICCID, iccid};
+
+/// Asks with the tags in hand, and says how long it took.
+async fn poll(app: &TestApp, tags: &str, wait: &str) -> (Answer, Duration) {
+    let begun = Instant::now();
+    let path = format!("/v1/profiles/{ICCID}?wait={wait}");
+    let request = app.backend.request(Method::GET, &path).header("if-none-match", tags);
+    (Answer::of(request).await, begun.elapsed())
+}
+
+/// Asserts that the poll is not answered yet.
+async fn assert_waits(poll: Pin<&mut impl Future>) {
+    let answered = tokio::time::timeout(Duration::from_millis(200), poll).await;
+    assert!(answered.is_err(), "it was answered without a change");
+}
+
+#[tokio::test]
+async fn a_poll_is_answered_as_soon_as_the_profile_changes() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    let mut poll = pin!(poll(&app, "\"1\"", "60"));
+    assert_waits(poll.as_mut()).await;
+    let (_, (answer, took)) = tokio::join!(app.report(ICCID, "INSTALLED"), poll);
+    assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, "\"2\""));
+    assert_eq!((&answer.json()["state"], &answer.json()["seq"]), (&"INSTALLED".into(), &2.into()));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_poll_on_another_replica_sees_the_change_too() {
+    let one = TestApp::start().await;
+    let two = TestApp::start_on(one.database.clone(), |_| ()).await;
+    one.report(ICCID, "RELEASED").await;
+    let mut poll = pin!(poll(&two, "\"1\"", "60"));
+    assert_waits(poll.as_mut()).await;
+    let (_, (answer, took)) = tokio::join!(one.report(ICCID, "INSTALLED"), poll);
+    assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, "\"2\""));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn what_the_caller_does_not_have_yet_is_answered_at_once() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    app.report(ICCID, "INSTALLED").await;
+    for tags in ["\"1\"", "\"3\"", "W/\"1\", \"22\"", "2", "", "garbage"] {
+        let (answer, took) = poll(&app, tags, "60").await;
+        assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, "\"2\""), "{tags}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    let begun = Instant::now();
+    let untagged = app.backend.get(&format!("/v1/profiles/{ICCID}?wait=60")).await;
+    assert_eq!(untagged.status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn without_a_change_the_answer_is_304_when_the_time_is_over() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    for tags in ["\"1\"", "W/\"1\"", "\"7\", \"1\"", "*"] {
+        let (answer, took) = poll(&app, tags, "0").await;
+        assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, "\"1\""), "{tags}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    // What is no change does not end the wait: a repeat, an unknown word, another profile.
+    let mut poll = pin!(poll(&app, "\"1\"", "2"));
+    assert_waits(poll.as_mut()).await;
+    let ((), (answer, took)) = tokio::join!(
+        async {
+            app.report(ICCID, "RELEASED").await;
+            app.report(ICCID, "SOMETHING_NEW").await;
+            app.report(&iccid(1), "INSTALLED").await;
+            register(&app, &object(ICCID)).await;
+        },
+        poll
+    );
+    assert_eq!((answer.status.as_u16(), &*answer.text), (304, ""));
+    assert_eq!(
+        (answer.header("etag"), answer.header("cache-control")),
+        ("\"1\"", "private, no-cache")
+    );
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_wait_that_makes_no_sense_is_refused_by_name() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    for wait in ["61", "-1", "1e9", "30s", "0.5", "99999999999999999999", "1&wait=2"] {
+        let (answer, took) = poll(&app, "\"1\"", wait).await;
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.problem()),
+            (400, "invalid-parameter"),
+            "{wait}"
+        );
+        assert!(answer.json()["detail"].as_str().unwrap().contains("wait"), "{answer:?}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_is_erased_or_never_was_is_not_waited_for() {
+    let app = TestApp::start().await;
+    let (absent, took) = poll(&app, "\"1\"", "60").await;
+    assert_eq!((&*absent.problem(), took < Duration::from_secs(1)), ("unknown-profile", true));
+    register(&app, &object(ICCID)).await;
+    let mut poll = pin!(poll(&app, "\"1\"", "60"));
+    assert_waits(poll.as_mut()).await;
+    let (_, (answer, took)) = tokio::join!(erase(&app.backend, ICCID), poll);
+    assert_eq!(answer.problem(), "unknown-profile");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_ends_answers_who_waits() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    let backend = app.backend.clone();
+    let path = format!("/v1/profiles/{ICCID}?wait=60");
+    let mut waiting = pin!(backend.get_with(&path, "if-none-match", "\"1\""));
+    assert_waits(waiting.as_mut()).await;
+    let begun = Instant::now();
+    let (ended, answer) = tokio::join!(app.stop(), waiting);
+    assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, "\"1\""));
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,535 @@
+//! `PUT /v1/profiles/{iccid}`: a backend registers a profile, before or after its first webhook, as often as it likes.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use esim_status::domain::Timestamp;
+use esim_status::ingest::seal_anew;
+use esim_status::store::{StoreError, Vault, write_pool};
+use esim_status_testing::{Answer, Database, TestApp};
+use futures_util::future::{join, join_all};
+use reqwest::Method;
+use secrecy::zeroize::Zeroizing;
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
+use tracing::level_filters::LevelFilter;
+
+use super::esim::{
+    IMSI, MATCHING_ID, PAGE_TOKEN, activation_code, erase, object, object_with, places_of, put,
+    register, relay, wait_for_waiting, with_event_ids,
+};
+use super::sse::Events;
+use super::{ICCID, iccid};
+
+#[tokio::test]
+async fn a_profile_is_registered_once_and_again_and_its_history_has_one_line() {
+    let app = TestApp::start().await;
+    let first = register(&app, &object(ICCID)).await;
+    assert_eq!(first.status, 201);
+    let profile = first.json();
+    for (member, expected) in [
+        ("state", json!("RELEASED")),
+        ("rawState", json!("RELEASED")),
+        ("enabled", Value::Null),
+        ("provider", json!("gigastore")),
+        ("seq", json!(1)),
+        ("registered", json!(true)),
+        ("deliveries", json!(0)),
+        ("lastDeliveryAt", Value::Null),
+        ("installsSeen", json!(0)),
+        ("imsi", json!(IMSI)),
+        ("uid", json!("customer-4711")),
+        ("activatedAt", Value::Null),
+        ("lastSeen", Value::Null),
+    ] {
+        assert_eq!(profile[member], expected, "{member}");
+    }
+    for _ in 0..3 {
+        let again = register(&app, &object(ICCID)).await;
+        assert_eq!((again.status.as_u16(), again.json()), (200, profile.clone()));
+    }
+    assert_eq!(app.transitions(ICCID).await.len(), 1);
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn a_webhook_after_the_registration_goes_on_from_its_state() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "repeated");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let profile = app.profile(ICCID).await;
+    assert_eq!((&profile["seq"], &profile["deliveries"]), (&json!(2), &json!(2)));
+    assert_eq!(app.transitions(ICCID).await[1]["kind"], "normal");
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn a_registration_after_a_webhook_adds_what_is_missing_and_leaves_the_state() {
+    let app = TestApp::start().await;
+    for (number, word) in
+        ["INSTALLED", "DISABLED", "RELEASED", "CREATED", "ERROR"].iter().enumerate()
+    {
+        let iccid = iccid(number);
+        app.report(&iccid, word).await;
+        let before = app.profile(&iccid).await;
+        for registered in ["RELEASED", "INSTALLED", "DELETED"] {
+            let answer = register(&app, &object_with(&iccid, "state", registered)).await;
+            assert_eq!(answer.status, 200);
+            let after = answer.json();
+            for member in
+                ["state", "enabled", "rawState", "since", "seq", "deliveries", "lastDeliveryAt"]
+            {
+                assert_eq!(after[member], before[member], "{word} {registered} {member}");
+            }
+            assert_eq!((&after["registered"], &after["imsi"]), (&json!(true), &json!(IMSI)));
+        }
+        assert_eq!(app.transitions(&iccid).await.len(), 1, "{word}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_nobody_reported_takes_the_state_of_each_newer_registration() {
+    let app = TestApp::start().await;
+    let rows = [
+        ("CREATED", "PREPARING", Value::Null),
+        ("released", "RELEASED", Value::Null),
+        ("INSTALLED", "INSTALLED", json!(true)),
+        ("DISABLED", "DISABLED", json!(false)),
+        // To wait is always safe where the word is not known.
+        ("SOMETHING_NEW", "PREPARING", Value::Null),
+        ("RELEASED", "RELEASED", Value::Null),
+    ];
+    for (index, (word, state, enabled)) in rows.into_iter().enumerate() {
+        let profile = register(&app, &object_with(ICCID, "state", word)).await.json();
+        assert_eq!((&profile["state"], &profile["enabled"]), (&json!(state), &enabled), "{word}");
+        assert_eq!((&profile["seq"], &profile["rawState"]), (&json!(index + 1), &json!(word)));
+        assert_eq!((&profile["deliveries"], &profile["lastDeliveryAt"]), (&json!(0), &Value::Null));
+    }
+    app.assert_straight(ICCID).await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let profile = register(&app, &object(ICCID)).await.json();
+    assert_eq!((&profile["state"], &profile["seq"]), (&json!("INSTALLED"), &json!(7)));
+}
+
+#[tokio::test]
+async fn unknown_members_are_ignored_and_optional_ones_may_be_absent_null_or_empty() {
+    let app = TestApp::start().await;
+    let mut more = object(&iccid(0));
+    more["plan"] = json!({ "gigabytes": [1, 2.5, null], "nested": { "state": "ERROR" } });
+    more["profileState"] = json!("ERROR");
+    assert_eq!(register(&app, &more).await.json()["state"], "RELEASED");
+
+    let optional = [
+        "imsi",
+        "activationCode",
+        "appleUniversalLink",
+        "installationUrl",
+        "lastSeen",
+        "activatedAt",
+        "uid",
+        "active",
+    ];
+    for (number, member) in optional.iter().enumerate() {
+        let (absent, null, empty) =
+            (iccid(10 * number + 1), iccid(10 * number + 2), iccid(10 * number + 3));
+        let mut without = object(&absent);
+        without.as_object_mut().unwrap().remove(*member);
+        assert_eq!(register(&app, &without).await.status, 201, "{member}");
+        assert_eq!(register(&app, &object_with(&null, member, Value::Null)).await.status, 201);
+        assert_eq!(register(&app, &object_with(&empty, member, "")).await.status, 201);
+    }
+    let minimal = json!({ "iccid": iccid(900), "state": "CREATED" });
+    assert_eq!(register(&app, &minimal).await.json()["uid"], Value::Null);
+}
+
+#[tokio::test]
+async fn times_of_the_object_are_kept_in_utc_and_a_later_object_replaces_them() {
+    let app = TestApp::start().await;
+    let mut dated = object_with(ICCID, "activatedAt", "2026-11-20T12:00:00+02:00");
+    dated["lastSeen"] = json!("2026-11-21T08:30:00.5Z");
+    let profile = register(&app, &dated).await.json();
+    assert_eq!(profile["activatedAt"], "2026-11-20T10:00:00.000000Z");
+    assert_eq!(profile["lastSeen"], "2026-11-21T08:30:00.500000Z");
+    dated["lastSeen"] = json!("2026-11-22T08:30:00Z");
+    let profile = register(&app, &dated).await.json();
+    assert_eq!(profile["lastSeen"], "2026-11-22T08:30:00.000000Z");
+    assert_eq!(profile["seq"], 1);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
+    let app = TestApp::start().await;
+    let with = |member: &str, value: Value| object_with(ICCID, member, value).to_string();
+    let whole = object(ICCID).to_string();
+    let mut stateless = object(ICCID);
+    stateless.as_object_mut().unwrap().remove("state");
+    let mut nameless = object(ICCID);
+    nameless.as_object_mut().unwrap().remove("iccid");
+    let rows = [
+        (object(ICCID).to_string().replace(&format!("\"{ICCID}\""), ICCID), "iccid"),
+        (with("iccid", json!("8997-marker")), "iccid"),
+        (with("iccid", json!(iccid(7))), "iccid"),
+        (nameless.to_string(), "iccid"),
+        (stateless.to_string(), "state"),
+        (with("state", json!(4711)), "state"),
+        (with("state", json!(" ")), "state"),
+        (with("imsi", json!(1_010_987_654_321_u64)), "imsi"),
+        (with("activationCode", json!("LPA:1$$marker")), "activationCode"),
+        (with("activationCode", json!("1$smdp.example.test$marker")), "activationCode"),
+        (with("activationCode", json!({ "marker": 1 })), "activationCode"),
+        (
+            with("activationCode", json!("LPA:1$smdp.example.test$marker\u{1b}[31m")),
+            "activationCode",
+        ),
+        (with("appleUniversalLink", json!(["marker"])), "appleUniversalLink"),
+        (with("installationUrl", json!(4711)), "installationUrl"),
+        (with("uid", json!(4711)), "uid"),
+        (with("uid", json!("marker".repeat(50))), "uid"),
+        (with("activatedAt", json!(4711)), "activatedAt"),
+        (with("lastSeen", json!([])), "lastSeen"),
+        (String::new(), "empty"),
+        ("[]".to_owned(), "object"),
+        ("\"marker\"".to_owned(), "object"),
+        (format!("{whole} marker"), "line 1"),
+        (whole.replace("\"active\"", "\"state\""), "twice"),
+        (whole.replace("customer-4711", "marker\\u0000"), "NUL"),
+        (whole.replace("\"active\":true", &format!("\"a\":{}", "[".repeat(40))), "nested"),
+    ];
+    for (body, named) in rows {
+        let answer = put(&app.backend, ICCID, body.clone()).await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (400, "invalid-body"), "{body}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(named), "{named}: {detail}");
+        for secret in ["marker", "4711", MATCHING_ID, PAGE_TOKEN, IMSI, ICCID] {
+            assert!(!answer.text.contains(secret), "{body}: {}", answer.text);
+        }
+    }
+    let large = with("padding", json!("x".repeat(70_000)));
+    let answer = put(&app.backend, ICCID, large).await;
+    assert_eq!((answer.status.as_u16(), &*answer.problem()), (413, "too-large"));
+
+    assert_eq!(app.backend.get(&format!("/v1/profiles/{ICCID}")).await.status, 404);
+    assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
+    assert_eq!(places_of(&app.database, MATCHING_ID).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn path_and_parameters_are_checked_too() {
+    let app = TestApp::start().await;
+    for (path, named) in [
+        ("12345", "iccid"),
+        ("self", "iccid"),
+        (&format!("{ICCID}?provider=nobody"), "provider"),
+        (&format!("{ICCID}?state=RELEASED"), "state"),
+        (&format!("{ICCID}?provider=gigastore&provider=gigastore"), "provider"),
+    ] {
+        let answer = put(&app.backend, path, object(ICCID).to_string()).await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (400, "invalid-parameter"));
+        assert!(answer.json()["detail"].as_str().unwrap().contains(named), "{answer:?}");
+    }
+    let path = format!("{ICCID}?provider=gigastore");
+    assert_eq!(put(&app.backend, &path, object(ICCID).to_string()).await.status, 201);
+}
+
+#[tokio::test]
+async fn the_filler_of_an_iccid_makes_no_other_profile() {
+    let app = TestApp::start().await;
+    let (nineteen, filled) = ("8997212330099184896", "8997212330099184896F");
+    assert_eq!(put(&app.backend, nineteen, object(filled).to_string()).await.status, 201);
+    assert_eq!(put(&app.backend, filled, object(nineteen).to_string()).await.status, 200);
+    assert_eq!(app.profile(filled).await["iccid"], nineteen);
+}
+
+/// There is one provider yet, so that a profile becomes another one's by an UPDATE here.
+#[tokio::test]
+async fn deliveries_of_another_provider_than_the_registered_one_are_foreign() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let mut connection = app.database.connect().await;
+    connection.execute("UPDATE profiles SET provider = 'elsewhere'").await.unwrap();
+    let before = app.profile(ICCID).await;
+    for state in ["INSTALLED", "DISABLED", "SOMETHING_NEW"] {
+        assert_eq!(app.report(ICCID, state).await, "foreign");
+    }
+    assert_eq!(app.profile(ICCID).await, before);
+    assert_eq!(app.transitions(ICCID).await.len(), 1);
+    let kept = app.backend.get("/v1/deliveries?outcome=foreign").await.json();
+    assert_eq!(kept["items"].as_array().unwrap().len(), 3);
+    assert!(kept["items"][0]["reason"].as_str().unwrap().contains("elsewhere"), "{kept:#}");
+
+    // The backend says whose profile it is: from then on the hook's provider counts again.
+    register(&app, &object(ICCID)).await;
+    assert_eq!(app.profile(ICCID).await["provider"], "gigastore");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+}
+
+#[tokio::test]
+async fn users_may_neither_register_nor_erase_nor_make_tokens() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let user = app.user(ICCID);
+    for whose in [ICCID, "self"] {
+        let own = format!("/v1/profiles/{whose}");
+        for (method, path) in [
+            (Method::PUT, own.clone()),
+            (Method::DELETE, own.clone()),
+            (Method::POST, format!("{own}/tokens")),
+        ] {
+            let request = user.request(method, &path).body(object(ICCID).to_string());
+            let answer = Answer::of(request).await;
+            assert_eq!((answer.status.as_u16(), &*answer.problem()), (403, "forbidden"), "{path}");
+        }
+    }
+    let (foreign, absent) = (put(&user, &iccid(1), "{}").await, erase(&user, &iccid(1)).await);
+    assert_eq!((&*foreign.problem(), &*absent.problem()), ("unknown-profile", "unknown-profile"));
+    let nobody = put(&app.anybody, ICCID, object(ICCID).to_string()).await;
+    assert_eq!(nobody.problem(), "unauthenticated");
+    assert_eq!(erase(&app.anybody, ICCID).await.problem(), "unauthenticated");
+    assert_eq!(app.profile(ICCID).await["seq"], 1);
+}
+
+#[tokio::test]
+async fn credentials_are_in_no_answer_but_the_journey_and_the_qr_code() {
+    let app = TestApp::start().await;
+    let registered = register(&app, &object(ICCID)).await;
+    app.report(ICCID, "RELEASED").await;
+    let user = app.user(ICCID);
+    let mut answers = vec![registered];
+    for path in ["", "/transitions", "/deliveries"] {
+        answers.push(app.backend.get(&format!("/v1/profiles/{ICCID}{path}")).await);
+    }
+    for path in ["/v1/profiles", "/v1/profiles?uid=customer-4711", "/v1/deliveries", "/v1/summary"]
+    {
+        answers.push(app.backend.get(path).await);
+    }
+    answers.push(app.backend.post(&format!("/v1/profiles/{ICCID}/tokens"), "").await);
+    answers.push(user.get("/v1/profiles/self").await);
+    answers.push(user.get("/v1/profiles/self/transitions").await);
+    answers.push(app.admin.get("/metrics").await);
+    for answer in &answers {
+        assert_eq!(answer.status.as_u16() / 100, 2, "{answer:?}");
+        for secret in [MATCHING_ID, PAGE_TOKEN, "LPA:1$", "smdp.example.test"] {
+            assert!(!answer.text.contains(secret), "{answer:?}");
+        }
+    }
+    for client in [&app.backend, &user] {
+        let mut events = Events::open(client, ICCID).await;
+        let first = events.event().await.data.to_string();
+        app.report(ICCID, "DOWNLOADED").await;
+        let second = events.event().await.data.to_string();
+        app.report(ICCID, "RELEASED").await;
+        assert!(!format!("{first}{second}").contains(MATCHING_ID));
+    }
+    let journey = user.get("/v1/profiles/self/journey").await;
+    assert_eq!(journey.json()["install"]["activationCode"], activation_code());
+    for member in ["imsi", "eid", "uid", IMSI, "customer-4711"] {
+        assert!(!journey.text.contains(member), "{member}");
+    }
+}
+
+/// What the service writes to its log while a test of one thread runs.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_in_no_log_line_however_verbose() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    put(&app.backend, ICCID, object_with(ICCID, "state", 1).to_string()).await;
+    put(&app.backend, ICCID, object(ICCID).to_string() + "}").await;
+    app.report(ICCID, "SOMETHING_NEW").await;
+    let user = app.user(ICCID);
+    for path in ["journey", "qr.svg", "qr.png"] {
+        assert_eq!(user.get(&format!("/v1/profiles/self/{path}")).await.status, 200);
+    }
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    app.report(ICCID, "INSTALLED").await;
+    assert!(app.stop().await.all_answered);
+
+    let written = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(written.contains("a profile was erased on request"), "the log was not caught");
+    for secret in [MATCHING_ID, PAGE_TOKEN, IMSI, ICCID] {
+        let line = written.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was logged");
+    }
+}
+
+fn key(seed: u8) -> Zeroizing<[u8; 32]> {
+    let mut byte = seed;
+    Zeroizing::new(std::array::from_fn(|_| {
+        byte = byte.wrapping_mul(5).wrapping_add(seed);
+        byte
+    }))
+}
+
+fn vault(seeds: &[u8]) -> Vault {
+    Vault::new(seeds.iter().copied().map(key))
+}
+
+#[tokio::test]
+async fn with_a_data_key_credentials_are_encrypted_in_the_database_and_without_one_they_are_not() {
+    let secrets = [MATCHING_ID, PAGE_TOKEN, "smdp.example.test"];
+    let app = TestApp::start_with(|settings| settings.vault = vault(&[1])).await;
+    register(&app, &object(ICCID)).await;
+    for secret in secrets {
+        assert_eq!(places_of(&app.database, secret).await, Vec::<String>::new(), "{secret}");
+    }
+    let journey = app.backend.get(&format!("/v1/profiles/{ICCID}/journey")).await.json();
+    assert_eq!(journey["install"]["activationCode"], activation_code());
+
+    // The same look finds them where they lie open, so that it would have found them above.
+    let open = TestApp::start().await;
+    register(&open, &object(ICCID)).await;
+    for secret in secrets {
+        assert_eq!(places_of(&open.database, secret).await, ["install_credentials.sealed"]);
+    }
+}
+
+/// A service on the same database with these data keys.
+async fn with_keys(database: &Database, seeds: &[u8]) -> TestApp {
+    let vault = vault(seeds);
+    TestApp::start_on(database.clone(), |settings| settings.vault = vault).await
+}
+
+#[tokio::test]
+async fn data_keys_are_rotated_without_losing_a_credential() {
+    let plain = TestApp::start().await;
+    let database = plain.database.clone();
+    register(&plain, &object(&iccid(0))).await;
+    let first = with_keys(&database, &[1]).await;
+    register(&first, &object(&iccid(1))).await;
+    let second = with_keys(&database, &[2, 1]).await;
+    register(&second, &object(&iccid(2))).await;
+    let code_of = async |app: &TestApp, number| {
+        app.backend.get(&format!("/v1/profiles/{}/journey", iccid(number))).await
+    };
+    for number in 0..3 {
+        let journey = code_of(&second, number).await.json();
+        assert_eq!(journey["install"]["activationCode"], activation_code(), "{number}");
+    }
+    assert_eq!(places_of(&database, MATCHING_ID).await, ["install_credentials.sealed"]);
+
+    let pool = write_pool(database.options.clone(), 1);
+    let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+    assert!(matches!(
+        seal_anew(&pool, &vault(&[2]), now).await,
+        Err(StoreError::UnknownDataKey(_))
+    ));
+    assert_eq!(seal_anew(&pool, &Vault::default(), now).await.unwrap(), 0);
+    assert_eq!(seal_anew(&pool, &vault(&[2, 1]), now).await.unwrap(), 2);
+    assert_eq!(seal_anew(&pool, &vault(&[2, 1]), now).await.unwrap(), 0);
+    assert_eq!(places_of(&database, MATCHING_ID).await, Vec::<String>::new());
+
+    // The old key can go now; a service that has only the old one says that it cannot, and nothing else.
+    let third = with_keys(&database, &[2]).await;
+    for number in 0..3 {
+        let journey = code_of(&third, number).await.json();
+        assert_eq!(journey["install"]["activationCode"], activation_code(), "{number}");
+    }
+    let behind = code_of(&first, 1).await;
+    assert!(behind.status.is_server_error(), "{behind:?}");
+    assert!(!behind.problem().is_empty() && !behind.text.contains("key"), "{behind:?}");
+}
+
+#[tokio::test]
+async fn sealing_anew_takes_many_batches() {
+    let app = TestApp::start().await;
+    let mut connection = app.database.connect().await;
+    let plain = json!({ "activation_code": activation_code(), "apple_link": null, "installation_url": null });
+    sqlx::query(
+        "INSERT INTO install_credentials (iccid, key_id, sealed, updated_at)
+         SELECT (89972123300990000000 + n)::text, NULL, convert_to($1, 'UTF8'), now()
+         FROM generate_series(1::numeric, 1201) AS n",
+    )
+    .bind(plain.to_string())
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let pool = write_pool(app.database.options.clone(), 1);
+    let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+    assert_eq!(seal_anew(&pool, &vault(&[1]), now).await.unwrap(), 1_201);
+    assert_eq!(places_of(&app.database, MATCHING_ID).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn fifty_registrations_and_fifty_webhooks_at_once_make_one_straight_history() {
+    let app = TestApp::start().await;
+    let words = ["INSTALLED", "DISABLED", "RELEASED"];
+    // As a backend would: a 503 says to send the same again.
+    let register_patiently = async |index: i32| {
+        let object = object_with(ICCID, "uid", format!("customer-{index}")).to_string();
+        loop {
+            let answer = put(&app.backend, ICCID, object.clone()).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            let seconds = answer.header("retry-after").parse().unwrap();
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    };
+    let registrations = join_all((0..50).map(register_patiently));
+    let reports = join_all((0..50).map(|index| app.report(ICCID, words[index % 3])));
+    let (registered, outcomes) = join(registrations, reports).await;
+
+    let mut statuses: Vec<_> = registered.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    assert!(matches!(statuses[..], [200] | [200, 201]), "{statuses:?}");
+    assert!(outcomes.iter().all(|outcome| outcome == "moved" || outcome == "repeated"));
+    app.assert_straight(ICCID).await;
+    let profile = app.profile(ICCID).await;
+    assert_eq!((&profile["deliveries"], &profile["registered"]), (&json!(50), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_webhook_that_meets_a_registration_half_way_waits_for_it() {
+    let app = TestApp::start_with(with_event_ids).await;
+    for (number, has_event_id) in [false, true].into_iter().enumerate() {
+        let iccid = iccid(number);
+        let mut connection = app.database.connect().await;
+        // Held up by a lock on the last table that a registration writes to.
+        let mut held = connection.begin().await.unwrap();
+        held.execute("LOCK TABLE erasures IN SHARE MODE").await.unwrap();
+        let object = object(&iccid);
+        let (registered, delivered) = tokio::join!(register(&app, &object), async {
+            wait_for_waiting(&app.database, 1).await;
+            let body = json!({ "iccid": iccid, "profileState": "INSTALLED" }).to_string();
+            let delivering = async {
+                if has_event_id {
+                    relay(&app, "evt-1", &body).await
+                } else {
+                    app.deliver(body).await
+                }
+            };
+            let (answer, ()) = tokio::join!(delivering, async {
+                wait_for_waiting(&app.database, 2).await;
+                held.commit().await.unwrap();
+            });
+            answer
+        });
+        assert_eq!(registered.status, 201);
+        assert_eq!(delivered.outcome(), "moved", "event id: {has_event_id}");
+        app.assert_straight(&iccid).await;
+    }
+}

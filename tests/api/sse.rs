@@ -1,0 +1,124 @@
+//! A follower of a profile's events, as a browser is one.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esim_status_testing::Client;
+use futures_util::{Stream, StreamExt};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+/// One block of a stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Frame {
+    /// Its `id`.
+    pub id: Option<i64>,
+    /// Its `event`; empty for a comment.
+    pub event: String,
+    /// Its `data`.
+    pub data: Value,
+    /// Its `retry`, in milliseconds.
+    pub retry: Option<u64>,
+    /// What its comments say.
+    pub comment: Option<String>,
+}
+
+/// An open stream.
+pub(crate) struct Events {
+    /// The headers of the answer.
+    pub headers: HeaderMap,
+    chunks: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    buffer: String,
+}
+
+impl Events {
+    /// Opens the stream of a profile.
+    pub(crate) async fn open(client: &Client, whose: &str) -> Self {
+        Self::request(client, whose, None).await
+    }
+
+    /// Opens it from behind the last event that was seen.
+    pub(crate) async fn resume(client: &Client, whose: &str, last_event_id: &str) -> Self {
+        Self::request(client, whose, Some(last_event_id)).await
+    }
+
+    async fn request(client: &Client, whose: &str, last_event_id: Option<&str>) -> Self {
+        Self::try_open(client, whose, last_event_id).await.expect("the stream opens")
+    }
+
+    /// `None` where there is no answer, or one that is not 200.
+    pub(crate) async fn try_open(
+        client: &Client,
+        whose: &str,
+        last_event_id: Option<&str>,
+    ) -> Option<Self> {
+        let mut request = client.request(Method::GET, &format!("/v1/profiles/{whose}/events"));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.ok().filter(|response| response.status() == 200)?;
+        let headers = response.headers().clone();
+        Some(Self { headers, chunks: Box::pin(response.bytes_stream()), buffer: String::new() })
+    }
+
+    /// The next block, comments included; `None` once the stream has ended or was cut.
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(end) = self.buffer.find("\n\n") {
+                let frame = Frame::parse(&self.buffer[..end]);
+                self.buffer.drain(..end + 2);
+                return Some(frame);
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(30), self.chunks.next()).await;
+            let chunk = chunk.expect("something comes at least every 15 s")?.ok()?;
+            self.buffer.push_str(std::str::from_utf8(&chunk).expect("the stream is UTF-8"));
+        }
+    }
+
+    /// The next event, heartbeats skipped.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let frame = self.frame().await?;
+            if !frame.event.is_empty() || frame.retry.is_some() {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// The next event, which has to come.
+    pub(crate) async fn event(&mut self) -> Frame {
+        self.next().await.expect("the stream goes on")
+    }
+
+    /// Asserts that nothing but a hint when to come back follows, and gives the comment with it.
+    pub(crate) async fn ending(&mut self) -> String {
+        let last = self.event().await;
+        assert!(last.event.is_empty() && last.id.is_none(), "{last:?}");
+        let retry = last.retry.expect("it says when to come back");
+        assert!((500..=2_000).contains(&retry), "{retry}");
+        assert_eq!(self.frame().await, None);
+        assert_eq!(self.buffer, "");
+        last.comment.unwrap_or_default()
+    }
+}
+
+impl Frame {
+    fn parse(block: &str) -> Self {
+        let mut frame = Self::default();
+        for line in block.lines() {
+            let (field, value) = line.split_once(':').expect("every line has a field");
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "" => frame.comment = Some(value.to_owned()),
+                "id" => frame.id = Some(value.parse().expect("an id is a seq")),
+                "event" => value.clone_into(&mut frame.event),
+                "data" => frame.data = serde_json::from_str(value).expect("data is JSON"),
+                "retry" => frame.retry = Some(value.parse().expect("a number of milliseconds")),
+                other => panic!("no such field: {other}"),
+            }
+        }
+        frame
+    }
+}

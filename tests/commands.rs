@@ -1,0 +1,523 @@
+//! The binary itself: what it says, how it ends, and what it leaves behind.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use esim_status::{store, web};
+use esim_status_testing::{
+    API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, server, wait_until,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use serde_json::Value;
+
+const ICCID: &str = "89480100000472018362";
+
+/// How long a start or an end may take on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The program with these arguments, and nothing of this process's settings.
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME", "TMPDIR", "PG_BIN", "LLVM_PROFILE_FILE"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command
+}
+
+fn output(command: &mut Command) -> (bool, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.success(), text(stdout), text(stderr))
+}
+
+/// The settings of `serve` on this database, with ports of the system's choice.
+fn serving(command: &mut Command, database: &Database) {
+    let name = database.options.get_database().unwrap_or_default();
+    command
+        .env("DATABASE_URL", server().url(name))
+        .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
+        .env("ESIM_STATUS_API_KEYS", format!("shop:{API_KEY}"))
+        .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
+        .env("ESIM_STATUS_LISTEN", "127.0.0.1:0")
+        .env("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("ESIM_STATUS_LOG_FORMAT", "json");
+}
+
+/// A command that runs until it is told to end.
+struct Running {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// The lines of one stream, as they come.
+struct Lines {
+    coming: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, coming) = channel();
+        thread::spawn(move || {
+            BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|it| sender.send(it))
+        });
+        Self { coming, seen: Vec::new() }
+    }
+
+    /// Waits for a line with this text; all before it have been seen then.
+    fn find(&mut self, text: &str) -> Option<String> {
+        let start = Instant::now();
+        while let Ok(line) = self.coming.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Everything to the end of the stream.
+    fn all(&mut self) -> String {
+        self.seen.extend(self.coming.iter());
+        self.seen.join("\n")
+    }
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits until it says this, on either stream.
+    fn says(&mut self, on: fn(&mut Self) -> &mut Lines, text: &str) -> String {
+        if let Some(line) = on(self).find(text) {
+            return line;
+        }
+        drop(self.child.kill());
+        panic!("`{text}` does not come; what came:\n{}\n{}", self.stdout.all(), self.stderr.all());
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits for its end, and tells how long that took.
+    async fn end(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        let mut status = None;
+        wait_until("the command ends", || {
+            status = self.child.try_wait().unwrap();
+            let ended = status.is_some();
+            async move { ended }
+        })
+        .await;
+        (status.unwrap(), start.elapsed())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A running `serve`.
+struct Serve {
+    running: Running,
+    public: String,
+    admin: String,
+}
+
+impl Serve {
+    fn start(database: &Database) -> Self {
+        let mut command = program(&["serve"]);
+        serving(&mut command, database);
+        let mut running = Running::start(&mut command);
+        let line: Value =
+            serde_json::from_str(&running.says(|it| &mut it.stderr, "\"serving\"")).unwrap();
+        let address = |name: &str| line[name].as_str().unwrap().to_owned();
+        Self { public: address("public"), admin: address("admin"), running }
+    }
+
+    fn hook(&self) -> String {
+        format!("http://{}/webhooks/gigastore/esim-status/{HOOK_SECRET}", self.public)
+    }
+}
+
+/// The processes that this one has started.
+fn children(pid: i32) -> Vec<i32> {
+    let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let pair = |line: &str| {
+        let (pid, parent) = line.trim().split_once(char::is_whitespace)?;
+        Some((pid.parse::<i32>().ok()?, parent.trim().parse::<i32>().ok()?))
+    };
+    listing.lines().filter_map(pair).filter(|(_, it)| *it == pid).map(|(pid, _)| pid).collect()
+}
+
+/// Whether a process still does something; the dead whom nobody collects do not.
+fn runs(pid: i32) -> bool {
+    let arguments = ["-o", "stat=", "-p", &pid.to_string()];
+    let state = String::from_utf8(Command::new("ps").args(arguments).output().unwrap().stdout);
+    let state = state.unwrap().trim().to_owned();
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+async fn all_gone(pids: &[i32]) {
+    assert!(!pids.is_empty(), "there was no database");
+    for pid in pids {
+        wait_until("the database is gone", || async { !runs(*pid) }).await;
+    }
+}
+
+/// A running `dev`, and the lines of its welcome that can be pasted.
+struct Dev {
+    running: Running,
+    welcome: String,
+    database: Vec<i32>,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        Self::welcomed(Running::start(program(&["dev"]).args(arguments)))
+    }
+
+    fn welcomed(mut running: Running) -> Self {
+        running.says(|it| &mut it.stdout, "Ctrl-C ends it");
+        let welcome = running.stdout.seen.join("\n");
+        let database = children(running.pid());
+        Self { running, welcome, database }
+    }
+
+    fn ephemeral() -> Self {
+        Self::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+    }
+
+    /// The lines that hold this text.
+    fn lines(&self, text: &str) -> Vec<String> {
+        let lines = self.welcome.lines().filter(|line| line.contains(text));
+        lines.map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn base(&self) -> String {
+        let hook = self.lines("Webhook URL").remove(0);
+        let url = hook.rsplit(' ').next().unwrap();
+        url.split_once("/webhooks/").unwrap().0.to_owned()
+    }
+}
+
+/// Does what `curl` would do with the flags that the welcome uses.
+async fn curl(line: &str) -> Answer {
+    let quoted: Vec<_> = line.split('\'').collect();
+    let mut words = Vec::new();
+    for (index, part) in quoted.into_iter().enumerate() {
+        if index % 2 == 1 {
+            words.push(part);
+        } else {
+            words.extend(part.split_whitespace());
+        }
+    }
+    let mut words = words.into_iter();
+    assert_eq!(words.next(), Some("curl"));
+    let (mut url, mut headers, mut body) = (None, Vec::new(), None);
+    while let Some(word) = words.next() {
+        match word {
+            "-i" | "-s" => {}
+            "-H" => headers.push(words.next().unwrap().split_once(": ").unwrap()),
+            "-d" => body = words.next(),
+            _ => url = Some(word),
+        }
+    }
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let mut request = Client::new(url.unwrap()).request(method, "");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    if let Some(body) = body {
+        request = request.header("content-type", "application/x-www-form-urlencoded");
+        request = request.body(body.to_owned());
+    }
+    Answer::of(request).await
+}
+
+#[test]
+fn serve_without_settings_names_all_that_is_missing() {
+    let (success, stdout, stderr) = output(&mut program(&["serve"]));
+    assert!(!success && stdout.is_empty(), "{stdout}");
+    for name in [
+        "DATABASE_URL is missing",
+        "ESIM_STATUS_GIGASTORE_SECRETS is missing",
+        "ESIM_STATUS_API_KEYS is missing",
+        "ESIM_STATUS_TOKEN_SECRETS is missing",
+    ] {
+        assert!(stderr.contains(name), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn serve_prints_its_settings_without_secrets_serves_and_ends_on_sigterm() {
+    let mut serve = Serve::start(&Database::empty().await);
+    let admin = Client::new(format!("http://{}", serve.admin));
+    wait_until("it is ready", || async { admin.get("/readyz").await.status == 200 }).await;
+    let public = Client::new(format!("http://{}", serve.public));
+    let path = format!("/webhooks/gigastore/esim-status/{HOOK_SECRET}");
+    let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
+    assert_eq!(public.post(&path, body).await.outcome(), "moved");
+    let backend = public.with_bearer(API_KEY);
+    assert_eq!(backend.get(&format!("/v1/profiles/{ICCID}")).await.status, 200);
+    let wrong = public.with_bearer("not-the-key-not-the-key");
+    assert_eq!(wrong.get(&format!("/v1/profiles/{ICCID}")).await.status, 401);
+
+    serve.running.signal(Signal::SIGTERM);
+    let (status, took) = serve.running.end().await;
+    assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+    let (stdout, stderr) = (serve.running.stdout.all(), serve.running.stderr.all());
+    assert_eq!(stdout, "");
+    for wanted in ["effective settings", "/webhooks/gigastore/esim-status (url-secret)", "ended"] {
+        assert!(stderr.contains(wanted), "`{wanted}` is not in:\n{stderr}");
+    }
+    for secret in [HOOK_SECRET, API_KEY, TOKEN_SECRET, ICCID] {
+        assert!(!stderr.contains(secret), "`{secret}` is in:\n{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn serve_says_which_address_is_taken() {
+    let database = Database::empty().await;
+    let first = Serve::start(&database);
+    let mut second = program(&["serve"]);
+    serving(&mut second, &database);
+    let (success, _, stderr) = output(second.env("ESIM_STATUS_LISTEN", &first.public));
+    assert!(!success);
+    let wanted = format!("cannot listen on {}: choose another with --listen", first.public);
+    assert!(stderr.contains(&wanted), "{stderr}");
+}
+
+#[tokio::test]
+async fn health_asks_a_running_service() {
+    let mut serve = Serve::start(&Database::empty().await);
+    let health = |admin: &str| output(&mut program(&["health", "--admin-listen", admin]));
+    let (success, stdout, stderr) = health(&serve.admin);
+    assert!(success, "{stdout}{stderr}");
+    serve.running.signal(Signal::SIGTERM);
+    assert!(serve.running.end().await.0.success());
+    let (success, _, stderr) = health(&serve.admin);
+    assert!(!success && !stderr.is_empty(), "{stderr}");
+}
+
+#[tokio::test]
+async fn migrate_brings_the_schema_up_to_date_and_refuses_a_newer_one() {
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let migrate = || output(program(&["migrate"]).env("DATABASE_URL", &url));
+    for _ in 0..2 {
+        let (success, stdout, stderr) = migrate();
+        assert!(success, "{stderr}");
+        assert!(stdout.contains(&store::latest_version().to_string()), "{stdout}");
+    }
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (29991231000000, 'from the future', true, '\\x00', 0)",
+    )
+    .execute(&mut database.connect().await)
+    .await
+    .unwrap();
+    let (success, _, stderr) = migrate();
+    assert!(!success && stderr.contains("run a release at least as new"), "{stderr}");
+    let (success, _, stderr) = output(&mut program(&["migrate"]));
+    assert!(!success && stderr.contains("DATABASE_URL is missing"), "{stderr}");
+}
+
+#[tokio::test]
+async fn send_plays_the_provider_and_fails_when_a_webhook_is_refused() {
+    let serve = Serve::start(&Database::empty().await);
+    let hook = serve.hook();
+    let send = |url: &str, flags: &[&str]| output(program(&["send", url]).args(flags));
+
+    let (success, stdout, stderr) = send(&hook, &["--lifecycle", "--iccid", ICCID]);
+    assert!(success, "{stdout}{stderr}");
+    assert_eq!(stdout.matches("\"moved\"").count(), 5, "{stdout}");
+    let (success, stdout, _) = send(&hook, &["--state", "RELEASED", "--iccid", ICCID]);
+    assert!(success && stdout.contains("\"repeated\""), "{stdout}");
+
+    let (success, stdout, _) = send(&hook, &["--body", "{\"iccid\":"]);
+    assert!(!success && stdout.contains("400") && stdout.contains("malformed"), "{stdout}");
+    let bare = hook.trim_end_matches(HOOK_SECRET).trim_end_matches('/');
+    let (success, stdout, _) = send(bare, &["--state", "RELEASED"]);
+    assert!(!success && stdout.contains("401"), "{stdout}");
+    let (success, stdout, stderr) =
+        send(bare, &["--state", "DISABLED", "--auth", "url-secret", "--secret", HOOK_SECRET]);
+    assert!(success, "{stdout}{stderr}");
+
+    let (success, _, stderr) = send(&hook, &[]);
+    assert!(!success && stderr.contains("nothing to send"), "{stderr}");
+    let (success, _, stderr) = send(&hook, &["--lifecycle", "--provider", "nobody"]);
+    assert!(!success && stderr.contains("gigastore"), "{stderr}");
+    // Port 1 of this machine: nobody answers, and the secret in the URL is not shown.
+    let nowhere = format!("http://127.0.0.1:1/webhooks/gigastore/esim-status/{HOOK_SECRET}");
+    let (success, stdout, stderr) = send(&nowhere, &["--state", "RELEASED"]);
+    assert!(!success && !stderr.is_empty(), "{stdout}");
+    assert!(!stderr.contains(HOOK_SECRET), "{stderr}");
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_right_and_what_is_wrong() {
+    let database = Database::empty().await;
+    let serve = Serve::start(&database);
+    let url = format!("http://{}", serve.public);
+    let doctor = |change: fn(&mut Command) -> &mut Command| {
+        let mut command = program(&["doctor", "--url", &url]);
+        serving(&mut command, &database);
+        let (success, stdout, stderr) = output(change(&mut command));
+        (success, format!("{stdout}{stderr}"))
+    };
+
+    let (success, text) = doctor(|command| command);
+    assert!(success && text.contains("Nothing is wrong."), "{text}");
+    for good in ["the schema is that of this binary", "refuses a webhook without proof"] {
+        assert!(text.contains(good), "{text}");
+    }
+
+    let other = "77b1c0e4d2a95f386e01";
+    let (success, text) =
+        doctor(|command| command.env("ESIM_STATUS_GIGASTORE_SECRETS", "77b1c0e4d2a95f386e01"));
+    assert!(!success && text.contains("One thing is wrong."), "{text}");
+    assert!(text.contains("has the running service the same secrets"), "{text}");
+    assert!(!text.contains(other) && !text.contains(HOOK_SECRET), "{text}");
+
+    let (success, text) = doctor(|command| command.env("DATABASE_URL", "postgres://127.0.0.1:1/x"));
+    assert!(!success && text.contains("it does not answer"), "{text}");
+
+    let (success, text) = doctor(Command::env_clear);
+    assert!(!success, "{text}");
+    for name in ["DATABASE_URL", "ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"] {
+        assert!(text.contains(name), "{text}");
+    }
+    let history: i64 = database.scalar("SELECT count(*) FROM transitions").await;
+    assert_eq!(history, 0, "the examination has changed a profile");
+}
+
+#[tokio::test]
+async fn token_prints_what_the_service_takes() {
+    let serve = Serve::start(&Database::empty().await);
+    let (sent, _, stderr) =
+        output(program(&["send", &serve.hook()]).args(["--state", "INSTALLED", "--iccid", ICCID]));
+    assert!(sent, "{stderr}");
+    let (success, token, stderr) =
+        output(program(&["token", ICCID]).env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET));
+    assert!(success, "{stderr}");
+    let user = Client::new(format!("http://{}", serve.public)).with_bearer(token.trim());
+    assert_eq!(user.get("/v1/profiles/self").await.json()["iccid"], ICCID);
+    let (success, _, stderr) = output(&mut program(&["token", ICCID]));
+    assert!(!success && stderr.contains("ESIM_STATUS_TOKEN_SECRETS is missing"), "{stderr}");
+}
+
+#[test]
+fn openapi_prints_the_document_that_docs_rs_holds_against_docs() {
+    let (success, stdout, _) = output(&mut program(&["openapi"]));
+    assert!(success);
+    assert!(stdout.trim_end() == web::openapi().to_pretty_json().unwrap(), "{stdout}");
+}
+
+#[test]
+fn without_a_command_it_shows_what_there_is() {
+    let (success, stdout, stderr) = output(&mut program(&[]));
+    assert!(!success);
+    let help = format!("{stdout}{stderr}");
+    for command in ["serve", "dev", "migrate", "send", "token", "doctor", "health", "openapi"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{help}");
+    }
+}
+
+#[tokio::test]
+async fn what_dev_says_works_when_it_is_pasted_and_ctrl_c_leaves_nothing() {
+    let mut dev = Dev::ephemeral();
+    let sends = dev.lines(" send http");
+    let curls = dev.lines("curl ");
+    assert!(!sends.is_empty() && curls.len() >= 3, "{}", dev.welcome);
+    for line in sends {
+        // The pauses are for people.
+        let line = line.replace("--pause 2", "--pause 0");
+        let (success, stdout, stderr) = output(Command::new("sh").args(["-c", &line]));
+        assert!(success && stdout.contains("\"outcome\""), "{line}: {stdout}{stderr}");
+    }
+    for line in curls {
+        let answer = curl(&line).await;
+        assert_eq!(answer.status, 200, "{line}: {answer:?}");
+    }
+    let client = Client::new(dev.base());
+    assert_eq!(client.get("/openapi.json").await.status, 200);
+    for line in dev.lines("/install#") {
+        assert_eq!(Client::new(line).get("").await.status, 200);
+    }
+
+    dev.running.signal(Signal::SIGINT);
+    let (status, took) = dev.running.end().await;
+    assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+    all_gone(&dev.database).await;
+}
+
+#[tokio::test]
+async fn a_dev_that_is_killed_leaves_no_database() {
+    let mut dev = Dev::ephemeral();
+    dev.running.signal(Signal::SIGKILL);
+    assert!(!dev.running.end().await.0.success());
+    all_gone(&dev.database).await;
+}
+
+#[tokio::test]
+async fn two_devs_at_once_find_ports_of_their_own() {
+    let start = || Running::start(&mut program(&["dev", "--ephemeral"]));
+    let (first, second) = (start(), start());
+    let (first, second) = (Dev::welcomed(first), Dev::welcomed(second));
+    assert_ne!(first.base(), second.base());
+    for dev in [&first, &second] {
+        let answer = curl(&dev.lines("curl -i")[0]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_keeps_profiles_and_secrets_and_serves_one_at_a_time() {
+    let outer =
+        tempfile::Builder::new().prefix("commands-of-esim-status-").tempdir_in("/tmp").unwrap();
+    // The database may run as another user, who has to get there.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(outer.path(), mode).unwrap();
+    let folder = outer.path().join("dev");
+    let folder = folder.to_str().unwrap();
+    let flags = ["--data-dir", folder, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
+    let mut first = Dev::start(&flags);
+    let (success, _, stderr) = output(program(&["dev"]).args(flags));
+    assert!(!success && stderr.contains(folder), "{stderr}");
+    let post = first.lines("curl -i").remove(0);
+    assert_eq!(curl(&post).await.status, 200);
+    let read = first.lines("/transitions").remove(0);
+    let history = curl(&read).await.json()["items"].as_array().unwrap().len();
+    first.running.signal(Signal::SIGTERM);
+    assert!(first.running.end().await.0.success());
+    all_gone(&first.database).await;
+
+    let second = Dev::start(&flags);
+    let again = read.replace(&first.base(), &second.base());
+    let kept = curl(&again).await.json()["items"].as_array().unwrap().len();
+    assert!(kept >= history && history > 0, "{history} became {kept}");
+}

@@ -1,0 +1,80 @@
+//! The documents that are generated from the code are those in `docs/`. After a change that is meant:
+//!
+//! ```sh
+//! UPDATE_DOCS=1 cargo test --test docs
+//! ```
+//!
+//! and look at the difference before it is committed.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use esim_status::web;
+use esim_status::web::problem::CATALOGUE;
+
+/// Compares a document with its file, or writes the file.
+fn assert_written(name: &str, document: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    if env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+        fs::write(&path, document).unwrap();
+        return;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let differing = written.lines().zip(document.lines()).position(|(file, code)| file != code);
+    let line = differing.unwrap_or_else(|| written.lines().count().min(document.lines().count()));
+    assert!(
+        written == document,
+        "docs/{name} is not what the code says, from line {} on\n  file: {}\n  code: {}\n\
+         If the code is right: UPDATE_DOCS=1 cargo test --test docs",
+        line + 1,
+        written.lines().nth(line).unwrap_or("(ends)"),
+        document.lines().nth(line).unwrap_or("(ends)"),
+    );
+}
+
+fn problems() -> Result<String, std::fmt::Error> {
+    let mut text = String::from(
+        "<!-- Written by tests/docs.rs from src/web/problem.rs. -->\n\n\
+         # Problems\n\n\
+         Every error is answered with one of these, as `application/problem+json` (RFC 9457). `code` never changes its meaning; \
+         `detail` says what is wrong in this case; `requestId` finds the cause in the log.\n\n\
+         | code | status | what it is |\n|---|---|---|\n",
+    );
+    for entry in &CATALOGUE {
+        let (name, status) = (entry.name, entry.status.as_u16());
+        writeln!(text, "| [`{name}`](#{name}) | {status} | {} |", entry.title)?;
+    }
+    for entry in &CATALOGUE {
+        let (name, status) = (entry.name, entry.status);
+        writeln!(text, "\n## {name}\n\n`{status}`. {}.\n\n{}", entry.title, entry.remedy)?;
+    }
+    Ok(text)
+}
+
+#[test]
+fn openapi_json_is_what_the_code_says() {
+    let document = web::openapi().to_pretty_json().unwrap();
+    assert_written("openapi.json", &format!("{document}\n"));
+}
+
+#[test]
+fn problems_md_is_what_the_code_says() {
+    assert_written("problems.md", &problems().unwrap());
+}
+
+#[test]
+fn problems_have_names_of_their_own_and_whole_sentences() {
+    let names: BTreeSet<_> = CATALOGUE.iter().map(|entry| entry.name).collect();
+    assert_eq!(names.len(), CATALOGUE.len());
+    for entry in &CATALOGUE {
+        let kebab = |c: char| c.is_ascii_lowercase() || c == '-';
+        assert!(entry.name.chars().all(kebab), "{}", entry.name);
+        assert!(entry.status.is_client_error() || entry.status.is_server_error(), "{}", entry.name);
+        assert!(!entry.title.ends_with('.') && entry.remedy.ends_with('.'), "{}", entry.name);
+    }
+}

@@ -1,0 +1,191 @@
+//! What the log says and what it never says: the standard error of the real binary, in either format, at debug for our own code.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test that calls it")]
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use esim_status_testing::{
+    API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, TestApp, server, unix_now,
+    wait_until,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const ICCID: &str = "89972123300991848961";
+const OTHER_ICCID: &str = "89972123300990000007";
+const IMSI: &str = "260216611193634";
+const EID: &str = "89049032123451234512345678901235";
+/// Whatever holds this was copied from a body, a header, a path or a query.
+const MARKER: &str = "xylophone";
+/// A line break, an escape sequence, a mark that turns the line around, and a line break of Unicode's.
+const NASTY: &str = "TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}";
+
+/// `esim-status serve` as a process of its own.
+struct Running {
+    process: Child,
+    folder: TempDir,
+    database: Database,
+    anybody: Client,
+    backend: Client,
+}
+
+fn log_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
+}
+
+impl Running {
+    async fn start(format: &str) -> Self {
+        let database = Database::migrated().await;
+        let url = server().url(database.options.get_database().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(log_in(&folder)).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_esim-status"))
+            .arg("serve")
+            .env("DATABASE_URL", url)
+            .env("ESIM_STATUS_LISTEN", "127.0.0.1:0")
+            .env("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
+            .env("ESIM_STATUS_API_KEYS", format!("shop:{API_KEY}"))
+            .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
+            .env("ESIM_STATUS_LOG_FORMAT", format)
+            .env("RUST_LOG", "info,esim_status=debug")
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        let address = || {
+            let log = fs::read_to_string(log_in(&folder)).unwrap_or_default();
+            let line = log.lines().find(|line| line.contains("serving"))?;
+            let at = line.find("127.0.0.1:")?;
+            let end = line[at..].find([' ', '"']).unwrap_or(line.len() - at);
+            Some(line[at..at + end].to_owned())
+        };
+        wait_until("the service listens", async || address().is_some()).await;
+        let anybody = Client::new(format!("http://{}", address().unwrap()));
+        Self { process, backend: anybody.with_bearer(API_KEY), anybody, folder, database }
+    }
+
+    async fn deliver(&self, body: impl Into<reqwest::Body>) -> Answer {
+        self.anybody.post(&TestApp::hook_path(), body).await
+    }
+
+    /// Ends the service as an operator would, and gives back what it wrote.
+    fn stop(mut self) -> String {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.process.wait().unwrap().success());
+        fs::read_to_string(log_in(&self.folder)).unwrap()
+    }
+}
+
+/// Everything that a log could be tempted to quote.
+async fn provoke(app: &Running) {
+    let report = |state: &str| json!({ "iccid": ICCID, "profileState": state, "imsi": IMSI, "eid": EID, "x": MARKER });
+    assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "moved");
+    assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "repeated");
+    assert_eq!(app.deliver(report(NASTY).to_string()).await.outcome(), "unrecognised");
+    let country = json!({ "iccid": ICCID, "newCountry": MARKER });
+    assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
+    for malformed in [
+        MARKER.to_owned(),
+        format!("{MARKER:?}"),
+        OTHER_ICCID.to_owned(),
+        format!(r#"{{"{MARKER}":1,"{MARKER}":1}}"#),
+        format!(r#"{{"iccid":{OTHER_ICCID},"profileState":"{MARKER}"}}"#),
+        format!(r#"{{"iccid":"{OTHER_ICCID}{OTHER_ICCID}","profileState":"INSTALLED"}}"#),
+        format!(r#"{{"iccid":"{ICCID}","imsi":{IMSI},"profileState":"INSTALLED"}}"#),
+        format!(r#"{{"iccid":"{ICCID}","profileState":["{MARKER}"]}}"#),
+    ] {
+        assert_eq!(app.deliver(malformed).await.problem(), "malformed");
+    }
+    for path in [
+        "/webhooks/gigastore/esim-status/xylophone-1f2e3d4c5b6a",
+        "/webhooks/gigastore/esim-status",
+    ] {
+        let request = app.anybody.request(Method::POST, path).header("user-agent", MARKER);
+        let refused = Answer::of(request.body(report("RELEASED").to_string())).await;
+        assert_eq!(refused.problem(), "not-authentic");
+    }
+    for path in [
+        format!("/webhooks/{MARKER}/{OTHER_ICCID}/{HOOK_SECRET}"),
+        format!("/{MARKER}/{ICCID}"),
+        format!("/v1/profiles/{ICCID}?access_token={API_KEY}&{MARKER}=1"),
+        format!("/v1/profiles/{OTHER_ICCID}/transitions"),
+        format!("/v1/profiles?imsi={IMSI}&eid={EID}&uid={MARKER}"),
+        format!("/v1/profiles?limit={MARKER}"),
+    ] {
+        app.backend.get(&path).await;
+        app.anybody.get(&path).await;
+    }
+    let claims = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() + 60 });
+    let good = app.anybody.with_bearer(TestApp::token(&claims));
+    assert_eq!(good.get("/v1/profiles/self").await.status, 200);
+    let stale = json!({ "aud": "esim-status", "sub": ICCID, "exp": 1 });
+    let stale = app.anybody.with_bearer(TestApp::token(&stale));
+    assert_eq!(stale.get("/v1/profiles/self").await.status, 401);
+    app.backend.get_with("/", "x-request-id", &format!("{MARKER} {MARKER}")).await;
+
+    // A row that the database refuses, which it would describe in full.
+    let mut connection = app.database.connect().await;
+    let statement = "ALTER TABLE profiles ADD CHECK (state <> 'DELETED')";
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    let refused = app.deliver(report("DELETED").to_string()).await;
+    assert_eq!(refused.problem(), "internal");
+    let statement = "ALTER TABLE profiles RENAME TO elsewhere";
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    assert_eq!(app.deliver(report("DISABLED").to_string()).await.problem(), "unavailable");
+    assert_eq!(app.backend.get(&format!("/v1/profiles/{ICCID}")).await.status, 503);
+}
+
+fn assert_keeps_secrets(log: &str) {
+    for secret in
+        [HOOK_SECRET, API_KEY, TOKEN_SECRET, ICCID, OTHER_ICCID, IMSI, EID, MARKER, "eyJ", "Bearer"]
+    {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} is in: {line:?}");
+    }
+    let control = |c: char| c.is_control() && c != '\n';
+    let odd = |c: char| control(c) || ('\u{2028}'..='\u{202e}').contains(&c);
+    assert!(!log.contains(odd), "{log:?}");
+}
+
+#[tokio::test]
+async fn text_lines_are_whole_escaped_and_name_nobody() {
+    let app = Running::start("text").await;
+    provoke(&app).await;
+    let log = app.stop();
+    assert_keeps_secrets(&log);
+    for line in log.lines() {
+        assert!(line.starts_with("20"), "every line begins with its time: {line}");
+    }
+    let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(told("TELEPORTED"), 1, "{log}");
+    assert_eq!(told(r#"word="TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#), 1, "{log}");
+    assert_eq!(told("webhook without a valid proof"), 2, "{log}");
+    assert_eq!(told("delivery kept, not applied"), 9, "{log}");
+    assert!(told("iccid=Some(Iccid(…8961))") > 0, "{log}");
+    assert!(told("the database refuses a batch for its content") > 0, "{log}");
+    assert_eq!(told("effective settings"), 1, "{log}");
+}
+
+#[tokio::test]
+async fn json_lines_are_one_object_each_and_name_nobody() {
+    let app = Running::start("json").await;
+    provoke(&app).await;
+    let log = app.stop();
+    assert_keeps_secrets(&log);
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        for member in ["timestamp", "level", "message"] {
+            assert!(line[member].is_string(), "{line}");
+        }
+    }
+    let words: Vec<_> = lines.iter().filter_map(|line| line["word"].as_str()).collect();
+    assert_eq!(words, [r#""TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#]);
+    let refused = lines.iter().filter(|line| line["message"] == "webhook without a valid proof");
+    let reasons: Vec<_> = refused.map(|line| line["reason"].clone()).collect();
+    assert_eq!(reasons, ["wrong", "missing"]);
+}

@@ -1,0 +1,231 @@
+//! Every migration over a database in which every table made so far holds something; and what `store::migrate` refuses.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+
+use esim_status::domain::{Iccid, Outcome, ProfileState, Timestamp, TransitionKind};
+use esim_status::store::event_ids::{self, Claimed};
+use esim_status::store::{self, SchemaError, deliveries, profiles, transitions};
+use esim_status_testing::Database;
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+const ICCID: &str = "89480100000472018362";
+
+/// What is written after a migration, with the columns that the tables have then. A new table wants a line here.
+const SAMPLES: [(i64, &str); 6] = [
+    (
+        20_261_123_100_000,
+        "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
+                               deliveries, last_delivery_at, uid, registered_at, updated_at)
+         VALUES ('89480100000472018362', 'gigastore', 'INSTALLED', true, 'INSTALLED', '260060147200183', '89',
+                 '2026-11-23T10:00:02Z', 2, 1, 2, '2026-11-23T10:00:02Z', 'c-204', '2026-11-23T10:00:00Z',
+                 '2026-11-23T10:00:02Z'),
+                ('89480100000472018388', 'gigastore', 'RELEASED', NULL, 'RELEASED', NULL, NULL,
+                 '2026-11-23T10:00:02Z', 1, 0, 1, NULL, NULL, NULL, '2026-11-23T10:00:02Z')",
+    ),
+    (
+        20_261_123_100_100,
+        "INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, received_at, provider)
+         VALUES ('89480100000472018362', 1, NULL, 'RELEASED', NULL, 'RELEASED', 'normal', '2026-11-23T10:00:01Z', 'gigastore'),
+                ('89480100000472018362', 2, 'RELEASED', 'INSTALLED', true, 'INSTALLED', 'normal', '2026-11-23T10:00:02Z', 'gigastore'),
+                ('89480100000472018388', 1, NULL, 'RELEASED', NULL, 'RELEASED', 'normal', '2026-11-23T10:00:02Z', 'gigastore')",
+    ),
+    (
+        20_261_123_100_200,
+        "CREATE TABLE deliveries_2026_11 PARTITION OF deliveries
+             FOR VALUES FROM ('2026-11-01 00:00:00+00') TO ('2026-12-01 00:00:00+00');
+         INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
+         VALUES ('019aaf5e-0000-7000-8000-000000000001', '2026-11-23T10:00:02Z', 'gigastore/esim-status', 'gigastore',
+                 '89480100000472018362', 'moved', NULL, NULL, '{\"user-agent\": \"x\"}', '\\x7b7d')",
+    ),
+    (
+        20_261_123_100_300,
+        "INSERT INTO event_ids (hook, event_id, body_sha256, iccid, received_at)
+         VALUES ('gigastore/relayed', 'msg_1', '\\x00', '89480100000472018362', '2026-11-23T10:00:02Z')",
+    ),
+    (
+        20_261_123_130_000,
+        "INSERT INTO install_credentials (iccid, key_id, sealed, updated_at)
+         VALUES ('89480100000472018362', NULL, convert_to('{\"activationCode\":\"LPA:1$smdp.example$K2-204\"}', 'UTF8'),
+                 '2026-11-23T10:00:00Z')",
+    ),
+    (
+        20_261_123_130_100,
+        "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ('\\x0102', '2026-11-23T10:00:00Z')",
+    ),
+];
+
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
+    connection.execute(AssertSqlSafe(sql.into())).await.unwrap();
+}
+
+/// The tables of ours, partitions aside.
+async fn tables(connection: &mut PgConnection) -> BTreeSet<String> {
+    let query = "SELECT relname::text FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+                   AND relname <> '_sqlx_migrations'";
+    let tables: Vec<String> = sqlx::query_scalar(query).fetch_all(connection).await.unwrap();
+    tables.into_iter().collect()
+}
+
+async fn rows(connection: &mut PgConnection, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() {
+    let database = Database::empty().await;
+    let mut connection = database.connect().await;
+    let mut counted: Vec<(String, i64)> = Vec::new();
+    for migration in MIGRATOR.iter() {
+        let version = migration.version;
+        MIGRATOR.run_direct(Some(version), &mut connection, false).await.unwrap();
+        if let Some((_, sample)) = SAMPLES.iter().find(|(after, _)| *after == version) {
+            connection.execute(sqlx::raw_sql(*sample)).await.unwrap();
+        }
+        for (table, before) in &counted {
+            let kept = rows(&mut connection, table).await;
+            assert!(kept >= *before, "migration {version} lost rows of {table}");
+        }
+        counted.clear();
+        for table in tables(&mut connection).await {
+            let count = rows(&mut connection, &table).await;
+            assert!(count > 0, "migration {version}: write a sample for the table {table}");
+            counted.push((table, count));
+        }
+    }
+    // There is nothing left to do, and doing it again does no harm.
+    store::migrate(&database.options).await.unwrap();
+
+    let iccid = Iccid::parse(ICCID).unwrap();
+    let found = profiles::find(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    let profile = &found[0].profile;
+    assert_eq!(
+        (profile.state, profile.enabled, profile.seq),
+        (ProfileState::Installed, Some(true), 2)
+    );
+    assert_eq!(profile.imsi.as_ref().unwrap().as_str(), "260060147200183");
+    let filter = profiles::Filter::default();
+    let listed = profiles::list(&mut connection, &filter, None, 10).await.unwrap();
+    assert_eq!(listed.len(), 2);
+
+    let history = transitions::list(&mut connection, &iccid, 0, 10).await.unwrap();
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[1].from_state, Some(ProfileState::Released));
+    assert_eq!(history[1].kind, TransitionKind::Normal);
+
+    let kept = deliveries::list_of_profile(&mut connection, &iccid, None, 10).await.unwrap();
+    assert_eq!((kept[0].outcome, kept[0].body.as_slice()), (Outcome::Moved, b"{}".as_slice()));
+
+    let again = Claimed {
+        hook: "gigastore/relayed",
+        event_id: "msg_1",
+        body_sha256: &[0],
+        iccid: Some(&iccid),
+        received_at: Timestamp::parse("2026-11-23T11:00:00Z").unwrap(),
+    };
+    assert_eq!(event_ids::claim(&mut connection, &[again]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn samples_belong_to_migrations_that_are_there() {
+    let versions: BTreeSet<_> = MIGRATOR.iter().map(|migration| migration.version).collect();
+    assert!(SAMPLES.iter().all(|(version, _)| versions.contains(version)), "{versions:?}");
+    assert_eq!(versions.last().copied(), Some(store::latest_version()));
+}
+
+#[tokio::test]
+async fn every_table_and_column_says_what_it_is() {
+    let database = Database::migrated().await;
+    let query = "SELECT c.relname || coalesce('.' || a.attname, '')
+                 FROM pg_class c
+                 LEFT JOIN LATERAL (
+                     SELECT attname, attnum FROM pg_attribute
+                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                     UNION ALL SELECT NULL, 0
+                 ) a ON true
+                 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                   AND c.relname <> '_sqlx_migrations'
+                   AND CASE a.attnum WHEN 0 THEN obj_description(c.oid, 'pg_class')
+                            ELSE col_description(c.oid, a.attnum) END IS NULL";
+    let mut connection = database.connect().await;
+    let silent: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(silent, [""; 0], "these have no COMMENT");
+}
+
+#[tokio::test]
+async fn several_starts_at_once_all_end_well() {
+    let database = Database::empty().await;
+    let start = || store::migrate(&database.options);
+    let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
+    for result in [a, b, c, d] {
+        result.unwrap();
+    }
+    let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
+    let applied: i64 = database.scalar(applied).await;
+    assert_eq!(usize::try_from(applied), Ok(MIGRATOR.iter().count()));
+}
+
+/// A migrated database after a change to its list of migrations, and what `migrate` says to it.
+async fn refusal_after(sql: &str) -> (SchemaError, String) {
+    let database = Database::migrated().await;
+    run(&mut database.connect().await, sql).await;
+    let refusal = store::migrate(&database.options).await.unwrap_err();
+    let message = refusal.to_string();
+    (refusal, message)
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_than_the_binary_is_refused() {
+    let (refusal, message) = refusal_after(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (29991231000000, 'from the future', true, '\\x00', 0)",
+    )
+    .await;
+    assert!(matches!(refusal, SchemaError::Newer(29_991_231_000_000)), "{refusal:?}");
+    assert!(message.contains("run a release at least as new"), "{message}");
+}
+
+#[tokio::test]
+async fn a_migration_that_was_applied_with_other_content_is_refused() {
+    let (refusal, message) = refusal_after(
+        "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 20261123100000",
+    )
+    .await;
+    assert!(matches!(refusal, SchemaError::Changed(20_261_123_100_000)), "{refusal:?}");
+    assert!(message.contains("restore the release that applied it"), "{message}");
+}
+
+#[tokio::test]
+async fn a_migration_that_is_half_applied_is_refused() {
+    let (refusal, message) =
+        refusal_after("UPDATE _sqlx_migrations SET success = false WHERE version = 20261123100300")
+            .await;
+    assert!(matches!(refusal, SchemaError::HalfApplied(20_261_123_100_300)), "{refusal:?}");
+    assert!(message.contains("delete its row"), "{message}");
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing_behind() {
+    let database = Database::empty().await;
+    let mut connection = database.connect().await;
+    run(&mut connection, "CREATE TABLE event_ids (somebody_elses int)").await;
+    let refusal = store::migrate(&database.options).await.unwrap_err();
+    assert!(matches!(refusal, SchemaError::Failed(_)), "{refusal:?}");
+    run(&mut connection, "DROP TABLE event_ids").await;
+    store::migrate(&database.options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_told_apart() {
+    let database = Database::empty().await;
+    let nowhere = database.options.clone().database("not_there");
+    let refusal = store::migrate(&nowhere).await.unwrap_err();
+    assert!(matches!(refusal, SchemaError::Unreachable(_)), "{refusal:?}");
+    assert!(refusal.to_string().contains("check DATABASE_URL"), "{refusal}");
+}
