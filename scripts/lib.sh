@@ -104,3 +104,11 @@ ensure_browser() {
   Alpine           apk add chromium chromium-chromedriver
   macOS            brew install --cask chromium chromedriver"
 }
+
+# axe-core, which looks at the page for what keeps people from using it, comes from the npm registry.
+ensure_npm() {
+    if have npm; then return; fi
+    say "The tests of the page need npm; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install node >&2 || true; else apt_install npm || true; fi
+    have npm || die "npm is missing. Install Node.js with npm (Debian, Ubuntu: sudo apt-get install npm), then run this again."
+}

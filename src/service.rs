@@ -38,6 +38,9 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections of the writers beyond the one that each holds, for profiles whose lock somebody else has.
 const SPARE_WRITE_CONNECTIONS: u32 = 4;
 
+/// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
+const REGISTRATION_CONNECTIONS: u32 = 4;
+
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -109,7 +112,7 @@ impl Service {
 
         let feed = Feed::default();
         // A connection of its own: it is held for as long as the service runs.
-        let listening = store::read_pool(settings.database, 1);
+        let listening = store::read_pool(settings.database.clone(), 1);
         let listening = tokio::spawn(feed.clone().listen(listening));
         let (ingest, writers) = Ingest::start(&write_pool, &erasure_key, settings.writers);
         let app = AppState::new(Parts {
@@ -129,6 +132,7 @@ impl Service {
             newest_delivery: NewestDelivery::default(),
             reads: read_pool,
             writes: write_pool,
+            registrations: store::write_pool(settings.database, REGISTRATION_CONNECTIONS),
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let limits = Limits { max_connections: settings.max_connections, ..Limits::default() };

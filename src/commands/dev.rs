@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, Executor};
 use super::{client, serve, welcome};
 use crate::config::{self, DatabaseArgs, Settings};
 use crate::delivery::Secrets;
-use crate::service::Service;
+use crate::service::{Service, StartError};
 use crate::store::Vault;
 use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
 use crate::telemetry::{self, LogFormat};
@@ -115,8 +115,13 @@ struct Home {
 pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log_format);
     let home = open_home(args).await?;
-    let settings = settings(args, &home)?;
-    let service = Service::start(settings).await?;
+    let service = match Service::start(settings(args, &home)?).await {
+        // Somebody took a usual port between our look and our listening: look again.
+        Err(StartError::Listen { .. }) if args.listen.is_none() || args.admin_listen.is_none() => {
+            Service::start(settings(args, &home)?).await?
+        }
+        started => started?,
+    };
     let page = register_sample(&service, &home.secrets).await?;
     welcome::print(&service, &home.secrets, &page, home.kept.as_deref());
     serve::wait_for_signal().await?;

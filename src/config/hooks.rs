@@ -79,7 +79,7 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
     };
     // The error's own text would show the line, and a secret may be on it.
     let file: File = toml::from_str(&text)
-        .map_err(|error| format!("{}: {}", at(error.span()), error.message()))?;
+        .map_err(|error| format!("{}: {}", at(error.span()), without_value(error.message())))?;
     let mut hooks = Hooks::new();
     for entry in file.hooks {
         let place = at(Some(entry.span()));
@@ -90,6 +90,19 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
         hooks.insert(hook.path.clone(), hook);
     }
     Ok(hooks)
+}
+
+/// What serde did not expect it shows, and that may be a secret.
+fn without_value(message: &str) -> String {
+    let shows = ["invalid type", "invalid value", "unknown variant"];
+    let shows = shows.iter().any(|kind| message.starts_with(kind));
+    match message.rsplit_once(", expected ") {
+        Some((_, "a sequence")) if shows => {
+            "a value of another type; write a list, such as [\"…\"]".to_owned()
+        }
+        Some((_, wanted)) if shows => format!("a value that does not fit; expected {wanted}"),
+        _ => message.to_owned(),
+    }
 }
 
 fn hook(entry: Entry) -> Result<Hook, String> {

@@ -290,3 +290,6 @@ fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
     }
     Ok(checked)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::format_description::{BorrowedFormatItem, well_known::Rfc3339};
 use time::macros::format_description;
-use time::{Duration, OffsetDateTime, UtcOffset};
+use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 /// An instant in UTC with microseconds. Its text form is RFC 3339 with six decimals and `Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,9 +21,13 @@ const SIX_DECIMALS: &[BorrowedFormatItem<'static>] =
 pub struct InvalidTimestamp;
 
 impl Timestamp {
-    /// Takes any zone and precision; keeps UTC and microseconds.
+    /// Takes any zone and precision; keeps UTC and microseconds. Stops at the ends of the calendar.
     pub fn from_datetime(instant: OffsetDateTime) -> Self {
-        let utc = instant.to_offset(UtcOffset::UTC);
+        let end = || {
+            let before = instant.year() < 0;
+            (if before { PrimitiveDateTime::MIN } else { PrimitiveDateTime::MAX }).assume_utc()
+        };
+        let utc = instant.checked_to_offset(UtcOffset::UTC).unwrap_or_else(end);
         let nanosecond = utc.nanosecond() / 1_000 * 1_000;
         Self(utc.replace_nanosecond(nanosecond).unwrap_or(utc))
     }
@@ -33,7 +37,10 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] for anything else, an impossible date included.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        OffsetDateTime::parse(text, &Rfc3339).map(Self::from_datetime).map_err(|_| InvalidTimestamp)
+        let instant = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
+        // A zone may push an instant over the ends of the calendar.
+        let utc = instant.checked_to_offset(UtcOffset::UTC).filter(|utc| utc.year() >= 0);
+        utc.map(Self::from_datetime).ok_or(InvalidTimestamp)
     }
 
     /// The instant as the `time` crate has it, for the database.
@@ -90,6 +97,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -102,6 +111,60 @@ mod tests {
     fn impossible_and_zoneless_times_are_refused() {
         for text in ["2026-02-30T00:00:00Z", "infinity", "2026-11-23T10:20:30", ""] {
             assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp), "{text}");
+        }
+    }
+    #[test]
+    fn the_ends_of_the_calendar_are_no_reason_to_panic() {
+        for text in ["9999-12-31T23:59:59.999999999Z", "0000-01-01T00:00:00Z"] {
+            let at = Timestamp::parse(text).unwrap();
+            assert_eq!(Timestamp::parse(&at.to_string()), Ok(at), "{text}");
+        }
+        for text in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59"] {
+            assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp), "{text}");
+            let instant = OffsetDateTime::parse(text, &Rfc3339).unwrap();
+            assert_eq!(Timestamp::from_datetime(instant).as_datetime().offset(), UtcOffset::UTC);
+        }
+        let now = Timestamp::parse("2026-11-23T10:20:30Z").unwrap();
+        for seconds in [i64::MIN, i64::MAX] {
+            let end = now.plus_seconds(seconds);
+            assert_eq!(end > now, seconds > 0);
+            assert!(end.seconds_since(now).is_finite());
+        }
+    }
+
+    fn any_time() -> impl Strategy<Value = Timestamp> {
+        // The years 1 to 9999, in nanoseconds.
+        (-62_135_596_800_000_000_000i128..253_402_300_800_000_000_000).prop_map(|nanos| {
+            Timestamp::from_datetime(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            text in ".{0,40}|[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,12})?(Z|[+-][0-2][0-9]:[0-5][0-9])",
+        ) {
+            if let Ok(at) = Timestamp::parse(&text) {
+                prop_assert_eq!(Timestamp::parse(&at.to_string()), Ok(at));
+            }
+        }
+
+        #[test]
+        fn text_and_json_read_back_equal(at in any_time()) {
+            prop_assert_eq!(Timestamp::parse(&at.to_string()), Ok(at));
+            let json = serde_json::to_string(&at).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
+        }
+
+        #[test]
+        fn the_text_sorts_as_the_instant_does(one in any_time(), other in any_time()) {
+            prop_assert_eq!(one.cmp(&other), one.to_string().cmp(&other.to_string()));
+        }
+
+        #[test]
+        fn precision_is_that_of_the_database(at in any_time()) {
+            prop_assert_eq!(at.as_datetime().nanosecond() % 1_000, 0);
+            prop_assert_eq!(Timestamp::from_datetime(at.as_datetime()), at);
         }
     }
 }

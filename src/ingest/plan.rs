@@ -129,3 +129,145 @@ impl Plan {
         Judgement::of(verdict.outcome, reason).noteworthy(noteworthy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::delivery::{Authenticator, Delivery, Scheme};
+    use crate::domain::{Timestamp, TransitionKind};
+    use crate::providers::{Gigastore, Provider};
+
+    const A: &str = "89480100000472018362";
+    const B: &str = "89972123300991848961";
+
+    fn submission(body: &str) -> Submission {
+        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, body);
+        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
+        let parsed = Gigastore.parse(&delivery);
+        Submission { delivery, provider: "gigastore", parsed }
+    }
+
+    fn report(iccid: &str, state: &str) -> Submission {
+        submission(&format!(r#"{{"iccid":"{iccid}","profileState":"{state}"}}"#))
+    }
+
+    fn plan(batch: &[Submission], locked: Vec<Profile>) -> Plan {
+        Plan::of(batch, locked, &vec![None; batch.len()], &HashSet::new())
+    }
+
+    /// A profile as an earlier batch has left it.
+    fn stored(iccid: &str, state: &str) -> Profile {
+        let earlier = plan(&[report(iccid, state)], Vec::new());
+        earlier.new_profiles()[0].clone()
+    }
+
+    fn outcomes(plan: &Plan) -> Vec<Outcome> {
+        plan.judgements.iter().map(|judgement| judgement.outcome).collect()
+    }
+
+    #[test]
+    fn several_changes_of_one_profile_in_one_batch_are_several_transitions_in_the_order_of_arrival()
+    {
+        let states = ["RELEASED", "INSTALLED", "INSTALLED", "RELEASED", "INSTALLED"];
+        let batch: Vec<_> = states.map(|state| report(A, state)).into();
+        let plan = plan(&batch, Vec::new());
+        let steps: Vec<_> = plan.transitions.iter().map(|(index, it)| (*index, it.seq)).collect();
+        assert_eq!(steps, [(0, 1), (1, 2), (3, 3), (4, 4)]);
+        assert_eq!(plan.judgements[2].outcome, Outcome::Repeated);
+        let [profile] = plan.new_profiles()[..] else { panic!("{plan:?}") };
+        assert_eq!((profile.seq, profile.installs_seen, profile.deliveries), (4, 2, 5));
+        assert!(plan.changed_profiles().is_empty());
+    }
+
+    #[test]
+    fn profiles_of_one_batch_do_not_mix() {
+        let batch = [report(A, "INSTALLED"), report(B, "RELEASED"), report(A, "DISABLED")];
+        let plan = plan(&batch, vec![stored(B, "INSTALLED")]);
+        let [new] = plan.new_profiles()[..] else { panic!("{plan:?}") };
+        let [changed] = plan.changed_profiles()[..] else { panic!("{plan:?}") };
+        assert_eq!((new.iccid.as_str(), new.seq), (A, 2));
+        assert_eq!((changed.iccid.as_str(), changed.seq), (B, 2));
+        let kinds: Vec<_> = plan.transitions.iter().map(|(_, it)| it.kind).collect();
+        assert_eq!(kinds, [TransitionKind::Normal; 3]);
+    }
+
+    #[test]
+    fn a_locked_profile_that_nothing_is_said_about_is_not_written() {
+        let batch = [submission(&format!(r#"{{"iccid":"{A}","newCountry":"PL"}}"#))];
+        let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
+        assert_eq!(outcomes(&plan), [Outcome::Ignored]);
+        assert!(plan.new_profiles().is_empty() && plan.changed_profiles().is_empty());
+        assert!(plan.judgements[0].reason.is_some() && !plan.judgements[0].noteworthy);
+    }
+
+    #[test]
+    fn a_malformed_body_is_noteworthy_and_moves_nothing() {
+        let plan = plan(&[submission("[]"), report(A, "INSTALLED")], Vec::new());
+        assert_eq!(outcomes(&plan), [Outcome::Malformed, Outcome::Moved]);
+        assert!(plan.judgements[0].noteworthy && plan.judgements[0].reason.is_some());
+        assert_eq!(plan.transitions[0].0, 1);
+    }
+
+    #[test]
+    fn an_unknown_word_is_noteworthy_and_makes_no_profile() {
+        let plan = plan(&[report(A, "SUSPENDED")], Vec::new());
+        assert_eq!(outcomes(&plan), [Outcome::Unrecognised]);
+        assert!(plan.judgements[0].noteworthy && plan.new_profiles().is_empty());
+    }
+
+    #[test]
+    fn an_event_that_was_seen_before_changes_nothing_and_is_noteworthy_if_its_body_differs() {
+        let batch = [report(A, "INSTALLED"), report(A, "RELEASED"), report(A, "RELEASED")];
+        let seen = [Some(Seen::SameContent), Some(Seen::OtherContent), None];
+        let plan = Plan::of(&batch, Vec::new(), &seen, &HashSet::new());
+        assert_eq!(outcomes(&plan), [Outcome::Duplicate, Outcome::Duplicate, Outcome::Moved]);
+        let noteworthy: Vec<_> = plan.judgements.iter().map(|it| it.noteworthy).collect();
+        assert_eq!(noteworthy, [false, true, false]);
+        assert_eq!(plan.new_profiles()[0].deliveries, 1);
+    }
+
+    #[test]
+    fn another_providers_profile_is_named_and_left_alone() {
+        let theirs = Profile { provider: "other".to_owned(), ..stored(A, "INSTALLED") };
+        let plan = plan(&[report(A, "RELEASED")], vec![theirs]);
+        assert_eq!(outcomes(&plan), [Outcome::Foreign]);
+        assert!(plan.changed_profiles().is_empty() && plan.transitions.is_empty());
+        let judgement = &plan.judgements[0];
+        assert!(judgement.noteworthy);
+        assert!(judgement.reason.as_ref().is_some_and(|reason| reason.contains("provider other")));
+    }
+
+    #[test]
+    fn an_erased_profile_does_not_come_back() {
+        let iccid = Iccid::parse(A).unwrap();
+        let batch = [report(A, "INSTALLED"), report(B, "INSTALLED")];
+        let plan = Plan::of(&batch, Vec::new(), &[None, None], &HashSet::from([&iccid]));
+        assert_eq!(outcomes(&plan), [Outcome::Ignored, Outcome::Moved]);
+        assert!(plan.judgements[0].erased && !plan.judgements[1].erased);
+        assert_eq!(plan.new_profiles()[0].iccid.as_str(), B);
+    }
+
+    #[test]
+    fn no_reason_names_an_identifier() {
+        let bodies = [
+            format!(r#"{{"iccid":"{A}x","profileState":"INSTALLED"}}"#),
+            format!(r#"{{"iccid":"{A}","profileState":"{B}"}}"#),
+            format!(r#"{{"iccid":"{A}","profileState":"INSTALLED","eid":"x{B}","imsi":"{B}"}}"#),
+            format!(r#"{{"iccid":"{A}","newCountry":"{B}"}}"#),
+        ];
+        let batch: Vec<_> = bodies.iter().map(|body| submission(body)).collect();
+        for judgement in plan(&batch, Vec::new()).judgements {
+            let reason = judgement.reason.unwrap_or_else(|| panic!("each has a reason"));
+            assert!(!reason.contains(A) && !reason.contains(B), "{reason}");
+        }
+    }
+}

@@ -11,6 +11,9 @@ mod esim_object;
 
 mod gigastore;
 
+#[cfg(test)]
+mod recorded;
+
 pub use gigastore::Gigastore;
 
 use crate::delivery::AuthenticDelivery;

@@ -38,19 +38,38 @@ pub async fn maintain(pool: &PgPool, now: Timestamp, days: u32) -> Result<(), St
         }
         month = next;
     }
+    transaction.commit().await?;
+
     for partition in existing {
         let expired = month_of(&partition)
             .is_some_and(|month| midnight(next_month(month)) <= oldest_kept.as_datetime());
         if expired {
-            let drop = format!("DROP TABLE {partition}");
-            sqlx::query(AssertSqlSafe(drop)).execute(&mut *transaction).await?;
-            tracing::info!(%partition, "dropped deliveries that are past their retention");
+            drop_partition(pool, &partition).await?;
         }
     }
-    transaction.commit().await?;
-
     let mut connection = pool.acquire().await?;
     while event_ids::forget(&mut connection, oldest_kept, FORGET_AT_ONCE).await? > 0 {}
+    Ok(())
+}
+
+/// Nobody reads or writes the table while this waits for its lock, so it waits a moment only; the next time may be better.
+async fn drop_partition(pool: &PgPool, partition: &str) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("SELECT set_config('lock_timeout', '200ms', true)")
+        .fetch_one(&mut *transaction)
+        .await?;
+    // Another replica may have been faster.
+    let statement = format!("DROP TABLE IF EXISTS {partition}");
+    match sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await {
+        Ok(_) => {
+            transaction.commit().await?;
+            tracing::info!(%partition, "dropped deliveries that are past their retention");
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, %partition, "deliveries past their retention could not be dropped yet");
+        }
+    }
     Ok(())
 }
 
@@ -65,12 +84,17 @@ async fn names(connection: &mut PgConnection) -> Result<Vec<String>, StoreError>
 }
 
 async fn create(connection: &mut PgConnection, from: Date, to: Date) -> Result<(), StoreError> {
+    let name = name(from);
+    // Made alone and attached after: that keeps nobody from reading and writing, as making it a partition at once would.
     // A partition's name and bounds cannot be parameters; they are made of numbers only.
-    let statement = format!(
-        "CREATE TABLE {} PARTITION OF deliveries FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')",
-        name(from)
-    );
-    sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
+    for statement in [
+        format!("CREATE TABLE {name} (LIKE deliveries INCLUDING ALL)"),
+        format!(
+            "ALTER TABLE deliveries ATTACH PARTITION {name} FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

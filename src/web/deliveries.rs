@@ -13,7 +13,8 @@ use super::AppState;
 use super::access::{Backend, Subject};
 use super::extract::{Params, cursor};
 use super::problem::{Code, Problem, ProblemDocument};
-use super::profiles::{Page, plain_text};
+use super::profiles::plain_text;
+use super::views::Page;
 use crate::domain::{Outcome, Timestamp};
 use crate::store::deliveries::{self, DeliveryRecord};
 

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::access::{Caller, Subject};
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
-use super::profiles::{ProfileView, TransitionView};
+use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::feed::Subscription;
 use crate::store::{Followed, ReadError};
@@ -209,6 +209,10 @@ impl Stream {
     async fn read(&mut self) {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
+            // Erased and registered anew: its history began again, and so must the follower.
+            Ok(Some(followed)) if followed.stored.profile.seq < self.seq => {
+                self.end(": the profile was erased and registered anew; come back\n");
+            }
             Ok(Some(followed)) => self.take(&followed),
             Ok(None) => self.end(": the profile was erased\n"),
             // The database is away: look again soon, and meanwhile keep the client.

@@ -61,6 +61,7 @@ async fn render_metrics(
     let pools = [
         ("reads", app.reads.size(), app.reads.num_idle()),
         ("writes", app.writes.size(), app.writes.num_idle()),
+        ("registrations", app.registrations.size(), app.registrations.num_idle()),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

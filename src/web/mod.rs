@@ -6,6 +6,8 @@ pub mod webhooks;
 
 mod profiles;
 
+mod views;
+
 mod journey;
 
 mod events;
@@ -23,6 +25,8 @@ mod deliveries;
 mod summary;
 
 pub mod access;
+
+mod catalogue;
 
 pub mod problem;
 

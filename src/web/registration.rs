@@ -9,7 +9,7 @@ use super::AppState;
 use super::access::{Caller, Subject};
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
-use super::profiles::ProfileView;
+use super::views::ProfileView;
 use crate::ingest::{self, Registered};
 use crate::providers;
 
@@ -88,7 +88,8 @@ pub async fn register(
         let reason = "iccid is another one than that in the path; send each object to its own path";
         return Err(Problem::because(Code::InvalidBody, reason));
     }
-    let done = ingest::register(&app.writes, &app.vault, &app.erasure_key, &registration).await?;
+    let done =
+        ingest::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
     let stored = app.reader.find(&iccid).await?;
     // Erased again in the same moment.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
@@ -117,7 +118,7 @@ pub async fn erase(
 ) -> Result<StatusCode, Problem> {
     let iccid = subject.for_backend()?;
     params.finish()?;
-    if ingest::erase(&app.writes, &app.erasure_key, &iccid, subject.received_at).await? {
+    if ingest::erase(&app.registrations, &app.erasure_key, &iccid, subject.received_at).await? {
         tracing::info!(?iccid, "a profile was erased on request");
         Ok(StatusCode::NO_CONTENT)
     } else {

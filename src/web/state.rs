@@ -50,6 +50,8 @@ pub struct Parts {
     pub reads: PgPool,
     /// The connections of the writers.
     pub writes: PgPool,
+    /// The connections of registrations and erasures.
+    pub registrations: PgPool,
     /// What renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whether the service is ending.

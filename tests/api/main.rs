@@ -25,6 +25,7 @@ mod page;
 mod problems;
 mod profiles;
 mod proofs;
+mod qr;
 mod raw_socket;
 mod registration;
 mod retention;

@@ -472,24 +472,40 @@ async fn sealing_anew_takes_many_batches() {
     assert_eq!(places_of(&app.database, MATCHING_ID).await, Vec::<String>::new());
 }
 
+/// Whether the service had no time; waits as long as it asks for then.
+async fn told_to_wait(answer: &Answer) -> bool {
+    if answer.status == 503 {
+        let seconds = answer.header("retry-after").parse().expect("it says how long");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+    answer.status == 503
+}
+
 #[tokio::test]
 async fn fifty_registrations_and_fifty_webhooks_at_once_make_one_straight_history() {
     let app = TestApp::start().await;
     let words = ["INSTALLED", "DISABLED", "RELEASED"];
-    // As a backend would: a 503 says to send the same again.
-    let register_patiently = async |index: i32| {
+    // As backends and providers do: a 503 says to send the same again, and when.
+    let put_patiently = async |index: i32| {
         let object = object_with(ICCID, "uid", format!("customer-{index}")).to_string();
         loop {
             let answer = put(&app.backend, ICCID, object.clone()).await;
-            if answer.status != 503 {
+            if !told_to_wait(&answer).await {
                 return answer;
             }
-            let seconds = answer.header("retry-after").parse().unwrap();
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     };
-    let registrations = join_all((0..50).map(register_patiently));
-    let reports = join_all((0..50).map(|index| app.report(ICCID, words[index % 3])));
+    let report_patiently = async |index: usize| {
+        let body = json!({ "iccid": ICCID, "profileState": words[index % 3] }).to_string();
+        loop {
+            let answer = app.deliver(body.clone()).await;
+            if !told_to_wait(&answer).await {
+                return answer.outcome();
+            }
+        }
+    };
+    let registrations = join_all((0..50).map(put_patiently));
+    let reports = join_all((0..50).map(report_patiently));
     let (registered, outcomes) = join(registrations, reports).await;
 
     let mut statuses: Vec<_> = registered.iter().map(|answer| answer.status.as_u16()).collect();
@@ -499,7 +515,9 @@ async fn fifty_registrations_and_fifty_webhooks_at_once_make_one_straight_histor
     assert!(outcomes.iter().all(|outcome| outcome == "moved" || outcome == "repeated"));
     app.assert_straight(ICCID).await;
     let profile = app.profile(ICCID).await;
-    assert_eq!((&profile["deliveries"], &profile["registered"]), (&json!(50), &json!(true)));
+    assert_eq!(profile["registered"], true);
+    // One whose commit was not confirmed in time was sent again, and counts twice.
+    assert!(profile["deliveries"].as_i64().unwrap() >= 50, "{profile:#}");
 }
 
 #[tokio::test]

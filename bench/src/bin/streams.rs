@@ -139,7 +139,7 @@ impl Bench {
     async fn time_followers(&self) -> anyhow::Result<(Vec<Duration>, Vec<Duration>)> {
         const ICCID: &str = "8944999999999999999";
         self.report(ICCID, "RELEASED").await?;
-        let (heard, mut hears) = mpsc::unbounded_channel();
+        let (heard, mut arrivals) = mpsc::unbounded_channel();
         for _ in 0..self.args.followers {
             let (mut stream, heard) = (self.open(ICCID).await?, heard.clone());
             tokio::spawn(async move {
@@ -157,7 +157,7 @@ impl Bench {
             let answered = Instant::now();
             let mut times = Vec::with_capacity(self.args.followers);
             while times.len() < self.args.followers {
-                let next = tokio::time::timeout(Duration::from_secs(30), hears.recv()).await;
+                let next = tokio::time::timeout(Duration::from_secs(30), arrivals.recv()).await;
                 let at = next.context("a follower did not hear of the change in 30 s")?;
                 times.push(
                     at.context("the followers have gone")?.saturating_duration_since(answered),

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::EmbeddedError;
 use super::process::lock_is_free;
@@ -59,7 +60,9 @@ impl Folder {
     /// A folder that goes with us, on a path short enough for sockets. Removes those that killed processes left behind.
     pub fn temporary(user: &RunAs) -> Result<Self, EmbeddedError> {
         let base = temporary_base(user);
-        sweep(&base, user);
+        // Beside the start, which need not wait: killed processes may have left tens of thousands of files.
+        let (swept, sweeper) = (base.clone(), user.clone());
+        thread::spawn(move || sweep(&swept, &sweeper));
         let make = || -> io::Result<Self> {
             // A sweep sees the folder only when it is locked.
             let unseen = tempfile::Builder::new()
@@ -93,7 +96,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if self.temporary {
             // What cannot be removed now is swept later.
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = remove(&self.path);
         }
     }
 }
@@ -153,7 +156,20 @@ fn remove_if_stale(folder: &Path) -> io::Result<()> {
     let server = File::open(folder.join(LOG)).ok();
     let free = |file: &File| lock_is_free(file).unwrap_or(false);
     let stale = free(&owner) && server.as_ref().is_none_or(free);
-    if stale { fs::remove_dir_all(folder) } else { Ok(()) }
+    if stale { remove(folder) } else { Ok(()) }
+}
+
+/// Removes a temporary folder, its lock last: a removal that was cut short is then taken up by a later sweep.
+fn remove(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(folder)
 }
 
 /// The folder's lock, unless another process has it.

@@ -12,7 +12,8 @@ const token = () => location.hash.slice(1);
 const color = setting('color');
 if (color) {
   document.documentElement.style.setProperty('--esim-color', color);
-  const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="${color}" d="M3 1h6l4 4v9a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1z"/></svg>`;
+  const path = `<path fill="${color}" d="M3 1h6l4 4v9a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1z"/>`;
+  const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${path}</svg>`;
   document.querySelector('link[rel="icon"]').href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
 }
 

@@ -207,13 +207,14 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const parts = this.#parts;
     this.#journey = known;
     const [face, tone] = FACES[journey.step] ?? FACES.wait;
-    const isNews = parts.title.textContent && parts.title.textContent !== journey.title && journey.step !== 'loading';
+    const [title, detail] = (known && this.#words.journey[journey.step]) ?? [journey.title, journey.detail];
+    const isNews = parts.title.textContent && parts.title.textContent !== title && journey.step !== 'loading';
     const hadFocus = this.shadowRoot.activeElement;
     parts.card.lang = this.#words.language;
     parts.hero.className = `hero ${tone}`;
     this.#fill('badge', face, () => [icon(face)]);
-    parts.title.textContent = journey.title;
-    parts.detail.textContent = journey.detail ?? '';
+    write(parts.title, title);
+    write(parts.detail, detail ?? '');
     this.#fill('action', [journey.step, journey.install, journey.iccid], () => this.#action(journey));
     this.#fill('steps', journey.steps, () => (journey.steps ?? []).map((step) => this.#step(step)));
     parts.steps.setAttribute('aria-label', this.#words.progress);
@@ -221,7 +222,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#fill('foot', [journey.step, journey.iccid, this.#support(journey)], () => this.#foot(journey));
     this.#showLink();
     this.#showHeard();
-    if (isNews) parts.announcer.textContent = `${journey.title}. ${journey.detail ?? ''}`;
+    if (isNews) parts.announcer.textContent = `${title}. ${detail ?? ''}`;
     // Whoever was at something that is gone now is brought to what has come instead.
     if (hadFocus && !hadFocus.isConnected) parts.title.focus({ preventScroll: true });
   }
@@ -345,7 +346,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const mark = { done: 'check', problem: 'alert' }[status];
     return h('li', { class: status, part: 'step', 'aria-current': status === 'current' && 'step' },
       h('span', { class: 'dot' }, mark && icon(mark)),
-      h('span', { class: 'name' }, words.steps[key] ?? key,
+      h('span', { class: 'name' }, words.steps[key]?.[status === 'done' ? 0 : 1] ?? key,
         h('span', { class: 'hidden' }, `, ${words.statuses[status] ?? status}`)),
       at && this.#time(at));
   }
@@ -370,17 +371,17 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const isOffline = navigator.onLine === false && this.#link !== '';
     const state = isOffline ? 'offline' : this.#link;
     link.className = `link ${state}`;
-    link.textContent = this.#words.status[state] ?? '';
+    write(link, this.#words.status[state] ?? '');
     link.hidden = !link.textContent;
-    const text = isOffline ? this.#words.offline : '';
-    if (notice.textContent !== text) notice.textContent = text;
+    write(notice, isOffline ? this.#words.offline : '');
   }
 
   #showHeard() {
     const { heard } = this.#parts;
     const journey = this.#journey;
-    if (!journey) heard.textContent = '';
-    else heard.textContent = journey.lastDeliveryAt ? this.#words.heard(this.#age(journey.lastDeliveryAt)) : this.#words.unheard;
+    const words = this.#words;
+    const text = journey?.lastDeliveryAt ? words.heard(this.#age(journey.lastDeliveryAt)) : words.unheard;
+    write(heard, journey ? text : '');
     heard.title = journey?.lastDeliveryAt ? this.#format(journey.lastDeliveryAt) : '';
   }
 
@@ -401,7 +402,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const date = new Date(at);
     const isToday = date.toDateString() === new Date().toDateString();
     const day = isToday ? {} : { day: 'numeric', month: 'short' };
-    return new Intl.DateTimeFormat(this.#locale(), { ...day, hour: '2-digit', minute: '2-digit' }).format(date);
+    return new Intl.DateTimeFormat(this.#locale(), { ...day, hour: 'numeric', minute: '2-digit' }).format(date);
   }
 
   #time(at) {

@@ -56,6 +56,11 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Sets a text, but only where it differs: nobody loses a selection, and nothing is read out twice. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 function icon(name) {
   const make = (tag, attributes) => {
     const element = document.createElementNS('http://www.w3.org/2000/svg', tag);

@@ -4,6 +4,8 @@
 /** English defaults, replaced through the element's member `words`. */
 const WORDS = {
   language: 'en',
+  /** Title and detail by `step`, in place of the service's. */
+  journey: {},
   loading: ['Looking up your eSIM…', ''],
   expired: ['This link has expired', 'For your safety it works for a short time only. Open your eSIM again in the app, the '
     + 'e-mail or the website that brought you here: you get a fresh link there, and nothing is lost.'],
@@ -17,7 +19,13 @@ const WORDS = {
   unheard: 'Nothing heard from the network yet',
   justNow: 'just now',
   progress: 'Progress',
-  steps: { ready: 'Ready to install', downloaded: 'Downloaded', installed: 'Installed', 'turned-on': 'Turned on' },
+  /** What each step is called once it is done, and before. */
+  steps: {
+    ready: ['Ready to install', 'Prepare'],
+    downloaded: ['Downloaded', 'Download'],
+    installed: ['Installed', 'Install'],
+    'turned-on': ['Turned on', 'Turn on'],
+  },
   statuses: { done: 'done', current: 'current step', upcoming: 'not yet', problem: 'needs attention' },
   button: { apple: (device) => `Install on this ${device}`, android: () => 'Install on this phone' },
   buttonHint: {

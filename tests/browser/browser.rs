@@ -1,0 +1,207 @@
+//! Chromium, driven through `chromedriver`; each test has its own of both, without a profile on the disk.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities;
+use thirtyfour::{DesiredCapabilities, WebDriver};
+
+use esim_status_testing::wait_until;
+
+/// What the page is looked at with.
+#[derive(Debug, Clone, Copy)]
+pub struct Device {
+    pub width: u32,
+    pub height: u32,
+    /// Empty: the browser's own.
+    pub user_agent: &'static str,
+}
+
+pub const DESKTOP: Device = Device { width: 1000, height: 900, user_agent: "" };
+pub const SMALL: Device = Device { width: 320, height: 640, user_agent: "" };
+pub const IPHONE: Device = Device {
+    width: 390,
+    height: 844,
+    user_agent: "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 \
+                 (KHTML, like Gecko) Version/17.4 Mobile/15E148 Safari/604.1",
+};
+pub const OLD_IPHONE: Device = Device {
+    user_agent: "Mozilla/5.0 (iPhone; CPU iPhone OS 16_7 like Mac OS X) AppleWebKit/605.1.15 \
+                 (KHTML, like Gecko) Version/16.6 Mobile/15E148 Safari/604.1",
+    ..IPHONE
+};
+pub const ANDROID: Device = Device {
+    width: 360,
+    height: 780,
+    user_agent: "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) \
+                 Chrome/140.0.0.0 Mobile Safari/537.36",
+};
+
+/// Root has no sandbox; what moves has no definite colours; the rest keeps it from calling home.
+const FLAGS: [&str; 10] = [
+    "--headless",
+    "--no-sandbox",
+    "--force-prefers-reduced-motion",
+    "--hide-scrollbars",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
+
+/// Remembers, from the first moment of each page, whatever goes wrong in it.
+const WATCH: &str = "
+    self.wrongs = [];
+    addEventListener('error', (event) => wrongs.push(event.message ?? 'not loaded'), true);
+    addEventListener('unhandledrejection', (event) => wrongs.push(String(event.reason)));
+    addEventListener('securitypolicyviolation', (event) => wrongs.push(event.violatedDirective + event.blockedURI));";
+
+/// Shorthands for what is in the element.
+const FIND: &str = "
+    const root = document.querySelector('esim-install')?.shadowRoot;
+    const all = (selector) => [...(root?.querySelectorAll(selector) ?? [])];
+    const find = (selector) => root?.querySelector(selector);";
+
+pub struct Browser {
+    driver: WebDriver,
+    _chromedriver: Chromedriver,
+}
+
+impl Browser {
+    pub async fn start(device: Device) -> Self {
+        let chromedriver = Chromedriver::start();
+        let mut capabilities = DesiredCapabilities::chrome();
+        for flag in FLAGS {
+            capabilities.add_arg(flag).expect("a flag can be added");
+        }
+        let metrics = json!({ "width": device.width, "height": device.height, "pixelRatio": 1.0, "mobile": false });
+        let mut emulation = json!({ "deviceMetrics": metrics });
+        if !device.user_agent.is_empty() {
+            emulation["userAgent"] = device.user_agent.into();
+        }
+        capabilities
+            .add_experimental_option("mobileEmulation", emulation)
+            .expect("an option can be added");
+        let address = format!("http://127.0.0.1:{}", chromedriver.port);
+        let driver = WebDriver::new(address, capabilities).await.expect("Chromium starts");
+        let browser = Self { driver, _chromedriver: chromedriver };
+        browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser
+    }
+
+    pub async fn open(&self, url: &str) {
+        self.driver.goto(url).await.expect("the page is opened");
+    }
+
+    pub async fn reload(&self) {
+        self.driver.refresh().await.expect("the page is loaded again");
+    }
+
+    /// Runs a script that may `return` something; `root`, `find` and `all` are what is in the element.
+    pub async fn run(&self, script: &str) -> Value {
+        let script = format!("{FIND}{script}");
+        self.driver.execute(script, Vec::new()).await.expect("the script runs").json().clone()
+    }
+
+    /// The same for a script that calls `done` later.
+    pub async fn run_async(&self, script: &str) -> Value {
+        let script = format!("{FIND}const done = arguments[0];{script}");
+        self.driver.execute_async(script, Vec::new()).await.expect("the script runs").json().clone()
+    }
+
+    /// A command of `DevTools`.
+    pub async fn cdp(&self, method: &str, parameters: Value) -> Value {
+        self.driver.cdp().send_raw(method, parameters).await.expect("the browser obeys")
+    }
+
+    /// Presses a key wherever the focus is.
+    pub async fn press(&self, key: thirtyfour::Key) {
+        self.driver.action_chain().send_keys(key).perform().await.expect("the key is pressed");
+    }
+
+    /// The text of the first element in the install element that the selector names.
+    pub async fn text(&self, selector: &str) -> String {
+        let text = self.run(&format!("return find('{selector}')?.textContent ?? ''")).await;
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    pub async fn wait_for_text(&self, selector: &str, expected: &str) {
+        let what = format!("`{selector}` says {expected:?}");
+        wait_until(&what, async || self.text(selector).await == expected).await;
+    }
+
+    /// Waits until a script returns true.
+    pub async fn wait_for(&self, script: &str) {
+        wait_until(script, async || self.run(script).await == true).await;
+    }
+
+    pub async fn prefer_dark(&self) {
+        let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.cdp("Emulation.setEmulatedMedia", dark).await;
+    }
+
+    /// Asserts that nothing went wrong in the page, that it asked nobody but its own service, and that it does not scroll sideways.
+    pub async fn assert_clean(&self) {
+        assert_eq!(self.run("return self.wrongs").await, json!([]));
+        let foreign = "return performance.getEntriesByType('resource').map(({ name }) => name)
+            .filter((name) => !name.startsWith(location.origin) && !/^(blob|data):/.test(name))";
+        assert_eq!(self.run(foreign).await, json!([]));
+        let excess = "return document.documentElement.scrollWidth - innerWidth";
+        assert!(self.run(excess).await.as_i64() <= Some(0), "the page scrolls sideways");
+    }
+
+    pub async fn screenshot(&self) -> Vec<u8> {
+        self.driver.screenshot_as_png().await.expect("a screenshot is taken")
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its chromedriver ends the session, and waits for nobody.
+        let _ = self.driver.clone().leak();
+    }
+}
+
+/// A chromedriver with a port of its own. It takes its Chromium with it, also where a test fails.
+struct Chromedriver {
+    process: Child,
+    port: u16,
+}
+
+impl Chromedriver {
+    fn start() -> Self {
+        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        let mut process =
+            started.expect("the tests of the page need chromedriver: see scripts/test");
+        let output = process.stdout.take().expect("its output is piped");
+        let mut lines = BufReader::new(output).lines();
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+        });
+        // Read on, so that it never waits for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, port: port.expect("chromedriver says its port") }
+    }
+
+    fn shut_down(&self) -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream
+            .write_all(b"GET /shutdown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new())
+    }
+}
+
+impl Drop for Chromedriver {
+    fn drop(&mut self) {
+        if self.shut_down().is_err() {
+            let _ = self.process.kill();
+        }
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,51 @@
+//! The module in a page of another origin, as docs/embedding.md has it.
+
+use std::net::TcpListener;
+
+use esim_status_testing::TestApp;
+use serde_json::json;
+
+use super::browser::{Browser, DESKTOP};
+use super::profile::{ICCID, register, token};
+
+#[tokio::test]
+async fn another_site_follows_a_profile_and_shows_the_element() {
+    // The other origin is this service by another name, so the port has to be known before.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
+    let site = format!("http://localhost:{port}");
+    let app = TestApp::start_with(|settings| {
+        settings.listen.set_port(port);
+        settings.allowed_origins = vec![site.parse().unwrap()];
+    })
+    .await;
+    register(&app).await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&format!("{site}/problems")).await;
+    let embedded = format!(
+        "import('http://127.0.0.1:{port}/assets/esim-status.js').then(({{ follow }}) => {{
+            self.states = [];
+            self.following = follow('{token}', (profile) => states.push(profile.state));
+            const element = document.createElement('esim-install');
+            element.setAttribute('token', '{token}');
+            document.body.replaceChildren(element);
+            done(true);
+        }}, (error) => done(String(error)))",
+        token = token(600),
+    );
+    assert_eq!(browser.run_async(&embedded).await, true);
+    browser.wait_for_text("h2", "Install your eSIM").await;
+    browser.wait_for_text(".link", "Live").await;
+    browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
+    for (state, title) in
+        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
+    {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        browser.wait_for_text("h2", title).await;
+    }
+    browser.wait_for("return states.length === 3").await;
+    assert_eq!(browser.run("return states").await, json!(["RELEASED", "INSTALLED", "DISABLED"]));
+    browser.run("following.close()").await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    browser.wait_for_text("h2", "Your eSIM is installed").await;
+    assert_eq!(browser.run("return states.length").await, 3);
+}

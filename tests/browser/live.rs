@@ -1,0 +1,133 @@
+//! The page follows the state without a reload, and outlives what it depends on.
+
+use std::time::SystemTime;
+
+use esim_status_testing::{TestApp, wait_until};
+use serde_json::json;
+
+use super::axe::assert_accessible;
+use super::browser::{Browser, DESKTOP};
+use super::profile::{ICCID, branded, page, start, token};
+
+#[tokio::test]
+async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
+    browser.wait_for_text(".link", "Live").await;
+    browser.run("self.isSamePage = true; find('.copy').focus()").await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    browser.wait_for_text("h1", "Your eSIM is installed").await;
+    assert_eq!(browser.run("return self.isSamePage").await, true);
+    // What cannot be used any more is gone, and with it nobody's place on the page.
+    assert_eq!(browser.run("return find('.qr')").await, json!(null));
+    assert_eq!(browser.run("return root.activeElement.localName").await, "h1");
+    let said = browser.text("[role=status].hidden").await;
+    assert!(said.starts_with("Your eSIM is installed."), "{said}");
+    assert_eq!(browser.text(".heard").await, "Last heard from the network just now");
+    assert_accessible(&browser, "installed").await;
+    browser.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_page_outlives_a_restart_of_the_service_and_misses_nothing() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for_text(".link", "Live").await;
+    let (address, database) = (app.service.public, app.database.clone());
+    assert!(app.stop().await.all_answered);
+    browser.wait_for_text(".link", "Reconnecting…").await;
+    assert_eq!(browser.text("h1").await, "Install your eSIM");
+    let restarted = TestApp::start_on(database, |settings| {
+        branded(settings);
+        settings.listen = address;
+    });
+    let app = restarted.await;
+    assert_eq!(app.report(ICCID, "DISABLED").await, "moved");
+    browser.wait_for_text("h1", "Turn your eSIM on").await;
+    browser.wait_for_text(".link", "Live").await;
+}
+
+#[tokio::test]
+async fn being_offline_is_explained_and_over_when_it_is_over() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for_text(".link", "Live").await;
+    let conditions = |offline: bool| json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+    browser.cdp("Network.enable", json!({})).await;
+    browser.cdp("Network.emulateNetworkConditions", conditions(true)).await;
+    wait_until("the page says that it is offline", async || {
+        browser.text(".notice").await.starts_with("You are offline.")
+    })
+    .await;
+    assert_accessible(&browser, "offline").await;
+    browser.cdp("Network.emulateNetworkConditions", conditions(false)).await;
+    browser.wait_for_text(".notice", "").await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    browser.wait_for_text("h1", "Your eSIM is installed").await;
+}
+
+#[tokio::test]
+async fn an_expired_link_is_explained_and_a_fresh_one_goes_on() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, -3_600)).await;
+    browser.wait_for_text("h1", "This link has expired").await;
+    assert_eq!(browser.run("return find('.qr')").await, json!(null));
+    assert_accessible(&browser, "expired").await;
+    browser.run(&format!("location.hash = '{}'", token(600))).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    browser.run("location.hash = ''").await;
+    browser.wait_for_text("h1", "This link is not complete").await;
+    assert_accessible(&browser, "no token").await;
+}
+
+/// Also prints how long it took: `cargo test --test browser fifty -- --nocapture`.
+#[tokio::test]
+async fn fifty_webhooks_reach_the_page_one_by_one() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for_text(".link", "Live").await;
+    browser
+        .run(
+            "self.changes = [];
+             new MutationObserver(() => changes.push([Date.now(), find('h1').textContent]))
+                 .observe(find('h1'), { childList: true, characterData: true, subtree: true });",
+        )
+        .await;
+    let (mut from_sending, mut from_answer) = (Vec::new(), Vec::new());
+    for number in 0..50 {
+        let (state, title) = match number % 2 {
+            0 => ("INSTALLED", "Your eSIM is installed"),
+            _ => ("DISABLED", "Turn your eSIM on"),
+        };
+        let sent = now();
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        let answered = now();
+        browser.wait_for(&format!("return changes.length > {number}")).await;
+        let change = browser.run("return changes.at(-1)").await;
+        assert_eq!(change[1], title);
+        let seen = change[0].as_f64().unwrap();
+        from_sending.push(seen - sent);
+        from_answer.push((seen - answered).max(0.0));
+    }
+    assert_eq!(browser.run("return changes.length").await, 50);
+    for (from, mut times) in [("sending it", from_sending), ("its answer", from_answer)] {
+        times.sort_by(f64::total_cmp);
+        println!(
+            "webhook to DOM, from {from}: median {:.0} ms, worst {:.0} ms",
+            times[25], times[49]
+        );
+    }
+}
+
+/// Milliseconds since 1970, as the browser counts them.
+#[expect(clippy::disallowed_methods, reason = "compared with the clock of the browser")]
+fn now() -> f64 {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    time.unwrap_or_default().as_secs_f64() * 1_000.0
+}

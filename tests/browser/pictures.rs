@@ -1,0 +1,52 @@
+//! The pictures of the documentation. `scripts/pictures` puts them there; otherwise they are only taken.
+
+use std::path::Path;
+
+use esim_status::web::page::Brand;
+use esim_status_testing::TestApp;
+
+use super::browser::{Browser, Device, IPHONE};
+use super::profile::{ICCID, page, register};
+
+/// File, device, whether it is dark, what was reported, what the title says then.
+const PICTURES: [(&str, Device, bool, &str, &str); 4] = [
+    ("released", desktop(1_400), false, "RELEASED", "Install your eSIM"),
+    ("phone", Device { height: 1_020, ..IPHONE }, false, "RELEASED", "Install your eSIM"),
+    ("installed", desktop(980), true, "INSTALLED", "Your eSIM is installed"),
+    ("failed", desktop(820), false, "ERROR", "The install failed"),
+];
+
+const fn desktop(height: u32) -> Device {
+    Device { width: 860, height, user_agent: "" }
+}
+
+#[tokio::test]
+async fn pictures_of_four_states_can_be_taken() {
+    for (name, device, is_dark, state, title) in PICTURES {
+        let app = TestApp::start_with(|settings| {
+            settings.brand = Brand {
+                name: "Nordwind Mobile".to_owned(),
+                color: "#2456e6".to_owned(),
+                support_url: "https://help.example.com/".to_owned(),
+            };
+        })
+        .await;
+        register(&app).await;
+        app.report(ICCID, state).await;
+        let browser = Browser::start(device).await;
+        if is_dark {
+            browser.prefer_dark().await;
+        }
+        browser.open(&page(&app, 600)).await;
+        browser.wait_for_text("h1", title).await;
+        browser.wait_for_text(".link", "Live").await;
+        browser
+            .wait_for("return all('.qr').every((qr) => qr.querySelector('img')?.complete)")
+            .await;
+        let picture = browser.screenshot().await;
+        assert!(picture.starts_with(b"\x89PNG"));
+        if let Ok(folder) = std::env::var("ESIM_STATUS_PICTURES") {
+            std::fs::write(Path::new(&folder).join(name).with_extension("png"), picture).unwrap();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The service as the page's owner set it up, and the profile whose page is opened.
+
+use esim_status::config::Settings;
+use esim_status::web::page::Brand;
+use esim_status_testing::{Answer, TestApp, unix_now};
+use reqwest::Method;
+use serde_json::json;
+
+pub const ICCID: &str = "89972123300991848961";
+pub const ACTIVATION_CODE: &str = "LPA:1$rsp.example.com$JQ-209U6H-6I82J5";
+
+/// A company's settings.
+pub fn branded(settings: &mut Settings) {
+    settings.brand = Brand {
+        name: "Nordwind <Mobile>".to_owned(),
+        color: "#0a6e6e".to_owned(),
+        support_url: "https://help.example.com/?a=1&b=2".to_owned(),
+    };
+}
+
+/// A service with a brand and one registered profile that is ready to be installed.
+pub async fn start() -> TestApp {
+    let app = TestApp::start_with(branded).await;
+    register(&app).await;
+    app
+}
+
+/// Registers the profile as a backend does that has just ordered it.
+pub async fn register(app: &TestApp) {
+    let object = json!({
+        "iccid": ICCID, "imsi": "260060145143896", "activationCode": ACTIVATION_CODE, "state": "RELEASED",
+        "uid": "7555cab8-72bc-4e85-b56a-6cdf60e2d6e4", "active": true, "lastSeen": null, "activatedAt": null,
+    });
+    let request = app.backend.request(Method::PUT, &format!("/v1/profiles/{ICCID}"));
+    let answer = Answer::of(request.json(&object)).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+}
+
+/// The address of the page, with a token that is good for this many seconds.
+pub fn page(app: &TestApp, seconds: i64) -> String {
+    format!("http://{}/install#{}", app.service.public, token(seconds))
+}
+
+pub fn token(seconds: i64) -> String {
+    let expiry = unix_now().saturating_add_signed(seconds);
+    TestApp::token(&json!({ "aud": "esim-status", "sub": ICCID, "exp": expiry }))
+}
