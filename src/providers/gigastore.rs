@@ -16,6 +16,9 @@ use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report,
 #[derive(Debug, Clone, Copy)]
 pub struct Gigastore;
 
+/// How much of a state word is kept, in bytes. The raw body has all of it.
+const LONGEST_WORD: usize = 64;
+
 /// Members that only the vendor's other webhooks have. Somebody gave them all the same URL; their events are kept.
 const OTHER_EVENTS: [(&str, &str); 3] = [
     ("newCountry", "a Country Change event"),
@@ -43,6 +46,10 @@ impl Provider for Gigastore {
             };
         };
         let raw_state = match word {
+            // Exactly as sent; but a word that is mostly space, or no word at all, is not worth keeping whole twice.
+            Value::Text(word) if word.len() > LONGEST_WORD && !word.trim().is_empty() => {
+                word.trim().chars().take(LONGEST_WORD).collect()
+            }
             Value::Text(word) if !word.trim().is_empty() => word.clone(),
             _ => {
                 let reason = "profileState must be a string that is not empty";
