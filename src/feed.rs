@@ -39,18 +39,26 @@ pub struct Subscription {
 impl Feed {
     /// Listens until the task is aborted.
     pub async fn listen(self, pool: PgPool) {
+        // Told once for each loss, not for each attempt.
+        let mut is_told = false;
         loop {
-            if let Err(error) = self.listen_once(&pool).await {
+            if let Err(error) = self.listen_once(&pool, &mut is_told).await
+                && !is_told
+            {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "not listening for changes; trying again");
+                tracing::warn!(error, "not listening for changes; trying again until it works");
+                is_told = true;
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn listen_once(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    async fn listen_once(&self, pool: &PgPool, is_told: &mut bool) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;
+        if std::mem::take(is_told) {
+            tracing::info!("listening for changes again");
+        }
         // Whatever moved before this moment was not heard.
         self.wake_all();
         loop {
