@@ -1,3 +1,5 @@
+//! What the settings take and what they refuse.
+
 use std::fs;
 use std::path::PathBuf;
 
