@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities;
 use thirtyfour::{DesiredCapabilities, WebDriver};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use esim_status_testing::wait_until;
 
@@ -67,13 +68,18 @@ const FIND: &str = "
     const all = (selector) => [...(root?.querySelectorAll(selector) ?? [])];
     const find = (selector) => root?.querySelector(selector);";
 
+/// How many browsers run at once. Each takes a core while it starts, and more of them only make each other late.
+static ROOM: Semaphore = Semaphore::const_new(3);
+
 pub struct Browser {
     driver: WebDriver,
     _chromedriver: Chromedriver,
+    _room: SemaphorePermit<'static>,
 }
 
 impl Browser {
     pub async fn start(device: Device) -> Self {
+        let room = ROOM.acquire().await.expect("the room is never closed");
         let chromedriver = Chromedriver::start();
         let mut capabilities = DesiredCapabilities::chrome();
         for flag in FLAGS {
@@ -89,7 +95,7 @@ impl Browser {
             .expect("an option can be added");
         let address = format!("http://127.0.0.1:{}", chromedriver.port);
         let driver = WebDriver::new(address, capabilities).await.expect("Chromium starts");
-        let browser = Self { driver, _chromedriver: chromedriver };
+        let browser = Self { driver, _chromedriver: chromedriver, _room: room };
         browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
         browser
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::axe::assert_accessible;
 use super::browser::{Browser, DESKTOP};
-use super::profile::{ICCID, branded, page, start, token};
+use super::profile::{ICCID, branded, page, register, start, token};
 
 #[tokio::test]
 async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
@@ -28,6 +28,25 @@ async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
     assert_eq!(browser.text(".heard").await, "Last heard from the network just now");
     assert_accessible(&browser, "installed").await;
     browser.assert_clean().await;
+}
+
+#[tokio::test]
+async fn where_no_stream_is_to_be_had_the_page_follows_by_polling() {
+    let app = TestApp::start_with(|settings| {
+        branded(settings);
+        settings.max_streams = 0;
+    });
+    let app = app.await;
+    register(&app).await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    for (state, title) in
+        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
+    {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        browser.wait_for_text("h1", title).await;
+    }
 }
 
 #[tokio::test]
