@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -12,7 +10,7 @@ use tokio::time::Instant;
 use super::batch::{self, Locks, WriteError};
 use super::{Database, Receipt, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
-use crate::store::{Fault, StoreError, fault_of};
+use crate::store::{Fault, Held, StoreError, discard, fault_of};
 use crate::telemetry;
 
 /// How many deliveries one transaction writes at most.
@@ -25,7 +23,6 @@ const RETRIES: u32 = 3;
 const TRY_PATIENCE: Duration = Duration::from_secs(2);
 
 type Answer = oneshot::Sender<Result<Receipt, SubmitError>>;
-type Held = Option<PoolConnection<Postgres>>;
 
 /// Runs until every sender is gone and everything is answered.
 pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>) {
@@ -210,13 +207,6 @@ async fn write_once(
         None => held.insert(database.pool.acquire().await.map_err(StoreError::from)?),
     };
     batch::write(connection, &database.erasure_key, submissions, locks).await
-}
-
-/// Closes the connection without a word to a server that may not be listening any more.
-fn discard(held: &mut Held) {
-    if let Some(connection) = held.take() {
-        drop(connection.detach());
-    }
 }
 
 /// Where deliveries wait for a profile that somebody else has locked, so that only they wait. Each profile has a lane of

@@ -3,8 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres};
 
 /// How long to wait for a connection. Together with [`STATEMENT_TIMEOUT`] it stays inside the 2.5 s that a provider has.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_200);
@@ -24,6 +25,16 @@ pub enum Fault {
     Unavailable,
     /// This work as it is cannot succeed.
     Data,
+}
+
+/// A connection that a hot path holds on to between its turns; `None` until it is first needed, and after it failed.
+pub type Held = Option<PoolConnection<Postgres>>;
+
+/// Closes the connection without a word to a server that may not be listening any more.
+pub fn discard(held: &mut Held) {
+    if let Some(connection) = held.take() {
+        drop(connection.detach());
+    }
 }
 
 /// Sorts a database error by what may be done about it.

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::StoreError;
+use super::pool::{Held, discard};
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::domain::{Iccid, Transition};
@@ -123,16 +123,9 @@ async fn answer_all(pool: PgPool, mut waiting: mpsc::Receiver<Question>) {
     }
 }
 
-/// Closes the connection without a word to a server that may not be listening any more.
-fn discard(held: &mut Option<PoolConnection<Postgres>>) {
-    if let Some(connection) = held.take() {
-        drop(connection.detach());
-    }
-}
-
 async fn query(
     pool: &PgPool,
-    held: &mut Option<PoolConnection<Postgres>>,
+    held: &mut Held,
     questions: &[Question],
 ) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
     let mut asked: Vec<Asked> = questions.iter().map(|question| question.asked.clone()).collect();

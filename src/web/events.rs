@@ -72,12 +72,12 @@ pub async fn follow(
     let full = "too many streams are open; follow by GET …?wait=30 instead";
     let permit = app.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
+    let seen = last_seen(&headers);
     let subscription = app.feed.subscribe(&subject.iccid);
-    let followed =
-        app.reader.follow(&subject.iccid, last_seen(&headers).unwrap_or(i64::MAX)).await?;
+    let followed = app.reader.follow(&subject.iccid, seen.unwrap_or(i64::MAX)).await?;
     let followed = followed.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     // What a client cannot have seen is no place to go on from.
-    let resumed = last_seen(&headers).filter(|seq| *seq <= followed.stored.profile.seq);
+    let resumed = seen.filter(|seq| *seq <= followed.stored.profile.seq);
     let until = match &subject.caller {
         Caller::Backend => None,
         Caller::User { until, .. } => {
