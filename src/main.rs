@@ -6,6 +6,11 @@ use clap::Parser;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
 
+/// Most of what a delivery costs the service is memory taken and given back, on a thread other than the one that took it as
+/// often as not; the C library's allocator is slow at that (`bench/README.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,

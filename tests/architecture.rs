@@ -59,7 +59,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("sqlx", &["store/", "ingest/", "feed", "web/state.rs", "config/", "service.rs", "commands/"]),
     ("anyhow", &["commands/", "main.rs"]),
     ("reqwest", &["commands/"]),
-    ("clap", &["cli.rs", "commands/", "config/", "telemetry.rs", "main.rs"]),
+    ("clap", &["cli.rs", "commands/", "config/", "telemetry/", "main.rs"]),
 ];
 
 /// Words that must not be used in the files of these prefixes.

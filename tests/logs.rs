@@ -22,6 +22,8 @@ const IMSI: &str = "260216611193634";
 const EID: &str = "89049032123451234512345678901235";
 /// Whatever holds this was copied from a body, a header, a path or a query.
 const MARKER: &str = "xylophone";
+/// What a caller calls its request.
+const REQUEST_ID: &str = "shop-4711";
 /// A line break, an escape sequence, a mark that turns the line around, and a line break of Unicode's.
 const NASTY: &str = "TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}";
 
@@ -106,6 +108,7 @@ async fn provoke(app: &Running) {
         "/webhooks/gigastore/esim-status",
     ] {
         let request = app.anybody.request(Method::POST, path).header("user-agent", MARKER);
+        let request = request.header("x-request-id", REQUEST_ID);
         let refused = Answer::of(request.body(report("RELEASED").to_string())).await;
         assert_eq!(refused.problem(), "not-authentic");
     }
@@ -169,6 +172,12 @@ async fn text_lines_are_whole_escaped_and_name_nobody() {
     assert!(told("iccid=Some(Iccid(…8961))") > 0, "{log}");
     assert!(told("the database refuses a batch for its content") > 0, "{log}");
     assert_eq!(told("effective settings"), 1, "{log}");
+    let named = log.lines().filter(|line| line.contains("webhook without a valid proof"));
+    for (line, route) in named.zip(["{topic}/{secret}}", "{topic}}"]) {
+        let request =
+            format!("request{{id={REQUEST_ID} method=POST route=/webhooks/{{provider}}/{route}");
+        assert!(line.contains(&request), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -188,4 +197,12 @@ async fn json_lines_are_one_object_each_and_name_nobody() {
     let refused = lines.iter().filter(|line| line["message"] == "webhook without a valid proof");
     let reasons: Vec<_> = refused.map(|line| line["reason"].clone()).collect();
     assert_eq!(reasons, ["wrong", "missing"]);
+    let told = |line: &&&Value| line["message"] == "webhook without a valid proof";
+    let named: Vec<_> =
+        lines.iter().filter(|line| told(&line)).map(|line| &line["request"]).collect();
+    assert_eq!(named[0]["route"], "/webhooks/{provider}/{topic}/{secret}");
+    assert_eq!(
+        named[1],
+        &json!({ "id": REQUEST_ID, "method": "POST", "route": "/webhooks/{provider}/{topic}" })
+    );
 }

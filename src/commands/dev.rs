@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -183,7 +184,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         database: home.database.clone(),
         listen: args.listen.unwrap_or_else(|| free_address(8080)),
         admin_listen: args.admin_listen.unwrap_or_else(|| free_address(9090)),
-        hooks: Hooks::from([(hook.path.clone(), hook)]),
+        hooks: Hooks::from([(hook.path.clone(), Arc::new(hook))]),
         access: Access {
             api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
             token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,

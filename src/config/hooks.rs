@@ -87,7 +87,7 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
         if hooks.contains_key(&hook.path) {
             return Err(format!("{place}: the path {} is there twice; keep one", hook.path));
         }
-        hooks.insert(hook.path.clone(), hook);
+        hooks.insert(hook.path.clone(), Arc::new(hook));
     }
     Ok(hooks)
 }

@@ -185,7 +185,7 @@ fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
     if secrets.is_given() || hooks.is_empty() {
         let parse = |values| Secrets::parse("ESIM_STATUS_GIGASTORE_SECRETS", values);
         let hook = url_secret_hook(secrets.required(parse)?);
-        hooks.insert(hook.path.clone(), hook);
+        hooks.insert(hook.path.clone(), Arc::new(hook));
     }
     Ok(hooks)
 }

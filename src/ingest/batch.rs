@@ -1,20 +1,22 @@
-//! One batch, one transaction: claim event ids, lock profiles, judge, append, save, commit.
+//! One batch, written as a whole or not at all.
+//!
+//! Nearly always in one stroke: read the profiles, judge, and write everything in one statement that does nothing if a profile
+//! is not as it was read. Else, which is for profiles that are not there yet, events with an id, and profiles that somebody else
+//! is at, in a transaction: lock, claim event ids, judge, write, commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
-use super::plan::{Plan, Seen};
+use super::claims::{claim_events, claims_event};
+use super::plan::Plan;
+use super::record::{count, kept, receipts};
 use super::{Receipt, Submission};
-use crate::domain::{Iccid, Outcome, Profile};
+use crate::domain::{Iccid, Profile};
 use crate::providers::Reading;
-use crate::store::deliveries::KeptDelivery;
-use crate::store::event_ids::Claimed;
-use crate::store::{
-    ErasureKey, StoreError, deliveries, erasures, event_ids, notify, profiles, transitions,
-};
-use crate::telemetry;
+use crate::store::profiles::Version;
+use crate::store::stroke::{self, Stroke};
+use crate::store::{ErasureKey, StoreError, erasures, profiles};
 
 /// What to do about profiles that somebody else has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,21 +45,79 @@ impl From<StoreError> for WriteError {
 }
 
 /// Writes the batch and gives back one receipt for each submission, in their order.
-///
-/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds
-/// nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
 pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     batch: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
+    let plan = match locks {
+        Locks::OnlyFree => write_in_one_stroke(connection, batch).await?,
+        Locks::Wait => None,
+    };
+    let plan = match plan {
+        Some(plan) => plan,
+        None => write_in_transaction(connection, erasure_key, batch, locks).await?,
+    };
+    count(batch, &plan);
+    Ok(receipts(batch, plan))
+}
+
+/// `None` where that cannot be, and nothing was written.
+async fn write_in_one_stroke(
+    connection: &mut PgConnection,
+    batch: &[Submission],
+) -> Result<Option<Plan>, WriteError> {
+    if batch.iter().any(|submission| claims_event(submission).is_some()) {
+        return Ok(None);
+    }
+    let iccids = distinct(batch.iter().filter_map(Submission::iccid));
+    let read =
+        if iccids.is_empty() { Vec::new() } else { profiles::read(connection, &iccids).await? };
+    // Who is not there may have been erased.
+    if read.len() < iccids.len() {
+        return Ok(None);
+    }
+    let (known, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    let plan = Plan::of(batch, known, &vec![None; batch.len()], &HashSet::new());
+    let written = stroke::write_if_unchanged(connection, &stroke(batch, &plan, &versions)).await;
+    match written {
+        Ok(true) => Ok(Some(plan)),
+        Ok(false) => Ok(None),
+        // The server says that it failed, so it did; else nobody knows.
+        Err(StoreError::Database(error)) if error.as_database_error().is_none() => {
+            Err(WriteError::Unknown(error))
+        }
+        Err(error) => Err(WriteError::Failed(error)),
+    }
+}
+
+fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> Stroke<'a> {
+    let appended = plan.transitions.iter().filter_map(|(index, transition)| {
+        let submission = batch.get(*index)?;
+        Some((submission.iccid()?, transition, Some(submission.delivery.id())))
+    });
+    Stroke {
+        read,
+        changed: plan.changed_profiles(),
+        transitions: appended.collect(),
+        deliveries: kept(batch, plan),
+    }
+}
+
+/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds
+/// nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
+async fn write_in_transaction(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    batch: &[Submission],
+    locks: Locks,
+) -> Result<Plan, WriteError> {
     let mut transaction = connection.begin().await.map_err(StoreError::from)?;
     match execute(&mut transaction, erasure_key, batch, locks).await {
         Ok(plan) => {
             transaction.commit().await.map_err(WriteError::Unknown)?;
-            count(batch, &plan);
-            Ok(receipts(batch, plan))
+            Ok(plan)
         }
         Err(error) => {
             // Now, not when the connection is next used: until then, event ids claimed here would stay claimed, and whoever
@@ -104,86 +164,24 @@ async fn execute(
             return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
         }
     }
-    let changed = plan.changed_profiles();
-    if !changed.is_empty() {
-        profiles::save(transaction, &changed).await?;
-    }
-    let appended: Vec<_> = plan
-        .transitions
-        .iter()
-        .filter_map(|(index, transition)| {
-            let submission = batch.get(*index)?;
-            Some((submission.iccid()?, transition, Some(submission.delivery.id())))
-        })
-        .collect();
-    if !appended.is_empty() {
-        transitions::append(transaction, &appended).await?;
-        let mut keys: Vec<_> = appended.iter().map(|(iccid, ..)| notify::wake_key(iccid)).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        notify::wake(transaction, &keys).await?;
-    }
-    deliveries::append(transaction, &kept(batch, &plan)).await?;
+    // Their locks are held, so nothing needs to be compared.
+    stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &[])).await?;
     Ok(plan)
 }
 
 fn reported_iccids(batch: &[Submission]) -> Vec<String> {
-    let mut iccids: Vec<_> = batch
-        .iter()
-        .filter_map(|submission| match &submission.parsed {
-            Ok(Reading::Report(report)) => Some(report.iccid.as_str().to_owned()),
-            _ => None,
-        })
-        .collect();
+    distinct(batch.iter().filter_map(|submission| match &submission.parsed {
+        Ok(Reading::Report(report)) => Some(&report.iccid),
+        _ => None,
+    }))
+}
+
+/// In their order.
+fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
+    let mut iccids: Vec<_> = iccids.map(|iccid| iccid.as_str().to_owned()).collect();
     iccids.sort_unstable();
     iccids.dedup();
     iccids
-}
-
-/// Claims the ids of the events that have one, the first of each within the batch. Malformed bodies claim nothing: what
-/// could not be read was not an event. Whom an event is about is not noted of an erased profile.
-async fn claim_events(
-    connection: &mut PgConnection,
-    batch: &[Submission],
-    erased: &HashSet<&Iccid>,
-) -> Result<Vec<Option<Seen>>, StoreError> {
-    let mut seen = vec![None; batch.len()];
-    let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
-    let mut events = Vec::new();
-    for (index, submission) in batch.iter().enumerate() {
-        let Some(event_id) = submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
-        else {
-            continue;
-        };
-        let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
-        let event = (submission.delivery.hook().as_ref(), event_id);
-        if let Some(earlier) = first.get(&event) {
-            seen[index] = Some(compare(earlier, &digest));
-        } else {
-            first.insert(event, digest);
-            events.push((index, event, digest));
-        }
-    }
-    if events.is_empty() {
-        return Ok(seen);
-    }
-    let claims: Vec<_> = events
-        .iter()
-        .map(|(index, (hook, event_id), digest)| Claimed {
-            hook,
-            event_id,
-            body_sha256: digest,
-            iccid: batch[*index].iccid().filter(|iccid| !erased.contains(iccid)),
-            received_at: batch[*index].delivery.received_at(),
-        })
-        .collect();
-    for earlier in event_ids::claim(connection, &claims).await? {
-        let event = (earlier.hook.as_str(), earlier.event_id.as_str());
-        for (index, _, digest) in events.iter().filter(|(_, claimed, _)| *claimed == event) {
-            seen[*index] = Some(compare(&earlier.body_sha256, digest));
-        }
-    }
-    Ok(seen)
 }
 
 /// Looks up which of the profiles that are not there were erased. Most batches have none to look up.
@@ -201,75 +199,4 @@ async fn find_erased<'a>(
     }
     let absent: Vec<_> = absent.into_iter().collect();
     erasures::find(connection, key, &absent).await
-}
-
-fn compare(earlier: &[u8], digest: &[u8]) -> Seen {
-    if earlier == digest { Seen::SameContent } else { Seen::OtherContent }
-}
-
-fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
-    batch
-        .iter()
-        .zip(&plan.judgements)
-        .map(|(submission, judgement)| KeptDelivery {
-            id: submission.delivery.id(),
-            received_at: submission.delivery.received_at(),
-            hook: submission.delivery.hook(),
-            provider: submission.provider,
-            iccid: submission.iccid().filter(|_| !judgement.erased),
-            outcome: judgement.outcome,
-            reason: judgement.reason.as_deref(),
-            event_id: submission.delivery.event_id(),
-            headers: headers_as_json(&submission.delivery.kept_headers()),
-            body: if judgement.erased { b"" } else { submission.delivery.body() },
-        })
-        .collect()
-}
-
-fn headers_as_json(headers: &[(&str, String)]) -> String {
-    let object: serde_json::Map<_, _> =
-        headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
-    serde_json::Value::Object(object).to_string()
-}
-
-/// Counts what was committed and warns of what somebody should look at.
-fn count(batch: &[Submission], plan: &Plan) {
-    for (submission, judgement) in batch.iter().zip(&plan.judgements) {
-        telemetry::count_delivery(submission.provider, judgement.outcome);
-        if judgement.outcome == Outcome::Unrecognised {
-            telemetry::count_unknown_word(submission.provider);
-        }
-        if judgement.noteworthy {
-            // Only so much of the sender's word, and escaped.
-            let word: Option<String> = match &submission.parsed {
-                Ok(Reading::Report(report)) => Some(report.raw_state.chars().take(40).collect()),
-                _ => None,
-            };
-            tracing::warn!(
-                delivery = %submission.delivery.id(),
-                hook = %submission.delivery.hook(),
-                iccid = ?submission.iccid(),
-                outcome = %judgement.outcome,
-                reason = judgement.reason.as_deref(),
-                word = word.as_ref().map(tracing::field::debug),
-                "delivery kept, not applied"
-            );
-        }
-    }
-    for (index, transition) in &plan.transitions {
-        let provider = batch.get(*index).map_or("", |submission| submission.provider);
-        telemetry::count_transition(provider, transition.to_state, transition.kind);
-    }
-}
-
-fn receipts(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
-    batch
-        .iter()
-        .zip(plan.judgements)
-        .map(|(submission, judgement)| Receipt {
-            delivery_id: submission.delivery.id(),
-            outcome: judgement.outcome,
-            reason: judgement.reason,
-        })
-        .collect()
 }

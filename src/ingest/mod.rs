@@ -6,6 +6,10 @@
 
 mod batch;
 
+mod claims;
+
+mod record;
+
 mod plan;
 
 mod writer;

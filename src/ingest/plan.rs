@@ -43,26 +43,39 @@ pub(super) struct Plan {
     pub judgements: Vec<Judgement>,
     /// Transitions with the index of the submission that caused each.
     pub transitions: Vec<(usize, Transition)>,
-    /// Every profile of the batch as it is afterwards.
-    profiles: HashMap<Iccid, Profile>,
-    /// Those that were there before.
-    known: HashSet<Iccid>,
-    /// Those that are not as they were.
-    touched: HashSet<Iccid>,
+    /// Every profile of the batch.
+    profiles: Vec<Planned>,
+    /// Where each of them is.
+    places: HashMap<Iccid, usize>,
+}
+
+/// One profile of the batch.
+#[derive(Debug)]
+struct Planned {
+    /// As it is after the batch.
+    profile: Profile,
+    /// Whether it was there before.
+    is_known: bool,
+    /// Whether it is not as it was.
+    is_touched: bool,
 }
 
 impl Plan {
     /// Judges the submissions. `seen` has one entry for each; `erased` names profiles that must not come back.
     pub fn of(
         batch: &[Submission],
-        locked: Vec<Profile>,
+        known: Vec<Profile>,
         seen: &[Option<Seen>],
         erased: &HashSet<&Iccid>,
     ) -> Self {
-        let mut plan = Self::default();
-        for profile in locked {
-            plan.known.insert(profile.iccid.clone());
-            plan.profiles.insert(profile.iccid.clone(), profile);
+        let mut plan = Self {
+            judgements: Vec::with_capacity(batch.len()),
+            transitions: Vec::with_capacity(batch.len()),
+            profiles: Vec::with_capacity(batch.len()),
+            places: HashMap::with_capacity(batch.len()),
+        };
+        for profile in known {
+            plan.add(Planned { profile, is_known: true, is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
             let judgement = if submission.iccid().is_some_and(|iccid| erased.contains(iccid)) {
@@ -77,17 +90,24 @@ impl Plan {
         plan
     }
 
-    /// Profiles that did not exist when the locks were taken.
+    /// Profiles that were not there.
     pub fn new_profiles(&self) -> Vec<&Profile> {
-        self.touched.difference(&self.known).filter_map(|iccid| self.profiles.get(iccid)).collect()
+        self.touched(|planned| !planned.is_known)
     }
 
-    /// Locked profiles that changed.
+    /// Profiles that were there and changed.
     pub fn changed_profiles(&self) -> Vec<&Profile> {
-        self.touched
-            .intersection(&self.known)
-            .filter_map(|iccid| self.profiles.get(iccid))
-            .collect()
+        self.touched(|planned| planned.is_known)
+    }
+
+    fn touched(&self, wanted: impl Fn(&Planned) -> bool) -> Vec<&Profile> {
+        let touched = self.profiles.iter().filter(|planned| planned.is_touched && wanted(planned));
+        touched.map(|planned| &planned.profile).collect()
+    }
+
+    fn add(&mut self, planned: Planned) {
+        self.places.insert(planned.profile.iccid.clone(), self.profiles.len());
+        self.profiles.push(planned);
     }
 
     fn judge(&mut self, index: usize, submission: &Submission, seen: Option<Seen>) -> Judgement {
@@ -107,7 +127,8 @@ impl Plan {
             }
             Ok(Reading::Report(report)) => report,
         };
-        let known = self.profiles.get(&report.iccid);
+        let place = self.places.get(&report.iccid).copied();
+        let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
         let mut remarks = report.remarks.clone();
         let verdict = Profile::observe(known, report);
         match (verdict.outcome, known) {
@@ -119,9 +140,15 @@ impl Plan {
             }
             _ => {}
         }
-        if let Some(profile) = verdict.profile {
-            self.touched.insert(report.iccid.clone());
-            self.profiles.insert(report.iccid.clone(), profile);
+        match (verdict.profile, place.and_then(|place| self.profiles.get_mut(place))) {
+            (Some(profile), Some(planned)) => {
+                planned.profile = profile;
+                planned.is_touched = true;
+            }
+            (Some(profile), None) => {
+                self.add(Planned { profile, is_known: false, is_touched: true });
+            }
+            (None, _) => {}
         }
         self.transitions.extend(verdict.transition.map(|transition| (index, transition)));
         let reason = (!remarks.is_empty()).then(|| remarks.join("; "));

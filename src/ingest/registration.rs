@@ -82,12 +82,12 @@ async fn try_register(
         transitions::append(&mut transaction, &[(iccid, transition, None)]).await?;
     }
     // Also without a transition: followers learn that the profile can be installed now.
-    notify::wake(&mut transaction, &[notify::wake_key(iccid)]).await?;
+    notify::wake(&mut transaction, iccid).await?;
     erasures::forget(&mut transaction, erasure_key, iccid).await?;
     transaction.commit().await?;
     if let Some(transition) = &verdict.transition {
         let provider = registration.report.provider;
-        telemetry::count_transition(provider, transition.to_state, transition.kind);
+        telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
     Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
 }
@@ -111,7 +111,7 @@ pub async fn erase(
             return Ok(false);
         }
         erasures::remember(&mut transaction, erasure_key, iccid, now).await?;
-        notify::wake(&mut transaction, &[notify::wake_key(iccid)]).await?;
+        notify::wake(&mut transaction, iccid).await?;
         transaction.commit().await?;
         Ok(true)
     };

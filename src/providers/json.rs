@@ -11,6 +11,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// How deeply values may be nested, the outermost object included.
 const MAX_DEPTH: u8 = 32;
 
+/// Up to how many members the names are compared one by one.
+const FEW: usize = 16;
+
 /// The members of one JSON object. Only texts are kept whole; of any other value its kind is what matters.
 #[derive(Debug)]
 pub struct Object(Vec<(String, Value)>);
@@ -72,27 +75,34 @@ impl<'de> Visitor<'de> for TopLevel {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
-        let mut members = Vec::new();
-        visit_members(map, 1, |key, value| members.push((key, value)))?;
-        Ok(Object(members))
+        visit_members(map, 1).map(Object)
     }
 }
 
 fn visit_members<'de, A: MapAccess<'de>>(
     mut map: A,
     depth: u8,
-    mut keep: impl FnMut(String, Value),
-) -> Result<(), A::Error> {
+) -> Result<Vec<(String, Value)>, A::Error> {
+    let mut members: Vec<(String, Value)> = Vec::new();
     let mut seen = HashSet::new();
     while let Some(key) = map.next_key::<String>()? {
         without_nul(&key)?;
-        if !seen.insert(key.clone()) {
+        // Comparing a few is faster than hashing; comparing each of many with all others would be an attack.
+        let is_new = if members.len() < FEW {
+            members.iter().all(|(other, _)| *other != key)
+        } else {
+            if seen.is_empty() {
+                seen.extend(members.iter().map(|(key, _)| key.clone()));
+            }
+            seen.insert(key.clone())
+        };
+        if !is_new {
             return Err(A::Error::custom("a member is given twice"));
         }
         let value = map.next_value_seed(Nested { depth: depth + 1 })?;
-        keep(key, value);
+        members.push((key, value));
     }
-    Ok(())
+    Ok(members)
 }
 
 fn without_nul<E: Error>(text: &str) -> Result<(), E> {
@@ -161,7 +171,7 @@ impl<'de> Visitor<'de> for Nested {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
         self.descend()?;
-        visit_members(map, self.depth, |_, _| ())?;
+        visit_members(map, self.depth)?;
         Ok(Value::Object)
     }
 }
@@ -190,6 +200,12 @@ mod tests {
         ] {
             let error = Object::parse(body.as_bytes()).unwrap_err();
             assert!(error.contains("a member is given twice at line 1"), "{error}");
+        }
+        for (members, twice) in [(FEW, 0), (FEW, FEW - 1), (FEW + 1, FEW), (500, 3), (500, 499)] {
+            let mut names: Vec<_> = (0..members).map(|n| format!("\"m{n}\":{n}")).collect();
+            assert!(Object::parse(format!("{{{}}}", names.join(",")).as_bytes()).is_ok());
+            names.push(format!("\"m{twice}\":0"));
+            assert!(Object::parse(format!("{{{}}}", names.join(",")).as_bytes()).is_err());
         }
     }
 

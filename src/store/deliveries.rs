@@ -32,48 +32,6 @@ pub struct KeptDelivery<'a> {
     pub body: &'a [u8],
 }
 
-/// Appends deliveries.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn append(
-    connection: &mut PgConnection,
-    deliveries: &[KeptDelivery<'_>],
-) -> Result<(), StoreError> {
-    let each = || deliveries.iter();
-    let id: Vec<_> = each().map(|d| d.id).collect();
-    let received_at: Vec<_> = each().map(|d| d.received_at.as_datetime()).collect();
-    let hook: Vec<_> = each().map(|d| d.hook).collect();
-    let provider: Vec<_> = each().map(|d| d.provider).collect();
-    let iccid: Vec<_> = each().map(|d| d.iccid.map(Iccid::as_str)).collect();
-    let outcome: Vec<_> = each().map(|d| d.outcome.as_str()).collect();
-    let reason: Vec<_> = each().map(|d| d.reason).collect();
-    let event_id: Vec<_> = each().map(|d| d.event_id).collect();
-    let headers: Vec<_> = each().map(|d| d.headers.as_str()).collect();
-    let body: Vec<_> = each().map(|d| d.body).collect();
-    sqlx::query!(
-        r#"INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
-           SELECT u.id, u.received_at, u.hook, u.provider, u.iccid, u.outcome, u.reason, u.event_id,
-                  u.headers::jsonb, u.body
-           FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                       $8::text[], $9::text[], $10::bytea[])
-                AS u (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)"#,
-        &id,
-        &received_at as &[OffsetDateTime],
-        &hook as &[&str],
-        &provider as &[&str],
-        &iccid as &[Option<&str>],
-        &outcome as &[&str],
-        &reason as &[Option<&str>],
-        &event_id as &[Option<&str>],
-        &headers as &[&str],
-        &body as &[&[u8]],
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// A delivery as support reads it.
 #[derive(Debug)]
 pub struct DeliveryRecord {

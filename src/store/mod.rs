@@ -8,11 +8,15 @@ mod schema;
 
 mod codec;
 
+mod columns;
+
 pub mod profiles;
 
 pub mod transitions;
 
 pub mod deliveries;
+
+pub mod stroke;
 
 pub mod event_ids;
 

@@ -1,6 +1,8 @@
 //! The wake-up that tells every replica which profiles moved: one for each transaction, never one for each row, because
 //! `NOTIFY` takes a lock that is global at commit.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -20,16 +22,22 @@ pub fn wake_key(iccid: &Iccid) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// Tells the replicas, once this transaction commits, that these profiles moved.
+/// What to tell the replicas once these profiles have moved; `None` if there are none.
+pub fn payload<'a>(moved: impl Iterator<Item = &'a Iccid>) -> Option<String> {
+    let mut keys: Vec<_> = moved.map(wake_key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    // More than fit means: everybody look.
+    (!keys.is_empty())
+        .then(|| if keys.len() > MOST_KEYS { String::new() } else { write_keys(&keys) })
+}
+
+/// Tells the replicas, once this transaction commits, that this profile moved.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn wake(connection: &mut PgConnection, keys: &[u32]) -> Result<(), StoreError> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    // More than fit means: everybody look.
-    let payload = if keys.len() > MOST_KEYS { String::new() } else { write_keys(keys) };
+pub async fn wake(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    let payload = write_keys(&[wake_key(iccid)]);
     sqlx::query!(r#"SELECT 1 AS "done!" FROM pg_notify($1, $2)"#, CHANNEL, payload)
         .fetch_one(connection)
         .await?;
@@ -37,7 +45,13 @@ pub async fn wake(connection: &mut PgConnection, keys: &[u32]) -> Result<(), Sto
 }
 
 fn write_keys(keys: &[u32]) -> String {
-    keys.iter().map(|key| format!("{key:08x}")).collect::<Vec<_>>().join(" ")
+    let mut text = String::with_capacity(9 * keys.len());
+    for key in keys {
+        let space = if text.is_empty() { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{space}{key:08x}");
+    }
+    text
 }
 
 /// Reads a payload; `None` means every profile.

@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 
 use super::codec::{StoreError, datetime_option, instant, instant_option, parsed, parsed_option};
+use super::columns::ProfileColumns;
 use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState, Timestamp};
 
 /// A profile with what its registration brought.
@@ -115,6 +116,58 @@ pub async fn lock_free(
     stored(rows)
 }
 
+/// The version of a profile's row as it was read; any change of the row, by whomever, makes another.
+#[derive(Debug)]
+pub struct Version {
+    /// Which profile.
+    pub iccid: String,
+    /// The transaction that wrote the row.
+    pub xmin: i64,
+}
+
+/// Reads those of the profiles that exist, without a lock.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read(
+    connection: &mut PgConnection,
+    iccids: &[String],
+) -> Result<Vec<(Profile, Version)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen, deliveries,
+                  last_delivery_at, last_occurred_at, xmin::text::bigint AS "xmin!"
+           FROM profiles WHERE iccid = ANY($1)"#,
+        iccids
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let version = Version { iccid: row.iccid.clone(), xmin: row.xmin };
+            let profile = Row {
+                iccid: row.iccid,
+                provider: row.provider,
+                state: row.state,
+                enabled: row.enabled,
+                raw_state: row.raw_state,
+                imsi: row.imsi,
+                eid: row.eid,
+                since: row.since,
+                seq: row.seq,
+                installs_seen: row.installs_seen,
+                deliveries: row.deliveries,
+                last_delivery_at: row.last_delivery_at,
+                last_occurred_at: row.last_occurred_at,
+                registered_at: None,
+                uid: None,
+                activated_at: None,
+                last_seen: None,
+            };
+            Ok((StoredProfile::try_from(profile)?.profile, version))
+        })
+        .collect()
+}
+
 /// Waits until it holds the locks of all the profiles that exist, in the order of their ICCIDs.
 ///
 /// # Errors
@@ -140,7 +193,7 @@ pub async fn insert(
     connection: &mut PgConnection,
     profiles: &[&Profile],
 ) -> Result<Vec<String>, StoreError> {
-    let columns = Columns::of(profiles);
+    let columns = ProfileColumns::of(profiles);
     let inserted = sqlx::query_scalar!(
         r#"INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                  deliveries, last_delivery_at, last_occurred_at, updated_at)
@@ -179,7 +232,7 @@ pub async fn insert(
 /// # Errors
 /// [`StoreError`].
 pub async fn save(connection: &mut PgConnection, profiles: &[&Profile]) -> Result<(), StoreError> {
-    let columns = Columns::of(profiles);
+    let columns = ProfileColumns::of(profiles);
     sqlx::query!(
         r#"UPDATE profiles AS p
            SET provider = u.provider, state = u.state, enabled = u.enabled, raw_state = u.raw_state, imsi = u.imsi,
@@ -267,44 +320,6 @@ pub async fn list(
     .fetch_all(connection)
     .await?;
     stored(rows)
-}
-
-/// Profiles turned into one array for each column, for `UNNEST`.
-struct Columns<'a> {
-    iccid: Vec<&'a str>,
-    provider: Vec<&'a str>,
-    state: Vec<&'a str>,
-    enabled: Vec<Option<bool>>,
-    raw_state: Vec<&'a str>,
-    imsi: Vec<Option<&'a str>>,
-    eid: Vec<Option<&'a str>>,
-    since: Vec<OffsetDateTime>,
-    seq: Vec<i64>,
-    installs_seen: Vec<i32>,
-    deliveries: Vec<i64>,
-    last_delivery_at: Vec<Option<OffsetDateTime>>,
-    last_occurred_at: Vec<Option<OffsetDateTime>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(profiles: &[&'a Profile]) -> Self {
-        let each = || profiles.iter();
-        Self {
-            iccid: each().map(|p| p.iccid.as_str()).collect(),
-            provider: each().map(|p| p.provider.as_str()).collect(),
-            state: each().map(|p| p.state.as_str()).collect(),
-            enabled: each().map(|p| p.enabled).collect(),
-            raw_state: each().map(|p| p.raw_state.as_str()).collect(),
-            imsi: each().map(|p| p.imsi.as_ref().map(Imsi::as_str)).collect(),
-            eid: each().map(|p| p.eid.as_ref().map(Eid::as_str)).collect(),
-            since: each().map(|p| p.since.as_datetime()).collect(),
-            seq: each().map(|p| p.seq).collect(),
-            installs_seen: each().map(|p| p.installs_seen).collect(),
-            deliveries: each().map(|p| p.deliveries).collect(),
-            last_delivery_at: each().map(|p| datetime_option(p.last_delivery_at)).collect(),
-            last_occurred_at: each().map(|p| datetime_option(p.last_occurred_at)).collect(),
-        }
-    }
 }
 
 /// Saves what a registration brought to a profile whose lock is held.

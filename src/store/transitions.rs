@@ -4,8 +4,9 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::codec::{StoreError, datetime_option, instant, instant_option, parsed, parsed_option};
-use crate::domain::{Iccid, ProfileState, Transition, TransitionKind};
+use super::codec::{StoreError, instant, instant_option, parsed, parsed_option};
+use super::columns::TransitionColumns;
+use crate::domain::{Iccid, Transition, TransitionKind};
 
 /// A transition to append: of which profile, what, and the delivery that caused it, if one did.
 pub type Appended<'a> = (&'a Iccid, &'a Transition, Option<Uuid>);
@@ -18,34 +19,23 @@ pub async fn append(
     connection: &mut PgConnection,
     transitions: &[Appended<'_>],
 ) -> Result<(), StoreError> {
-    let each = || transitions.iter();
-    let iccid: Vec<_> = each().map(|(iccid, ..)| iccid.as_str()).collect();
-    let seq: Vec<_> = each().map(|(_, t, _)| t.seq).collect();
-    let from: Vec<_> = each().map(|(_, t, _)| t.from_state.map(ProfileState::as_str)).collect();
-    let to: Vec<_> = each().map(|(_, t, _)| t.to_state.as_str()).collect();
-    let enabled: Vec<_> = each().map(|(_, t, _)| t.enabled).collect();
-    let raw_state: Vec<_> = each().map(|(_, t, _)| t.raw_state.as_str()).collect();
-    let kind: Vec<_> = each().map(|(_, t, _)| t.kind.as_str()).collect();
-    let occurred_at: Vec<_> = each().map(|(_, t, _)| datetime_option(t.occurred_at)).collect();
-    let received_at: Vec<_> = each().map(|(_, t, _)| t.received_at.as_datetime()).collect();
-    let provider: Vec<_> = each().map(|(_, t, _)| t.provider.as_str()).collect();
-    let delivery: Vec<_> = each().map(|(.., delivery)| *delivery).collect();
+    let columns = TransitionColumns::of(transitions);
     sqlx::query!(
         r#"INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
                                     received_at, provider, delivery_id)
            SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::text[],
                                 $7::text[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::uuid[])"#,
-        &iccid as &[&str],
-        &seq,
-        &from as &[Option<&str>],
-        &to as &[&str],
-        &enabled as &[Option<bool>],
-        &raw_state as &[&str],
-        &kind as &[&str],
-        &occurred_at as &[Option<OffsetDateTime>],
-        &received_at as &[OffsetDateTime],
-        &provider as &[&str],
-        &delivery as &[Option<Uuid>],
+        &columns.iccid as &[&str],
+        &columns.seq,
+        &columns.from_state as &[Option<&str>],
+        &columns.to_state as &[&str],
+        &columns.enabled as &[Option<bool>],
+        &columns.raw_state as &[&str],
+        &columns.kind as &[&str],
+        &columns.occurred_at as &[Option<OffsetDateTime>],
+        &columns.received_at as &[OffsetDateTime],
+        &columns.provider as &[&str],
+        &columns.delivery as &[Option<Uuid>],
     )
     .execute(connection)
     .await?;

@@ -1,6 +1,7 @@
 //! Extractors that fail as problems; axum's own, which answer in plain text, are banned by lint.
 
 use std::fmt::Display;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,6 +9,7 @@ use axum::extract::{FromRequestParts, RawPathParams, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::header;
 use http::request::Parts;
@@ -115,8 +117,20 @@ fn shown(name: &str) -> String {
 
 /// A segment of the path by its name in the route; `None` where the route has none of that name, or its bytes are no text.
 pub async fn path_segment(parts: &mut Parts, name: &str) -> Option<String> {
-    let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
-    params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    let [segment] = path_segments(parts, [name]).await;
+    segment
+}
+
+/// Several segments at once.
+pub async fn path_segments<const N: usize>(
+    parts: &mut Parts,
+    names: [&str; N],
+) -> [Option<String>; N] {
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok();
+    names.map(|name| {
+        let (_, value) = params.as_ref()?.iter().find(|(key, _)| *key == name)?;
+        Some(value.to_owned())
+    })
 }
 
 impl<S: Sync> FromRequestParts<S> for ReceivedAt {
@@ -137,7 +151,13 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
         return Err(Problem::new(Code::TooLarge));
     }
     let read = Limited::new(body, BODY_LIMIT).collect();
-    match tokio::time::timeout(BODY_PATIENCE, read).await {
+    let mut read = pin!(read);
+    // Most bodies are there already, and a timer is dear.
+    let read = match read.as_mut().now_or_never() {
+        Some(read) => Ok(read),
+        None => tokio::time::timeout(BODY_PATIENCE, read).await,
+    };
+    match read {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(Code::TooLarge)),
         Ok(Err(_)) => Err(Problem::new(Code::IncompleteBody)),

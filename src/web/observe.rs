@@ -1,21 +1,20 @@
 //! The outermost layer: the request id, the span, the duration, the rendering of problems, and what a panic becomes.
 
 use std::any::Any;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, header};
-use tracing::Instrument;
 use uuid::{ContextV7, Uuid};
 
 use super::AppState;
 use super::clock;
 use super::problem::{Code, Problem};
 use crate::domain::Timestamp;
-use crate::telemetry;
+use crate::telemetry::{self, RequestLabel};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,41 +26,49 @@ pub struct ReceivedAt(pub Timestamp);
 pub async fn observe(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let received_at = clock::now();
-    let id = request_id(&request, received_at);
-    let method = method_label(request.method());
-    // The pattern, never the path: a path holds ICCIDs and secrets.
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_else(|| "unmatched".to_owned());
+    let label = RequestLabel {
+        id: request_id(&request, received_at),
+        method: method_label(request.method()),
+        route: Arc::from(request.extensions().get().map_or("unmatched", MatchedPath::as_str)),
+    };
     request.extensions_mut().insert(ReceivedAt(received_at));
 
-    let span = tracing::info_span!("request", %id, method, %route);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = label.clone().scope(next.run(request)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let allow = response.headers_mut().remove(header::ALLOW);
-        response = problem.render(&app.public_url, &id);
+        response = problem.render(&app.public_url, label.id());
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
         telemetry::count_problem(problem.entry().name);
     }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    headers.insert(REQUEST_ID, label.id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (status, took) = (response.status().as_u16(), begun.elapsed());
-    span.in_scope(|| tracing::debug!(status, ?took, "answered"));
-    telemetry::record_request(method, route, status, took);
+    tracing::debug!(
+        id = label.id(),
+        method = label.method,
+        route = &*label.route,
+        status,
+        ?took,
+        "answered"
+    );
+    telemetry::record_request(&label, status, took);
     response
 }
 
 /// The caller's own id where it is short and plain, so that it can be found in both logs; else a new one.
-fn request_id(request: &Request, now: Timestamp) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    request
+fn request_id(request: &Request, now: Timestamp) -> HeaderValue {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let own = request
         .headers()
         .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(plain))
-        .map_or_else(|| new_id(now).to_string(), str::to_owned)
+        .filter(|id| (1..=64).contains(&id.as_bytes().len()) && id.as_bytes().iter().all(plain));
+    own.cloned().unwrap_or_else(|| {
+        let mut text = Uuid::encode_buffer();
+        let text = new_id(now).hyphenated().encode_lower(&mut text);
+        // Hexadecimal digits and hyphens are a header's value.
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+    })
 }
 
 /// A UUIDv7 of this time; within a process they increase in the order of the calls.

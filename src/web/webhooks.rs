@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::AppState;
-use super::extract::{path_segment, read_body};
+use super::extract::{path_segments, read_body};
 use super::observe::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Authenticator, Delivery};
@@ -44,7 +44,7 @@ impl fmt::Debug for Hook {
 }
 
 /// Every hook by its path.
-pub type Hooks = BTreeMap<Arc<str>, Hook>;
+pub type Hooks = BTreeMap<Arc<str>, Arc<Hook>>;
 
 /// What became of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,7 +59,7 @@ pub struct Answer {
 /// A hook named by a request's path, with the path's secret segment if there is one.
 #[derive(Debug)]
 pub struct HookPath {
-    path: String,
+    hook: Arc<Hook>,
     secret: Option<String>,
 }
 
@@ -67,13 +67,12 @@ impl FromRequestParts<AppState> for HookPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let provider = path_segment(parts, "provider").await.unwrap_or_default();
-        let topic = path_segment(parts, "topic").await.unwrap_or_default();
-        let path = format!("{provider}/{topic}");
-        if !app.hooks.contains_key(path.as_str()) {
-            return Err(Problem::new(Code::UnknownHook));
+        let [provider, topic, secret] = path_segments(parts, ["provider", "topic", "secret"]).await;
+        let path = format!("{}/{}", provider.unwrap_or_default(), topic.unwrap_or_default());
+        match app.hooks.get(path.as_str()) {
+            Some(hook) => Ok(Self { hook: Arc::clone(hook), secret }),
+            None => Err(Problem::new(Code::UnknownHook)),
         }
-        Ok(Self { path, secret: path_segment(parts, "secret").await })
     }
 }
 
@@ -149,11 +148,10 @@ pub(super) async fn receive_with_secret(
 
 async fn accept(
     app: AppState,
-    HookPath { path, secret }: HookPath,
+    HookPath { hook, secret }: HookPath,
     ReceivedAt(received_at): ReceivedAt,
     request: axum::extract::Request,
 ) -> Result<Json<Answer>, Problem> {
-    let hook = app.hooks.get(path.as_str()).ok_or_else(|| Problem::new(Code::UnknownHook))?;
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await?;
     let id = new_id(received_at);

@@ -75,7 +75,7 @@ pub(crate) fn with_event_ids(settings: &mut Settings) {
     let plain = url_secret_hook(Secrets::parse("hook", [HOOK_SECRET]).unwrap());
     let path: Arc<str> = Arc::from("gigastore/relayed");
     let authenticator = Authenticator::new(Scheme::StandardWebhooks(secret));
-    settings.hooks.insert(path.clone(), Hook { path, authenticator, ..plain });
+    settings.hooks.insert(path.clone(), Hook { path, authenticator, ..plain }.into());
 }
 
 /// Delivers a body as an event with this id.

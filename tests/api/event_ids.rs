@@ -26,7 +26,7 @@ fn authenticator() -> Authenticator {
 fn with_hook(settings: &mut Settings) {
     let path: Arc<str> = Arc::from(PATH);
     let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
-    settings.hooks.insert(path, hook);
+    settings.hooks.insert(path, hook.into());
 }
 
 async fn deliver_at(app: &TestApp, id: &str, at: Timestamp, body: &str) -> Answer {

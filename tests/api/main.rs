@@ -30,6 +30,7 @@ mod raw_socket;
 mod registration;
 mod retention;
 mod sse;
+mod stroke;
 mod summary;
 mod tokens;
 mod webhooks;

@@ -49,7 +49,8 @@ fn every_kind(settings: &mut Settings) {
     for kind in KINDS {
         let path: Arc<str> = Arc::from(format!("gigastore/{kind}"));
         let authenticator = authenticator(kind, &[NEW, OLD], &[NEW_KEY, OLD_KEY]);
-        settings.hooks.insert(path.clone(), Hook { path, provider: &Gigastore, authenticator });
+        let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator };
+        settings.hooks.insert(path, hook.into());
     }
 }
 

@@ -1,6 +1,7 @@
 //! A real service over a socket, on a database of its own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use esim_status::config::{Settings, url_secret_hook};
@@ -47,7 +48,7 @@ pub fn settings(database: &Database) -> Settings {
         database: database.options.clone(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        hooks: Hooks::from([(hook.path.clone(), hook)]),
+        hooks: Hooks::from([(hook.path.clone(), Arc::new(hook))]),
         access: Access {
             api_keys: secrets("API key", API_KEY),
             token_secrets: secrets("token", TOKEN_SECRET),

@@ -2,13 +2,22 @@
 //!
 //! No secret, IMSI, EID, activation code or whole ICCID is ever a field or a label.
 
+mod request;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::DefaultFields;
+
+pub use request::RequestLabel;
 
 use crate::domain::{Outcome, ProfileState, TransitionKind};
 
@@ -46,8 +55,17 @@ pub fn log_to_stderr(format: Option<LogFormat>) {
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     // A second call, as in tests, changes nothing.
     drop(match format {
-        LogFormat::Text => logs.with_ansi(terminal).with_target(false).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Text => logs
+            .with_ansi(terminal)
+            .with_target(false)
+            .fmt_fields(request::Named(DefaultFields::new()))
+            .try_init(),
+        LogFormat::Json => logs
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .map_event_format(request::Named)
+            .try_init(),
     });
 }
 
@@ -86,15 +104,22 @@ fn collect() -> PrometheusHandle {
     handle
 }
 
-/// One delivery is committed.
-pub fn count_delivery(provider: &'static str, outcome: Outcome) {
-    counter!(DELIVERIES, "provider" => provider, "outcome" => outcome.as_str()).increment(1);
+/// So many deliveries are committed.
+pub fn count_deliveries(provider: &'static str, outcome: Outcome, number: u64) {
+    let outcome = outcome.as_str();
+    counter!(DELIVERIES, "provider" => provider, "outcome" => outcome).increment(number);
 }
 
-/// One transition is committed.
-pub fn count_transition(provider: &'static str, state: ProfileState, kind: TransitionKind) {
+/// So many transitions are committed.
+pub fn count_transitions(
+    provider: &'static str,
+    state: ProfileState,
+    kind: TransitionKind,
+    number: u64,
+) {
     let (state, kind) = (state.as_str(), kind.as_str());
-    counter!(TRANSITIONS, "provider" => provider, "state" => state, "kind" => kind).increment(1);
+    counter!(TRANSITIONS, "provider" => provider, "state" => state, "kind" => kind)
+        .increment(number);
 }
 
 /// A provider used a word for a state that its adapter does not know.
@@ -112,10 +137,34 @@ pub fn count_problem(code: &'static str) {
     counter!(PROBLEMS, "code" => code).increment(1);
 }
 
-/// A request is answered. The route is the matched pattern, never the path.
-pub fn record_request(method: &'static str, route: String, status: u16, took: Duration) {
-    let status = status.to_string();
-    histogram!(REQUESTS, "method" => method, "route" => route, "status" => status).record(took);
+/// A request is answered.
+pub fn record_request(request: &RequestLabel, status: u16, took: Duration) {
+    /// The histograms of one route, by method and status: few, so they are looked through.
+    type OfRoute = Vec<((&'static str, u16), Histogram)>;
+
+    thread_local! {
+        /// To find a histogram by its labels is dear, so each thread remembers where they are.
+        static KNOWN: RefCell<HashMap<String, OfRoute>> = RefCell::default();
+    }
+    let kind = (request.method, status);
+    KNOWN.with_borrow_mut(|known| {
+        let histograms = match known.get_mut(&*request.route) {
+            Some(histograms) => histograms,
+            None => known.entry(request.route.to_string()).or_default(),
+        };
+        if let Some((_, histogram)) = histograms.iter().find(|(known, _)| *known == kind) {
+            histogram.record(took);
+            return;
+        }
+        let labels = [
+            ("method", request.method.to_owned()),
+            ("route", request.route.to_string()),
+            ("status", status.to_string()),
+        ];
+        let histogram = histogram!(REQUESTS, &labels);
+        histogram.record(took);
+        histograms.push((kind, histogram));
+    });
 }
 
 /// A writer took so many deliveries at once.

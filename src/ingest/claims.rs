@@ -1,0 +1,64 @@
+//! Event ids: each counts once. Claimed in the transaction that writes the delivery, so that a claim without its delivery cannot be.
+
+use std::collections::{HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+use super::Submission;
+use super::plan::Seen;
+use crate::domain::Iccid;
+use crate::store::StoreError;
+use crate::store::event_ids::{self, Claimed};
+
+/// The id of the event, if it is one that can be claimed: what could not be read was not an event.
+pub(super) fn claims_event(submission: &Submission) -> Option<&str> {
+    submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
+}
+
+/// Claims the ids of the events that have one, the first of each within the batch. Whom an event is about is not noted of an
+/// erased profile.
+pub(super) async fn claim_events(
+    connection: &mut PgConnection,
+    batch: &[Submission],
+    erased: &HashSet<&Iccid>,
+) -> Result<Vec<Option<Seen>>, StoreError> {
+    let mut seen = vec![None; batch.len()];
+    let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
+    let mut events = Vec::new();
+    for (index, submission) in batch.iter().enumerate() {
+        let Some(event_id) = claims_event(submission) else { continue };
+        let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
+        let event = (submission.delivery.hook().as_ref(), event_id);
+        if let Some(earlier) = first.get(&event) {
+            seen[index] = Some(compare(earlier, &digest));
+        } else {
+            first.insert(event, digest);
+            events.push((index, event, digest));
+        }
+    }
+    if events.is_empty() {
+        return Ok(seen);
+    }
+    let claims: Vec<_> = events
+        .iter()
+        .map(|(index, (hook, event_id), digest)| Claimed {
+            hook,
+            event_id,
+            body_sha256: digest,
+            iccid: batch[*index].iccid().filter(|iccid| !erased.contains(iccid)),
+            received_at: batch[*index].delivery.received_at(),
+        })
+        .collect();
+    for earlier in event_ids::claim(connection, &claims).await? {
+        let event = (earlier.hook.as_str(), earlier.event_id.as_str());
+        for (index, _, digest) in events.iter().filter(|(_, claimed, _)| *claimed == event) {
+            seen[*index] = Some(compare(&earlier.body_sha256, digest));
+        }
+    }
+    Ok(seen)
+}
+
+fn compare(earlier: &[u8], digest: &[u8]) -> Seen {
+    if earlier == digest { Seen::SameContent } else { Seen::OtherContent }
+}

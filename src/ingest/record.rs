@@ -1,0 +1,101 @@
+//! What is kept, counted and answered of each delivery of a batch.
+
+use serde::Serializer;
+
+use super::plan::Plan;
+use super::{Receipt, Submission};
+use crate::domain::Outcome;
+use crate::providers::Reading;
+use crate::store::deliveries::KeptDelivery;
+use crate::telemetry;
+
+/// What is kept of each delivery.
+pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
+    batch
+        .iter()
+        .zip(&plan.judgements)
+        .map(|(submission, judgement)| KeptDelivery {
+            id: submission.delivery.id(),
+            received_at: submission.delivery.received_at(),
+            hook: submission.delivery.hook(),
+            provider: submission.provider,
+            iccid: submission.iccid().filter(|_| !judgement.erased),
+            outcome: judgement.outcome,
+            reason: judgement.reason.as_deref(),
+            event_id: submission.delivery.event_id(),
+            headers: kept_headers(submission),
+            body: if judgement.erased { b"" } else { submission.delivery.body() },
+        })
+        .collect()
+}
+
+/// As a JSON object.
+fn kept_headers(submission: &Submission) -> String {
+    let mut json = Vec::with_capacity(128);
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    // Text into memory: neither can fail.
+    let _ = serializer.collect_map(submission.delivery.kept_headers());
+    String::from_utf8(json).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Counts what was committed and warns of what somebody should look at.
+pub(super) fn count(batch: &[Submission], plan: &Plan) {
+    let judged = || batch.iter().zip(&plan.judgements);
+    let outcomes = judged().map(|(submission, judgement)| (submission.provider, judgement.outcome));
+    for ((provider, outcome), number) in tally(outcomes) {
+        telemetry::count_deliveries(provider, outcome, number);
+    }
+    for (submission, judgement) in judged() {
+        if judgement.outcome == Outcome::Unrecognised {
+            telemetry::count_unknown_word(submission.provider);
+        }
+        if judgement.noteworthy {
+            // Only so much of the sender's word, and escaped.
+            let word: Option<String> = match &submission.parsed {
+                Ok(Reading::Report(report)) => Some(report.raw_state.chars().take(40).collect()),
+                _ => None,
+            };
+            tracing::warn!(
+                delivery = %submission.delivery.id(),
+                hook = %submission.delivery.hook(),
+                iccid = ?submission.iccid(),
+                outcome = %judgement.outcome,
+                reason = judgement.reason.as_deref(),
+                word = word.as_ref().map(tracing::field::debug),
+                "delivery kept, not applied"
+            );
+        }
+    }
+    let changes = plan.transitions.iter().map(|(index, transition)| {
+        let provider = batch.get(*index).map_or("", |submission| submission.provider);
+        (provider, transition.to_state, transition.kind)
+    });
+    for ((provider, state, kind), number) in tally(changes) {
+        telemetry::count_transitions(provider, state, kind, number);
+    }
+}
+
+/// How often each of a few kinds is there: to find a counter by its labels is dear, to add to it is not.
+fn tally<K: PartialEq>(kinds: impl Iterator<Item = K>) -> Vec<(K, u64)> {
+    let mut tally: Vec<(K, u64)> = Vec::new();
+    for kind in kinds {
+        match tally.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, number)) => *number += 1,
+            None => tally.push((kind, 1)),
+        }
+    }
+    tally
+}
+
+/// What each sender is told.
+pub(super) fn receipts(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
+    batch
+        .iter()
+        .zip(plan.judgements)
+        .map(|(submission, judgement)| Receipt {
+            delivery_id: submission.delivery.id(),
+            outcome: judgement.outcome,
+            reason: judgement.reason,
+        })
+        .collect()
+}

@@ -1,0 +1,105 @@
+//! A batch in one statement: all of it where its profiles are as they were read, else nothing.
+
+use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
+use esim_status::store::profiles;
+use esim_status::store::stroke::{Stroke, write_if_unchanged};
+use esim_status_testing::{Answer, Database, TestApp};
+use reqwest::Method;
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::time::{Duration, timeout};
+
+use super::{ICCID, iccid};
+
+/// Far more than a statement takes, and less than a lock is held here.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+async fn with_two_profiles() -> (TestApp, PgConnection) {
+    let app = TestApp::start_on(Database::migrated().await, |_| ()).await;
+    for iccid in [ICCID.to_owned(), iccid(1)] {
+        assert_eq!(app.report(&iccid, "RELEASED").await, "moved");
+    }
+    let connection = app.database.connect().await;
+    (app, connection)
+}
+
+/// Reads both profiles, lets `meanwhile` happen, and then writes that the first is installed.
+async fn install(
+    connection: &mut PgConnection,
+    meanwhile: impl AsyncFnOnce(),
+) -> (bool, Vec<Profile>) {
+    let read = profiles::read(connection, &[iccid(1), ICCID.to_owned()]).await.unwrap();
+    let (before, versions): (Vec<Profile>, Vec<_>) = read.into_iter().unzip();
+    let first = before.iter().find(|profile| profile.iccid.as_str() == ICCID).unwrap();
+    let after = Profile { state: ProfileState::Installed, seq: 2, ..first.clone() };
+    let transition = Transition {
+        seq: 2,
+        from_state: Some(ProfileState::Released),
+        to_state: ProfileState::Installed,
+        enabled: Some(true),
+        raw_state: "INSTALLED".to_owned(),
+        kind: TransitionKind::Normal,
+        occurred_at: None,
+        received_at: Timestamp::parse("2026-11-23T10:00:00Z").unwrap(),
+        provider: "gigastore".to_owned(),
+    };
+    meanwhile().await;
+    let iccid = Iccid::parse(ICCID).unwrap();
+    let stroke = Stroke {
+        read: &versions,
+        changed: vec![&after],
+        transitions: vec![(&iccid, &transition, None)],
+        deliveries: Vec::new(),
+    };
+    let written = timeout(AT_ONCE, write_if_unchanged(connection, &stroke)).await;
+    (written.expect("it waits for nobody").unwrap(), before)
+}
+
+#[tokio::test]
+async fn what_is_as_it_was_read_is_written() {
+    let (app, mut connection) = with_two_profiles().await;
+    let (written, _) = install(&mut connection, async || ()).await;
+    assert!(written);
+    assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_one_of_the_profiles_changed_meanwhile() {
+    let (app, mut connection) = with_two_profiles().await;
+    // Not the one that is to change, and a delivery that changes nothing but the count.
+    let meanwhile = async || assert_eq!(app.report(&iccid(1), "RELEASED").await, "repeated");
+    let (written, _) = install(&mut connection, meanwhile).await;
+    assert!(!written);
+    assert_eq!(app.profile(ICCID).await["seq"], json!(1));
+    app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_and_nobody_waited_for_where_a_row_is_locked() {
+    let (app, mut connection) = with_two_profiles().await;
+    let mut rival = app.database.connect().await;
+    let mut held = rival.begin().await.unwrap();
+    let lock = async || {
+        held.execute("SELECT FROM profiles WHERE iccid = '89972123300991848961' FOR UPDATE")
+            .await
+            .unwrap();
+    };
+    let (written, _) = install(&mut connection, lock).await;
+    assert!(!written);
+    assert_eq!(app.profile(ICCID).await["seq"], json!(1));
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_a_profile_was_erased_meanwhile() {
+    let (app, mut connection) = with_two_profiles().await;
+    let erase = async || {
+        let request = app.backend.request(Method::DELETE, &format!("/v1/profiles/{ICCID}"));
+        let erased = Answer::of(request).await;
+        assert_eq!(erased.status, 204);
+    };
+    let (written, before) = install(&mut connection, erase).await;
+    assert!(!written);
+    assert_eq!(before.len(), 2);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM transitions").await, 1);
+}
