@@ -98,7 +98,10 @@ impl Service {
         let held = u32::try_from(settings.writers).unwrap_or(1);
         let write_pool =
             store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
-        let read_pool = store::read_pool(settings.database.clone(), settings.readers);
+        // One of them is the lookups'.
+        let lookup_pool = store::lookup_pool(settings.database.clone());
+        let others = settings.readers.saturating_sub(1).max(1);
+        let read_pool = store::read_pool(settings.database.clone(), others);
         partitions::maintain(&read_pool, web::now(), settings.retention_days).await?;
 
         let mut connection = read_pool.acquire().await.map_err(StoreError::from)?;
@@ -125,7 +128,7 @@ impl Service {
             vault: settings.vault,
             erasure_key,
             brand: settings.brand,
-            reader: store::ProfileReader::start(read_pool.clone()),
+            reader: store::ProfileReader::start(lookup_pool),
             ingest,
             metrics: telemetry::metrics(),
             draining: Draining::default(),

@@ -92,17 +92,20 @@ async fn write_in_one_stroke(
     }
 }
 
+/// `read` has a version of every profile that was known to the plan, in the same order.
 fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> Stroke<'a> {
+    let (mut changed, mut unchanged) = (Vec::with_capacity(read.len()), Vec::new());
+    for (version, profile) in read.iter().zip(plan.known_profiles()) {
+        match profile {
+            Some(profile) => changed.push((profile, version)),
+            None => unchanged.push(version),
+        }
+    }
     let appended = plan.transitions.iter().filter_map(|(index, transition)| {
         let submission = batch.get(*index)?;
         Some((submission.iccid()?, transition, Some(submission.delivery.id())))
     });
-    Stroke {
-        read,
-        changed: plan.changed_profiles(),
-        transitions: appended.collect(),
-        deliveries: kept(batch, plan),
-    }
+    Stroke { changed, unchanged, transitions: appended.collect(), deliveries: kept(batch, plan) }
 }
 
 /// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds
@@ -136,14 +139,14 @@ async fn execute(
     locks: Locks,
 ) -> Result<Plan, WriteError> {
     let iccids = reported_iccids(batch);
-    let mut locked = Vec::new();
+    let mut read = Vec::new();
     if !iccids.is_empty() {
         if locks == Locks::Wait {
             profiles::wait_for_locks(transaction, &iccids).await?;
         }
-        locked = profiles::lock_free(transaction, &iccids).await?;
+        read = profiles::lock_free(transaction, &iccids).await?;
     }
-    let locked: Vec<_> = locked.into_iter().map(|stored| stored.profile).collect();
+    let (locked, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
     let erased = find_erased(transaction, erasure_key, batch, &locked).await?;
     let seen = claim_events(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, locked, &seen, &erased);
@@ -164,8 +167,8 @@ async fn execute(
             return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
         }
     }
-    // Their locks are held, so nothing needs to be compared.
-    stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &[])).await?;
+    // Their locks are held: this does write.
+    stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &versions)).await?;
     Ok(plan)
 }
 

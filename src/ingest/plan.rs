@@ -92,17 +92,14 @@ impl Plan {
 
     /// Profiles that were not there.
     pub fn new_profiles(&self) -> Vec<&Profile> {
-        self.touched(|planned| !planned.is_known)
+        let new = self.profiles.iter().filter(|planned| !planned.is_known);
+        new.map(|planned| &planned.profile).collect()
     }
 
-    /// Profiles that were there and changed.
-    pub fn changed_profiles(&self) -> Vec<&Profile> {
-        self.touched(|planned| planned.is_known)
-    }
-
-    fn touched(&self, wanted: impl Fn(&Planned) -> bool) -> Vec<&Profile> {
-        let touched = self.profiles.iter().filter(|planned| planned.is_touched && wanted(planned));
-        touched.map(|planned| &planned.profile).collect()
+    /// Those that were there, in the order in which they were given; `None` for one that does not change.
+    pub fn known_profiles(&self) -> impl Iterator<Item = Option<&Profile>> {
+        let known = self.profiles.iter().filter(|planned| planned.is_known);
+        known.map(|planned| planned.is_touched.then_some(&planned.profile))
     }
 
     fn add(&mut self, planned: Planned) {
@@ -212,7 +209,7 @@ mod tests {
         assert_eq!(plan.judgements[2].outcome, Outcome::Repeated);
         let [profile] = plan.new_profiles()[..] else { panic!("{plan:?}") };
         assert_eq!((profile.seq, profile.installs_seen, profile.deliveries), (4, 2, 5));
-        assert!(plan.changed_profiles().is_empty());
+        assert_eq!(plan.known_profiles().count(), 0);
     }
 
     #[test]
@@ -220,7 +217,8 @@ mod tests {
         let batch = [report(A, "INSTALLED"), report(B, "RELEASED"), report(A, "DISABLED")];
         let plan = plan(&batch, vec![stored(B, "INSTALLED")]);
         let [new] = plan.new_profiles()[..] else { panic!("{plan:?}") };
-        let [changed] = plan.changed_profiles()[..] else { panic!("{plan:?}") };
+        let known: Vec<_> = plan.known_profiles().collect();
+        let [Some(changed)] = known[..] else { panic!("{plan:?}") };
         assert_eq!((new.iccid.as_str(), new.seq), (A, 2));
         assert_eq!((changed.iccid.as_str(), changed.seq), (B, 2));
         let kinds: Vec<_> = plan.transitions.iter().map(|(_, it)| it.kind).collect();
@@ -232,7 +230,7 @@ mod tests {
         let batch = [submission(&format!(r#"{{"iccid":"{A}","newCountry":"PL"}}"#))];
         let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
         assert_eq!(outcomes(&plan), [Outcome::Ignored]);
-        assert!(plan.new_profiles().is_empty() && plan.changed_profiles().is_empty());
+        assert!(plan.new_profiles().is_empty() && plan.known_profiles().all(|it| it.is_none()));
         assert!(plan.judgements[0].reason.is_some() && !plan.judgements[0].noteworthy);
     }
 
@@ -267,7 +265,7 @@ mod tests {
         let theirs = Profile { provider: "other".to_owned(), ..stored(A, "INSTALLED") };
         let plan = plan(&[report(A, "RELEASED")], vec![theirs]);
         assert_eq!(outcomes(&plan), [Outcome::Foreign]);
-        assert!(plan.changed_profiles().is_empty() && plan.transitions.is_empty());
+        assert!(plan.known_profiles().all(|it| it.is_none()) && plan.transitions.is_empty());
         let judgement = &plan.judgements[0];
         assert!(judgement.noteworthy);
         assert!(judgement.reason.as_ref().is_some_and(|reason| reason.contains("provider other")));

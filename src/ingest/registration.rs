@@ -125,7 +125,7 @@ async fn lock(
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;
-    Ok(locked.into_iter().next().map(|stored| stored.profile))
+    Ok(locked.into_iter().next().map(|(profile, _)| profile))
 }
 
 /// Seals all credentials with the current data key that are not yet; says how many.

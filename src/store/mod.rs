@@ -41,7 +41,9 @@ pub mod embedded;
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
 pub use erasures::ErasureKey;
-pub use pool::{Fault, Held, connect_options, discard, fault_of, read_pool, write_pool};
+pub use pool::{
+    Fault, Held, connect_options, discard, fault_of, lookup_pool, read_pool, write_pool,
+};
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, latest_version, migrate};

@@ -70,12 +70,27 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 /// The connections of the writers. Opened when first needed, so that the service starts while the database is away.
 pub fn write_pool(options: PgConnectOptions, size: u32) -> PgPool {
-    pool(options, size, STATEMENT_TIMEOUT, "esim-status writer")
+    pool(by_key(options), size, STATEMENT_TIMEOUT, "esim-status writer")
 }
 
-/// The connections of the read API.
+/// The connection that single profiles are read through, many at once.
+pub fn lookup_pool(options: PgConnectOptions) -> PgPool {
+    pool(by_key(options), 1, READ_TIMEOUT, "esim-status reader")
+}
+
+/// The connections of all other reads.
 pub fn read_pool(options: PgConnectOptions, size: u32) -> PgPool {
     pool(options, size, READ_TIMEOUT, "esim-status reader")
+}
+
+/// For statements that find every row by its key: planned once, and never by reading a table through, which would seem
+/// right for as long as the table is small and stay so in a plan that is kept.
+fn by_key(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+    ])
 }
 
 fn pool(options: PgConnectOptions, size: u32, statement: Duration, name: &str) -> PgPool {

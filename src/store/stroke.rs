@@ -16,10 +16,10 @@ use crate::domain::Profile;
 /// What is to be written, and what has to be as it was for that.
 #[derive(Debug)]
 pub struct Stroke<'a> {
-    /// Every profile that was read, without a lock, to judge the batch.
-    pub read: &'a [Version],
-    /// Those of them that are to change, as they are to be.
-    pub changed: Vec<&'a Profile>,
+    /// The profiles that change, as they are to be, with their versions as they were read.
+    pub changed: Vec<(&'a Profile, &'a Version)>,
+    /// Those that were read too and stay as they are.
+    pub unchanged: Vec<&'a Version>,
     /// What happened to them.
     pub transitions: Vec<Appended<'a>>,
     /// All deliveries of the batch.
@@ -37,16 +37,21 @@ pub async fn write_if_unchanged(
     connection: &mut PgConnection,
     stroke: &Stroke<'_>,
 ) -> Result<bool, StoreError> {
-    let iccids: Vec<_> = stroke.read.iter().map(|version| version.iccid.as_str()).collect();
-    let versions: Vec<_> = stroke.read.iter().map(|version| version.xmin).collect();
-    let profile = ProfileColumns::of(&stroke.changed);
+    let (profiles, versions): (Vec<_>, Vec<_>) = stroke.changed.iter().copied().unzip();
+    let read = || versions.iter().chain(&stroke.unchanged);
+    let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
+    let xmins: Vec<_> = read().map(|version| version.xmin).collect();
+    let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
+    let changed_places = &places[..versions.len()];
+    let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&stroke.transitions);
     let delivery = DeliveryColumns::of(&stroke.deliveries);
     let moved = notify::payload(stroke.transitions.iter().map(|(iccid, ..)| *iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM UNNEST($1::text[], $2::bigint[]) AS r (iccid, xmin)
-               JOIN profiles AS p ON p.iccid = r.iccid AND p.xmin::text::bigint = r.xmin
+               SELECT FROM UNNEST($1::text[], $2::bigint[], $39::text[]) AS r (iccid, xmin, ctid)
+               JOIN profiles AS p
+                 ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin::text::bigint = r.xmin
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (SELECT count(*) = cardinality($1::text[]) AS all FROM free),
@@ -58,10 +63,10 @@ pub async fn write_if_unchanged(
                    last_occurred_at = u.last_occurred_at, updated_at = now()
                FROM UNNEST($3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[], $9::text[],
                            $10::timestamptz[], $11::bigint[], $12::integer[], $13::bigint[], $14::timestamptz[],
-                           $15::timestamptz[])
+                           $15::timestamptz[], $40::text[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                          deliveries, last_delivery_at, last_occurred_at)
-               WHERE p.iccid = u.iccid AND (SELECT unchanged.all FROM unchanged)
+                          deliveries, last_delivery_at, last_occurred_at, ctid)
+               WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid AND (SELECT unchanged.all FROM unchanged)
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
@@ -85,7 +90,7 @@ pub async fn write_if_unchanged(
                   CASE WHEN unchanged.all AND $38::text IS NOT NULL THEN pg_notify($37, $38) END IS NULL AS "untold!"
            FROM unchanged"#,
         &iccids as &[&str],
-        &versions,
+        &xmins,
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
         &profile.state as &[&str],
@@ -121,7 +126,9 @@ pub async fn write_if_unchanged(
         &delivery.headers as &[&str],
         &delivery.body as &[&[u8]],
         CHANNEL,
-        moved
+        moved,
+        &places as &[&str],
+        changed_places as &[&str],
     )
     .fetch_one(connection)
     .await?;

@@ -28,9 +28,10 @@ async fn install(
     connection: &mut PgConnection,
     meanwhile: impl AsyncFnOnce(),
 ) -> (bool, Vec<Profile>) {
-    let read = profiles::read(connection, &[iccid(1), ICCID.to_owned()]).await.unwrap();
+    let mut read = profiles::read(connection, &[iccid(1), ICCID.to_owned()]).await.unwrap();
+    read.sort_by_key(|(profile, _)| profile.iccid.as_str() != ICCID);
     let (before, versions): (Vec<Profile>, Vec<_>) = read.into_iter().unzip();
-    let first = before.iter().find(|profile| profile.iccid.as_str() == ICCID).unwrap();
+    let first = &before[0];
     let after = Profile { state: ProfileState::Installed, seq: 2, ..first.clone() };
     let transition = Transition {
         seq: 2,
@@ -46,8 +47,8 @@ async fn install(
     meanwhile().await;
     let iccid = Iccid::parse(ICCID).unwrap();
     let stroke = Stroke {
-        read: &versions,
-        changed: vec![&after],
+        changed: vec![(&after, &versions[0])],
+        unchanged: vec![&versions[1]],
         transitions: vec![(&iccid, &transition, None)],
         deliveries: Vec::new(),
     };
