@@ -1,0 +1,28 @@
+//! Faults, made for real: the real binary, a real Postgres of its own, real signals, real sockets.
+//!
+//! Each file is one kind of fault. What a test measures, it says on standard error, captured or not; a measurement fails a test
+//! only where it is far beyond what `docs/operations.md` promises. One fault at a time: they would disturb each other's figures.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here fails the test that calls it"
+)]
+
+mod history;
+mod postgres;
+mod senders;
+mod service;
+mod turn;
+mod wire;
+
+mod kill;
+mod replicas;
+mod sigterm;
+mod stall;
+
+/// One of many profiles.
+fn iccid(number: usize) -> String {
+    format!("8997212330099{number:07}")
+}

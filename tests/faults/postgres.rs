@@ -1,0 +1,121 @@
+//! A Postgres of one test, which may be stopped, stalled and killed without harm to other tests.
+
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
+
+use esim_status::store::embedded::Embedded;
+use esim_status_testing::{Database, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::ConnectOptions;
+use tokio::task::block_in_place;
+
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    server: Embedded,
+}
+
+impl Postgres {
+    /// A fresh one.
+    pub(crate) fn start() -> Self {
+        let start = || Embedded::start_ephemeral().expect("PostgreSQL is installed");
+        Self { server: block_in_place(start) }
+    }
+
+    /// Its `DATABASE_URL`.
+    pub(crate) fn url(&self) -> String {
+        self.server.url("postgres")
+    }
+
+    /// Its database, to look at from outside.
+    pub(crate) fn database(&self) -> Database {
+        Database { options: self.server.connect_options("postgres") }
+    }
+
+    /// Stops it in order.
+    pub(crate) fn stop(&mut self) {
+        block_in_place(|| self.server.stop_server()).expect("the server stops");
+    }
+
+    /// Kills it with −9.
+    pub(crate) fn kill(&mut self) {
+        block_in_place(|| self.server.kill_server()).expect("the server is killed");
+    }
+
+    /// Starts it again.
+    pub(crate) fn start_again(&mut self) {
+        block_in_place(|| self.server.start_server()).expect("the server starts again");
+    }
+
+    /// Stops all its processes by SIGSTOP, for as long as what is given back lives.
+    pub(crate) fn stall(&mut self) -> Stalled<'_> {
+        let first = self.server.server_pid().cast_signed();
+        signal(first, Signal::SIGSTOP);
+        // It makes no more processes now, so these are all.
+        let stopped = children(first);
+        for pid in &stopped {
+            signal(*pid, Signal::SIGSTOP);
+        }
+        Stalled { postgres: self, stopped }
+    }
+
+    /// Kills one of its backends with −9: it ends all others itself, recovers, and this returns when it answers again.
+    pub(crate) async fn kill_a_backend(&self) {
+        let mut witness = self.database().connect().await;
+        let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'
+                      AND pid <> pg_backend_pid() ORDER BY application_name DESC LIMIT 1";
+        let pid: i32 = self.database().scalar(writer).await;
+        signal(pid, Signal::SIGKILL);
+        let slept = sqlx::query("SELECT pg_sleep(60)").execute(&mut witness).await;
+        assert!(slept.is_err(), "Postgres cuts all connections");
+        let options = self.database().options;
+        wait_until("Postgres has recovered", async || options.connect().await.is_ok()).await;
+    }
+}
+
+/// A server that does nothing. It goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Stalled<'a> {
+    postgres: &'a mut Postgres,
+    stopped: Vec<i32>,
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        for pid in &self.stopped {
+            signal(*pid, Signal::SIGCONT);
+        }
+        signal(self.postgres.server.server_pid().cast_signed(), Signal::SIGCONT);
+    }
+}
+
+impl Deref for Stalled<'_> {
+    type Target = Postgres;
+
+    fn deref(&self) -> &Postgres {
+        self.postgres
+    }
+}
+
+impl DerefMut for Stalled<'_> {
+    fn deref_mut(&mut self) -> &mut Postgres {
+        self.postgres
+    }
+}
+
+/// Sends a signal. A process that has just ended is as good as signalled.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// The processes that this one has started.
+fn children(pid: i32) -> Vec<i32> {
+    let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let pair = |line: &str| {
+        let (pid, parent) = line.trim().split_once(char::is_whitespace)?;
+        Some((pid.parse::<i32>().ok()?, parent.trim().parse::<i32>().ok()?))
+    };
+    listing.lines().filter_map(pair).filter(|(_, it)| *it == pid).map(|(pid, _)| pid).collect()
+}

@@ -1,0 +1,135 @@
+//! Several real processes on one database, with the same and with different deliveries at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::history::assert_straight;
+use super::iccid;
+use super::postgres::Postgres;
+use super::service::Service;
+use super::turn::{BUDGET, alone, measured};
+use super::wire::Wire;
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// Clients of each replica.
+const CLIENTS: usize = 8;
+
+/// Profiles that all of them report on.
+const PROFILES: usize = 5;
+
+/// What all clients have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    taken: AtomicUsize,
+    refused: AtomicUsize,
+    slowest_ms: AtomicUsize,
+}
+
+impl Seen {
+    /// Delivers as a provider does: until it is taken.
+    async fn deliver(&self, wire: &mut Wire, profile: usize, state: &str) {
+        let body = json!({ "iccid": iccid(profile), "profileState": state }).to_string();
+        for _ in 0..100 {
+            let sent = Instant::now();
+            let reply = wire.deliver(&body).await.expect("an answer");
+            let took = sent.elapsed();
+            assert!(took < BUDGET, "{took:?}: {reply:?}");
+            let took = usize::try_from(took.as_millis()).unwrap();
+            self.slowest_ms.fetch_max(took, Ordering::Relaxed);
+            if reply.status == 200 {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            assert_eq!(reply.status, 503, "{reply:?}");
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("refused a hundred times");
+    }
+}
+
+async fn rollbacks(postgres: &Postgres) -> i64 {
+    let query = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    postgres.database().scalar(query).await
+}
+
+async fn straight_with(replicas: usize) {
+    const STEPS: usize = 20;
+    let postgres = Postgres::start();
+    let url = postgres.url();
+    let services =
+        futures_util::future::join_all((0..replicas).map(|_| Service::start(&url))).await;
+    let database = postgres.database();
+    let before = rollbacks(&postgres).await;
+    let seen = Arc::new(Seen::default());
+    let begun = Instant::now();
+
+    // The same at once: step by step, everybody reports the same of the same profile.
+    let barrier = Arc::new(Barrier::new(replicas * CLIENTS));
+    let mut clients = JoinSet::new();
+    for number in 0..replicas * CLIENTS {
+        let mut wire = Wire::new(services[number % replicas].public());
+        let (seen, barrier) = (seen.clone(), barrier.clone());
+        clients.spawn(async move {
+            for step in 0..STEPS {
+                barrier.wait().await;
+                seen.deliver(&mut wire, step % PROFILES, STATES[step / PROFILES % 4]).await;
+            }
+        });
+    }
+    clients.join_all().await;
+    assert_straight(&database).await;
+    let transitions: i64 = database.scalar("SELECT count(*) FROM transitions").await;
+    assert_eq!(usize::try_from(transitions), Ok(STEPS), "each change is there once");
+
+    // Different ones at once.
+    let mut clients = JoinSet::new();
+    for number in 0..replicas * CLIENTS {
+        let mut wire = Wire::new(services[number % replicas].public());
+        let seen = seen.clone();
+        clients.spawn(async move {
+            for _ in 0..30 {
+                let (profile, state) = (rand::random_range(0..PROFILES), rand::random_range(0..4));
+                seen.deliver(&mut wire, profile, STATES[state]).await;
+            }
+        });
+    }
+    clients.join_all().await;
+    assert_straight(&database).await;
+    let taken = seen.taken.load(Ordering::Relaxed);
+    let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
+    assert!(usize::try_from(kept).unwrap() >= taken, "{kept} kept of {taken} taken");
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(database.scalar::<i64>(deadlocks).await, 0);
+    let rolled_back = rollbacks(&postgres).await - before;
+    let (refused, slowest) = (&seen.refused, &seen.slowest_ms);
+    measured(
+        &format!("{replicas} replicas"),
+        format!(
+            "{taken} deliveries for {PROFILES} profiles by {} clients in {:.2?}: {} answers 503, the slowest answer {} ms, \
+             {rolled_back} transactions rolled back, 0 deadlocks, 0 lost",
+            replicas * CLIENTS,
+            begun.elapsed(),
+            refused.load(Ordering::Relaxed),
+            slowest.load(Ordering::Relaxed),
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_leave_one_straight_history_for_each_profile() {
+    let _turn = alone().await;
+    straight_with(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_leave_one_straight_history_for_each_profile() {
+    let _turn = alone().await;
+    straight_with(3).await;
+}

@@ -1,0 +1,174 @@
+//! The real binary as a process of its own, which may be killed and started again.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use esim_status_testing::{API_KEY, Client, HOOK_SECRET, TOKEN_SECRET, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::postgres::signal;
+
+/// How long a start or an end may take on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A service.
+pub(crate) struct Service {
+    child: Child,
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+    starts: usize,
+    public: watch::Sender<SocketAddr>,
+    admin: SocketAddr,
+}
+
+impl Service {
+    /// Starts `serve` on this database; returns when it listens.
+    pub(crate) async fn start(url: &str) -> Self {
+        Self::start_with(url, &[]).await
+    }
+
+    /// The same with further settings.
+    pub(crate) async fn start_with(url: &str, more: &[(&str, &str)]) -> Self {
+        let api_keys = format!("shop:{API_KEY}");
+        let settings = [
+            ("DATABASE_URL", url),
+            ("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET),
+            ("ESIM_STATUS_API_KEYS", &api_keys),
+            ("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET),
+            ("ESIM_STATUS_LISTEN", "127.0.0.1:0"),
+            ("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("ESIM_STATUS_LOG_FORMAT", "json"),
+        ];
+        let settings = settings.iter().chain(more);
+        let settings: Vec<_> =
+            settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let child = spawn(&settings, log_of(&folder, 1));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let public = watch::Sender::new(nowhere);
+        let mut this = Self { child, settings, folder, starts: 1, public, admin: nowhere };
+        this.listens().await;
+        this
+    }
+
+    /// Starts it again after its end, with the same settings, on ports of the system's choice: the old ones may be taken.
+    pub(crate) async fn start_again(&mut self) {
+        self.starts += 1;
+        self.child = spawn(&self.settings, log_of(&self.folder, self.starts));
+        self.listens().await;
+    }
+
+    /// Waits until it says where it listens.
+    async fn listens(&mut self) {
+        let begun = Instant::now();
+        let line = loop {
+            let log = self.log();
+            if let Some(line) = log.lines().find(|line| line.contains("\"serving\"")) {
+                break serde_json::from_str::<Value>(line).unwrap();
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it does not start:\n{log}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+        self.admin = address("admin");
+        self.public.send_replace(address("public"));
+    }
+
+    /// What it has said since its last start.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(log_of(&self.folder, self.starts)).unwrap_or_default();
+        // A line that is being written is none yet, and a character of it may be cut.
+        let whole = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        String::from_utf8_lossy(&log[..whole]).into_owned()
+    }
+
+    /// Where it listens; changes with each start.
+    pub(crate) fn public(&self) -> watch::Receiver<SocketAddr> {
+        self.public.subscribe()
+    }
+
+    /// Calls the public listener with the API key.
+    pub(crate) fn backend(&self) -> Client {
+        Client::new(format!("http://{}", *self.public.borrow())).with_bearer(API_KEY)
+    }
+
+    /// Calls the admin listener.
+    pub(crate) fn admin(&self) -> Client {
+        Client::new(format!("http://{}", self.admin))
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&self) {
+        let admin = self.admin();
+        wait_until("the service is ready", async || admin.get("/readyz").await.status == 200).await;
+    }
+
+    /// Kills it with −9.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Tells it to end.
+    pub(crate) fn terminate(&self) {
+        signal(self.pid(), Signal::SIGTERM);
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the service ends", || {
+            status = self.child.try_wait().unwrap();
+            let ended = status.is_some();
+            async move { ended }
+        })
+        .await;
+        status.unwrap()
+    }
+
+    /// Asserts that it is the process that was started, still.
+    pub(crate) fn assert_lives(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.log());
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<_> = log.lines().rev().take(20).collect();
+            eprintln!("the last lines of the service's log, newest first:\n{}", last.join("\n"));
+        }
+    }
+}
+
+fn log_of(folder: &TempDir, start: usize) -> PathBuf {
+    folder.path().join(format!("log.{start}"))
+}
+
+/// The program with these settings, and nothing of this process's own.
+fn spawn(settings: &[(String, String)], log: PathBuf) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
+    command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    for (name, value) in settings {
+        command.env(name, value);
+    }
+    command.stderr(File::create(log).unwrap()).spawn().unwrap()
+}

@@ -1,0 +1,85 @@
+//! SIGTERM to the real process, under load and with open streams: what was taken is answered, and nobody is cut off.
+
+use std::time::{Duration, Instant};
+
+use esim_status_testing::API_KEY;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::history::{assert_moved_once_each, assert_straight, lost};
+use super::iccid;
+use super::postgres::Postgres;
+use super::senders::Senders;
+use super::service::Service;
+use super::turn::{alone, measured};
+
+/// Opens a stream and reads it to its end; gives back all of it.
+async fn follow(service: &Service, iccid: &str) -> impl Future<Output = String> + use<> {
+    let mut stream = TcpStream::connect(*service.public().borrow()).await.unwrap();
+    let request = format!(
+        "GET /v1/profiles/{iccid}/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("event: profile") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "the stream opens");
+    }
+    async move {
+        stream.read_to_end(&mut read).await.expect("it is ended, not cut");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_answers_what_was_taken_and_takes_leave_of_every_stream() {
+    const STREAMS: usize = 100;
+    let _turn = alone().await;
+    let postgres = Postgres::start();
+    let mut service = Service::start(&postgres.url()).await;
+    let mut senders = Senders::new(32, 5, &[&service]);
+    senders.start();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut streams = JoinSet::new();
+    for number in 0..STREAMS {
+        // Each sender's first profile exists by now.
+        streams.spawn(follow(&service, &iccid(number % 32 * 5)).await);
+    }
+
+    let told = Instant::now();
+    service.terminate();
+    let status = service.ended().await;
+    let took = told.elapsed();
+    assert!(status.success(), "{status}:\n{}", service.log());
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let ends = timeout(Duration::from_secs(5), streams.join_all()).await;
+    let ends = ends.expect("all streams have ended");
+    let hinted = ends.iter().filter(|end| {
+        let last = end.trim_end_matches("0\r\n\r\n").trim_end();
+        last.lines().last().is_some_and(|line| line.starts_with("retry: "))
+    });
+    assert_eq!(hinted.count(), STREAMS);
+
+    // What was accepted was answered: nothing is there that its sender does not know of.
+    let database = postgres.database();
+    let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
+    service.start_again().await;
+    senders.stop().await;
+    let acknowledged = senders.take_acknowledged();
+    let attempts = senders.take_attempts();
+    let answered = attempts.iter().filter(|it| it.status.is_some_and(|status| status != 503));
+    let later: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
+    assert_eq!(usize::try_from(later), Ok(answered.count()), "kept and not answered");
+    let lost = lost(&database, &acknowledged).await;
+    assert_straight(&database).await;
+    assert_moved_once_each(&database, &senders).await;
+    let refused = attempts.iter().filter(|it| it.status == Some(503)).count();
+    measured(
+        "SIGTERM under load",
+        format!(
+            "ended with 0 after {took:.2?}; {kept} deliveries kept by then, {refused} answers 503, \
+             {STREAMS} streams told when to come back, {lost} lost"
+        ),
+    );
+}

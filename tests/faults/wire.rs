@@ -1,0 +1,117 @@
+//! A client that costs next to nothing, so that the load is the service's and not its own: one request at a time over one
+//! connection, which is made again when it is gone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use esim_status_testing::HOOK_SECRET;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Longer than the service may take for anything that is sent here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its status line and headers.
+    pub head: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    to: watch::Receiver<SocketAddr>,
+    stream: Option<TcpStream>,
+}
+
+impl Wire {
+    /// A client of the service that listens there, wherever that is at the time.
+    pub(crate) fn new(to: watch::Receiver<SocketAddr>) -> Self {
+        Self { to, stream: None }
+    }
+
+    /// Delivers a body to the built-in hook with its secret.
+    pub(crate) async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
+        self.exchange(&delivery(body)).await
+    }
+
+    /// Sends a request and reads its answer. After an error nobody knows what became of the request.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connect().await?,
+        };
+        let exchange = async {
+            stream.write_all(request).await?;
+            read_reply(&mut stream).await
+        };
+        let reply = timeout(PATIENCE, exchange).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if !reply.head.to_ascii_lowercase().contains("connection: close") {
+            self.stream = Some(stream);
+        }
+        Ok(reply)
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let to = *self.to.borrow();
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+/// A request that delivers this body to the built-in hook with its secret.
+pub(crate) fn delivery(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST /webhooks/gigastore/esim-status/{HOOK_SECRET} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Reads one answer whose length is given.
+pub(crate) async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
+    let mut read = Vec::with_capacity(1_024);
+    let end = loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    };
+    let mut body = read.split_off(end);
+    let head = String::from_utf8_lossy(&read).into_owned();
+    let status = head.get(9..12).and_then(|status| status.parse().ok());
+    let status = status.ok_or(io::ErrorKind::InvalidData)?;
+    let length = field(&head, "content-length").and_then(|length| length.parse().ok());
+    let length: usize = length.unwrap_or_default();
+    while body.len() < length {
+        if stream.read_buf(&mut body).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// A header's value, by its name in lower case.
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+    found.next().map(|(_, value)| value.trim())
+}
+
+impl Reply {
+    /// A header's value, by its name in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
+}
