@@ -12,11 +12,13 @@
 
 mod history;
 mod postgres;
+mod proxy;
 mod senders;
 mod service;
 mod turn;
 mod wire;
 
+mod cut;
 mod kill;
 mod replicas;
 mod sigterm;

@@ -1,0 +1,248 @@
+//! The connection to the database cut at every point of the write transaction, after COMMIT was sent too: the sender repeats,
+//! and there is one transition.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use esim_status::config::Settings;
+use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
+use esim_status::providers::Gigastore;
+use esim_status::web::now;
+use esim_status::web::webhooks::Hook;
+use esim_status_testing::{Answer, Database, TestApp};
+use reqwest::Method;
+use serde_json::json;
+
+use super::history::assert_straight;
+use super::iccid;
+use super::postgres::Postgres;
+use super::proxy::{Counts, Cut, Point, Proxy};
+use super::turn::{BUDGET, HEALING, alone, from_environment, measured, median_and_worst};
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+const HOOK: &str = "gigastore/relayed";
+
+/// What the cut transaction is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Another state of a profile that is there.
+    Change,
+    /// A profile that is not there yet.
+    Creation,
+    /// Another state, in an event with an id.
+    Event,
+}
+
+fn authenticator() -> Authenticator {
+    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
+}
+
+fn with_hook(settings: &mut Settings) {
+    let path: Arc<str> = Arc::from(HOOK);
+    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
+    settings.hooks.insert(path, hook.into());
+}
+
+/// A service behind a proxy, and how many changes it was told of.
+struct Scene {
+    _postgres: Postgres,
+    direct: Database,
+    proxy: Proxy,
+    app: TestApp,
+    work: Work,
+    changes: usize,
+    acknowledged: usize,
+    refused: Vec<Duration>,
+    healed_by_the_service: usize,
+    committed_unheard: usize,
+}
+
+impl Scene {
+    async fn start(work: Work) -> Self {
+        let postgres = Postgres::start();
+        let direct = postgres.database();
+        // No machine dies here, so nothing is gained by waiting for the disk.
+        let hurry = "ALTER DATABASE postgres SET synchronous_commit = off";
+        sqlx::query(hurry).execute(&mut direct.connect().await).await.unwrap();
+        let proxy = Proxy::start(&direct.options).await;
+        let behind = Database { options: proxy.options(&direct.options) };
+        let app = TestApp::start_on(behind, with_hook).await;
+        let mut this = Self {
+            _postgres: postgres,
+            direct,
+            proxy,
+            app,
+            work,
+            changes: 0,
+            acknowledged: 0,
+            refused: Vec::new(),
+            healed_by_the_service: 0,
+            committed_unheard: 0,
+        };
+        this.warm().await;
+        this
+    }
+
+    /// Delivers the change of this number.
+    async fn deliver(&self, change: usize) -> Answer {
+        let whose = if self.work == Work::Creation { change } else { 0 };
+        let state = STATES[change % STATES.len()];
+        let body = json!({ "iccid": iccid(whose), "profileState": state }).to_string();
+        if self.work != Work::Event {
+            return self.app.deliver(body).await;
+        }
+        let proof = authenticator().proof(&format!("msg_{change}"), now(), body.as_bytes());
+        let request = self.app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
+        Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+    }
+
+    /// Makes a change through to the end, so that the writer holds a connection that knows its statements.
+    async fn warm(&mut self) {
+        let change = self.changes;
+        self.changes += 1;
+        self.acknowledged += 1;
+        assert_eq!(self.deliver(change).await.outcome(), "moved");
+    }
+
+    /// How many messages one change takes.
+    async fn count(&mut self, cold: bool) -> Counts {
+        self.prepare(cold).await;
+        self.proxy.arm(None);
+        self.warm().await;
+        self.proxy.disarm()
+    }
+
+    /// Cold: the writer's connection has died unnoticed, and the next change needs a new one.
+    async fn prepare(&mut self, cold: bool) {
+        if cold {
+            self.proxy.cut_all();
+        } else {
+            self.warm().await;
+        }
+    }
+
+    /// Cuts one change at this point, and repeats it.
+    async fn cut(&mut self, cut: Cut, cold: bool) {
+        self.prepare(cold).await;
+        self.proxy.arm(Some(cut));
+        let change = self.changes;
+        self.changes += 1;
+        let begun = Instant::now();
+        let answer = self.deliver(change).await;
+        let took = begun.elapsed();
+        let counts = self.proxy.disarm();
+        assert!(counts.is_cut, "{cut:?} was not reached: {counts:?}");
+        assert!(took < BUDGET, "{cut:?}: {took:?}");
+        if answer.status == 200 {
+            self.acknowledged += 1;
+            self.healed_by_the_service += 1;
+            assert_eq!(answer.outcome(), "moved", "{cut:?}");
+        } else {
+            assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
+            assert_eq!(answer.header("retry-after"), "1");
+            self.refused.push(took);
+        }
+
+        let begun = Instant::now();
+        let repeat = loop {
+            let answer = self.deliver(change).await;
+            if answer.status == 200 {
+                break answer.outcome();
+            }
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert!(begun.elapsed() < HEALING, "{cut:?} does not heal");
+        };
+        self.acknowledged += 1;
+        let again = if self.work == Work::Event { "duplicate" } else { "repeated" };
+        if answer.status == 200 {
+            assert_eq!(repeat, again, "{cut:?}");
+        } else if repeat == again {
+            self.committed_unheard += 1;
+        } else {
+            assert_eq!(repeat, "moved", "{cut:?}");
+        }
+    }
+
+    async fn end(self, what: &str, points: usize) {
+        let transitions = self.direct.scalar::<i64>("SELECT count(*) FROM transitions").await;
+        assert_eq!(usize::try_from(transitions), Ok(self.changes), "one transition a change");
+        assert_straight(&self.direct).await;
+        let kept = self.direct.scalar::<i64>("SELECT count(*) FROM deliveries").await;
+        assert!(usize::try_from(kept).unwrap() >= self.acknowledged, "{kept} kept");
+        let (median, worst) = median_and_worst(&self.refused);
+        measured(
+            &format!("connection cut, {what}"),
+            format!(
+                "{points} points: {} healed by a retry of the service's own, {} answered 503 after {median:.2?} (median), \
+                 {worst:.2?} (worst), of which {} had been committed; after the repeat one transition each, 0 lost",
+                self.healed_by_the_service,
+                self.refused.len(),
+                self.committed_unheard,
+            ),
+        );
+        assert!(self.committed_unheard > 0, "no cut fell behind the commit");
+    }
+}
+
+/// Every point of one change: before and straight after each message of the service, and before each of the server's.
+fn every_point(counts: &Counts) -> Vec<Point> {
+    let around = |number| [Point::BeforeClient(number), Point::AfterClient(number)];
+    let service = (1..=counts.client).flat_map(around);
+    service.chain((1..=counts.server).map(Point::BeforeServer)).collect()
+}
+
+async fn cut_at(points: impl FnOnce(&Counts) -> Vec<Point>, work: Work, cold: bool, what: &str) {
+    let _turn = alone().await;
+    let mut scene = Scene::start(work).await;
+    let counts = scene.count(cold).await;
+    let points = points(&counts);
+    for point in &points {
+        scene.cut(Cut { point: *point, silent: false }, cold).await;
+    }
+    scene.end(what, points.len()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_cut_anywhere_is_made_once() {
+    cut_at(every_point, Work::Change, false, "change of a profile").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_cut_anywhere_is_made_once() {
+    cut_at(every_point, Work::Creation, false, "creation of a profile").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_with_an_id_cut_anywhere_is_applied_once() {
+    cut_at(every_point, Work::Event, false, "event with an id").await;
+}
+
+/// A new connection has a hundred messages more: one point in three, or with `ESIM_STATUS_CUT_EVERYWHERE=1` each; the commit's
+/// in any case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
+    let step = if from_environment("ESIM_STATUS_CUT_EVERYWHERE", 0) == 1 { 1 } else { 3 };
+    let points = |counts: &Counts| {
+        let commit = Point::AfterClient(counts.commit.expect("a change ends with COMMIT"));
+        let mut points = every_point(counts);
+        points.retain(|point| *point != commit);
+        let first = rand::random_range(0..step);
+        points.into_iter().skip(first).step_by(step).chain([commit]).collect()
+    };
+    cut_at(points, Work::Change, true, "over a new connection").await;
+}
+
+/// A network that swallows everything: nothing says that the connection is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_around_the_commit_is_given_up_in_time() {
+    let _turn = alone().await;
+    let mut scene = Scene::start(Work::Change).await;
+    let counts = scene.count(false).await;
+    let commit = counts.commit.expect("a change ends with COMMIT");
+    for point in [Point::BeforeClient(commit), Point::AfterClient(commit)] {
+        scene.cut(Cut { point, silent: true }, false).await;
+    }
+    assert_eq!(scene.refused.len(), 2, "silence cannot be healed by a retry in time");
+    scene.end("silent around COMMIT", 2).await;
+}

@@ -1,0 +1,236 @@
+//! Between a service and its Postgres: passes every message on, counts those of the writers, and cuts where it is told to.
+//!
+//! It understands the framing of the protocol and no more: a message is a type and a length; only the first one of a client has
+//! no type, and says under which name it comes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// How the connections name themselves that are counted and cut.
+const WRITER: &[u8] = b"esim-status writer";
+
+/// A point in the conversation, counted from the moment at which the proxy was armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// The service has sent its n-th message, which does not arrive.
+    BeforeClient(usize),
+    /// The service's n-th message has arrived; nobody waits for what it does.
+    AfterClient(usize),
+    /// The server has sent its n-th message, which does not arrive.
+    BeforeServer(usize),
+}
+
+/// A cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Where.
+    pub point: Point,
+    /// Whether nobody is told: both ends only hear nothing any more.
+    pub silent: bool,
+}
+
+/// What went over the writers' connections since the proxy was armed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    /// Messages of the service.
+    pub client: usize,
+    /// Messages of the server.
+    pub server: usize,
+    /// Which message of the service was its COMMIT.
+    pub commit: Option<usize>,
+    /// Whether the cut was made.
+    pub is_cut: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    armed: Option<(Counts, Option<Cut>)>,
+    /// Ends every connection of a writer that is open.
+    open: CancellationToken,
+}
+
+/// The proxy. It ends with the test.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+/// What happens to a message.
+enum Fate {
+    Pass,
+    /// And after it the end.
+    PassAndEnd {
+        silent: bool,
+    },
+    End {
+        silent: bool,
+    },
+}
+
+impl Proxy {
+    /// A proxy before the server of these options.
+    pub(crate) async fn start(to: &PgConnectOptions) -> Self {
+        let folder = to.get_socket().expect("the server has a socket");
+        let socket = folder.join(format!(".s.PGSQL.{}", to.get_port()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::<Mutex<State>>::default();
+        tokio::spawn(accept(listener, socket, state.clone()));
+        Self { address, state }
+    }
+
+    /// How to reach through it what these options reach directly.
+    pub(crate) fn options(&self, to: &PgConnectOptions) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.address.port())
+            .username(to.get_username())
+            .database(to.get_database().unwrap_or_default())
+            .ssl_mode(PgSslMode::Disable)
+    }
+
+    /// Counts from now on, and cuts once.
+    pub(crate) fn arm(&self, cut: Option<Cut>) {
+        lock(&self.state).armed = Some((Counts::default(), cut));
+    }
+
+    /// Counts and cuts no more.
+    pub(crate) fn disarm(&self) -> Counts {
+        lock(&self.state).armed.take().expect("it was armed").0
+    }
+
+    /// Cuts every connection of a writer.
+    pub(crate) fn cut_all(&self) {
+        std::mem::take(&mut lock(&self.state).open).cancel();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn judge(&mut self, from_client: bool, message: &[u8]) -> Fate {
+        let Some((counts, cut)) = &mut self.armed else { return Fate::Pass };
+        let count = if from_client { &mut counts.client } else { &mut counts.server };
+        *count += 1;
+        let count = *count;
+        if from_client && message.windows(6).any(|six| six == b"COMMIT") {
+            counts.commit = Some(count);
+        }
+        let Some(Cut { point, silent }) = *cut else { return Fate::Pass };
+        let fate = match point {
+            Point::BeforeClient(number) if from_client && number == count => Fate::End { silent },
+            Point::AfterClient(number) if from_client && number == count => {
+                Fate::PassAndEnd { silent }
+            }
+            Point::BeforeServer(number) if !from_client && number == count => Fate::End { silent },
+            _ => return Fate::Pass,
+        };
+        // Once: whatever is tried again gets through.
+        *cut = None;
+        counts.is_cut = true;
+        fate
+    }
+}
+
+async fn accept(listener: TcpListener, socket: PathBuf, state: Arc<Mutex<State>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (socket, state) = (socket.clone(), state.clone());
+        // A connection that fails is over, whatever the reason.
+        tokio::spawn(async move { drop(carry(client, socket, state).await) });
+    }
+}
+
+/// One connection, until either end closes it or it is cut.
+async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let server = UnixStream::connect(socket).await?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let hello = read_message(&mut from_client, false).await?;
+    let counted = hello.windows(WRITER.len()).any(|part| part == WRITER).then_some(&*state);
+    let open = lock(&state).open.clone();
+    let silenced = CancellationToken::new();
+    let upwards = async {
+        let first = pass(counted, true, &hello, &mut to_server, &silenced).await?;
+        if first {
+            pump(counted, true, &mut from_client, &mut to_server, &silenced).await?;
+        }
+        io::Result::Ok(())
+    };
+    let downwards = pump(counted, false, &mut from_server, &mut to_client, &silenced);
+    let cut = async {
+        match counted {
+            Some(_) => open.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        done = upwards => done,
+        done = downwards => done,
+        () = cut => Ok(()),
+    }
+}
+
+async fn pump(
+    counted: Option<&Mutex<State>>,
+    from_client: bool,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    silenced: &CancellationToken,
+) -> io::Result<()> {
+    loop {
+        let message = read_message(from, true).await?;
+        if !pass(counted, from_client, &message, to, silenced).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Passes one message on, or not. Gives back whether to go on.
+async fn pass(
+    counted: Option<&Mutex<State>>,
+    from_client: bool,
+    message: &[u8],
+    to: &mut (impl AsyncWrite + Unpin),
+    silenced: &CancellationToken,
+) -> io::Result<bool> {
+    if silenced.is_cancelled() {
+        // Read, so that the end of either side is seen, and swallowed.
+        return Ok(true);
+    }
+    let fate = counted.map_or(Fate::Pass, |state| lock(state).judge(from_client, message));
+    if let Fate::Pass | Fate::PassAndEnd { .. } = fate {
+        to.write_all(message).await?;
+    }
+    match fate {
+        Fate::Pass => Ok(true),
+        Fate::PassAndEnd { silent } | Fate::End { silent } => {
+            if silent {
+                silenced.cancel();
+            }
+            Ok(silent)
+        }
+    }
+}
+
+/// One message, whole. An end between two is an error like any other: the connection is over.
+async fn read_message(from: &mut (impl AsyncRead + Unpin), typed: bool) -> io::Result<Vec<u8>> {
+    let head = if typed { 5 } else { 4 };
+    let mut message = vec![0; head];
+    from.read_exact(&mut message).await?;
+    let length = u32::from_be_bytes(message[head - 4..].try_into().unwrap_or_default());
+    let length = usize::try_from(length).unwrap_or_default() + head - 4;
+    message.resize(length.max(head), 0);
+    from.read_exact(&mut message[head..]).await?;
+    Ok(message)
+}
