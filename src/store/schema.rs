@@ -1,8 +1,15 @@
 //! Bringing the schema up to this binary's version, once, whatever the number of replicas.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
+
+/// How long migrating may take before that is said, and how often it is said.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Every migration, embedded in the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -50,7 +57,7 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), SchemaError> {
         .connect()
         .await
         .map_err(SchemaError::Unreachable)?;
-    let result = MIGRATOR.run_direct(None, &mut connection, false).await;
+    let result = audibly(MIGRATOR.run_direct(None, &mut connection, false)).await;
     // What the connection says on closing changes nothing.
     drop(connection.close().await);
     result.map_err(|error| match error {
@@ -59,6 +66,19 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), SchemaError> {
         MigrateError::Dirty(version) => SchemaError::HalfApplied(version),
         other => SchemaError::Failed(Box::new(other)),
     })
+}
+
+/// Somebody who waits for a start should know what it waits for.
+async fn audibly<T>(migrating: impl Future<Output = T>) -> T {
+    let mut migrating = pin!(migrating);
+    loop {
+        if let Ok(result) = timeout(QUIET, &mut migrating).await {
+            return result;
+        }
+        tracing::warn!(
+            "waiting for the schema: this or another process is migrating it; pg_stat_activity shows what blocks it"
+        );
+    }
 }
 
 /// The version of the newest migration in this binary.

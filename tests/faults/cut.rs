@@ -17,7 +17,7 @@ use super::history::assert_straight;
 use super::iccid;
 use super::postgres::Postgres;
 use super::proxy::{Counts, Cut, Point, Proxy};
-use super::turn::{BUDGET, HEALING, alone, from_environment, measured, median_and_worst};
+use super::turn::{Turn, alone, from_environment, measured, median_and_worst};
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 const HOOK: &str = "gigastore/relayed";
@@ -46,6 +46,7 @@ fn with_hook(settings: &mut Settings) {
 
 /// A service behind a proxy, and how many changes it was told of.
 struct Scene {
+    turn: Turn,
     _postgres: Postgres,
     direct: Database,
     proxy: Proxy,
@@ -59,7 +60,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn start(work: Work) -> Self {
+    async fn start(turn: Turn, work: Work) -> Self {
         let postgres = Postgres::start();
         let direct = postgres.database();
         // No machine dies here, so nothing is gained by waiting for the disk.
@@ -69,6 +70,7 @@ impl Scene {
         let behind = Database { options: proxy.options(&direct.options) };
         let app = TestApp::start_on(behind, with_hook).await;
         let mut this = Self {
+            turn,
             _postgres: postgres,
             direct,
             proxy,
@@ -133,7 +135,7 @@ impl Scene {
         let took = begun.elapsed();
         let counts = self.proxy.disarm();
         assert!(counts.is_cut, "{cut:?} was not reached: {counts:?}");
-        assert!(took < BUDGET, "{cut:?}: {took:?}");
+        assert!(took < self.turn.budget(), "{cut:?}: {took:?}");
         if answer.status == 200 {
             self.acknowledged += 1;
             self.healed_by_the_service += 1;
@@ -151,7 +153,7 @@ impl Scene {
                 break answer.outcome();
             }
             assert_eq!(answer.status, 503, "{answer:?}");
-            assert!(begun.elapsed() < HEALING, "{cut:?} does not heal");
+            assert!(begun.elapsed() < self.turn.healing(), "{cut:?} does not heal");
         };
         self.acknowledged += 1;
         let again = if self.work == Work::Event { "duplicate" } else { "repeated" };
@@ -193,8 +195,7 @@ fn every_point(counts: &Counts) -> Vec<Point> {
 }
 
 async fn cut_at(points: impl FnOnce(&Counts) -> Vec<Point>, work: Work, cold: bool, what: &str) {
-    let _turn = alone().await;
-    let mut scene = Scene::start(work).await;
+    let mut scene = Scene::start(alone().await, work).await;
     let counts = scene.count(cold).await;
     let points = points(&counts);
     for point in &points {
@@ -236,8 +237,7 @@ async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
 /// A network that swallows everything: nothing says that the connection is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_falls_silent_around_the_commit_is_given_up_in_time() {
-    let _turn = alone().await;
-    let mut scene = Scene::start(Work::Change).await;
+    let mut scene = Scene::start(alone().await, Work::Change).await;
     let counts = scene.count(false).await;
     let commit = counts.commit.expect("a change ends with COMMIT");
     for point in [Point::BeforeClient(commit), Point::AfterClient(commit)] {

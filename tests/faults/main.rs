@@ -20,6 +20,7 @@ mod wire;
 
 mod cut;
 mod kill;
+mod migrations;
 mod replicas;
 mod sigterm;
 mod stall;

@@ -35,19 +35,7 @@ impl Service {
 
     /// The same with further settings.
     pub(crate) async fn start_with(url: &str, more: &[(&str, &str)]) -> Self {
-        let api_keys = format!("shop:{API_KEY}");
-        let settings = [
-            ("DATABASE_URL", url),
-            ("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET),
-            ("ESIM_STATUS_API_KEYS", &api_keys),
-            ("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET),
-            ("ESIM_STATUS_LISTEN", "127.0.0.1:0"),
-            ("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0"),
-            ("ESIM_STATUS_LOG_FORMAT", "json"),
-        ];
-        let settings = settings.iter().chain(more);
-        let settings: Vec<_> =
-            settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let settings = settings(url, more);
         let folder = tempfile::tempdir().unwrap();
         let child = spawn(&settings, log_of(&folder, 1));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -55,6 +43,21 @@ impl Service {
         let mut this = Self { child, settings, folder, starts: 1, public, admin: nowhere };
         this.listens().await;
         this
+    }
+
+    /// What it says where it does not start.
+    pub(crate) async fn refusal(url: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = spawn(&settings(url, &[]), log_of(&folder, 1));
+        let mut status = None;
+        wait_until("it gives up", || {
+            status = child.try_wait().unwrap();
+            let ended = status.is_some();
+            async move { ended }
+        })
+        .await;
+        assert!(!status.unwrap().success());
+        fs::read_to_string(log_of(&folder, 1)).unwrap()
     }
 
     /// Starts it again after its end, with the same settings, on ports of the system's choice: the old ones may be taken.
@@ -89,6 +92,11 @@ impl Service {
         String::from_utf8_lossy(&log[..whole]).into_owned()
     }
 
+    /// Where it listens now.
+    pub(crate) fn address(&self) -> SocketAddr {
+        *self.public.borrow()
+    }
+
     /// Where it listens; changes with each start.
     pub(crate) fn public(&self) -> watch::Receiver<SocketAddr> {
         self.public.subscribe()
@@ -96,7 +104,7 @@ impl Service {
 
     /// Calls the public listener with the API key.
     pub(crate) fn backend(&self) -> Client {
-        Client::new(format!("http://{}", *self.public.borrow())).with_bearer(API_KEY)
+        Client::new(format!("http://{}", self.address())).with_bearer(API_KEY)
     }
 
     /// Calls the admin listener.
@@ -139,7 +147,15 @@ impl Service {
         assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.log());
     }
 
-    fn pid(&self) -> i32 {
+    /// Its resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 }
@@ -154,6 +170,21 @@ impl Drop for Service {
             eprintln!("the last lines of the service's log, newest first:\n{}", last.join("\n"));
         }
     }
+}
+
+fn settings(url: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let api_keys = format!("shop:{API_KEY}");
+    let settings = [
+        ("DATABASE_URL", url),
+        ("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET),
+        ("ESIM_STATUS_API_KEYS", &api_keys),
+        ("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET),
+        ("ESIM_STATUS_LISTEN", "127.0.0.1:0"),
+        ("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("ESIM_STATUS_LOG_FORMAT", "json"),
+    ];
+    let all = settings.iter().chain(more);
+    all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn log_of(folder: &TempDir, start: usize) -> PathBuf {

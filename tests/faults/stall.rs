@@ -10,10 +10,11 @@ use super::iccid;
 use super::postgres::Postgres;
 use super::senders::{Senders, healed, refusals};
 use super::service::Service;
-use super::turn::{BUDGET, HEALING, alone, measured};
+use super::turn::{Turn, alone, measured};
 
 /// A service with its Postgres and its senders.
 struct Scene {
+    turn: Turn,
     postgres: Postgres,
     service: Service,
     senders: Senders,
@@ -21,12 +22,13 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
+        let turn = alone().await;
         let postgres = Postgres::start();
         let service = Service::start(&postgres.url()).await;
         let mut senders = Senders::new(8, 5, &[&service]);
         senders.start();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        Self { postgres, service, senders }
+        Self { turn, postgres, service, senders }
     }
 
     /// What everybody must see after the database went away at `since`, and what was seen once it is `back`.
@@ -55,8 +57,8 @@ impl Scene {
                 first.unwrap() - since
             ),
         );
-        assert!(worst < BUDGET, "{worst:?}");
-        assert!(heal < HEALING && ready < HEALING, "{heal:?}, {ready:?}");
+        assert!(worst < self.turn.budget(), "{worst:?}");
+        assert!(heal.max(ready) < self.turn.healing(), "{heal:?}, {ready:?}");
     }
 }
 
@@ -66,7 +68,7 @@ async fn timed(client: &Client, path: &str) -> (Answer, Duration) {
 }
 
 /// What the probes and the read API say while the database is away.
-async fn assert_away(service: &Service) {
+async fn assert_away(turn: &Turn, service: &Service) {
     let (admin, backend) = (service.admin(), service.backend());
     let own = format!("/v1/profiles/{}", iccid(0));
     let (lives, ready, read, list) = tokio::join!(
@@ -79,19 +81,18 @@ async fn assert_away(service: &Service) {
     for (answer, took) in [ready, read, list] {
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
         assert_eq!(answer.header("retry-after"), "1");
-        assert!(took < BUDGET, "{took:?}: {answer:?}");
+        assert!(took < turn.budget(), "{took:?}: {answer:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_postgres_costs_repeats_and_heals() {
-    let _turn = alone().await;
     let mut scene = Scene::start().await;
     let since = Instant::now();
     let stalled = scene.postgres.stall();
     // Longer than a delivery waits for its commit, so that some are in doubt.
     for _ in 0..2 {
-        assert_away(&scene.service).await;
+        assert_away(&scene.turn, &scene.service).await;
     }
     tokio::time::sleep(Duration::from_millis(2_600).saturating_sub(since.elapsed())).await;
     drop(stalled);
@@ -100,11 +101,10 @@ async fn a_stalled_postgres_costs_repeats_and_heals() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_stopped_and_started_costs_repeats_and_heals() {
-    let _turn = alone().await;
     let mut scene = Scene::start().await;
     let since = Instant::now();
     scene.postgres.stop();
-    assert_away(&scene.service).await;
+    assert_away(&scene.turn, &scene.service).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     scene.postgres.start_again();
     scene.end("Postgres stopped, then started", since, Instant::now()).await;
@@ -112,11 +112,10 @@ async fn a_postgres_that_is_stopped_and_started_costs_repeats_and_heals() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_killed_and_started_costs_repeats_and_heals() {
-    let _turn = alone().await;
     let mut scene = Scene::start().await;
     let since = Instant::now();
     scene.postgres.kill();
-    assert_away(&scene.service).await;
+    assert_away(&scene.turn, &scene.service).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     scene.postgres.start_again();
     scene.end("Postgres killed (-9), then started", since, Instant::now()).await;

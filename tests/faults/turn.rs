@@ -2,21 +2,67 @@
 
 use std::fmt::Display;
 use std::io::{Write, stderr};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{RwLock, RwLockWriteGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 static TURN: RwLock<()> = RwLock::const_new(());
 
-/// What a provider waits at most, 2.5 s, and what a busy machine may add.
-pub(crate) const BUDGET: Duration = Duration::from_secs(4);
-
-/// How long the service may need to find its database again, and as much again for a busy machine.
-pub(crate) const HEALING: Duration = Duration::from_secs(5 + 5);
+/// A turn; others wait for its end.
+pub(crate) struct Turn {
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
+    _beside: Option<RwLockReadGuard<'static, ()>>,
+    starved_before: Duration,
+}
 
 /// Waits until no other fault is being made, and keeps others from being made.
-pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().await
+pub(crate) async fn alone() -> Turn {
+    let guard = TURN.write().await;
+    Turn { _alone: Some(guard), _beside: None, starved_before: starved() }
+}
+
+/// Waits until no fault that wants the machine for itself is being made; for those that mostly wait.
+pub(crate) async fn beside_others() -> Turn {
+    let guard = TURN.read().await;
+    Turn { _alone: None, _beside: Some(guard), starved_before: starved() }
+}
+
+impl Turn {
+    /// How long an answer may take: what a provider waits, 2.5 s, and what the machine may add.
+    pub(crate) fn budget(&self) -> Duration {
+        Duration::from_millis(2_500) + self.slack()
+    }
+
+    /// How long the service may need to find its database again: 5 s, and what the machine may add.
+    pub(crate) fn healing(&self) -> Duration {
+        Duration::from_secs(5) + self.slack()
+    }
+
+    /// A second, and for how long this process has been kept waiting for a processor in this turn: others build and measure
+    /// on the same machine.
+    pub(crate) fn slack(&self) -> Duration {
+        Duration::from_secs(1) + 2 * starved().saturating_sub(self.starved_before)
+    }
+}
+
+/// For how long a thread that wants to run twenty times a second has been kept from it so far.
+fn starved() -> Duration {
+    static MICROS: AtomicU64 = AtomicU64::new(0);
+    static WATCH: LazyLock<()> = LazyLock::new(|| {
+        thread::spawn(|| {
+            loop {
+                let begun = Instant::now();
+                thread::sleep(Duration::from_millis(50));
+                let late = begun.elapsed().saturating_sub(Duration::from_millis(52)).as_micros();
+                MICROS.fetch_add(u64::try_from(late).unwrap_or_default(), Ordering::Relaxed);
+            }
+        });
+    });
+    LazyLock::force(&WATCH);
+    Duration::from_micros(MICROS.load(Ordering::Relaxed))
 }
 
 /// Says what was measured. Past the capture of the test harness, so that it is seen of a run that passes too.

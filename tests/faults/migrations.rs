@@ -1,0 +1,57 @@
+//! `serve` on a schema that somebody else is just migrating, that is half migrated, or that is newer than the binary.
+
+use std::time::Instant;
+
+use esim_status_testing::{Database, server, wait_until};
+use sqlx::migrate::Migrate;
+
+use super::service::Service;
+use super::turn::{beside_others, measured};
+
+fn url(database: &Database) -> String {
+    server().url(database.options.get_database().unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_runs_elsewhere_is_waited_for_and_that_is_said() {
+    let _turn = beside_others().await;
+    let database = Database::empty().await;
+    let mut elsewhere = database.connect().await;
+    elsewhere.lock().await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event = 'advisory' AND now() - query_start > '3 s'";
+    let url = url(&database);
+    let ending = async {
+        wait_until("it waits", async || database.scalar::<i64>(waits).await > 0).await;
+        elsewhere.unlock().await.unwrap();
+        Instant::now()
+    };
+    let (service, freed) = tokio::join!(Service::start(&url), ending);
+    let took = freed.elapsed();
+    service.ready().await;
+    assert!(service.log().contains("waiting for the schema"), "{}", service.log());
+    measured(
+        "migration running elsewhere",
+        format!("waits, says so, and serves {took:.2?} after its end"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_half_migrated_or_newer_is_refused_with_the_remedy() {
+    let _turn = beside_others().await;
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (29991231000000, 'from the future', true, '\\x00', 0)";
+    let half = "UPDATE _sqlx_migrations SET success = false WHERE version = 20261123100300";
+    for (fault, change, remedy) in [
+        ("schema newer than the binary", newer, "run a release at least as new"),
+        ("migration half applied", half, "delete its row and run `esim-status migrate` again"),
+    ] {
+        let database = Database::migrated().await;
+        sqlx::query(change).execute(&mut database.connect().await).await.unwrap();
+        let begun = Instant::now();
+        let said = Service::refusal(&url(&database)).await;
+        assert!(said.contains(remedy), "{said}");
+        measured(fault, format!("refuses to start after {:.2?}, with the remedy", begun.elapsed()));
+    }
+}
