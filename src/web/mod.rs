@@ -115,7 +115,7 @@ pub fn routes(app: AppState) -> Router {
 }
 
 /// What goes around all routes of either listener: panics become answers, problems are rendered, requests observed.
-fn wrap(routes: Router<AppState>, app: AppState) -> Router {
+pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     // As one layer: each of its own costs every request a box or two.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(app.clone(), observe::observe))

@@ -21,6 +21,7 @@ mod wire;
 mod cut;
 mod kill;
 mod migrations;
+mod panic;
 mod replicas;
 mod sigterm;
 mod stall;
