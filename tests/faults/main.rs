@@ -19,12 +19,18 @@ mod turn;
 mod wire;
 
 mod cut;
+mod disk;
+mod failover;
+mod hangup;
 mod kill;
 mod migrations;
+mod overload;
 mod panic;
 mod replicas;
 mod sigterm;
+mod slow;
 mod stall;
+mod streams;
 
 /// One of many profiles.
 fn iccid(number: usize) -> String {

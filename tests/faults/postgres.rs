@@ -1,6 +1,7 @@
 //! A Postgres of one test, which may be stopped, stalled and killed without harm to other tests.
 
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::process::Command;
 
 use esim_status::store::embedded::Embedded;
@@ -20,6 +21,12 @@ impl Postgres {
     /// A fresh one.
     pub(crate) fn start() -> Self {
         let start = || Embedded::start_ephemeral().expect("PostgreSQL is installed");
+        Self { server: block_in_place(start) }
+    }
+
+    /// One in this folder, which stays.
+    pub(crate) fn start_in(folder: &Path) -> Self {
+        let start = || Embedded::start_in(folder).expect("PostgreSQL starts in this folder");
         Self { server: block_in_place(start) }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use esim_status_testing::HOOK_SECRET;
+use esim_status_testing::{API_KEY, HOOK_SECRET};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -41,6 +41,12 @@ impl Wire {
     /// Delivers a body to the built-in hook with its secret.
     pub(crate) async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
         self.exchange(&delivery(body)).await
+    }
+
+    /// Gets a path with the API key.
+    pub(crate) async fn get(&mut self, path: &str) -> io::Result<Reply> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}");
+        self.exchange(format!("{head}\r\n\r\n").as_bytes()).await
     }
 
     /// Sends a request and reads its answer. After an error nobody knows what became of the request.

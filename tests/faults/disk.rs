@@ -1,0 +1,139 @@
+//! The disk under Postgres is full: first tables cannot grow, then Postgres itself dies of it. Needs a small file system of its
+//! own, which only root can make; who cannot is told so.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::history::{assert_moved_once_each, assert_straight, lost};
+use super::postgres::Postgres;
+use super::senders::{Senders, healed, refusals};
+use super::service::Service;
+use super::turn::{alone, measured};
+
+/// A small file system in memory, for as long as this lives.
+struct SmallDisk {
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    /// An error says why there is none.
+    fn mount(size: &str) -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("full-disk-").tempdir_in("/tmp").unwrap();
+        // The server's user has to get through.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let options = format!("size={size},mode=755");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "esim-status-faults"])
+            .arg(folder.path())
+            .output()
+            .map_err(|error| error.to_string())?;
+        if mount.status.success() {
+            Ok(Self { folder })
+        } else {
+            Err(String::from_utf8_lossy(&mount.stderr).trim().to_owned())
+        }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.path().join("ballast")
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let mut piece = 1 << 20;
+        while piece >= 512 {
+            if ballast.write_all(&vec![1; piece]).is_err() {
+                piece /= 2;
+            }
+        }
+    }
+
+    /// Makes room again.
+    fn relieve(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(self.folder.path()).status());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_repeats_and_no_delivery() {
+    let turn = alone().await;
+    let disk = match SmallDisk::mount("160m") {
+        Ok(disk) => disk,
+        Err(why) => {
+            measured("disk full under Postgres", format!("NOT TRIED: cannot mount a tmpfs: {why}"));
+            return;
+        }
+    };
+    let mut postgres = Postgres::start_in(&disk.folder.path().join("data"));
+    let mut service = Service::start(&postgres.url()).await;
+    let database = postgres.database();
+    let mut operator = database.connect().await;
+    let mut senders = Senders::new(8, 5, &[&service]);
+    senders.start();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    disk.fill();
+    let since = Instant::now();
+    // What Postgres has allocated already is used up first.
+    let refused = timeout(Duration::from_secs(30), async {
+        while !service.log().contains("No space left on device") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    refused.await.expect("tables cannot grow");
+    assert_eq!(service.admin().get("/livez").await.status, 200);
+    // Sooner or later the log of changes needs a new segment too, and without that Postgres does not live.
+    let mut panicked = false;
+    for _ in 0..20 {
+        let switch = "SELECT txid_current(), pg_switch_wal()::text";
+        panicked = sqlx::query(switch).execute(&mut operator).await.is_err();
+        if panicked {
+            break;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.assert_lives();
+    disk.relieve();
+    // Where it has died of it, its supervisor starts it again.
+    postgres.start_again();
+    let back = Instant::now();
+    service.ready().await;
+    let ready = back.elapsed();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    senders.stop().await;
+    service.assert_lives();
+
+    let attempts = senders.take_attempts();
+    assert!(attempts.iter().all(|attempt| attempt.status.is_some()), "an answer is missing");
+    let (count, worst) = refusals(&attempts);
+    let first = attempts.iter().filter(|it| it.status == Some(503)).map(|it| it.at).min();
+    let heal = healed(&attempts, back);
+    let lost = lost(&database, &senders.take_acknowledged()).await;
+    assert_straight(&database).await;
+    assert_moved_once_each(&database, &senders).await;
+    measured(
+        "disk full under Postgres",
+        format!(
+            "{count} answers 503, the first {:.2?} after the last byte was taken, the slowest took {worst:.2?}; Postgres \
+             {}; deliveries taken {heal:.2?} after room was made and it was back, ready after {ready:.2?}; {lost} lost",
+            first.unwrap() - since,
+            if panicked { "died of it" } else { "lived" },
+        ),
+    );
+    assert!(worst < turn.budget(), "{worst:?}");
+    assert!(heal.max(ready) < turn.healing(), "{heal:?}, {ready:?}");
+}

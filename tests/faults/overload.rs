@@ -1,0 +1,185 @@
+//! Ten times more load than the service can take, offered whatever it answers.
+//!
+//! Postgres is slowed down, so that little load is much and the generator stays out of the way. Requests come at a fixed rate,
+//! over as many connections as that needs: more wait than a writer's queue holds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::history::assert_straight;
+use super::iccid;
+use super::postgres::Postgres;
+use super::service::Service;
+use super::turn::{alone, from_environment, measured, median_and_worst};
+use super::wire::Wire;
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// Each kept delivery takes the database two milliseconds more.
+const SLOW: &str = "
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$;
+    CREATE TRIGGER slow BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION slow()";
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+struct Seen {
+    taken: Mutex<Vec<Duration>>,
+    refused: Mutex<Vec<Duration>>,
+    unanswered: AtomicUsize,
+}
+
+/// Where the requests go, and the connections that wait for their turn.
+struct Clients {
+    service: tokio::sync::watch::Receiver<std::net::SocketAddr>,
+    idle: Mutex<Vec<Wire>>,
+    made: AtomicUsize,
+    seen: Seen,
+}
+
+impl Clients {
+    fn new(service: &Service) -> Arc<Self> {
+        Arc::new(Self {
+            service: service.public(),
+            idle: Mutex::default(),
+            made: AtomicUsize::new(0),
+            seen: Seen::default(),
+        })
+    }
+
+    /// One delivery over a connection that is free, or over a new one.
+    async fn deliver(&self) {
+        let idle = self.idle.lock().unwrap().pop();
+        let mut wire = idle.unwrap_or_else(|| {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            Wire::new(self.service.clone())
+        });
+        let (profile, state) = (rand::random_range(0..1_000), rand::random_range(0..4));
+        let body = json!({ "iccid": iccid(profile), "profileState": STATES[state] }).to_string();
+        let sent = Instant::now();
+        match wire.deliver(&body).await {
+            Ok(reply) => {
+                let took = sent.elapsed();
+                let seen = match reply.status {
+                    200 => &self.seen.taken,
+                    503 => &self.seen.refused,
+                    status => panic!("{status}: {reply:?}"),
+                };
+                seen.lock().unwrap().push(took);
+                self.idle.lock().unwrap().push(wire);
+            }
+            Err(_) => drop(self.seen.unanswered.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+/// How many deliveries a second the service takes of some dozens of patient clients.
+async fn capacity(service: &Service) -> usize {
+    let clients = Clients::new(service);
+    let until = Instant::now() + Duration::from_secs(2);
+    let mut running = JoinSet::new();
+    for _ in 0..64 {
+        let clients = clients.clone();
+        running.spawn(async move {
+            while Instant::now() < until {
+                clients.deliver().await;
+            }
+        });
+    }
+    running.join_all().await;
+    clients.seen.taken.lock().unwrap().len() / 2
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_more_than_it_can_take_is_shed_in_time_and_reads_go_on() {
+    let turn = alone().await;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let length = Duration::from_secs(from_environment("ESIM_STATUS_OVERLOAD_SECONDS", 6));
+    let postgres = Postgres::start();
+    let service = Service::start(&postgres.url()).await;
+    let database = postgres.database();
+    sqlx::raw_sql(SLOW).execute(&mut database.connect().await).await.unwrap();
+    let capacity = capacity(&service).await;
+    let offered_a_second = capacity * 10;
+
+    let clients = Clients::new(&service);
+    let begun = Instant::now();
+    let mut tick = interval(Duration::from_millis(5));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut running = JoinSet::new();
+    let mut offered = 0;
+    let mut reader = Wire::new(service.public());
+    let mut reads = Vec::new();
+    let mut memory = Vec::new();
+    let reading = async {
+        while begun.elapsed() < length {
+            let sent = Instant::now();
+            let reply = reader.get(&format!("/v1/profiles/{}", iccid(0))).await.unwrap();
+            assert!(matches!(reply.status, 200 | 404), "{reply:?}");
+            reads.push(sent.elapsed());
+            memory.push(service.resident_kib());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let offering = async {
+        while begun.elapsed() < length {
+            tick.tick().await;
+            let due = usize::try_from(begun.elapsed().as_micros()).unwrap() * offered_a_second
+                / 1_000_000;
+            for _ in offered..due {
+                let clients = clients.clone();
+                running.spawn(async move { clients.deliver().await });
+            }
+            offered = offered.max(due);
+            while running.try_join_next().is_some() {}
+        }
+    };
+    tokio::join!(reading, offering);
+    let lasted = begun.elapsed();
+    running.join_all().await;
+
+    let over = Instant::now();
+    let patient = Clients::new(&service);
+    while patient.seen.taken.lock().unwrap().is_empty() {
+        patient.deliver().await;
+    }
+    let healed = over.elapsed();
+    let seen = &clients.seen;
+    let taken = std::mem::take(&mut *seen.taken.lock().unwrap());
+    let refused = std::mem::take(&mut *seen.refused.lock().unwrap());
+    let (median, worst) = median_and_worst(&taken);
+    let (median_refused, worst_refused) = median_and_worst(&refused);
+    let (median_read, worst_read) = median_and_worst(&reads);
+    let half = memory.len() / 2;
+    let (early, late) = (memory[..half].iter().max(), memory[half..].iter().max());
+    let (early, late) = (early.unwrap() / 1024, late.unwrap() / 1024);
+    measured(
+        "ten times more load than it takes",
+        format!(
+            "takes {capacity}/s, offered {offered_a_second}/s for {lasted:.1?} over {} connections: {} taken ({}/s) after \
+             {median:.2?} (median), {worst:.2?} (worst); {} answers 503 after {median_refused:.2?}, {worst_refused:.2?}; \
+             {} without an answer; reads {median_read:.2?}, {worst_read:.2?}; RSS {early} MiB in the first half, {late} MiB in \
+             the second; taken again {healed:.2?} after the end",
+            clients.made.load(Ordering::Relaxed),
+            taken.len(),
+            taken.len() / usize::try_from(lasted.as_secs()).unwrap().max(1),
+            refused.len(),
+            seen.unanswered.load(Ordering::Relaxed),
+        ),
+    );
+    assert_eq!(seen.unanswered.load(Ordering::Relaxed), 0);
+    assert!(refused.len() > taken.len(), "that was no overload");
+    assert!(worst.max(worst_refused) < turn.budget(), "{worst:?}, {worst_refused:?}");
+    assert!(worst_read < turn.budget(), "{worst_read:?}");
+    assert!(late < early + 64, "{late} MiB after {early} MiB");
+    let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
+    assert!(usize::try_from(kept).unwrap() >= taken.len(), "{kept} kept");
+    assert_straight(&database).await;
+}

@@ -1,0 +1,108 @@
+//! A thousand streams that are never read: memory stays bounded, those that hold something up are cut, and webhooks do not notice.
+
+use std::time::{Duration, Instant};
+
+use esim_status_testing::{API_KEY, wait_until};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::iccid;
+use super::postgres::Postgres;
+use super::service::Service;
+use super::turn::{beside_others, from_environment, measured, median_and_worst};
+use super::wire::Wire;
+
+/// Streams in all.
+const STREAMS: usize = 1_000;
+
+/// How long the history is that some of them want from its beginning: more than fits into the system's buffers of a connection.
+/// Written directly, which is quicker than webhooks, and no different to read.
+const HISTORY: &str = "
+    WITH history AS (
+        INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, received_at, provider)
+        SELECT p.iccid, p.seq + n,
+               CASE n % 2 WHEN 1 THEN p.state ELSE 'ERROR' END, CASE n % 2 WHEN 1 THEN 'ERROR' ELSE p.state END,
+               CASE n % 2 WHEN 1 THEN 'ERROR' ELSE p.raw_state END, 'normal', now(), p.provider
+        FROM profiles p, generate_series(1, 8000) AS n WHERE p.iccid = $1
+        RETURNING seq)
+    UPDATE profiles SET seq = (SELECT max(seq) FROM history) WHERE iccid = $1";
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// Opens a stream from the beginning of the history and never reads from it.
+async fn open(service: &Service, iccid: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(service.address()).await.unwrap();
+    let request = format!(
+        "GET /v1/profiles/{iccid}/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\nLast-Event-ID: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// How many streams the service counts as open.
+async fn streams(service: &Service) -> usize {
+    let metrics = service.admin().get("/metrics").await.text;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("esim_status_streams "));
+    line.map_or(0, |count| count.trim().parse().unwrap())
+}
+
+/// In CI twenty of them follow the profile with a long history that changes; `ESIM_STATUS_HOT_STREAMS` may say another number,
+/// up to a thousand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_that_never_read_cost_bounded_memory_and_nobody_a_delivery() {
+    let turn = beside_others().await;
+    let hot = from_environment("ESIM_STATUS_HOT_STREAMS", 20);
+    let hot = usize::try_from(hot).unwrap().min(STREAMS);
+    let postgres = Postgres::start();
+    let service = Service::start(&postgres.url()).await;
+    let database = postgres.database();
+    let mut wire = Wire::new(service.public());
+    for number in 0..20 {
+        let body = json!({ "iccid": iccid(number), "profileState": "RELEASED" }).to_string();
+        assert_eq!(wire.deliver(&body).await.unwrap().status, 200);
+    }
+    let history = sqlx::query(HISTORY).bind(iccid(0));
+    history.execute(&mut database.connect().await).await.unwrap();
+    let before = service.resident_kib();
+    let begun = Instant::now();
+    let mut open_streams = Vec::new();
+    for number in 0..STREAMS {
+        // The first profile is the one with the history; nobody else's changes.
+        let whose = if number < hot { 0 } else { 1 + number % 19 };
+        open_streams.push(open(&service, &iccid(whose)).await);
+    }
+    wait_until("all are open", async || streams(&service).await == STREAMS).await;
+
+    let (mut most, mut times) = (0, Vec::new());
+    // Cut one after the other: each as soon as nothing of it has been taken for 15 s.
+    for state in STATES.iter().cycle() {
+        let body = json!({ "iccid": iccid(0), "profileState": state }).to_string();
+        let sent = Instant::now();
+        assert_eq!(wire.deliver(&body).await.unwrap().status, 200);
+        times.push(sent.elapsed());
+        most = most.max(service.resident_kib());
+        if times.len() % 10 == 0 && streams(&service).await == STREAMS - hot {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1) + turn.slack(), "the full ones are cut");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let cut = begun.elapsed();
+    let (median, worst) = median_and_worst(&times);
+    measured(
+        "streams that never read",
+        format!(
+            "{STREAMS} streams, {hot} of them on a profile with 8,000 changes and more: RSS {} MiB before, {} MiB at most; the \
+             {hot} were cut within {cut:.1?}; {} deliveries meanwhile, none refused, {median:.2?} (median), {worst:.2?} (worst)",
+            before / 1024,
+            most / 1024,
+            times.len(),
+        ),
+    );
+    assert!(most < before + 96 * 1024, "{most} KiB after {before} KiB");
+    assert!(worst < turn.budget(), "{worst:?}");
+    drop(open_streams);
+}
