@@ -23,6 +23,8 @@ pub mod providers;
 
 pub mod store;
 
+pub mod spool;
+
 pub mod ingest;
 
 pub mod feed;

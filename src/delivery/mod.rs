@@ -1,7 +1,8 @@
 //! One webhook request, and the proof of who sent it.
 //!
 //! A [`Delivery`] is what arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or refuses it;
-//! nothing else makes one, and nothing else hands out a body. So a body that nobody proved cannot be parsed:
+//! nothing else makes one (the spool gives back those that it was given), and nothing else hands out a body. So a body that
+//! nobody proved cannot be parsed:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -92,8 +93,8 @@ pub struct Delivery {
     body: Bytes,
 }
 
-/// A delivery whose sender holds one of the hook's secrets. Only [`Authenticator::check`] makes one; a test that
-/// needs one checks against [`Scheme::None`].
+/// A delivery whose sender held one of the hook's secrets when it arrived. Only [`Authenticator::check`] makes one; a test
+/// that needs one checks against [`Scheme::None`].
 pub struct AuthenticDelivery {
     delivery: Delivery,
     event_id: Option<String>,
@@ -136,6 +137,21 @@ impl Delivery {
 }
 
 impl AuthenticDelivery {
+    /// One that was proved when it arrived and has waited in the spool since. Its proof is not kept, and could not be checked
+    /// again: it would be stale by now. Only the spool may call this; `tests/architecture.rs` sees to that.
+    pub(crate) fn restored(
+        id: Uuid,
+        received_at: Timestamp,
+        hook: Arc<str>,
+        event_id: Option<String>,
+        kept_headers: HeaderMap,
+        body: Bytes,
+    ) -> Self {
+        let headers = kept_headers;
+        let delivery = Delivery { id, received_at, hook, url_secret: None, headers, body };
+        Self { delivery, event_id }
+    }
+
     /// Our identifier of this request.
     pub fn id(&self) -> Uuid {
         self.delivery.id

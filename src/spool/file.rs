@@ -1,0 +1,253 @@
+//! The file `spool.db`: how it is opened and checked, and every statement on it.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use futures_util::TryStreamExt;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::record::{self, Record};
+use super::{Entry, Figures, SpoolError, lock, salvage};
+use crate::domain::Timestamp;
+
+/// The format of the tables, kept as SQLite's `user_version`.
+const VERSION: i64 = 1;
+
+/// `size` is what the bound counts. A sequence that is never given again is the order of arrival.
+const TABLES: &str = "
+    CREATE TABLE waiting (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        size INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        received_at INTEGER NOT NULL,
+        hook TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        event_id TEXT,
+        headers TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE refused (
+        seq INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        received_at INTEGER NOT NULL,
+        hook TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        event_id TEXT,
+        headers TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    PRAGMA user_version = 1;";
+
+/// The file of a folder.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join("spool.db")
+}
+
+/// Opens the folder's file, or makes it. One that is damaged is set aside, and what can be read of it is taken over.
+pub(super) async fn open_or_salvage(folder: &Path) -> Result<SqliteConnection, SpoolError> {
+    salvage::finish_interrupted(folder)?;
+    salvage::look_at_log(folder)?;
+    let path = path(folder);
+    match open_checked(&path).await {
+        Err(SpoolError::Sqlite(error)) if is_damage(&error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the spool is damaged; what can be read of it is taken over"
+            );
+            salvage::salvage(folder).await?;
+            open_checked(&path).await
+        }
+        opened => opened,
+    }
+}
+
+pub(super) async fn open_checked(path: &Path) -> Result<SqliteConnection, SpoolError> {
+    let mut connection = open(path).await?;
+    let checked: Result<String, _> =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    match checked {
+        Ok(found) if found == "ok" => {}
+        Ok(found) => return Err(sqlx::Error::Protocol(found).into()),
+        Err(error) => return Err(error.into()),
+    }
+    match version(&mut connection).await? {
+        0 => {
+            sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+        }
+        VERSION => {}
+        _ => return Err(SpoolError::Newer(path.to_owned())),
+    }
+    Ok(connection)
+}
+
+/// Opens a file without looking into it; makes an empty one that only its owner may read.
+pub(super) async fn open(path: &Path) -> Result<SqliteConnection, SpoolError> {
+    let unusable = |source| SpoolError::Folder { path: path.to_owned(), source };
+    if !path.exists() {
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        new.map_err(unusable)?;
+        lock::sync(path.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
+    }
+    // SQLite gives its other files the mode of this one.
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("secure_delete", "ON")
+        .pragma("cell_size_check", "ON");
+    Ok(options.connect().await?)
+}
+
+async fn version(connection: &mut SqliteConnection) -> Result<i64, SpoolError> {
+    Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
+}
+
+/// Whether SQLite says that the file is not what it wrote, rather than that it could not be reached.
+fn is_damage(error: &sqlx::Error) -> bool {
+    /// `ERROR` (a schema that cannot be read), `IOERR`, `CORRUPT`, `NOTADB`.
+    const DAMAGE: [i32; 4] = [1, 10, 11, 26];
+    match error {
+        // What `quick_check` found.
+        sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<i32>().ok());
+            code.is_some_and(|code| DAMAGE.contains(&(code & 0xff)))
+        }
+        _ => false,
+    }
+}
+
+/// Appends rows, each with its place, or behind all others. One statement is one transaction is one sync.
+pub(super) async fn append(
+    connection: &mut SqliteConnection,
+    records: Vec<(Option<i64>, Record)>,
+) -> Result<(), SpoolError> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO waiting (seq, size, id, received_at, hook, provider, event_id, headers, sha256, body) ",
+    );
+    if records.is_empty() {
+        return Ok(());
+    }
+    insert.push_values(records, |mut row, (seq, record)| {
+        let sha256 = record.sha256().to_vec();
+        row.push_bind(seq)
+            .push_bind(i64::try_from(record.size()).unwrap_or(i64::MAX))
+            .push_bind(record.id.as_bytes().to_vec())
+            .push_bind(record.received_at)
+            .push_bind(record.hook)
+            .push_bind(record.provider)
+            .push_bind(record.event_id)
+            .push_bind(record.headers)
+            .push_bind(sha256)
+            .push_bind(Vec::from(record.body));
+    });
+    insert.build().persistent(false).execute(connection).await?;
+    Ok(())
+}
+
+/// The entries at the head, in order: `most` at most, and no more once they have `bytes`.
+pub(super) async fn first(
+    connection: &mut SqliteConnection,
+    most: usize,
+    bytes: u64,
+) -> Result<Vec<Entry>, SpoolError> {
+    let mut rows = sqlx::query("SELECT * FROM waiting ORDER BY seq LIMIT ?")
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch(connection);
+    let (mut entries, mut total) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let (entry, size) = Record::entry(&row)?;
+        entries.push(entry);
+        total += size;
+        if total >= bytes {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// Removes all up to and including `last`, and gives back the size of each.
+pub(super) async fn remove_to(
+    connection: &mut SqliteConnection,
+    last: i64,
+) -> Result<Vec<i64>, SpoolError> {
+    let remove = sqlx::query_scalar("DELETE FROM waiting WHERE seq <= ? RETURNING size");
+    Ok(remove.bind(last).fetch_all(connection).await?)
+}
+
+/// Moves one to the table `refused`, and gives back its size, if it was there.
+pub(super) async fn refuse(
+    connection: &mut SqliteConnection,
+    seq: i64,
+    reason: &str,
+) -> Result<Vec<i64>, SpoolError> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(
+        "INSERT INTO refused (seq, reason, size, id, received_at, hook, provider, event_id, headers, sha256, body)
+         SELECT seq, ?, size, id, received_at, hook, provider, event_id, headers, sha256, body
+         FROM waiting WHERE seq = ?",
+    )
+    .bind(reason)
+    .bind(seq)
+    .execute(&mut *transaction)
+    .await?;
+    let remove = sqlx::query_scalar("DELETE FROM waiting WHERE seq = ? RETURNING size");
+    let sizes = remove.bind(seq).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(sizes)
+}
+
+/// The same for a row that comes from elsewhere.
+pub(super) async fn append_refused(
+    connection: &mut SqliteConnection,
+    seq: i64,
+    reason: &str,
+    record: Record,
+) -> Result<(), SpoolError> {
+    append(connection, vec![(Some(seq), record)]).await?;
+    refuse(connection, seq, reason).await.map(drop)
+}
+
+/// Counts what is there. Reads every row's size, so it is for the start; afterwards the figures are kept up.
+pub(super) async fn figures(connection: &mut SqliteConnection) -> Result<Figures, SpoolError> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM waiting) AS deliveries,
+                (SELECT coalesce(sum(size), 0) FROM waiting) AS bytes,
+                (SELECT count(*) FROM refused) AS refused,
+                (SELECT received_at FROM waiting ORDER BY seq LIMIT 1) AS oldest",
+    )
+    .fetch_one(connection)
+    .await?;
+    let count =
+        |column: &str| row.try_get::<i64, _>(column).map(|it| u64::try_from(it).unwrap_or(0));
+    Ok(Figures {
+        deliveries: count("deliveries")?,
+        bytes: count("bytes")?,
+        refused: count("refused")?,
+        oldest: row.try_get::<Option<i64>, _>("oldest")?.map(record::instant),
+    })
+}
+
+/// When the oldest of those that wait came.
+pub(super) async fn oldest(
+    connection: &mut SqliteConnection,
+) -> Result<Option<Timestamp>, SpoolError> {
+    let oldest: Option<i64> =
+        sqlx::query_scalar("SELECT received_at FROM waiting ORDER BY seq LIMIT 1")
+            .fetch_optional(connection)
+            .await?;
+    Ok(oldest.map(record::instant))
+}
+
+/// Gives the room of removed rows back to the disk.
+pub(super) async fn tidy(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
+    sqlx::query("VACUUM").execute(&mut *connection).await?;
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Where deliveries wait while the database is away: one SQLite file on a disk of this replica's own.
+//!
+//! A delivery is in the spool only once it is synced to the disk, all that come together with one sync. Each has a checksum. The
+//! order is that of arrival, and what has been written to the database is removed. All SQL of SQLite is here.
+//!
+//! Deliveries are personal data: the files can be read by their owner only, and what is removed is overwritten.
+
+mod file;
+
+mod figures;
+
+mod lock;
+
+mod record;
+
+mod salvage;
+
+mod tail;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+use tokio::sync::Mutex;
+
+use crate::delivery::AuthenticDelivery;
+
+pub use figures::Figures;
+use figures::Live;
+pub use record::Kept;
+use record::Record;
+
+/// How many bytes of deliveries are read at once, so that large bodies do not pile up in memory.
+const BYTES_AT_ONCE: u64 = 4 << 20;
+
+/// Why the spool could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The folder or a file in it cannot be used.
+    #[error(
+        "the spool directory {} cannot be used: make it a folder on a disk that lasts, which this user may write",
+        path.display()
+    )]
+    Folder {
+        /// What cannot be used.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "another process uses the spool directory {}: give each replica a spool directory of its own",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// A newer version of the service wrote it.
+    #[error("a newer version wrote {}: start that one, which drains it", .0.display())]
+    Newer(PathBuf),
+    /// There is no room for more.
+    #[error("the spool is full: raise ESIM_STATUS_SPOOL_MAX_MB, or bring the database back")]
+    Full,
+    /// SQLite failed.
+    #[error("the spool failed: has its disk room, and is it sound?")]
+    Sqlite(#[from] sqlx::Error),
+}
+
+/// An open spool; cheap to clone. Nobody else opens it for as long as one of the clones lives.
+#[derive(Debug, Clone)]
+pub struct Spool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connection: Mutex<SqliteConnection>,
+    live: Live,
+    most_bytes: u64,
+    _lock: File,
+}
+
+/// A delivery at the head of the spool.
+#[derive(Debug)]
+pub enum Entry {
+    /// As it arrived.
+    Kept(Kept),
+    /// Its bytes are not those that were written.
+    Damaged {
+        /// Its place in the spool.
+        seq: i64,
+    },
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, or makes one, which is to hold at most `most_bytes` of deliveries. A file that is damaged
+    /// is set aside, and what can be read of it is taken over.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; the message says what to do.
+    pub async fn open(folder: &Path, most_bytes: u64) -> Result<Self, SpoolError> {
+        let lock = lock::lock(folder)?;
+        let mut connection = file::open_or_salvage(folder).await?;
+        let live = Live::default();
+        live.set(file::figures(&mut connection).await?);
+        let connection = Mutex::new(connection);
+        Ok(Self(Arc::new(Inner { connection, live, most_bytes, _lock: lock })))
+    }
+
+    /// Appends deliveries, each with the slug of its provider, all or none; they are on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] where they would not fit, or a failure of SQLite. None of them is in the spool then.
+    pub async fn append(
+        &self,
+        deliveries: &[(&AuthenticDelivery, &'static str)],
+    ) -> Result<(), SpoolError> {
+        let records: Vec<_> = deliveries.iter().map(|(it, slug)| Record::of(it, slug)).collect();
+        let Some(oldest) = records.first().map(Record::received_at) else { return Ok(()) };
+        let (count, bytes) = (records.len() as u64, records.iter().map(Record::size).sum());
+        let mut connection = self.0.connection.lock().await;
+        if self.0.live.figures().bytes + bytes > self.0.most_bytes {
+            self.0.live.note_attempt(false);
+            return Err(SpoolError::Full);
+        }
+        let records = records.into_iter().map(|record| (None, record)).collect();
+        let appended = file::append(&mut connection, records).await;
+        self.0.live.note_attempt(appended.is_ok());
+        appended?;
+        self.0.live.add(count, bytes, oldest);
+        Ok(())
+    }
+
+    /// The deliveries at the head, in the order of arrival, `most` at most.
+    ///
+    /// # Errors
+    /// A failure of SQLite.
+    pub async fn first(&self, most: usize) -> Result<Vec<Entry>, SpoolError> {
+        let mut connection = self.0.connection.lock().await;
+        file::first(&mut connection, most, BYTES_AT_ONCE).await
+    }
+
+    /// Removes all up to and including `last`.
+    ///
+    /// # Errors
+    /// A failure of SQLite; they are all there then.
+    pub async fn remove_to(&self, last: i64) -> Result<(), SpoolError> {
+        let mut connection = self.0.connection.lock().await;
+        let removed = file::remove_to(&mut connection, last).await?;
+        self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
+        Ok(())
+    }
+
+    /// Moves one to the table `refused`, with the reason, where it stands in nobody's way.
+    ///
+    /// # Errors
+    /// A failure of SQLite; it is where it was then.
+    pub async fn refuse(&self, seq: i64, reason: &str) -> Result<(), SpoolError> {
+        let mut connection = self.0.connection.lock().await;
+        let removed = file::refuse(&mut connection, seq, reason).await?;
+        self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
+        self.0.live.add_refused(removed.len() as u64);
+        Ok(())
+    }
+
+    /// Gives room back to the disk, once nothing waits. Does nothing otherwise.
+    ///
+    /// # Errors
+    /// A failure of SQLite; nothing is lost.
+    pub async fn tidy(&self) -> Result<(), SpoolError> {
+        let mut connection = self.0.connection.lock().await;
+        if self.0.live.figures().deliveries == 0 {
+            file::tidy(&mut connection).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What waits in it.
+    pub fn figures(&self) -> Figures {
+        self.0.live.figures()
+    }
+
+    /// Whether it would take more: the last attempt did not fail, and there is room.
+    pub fn accepts(&self) -> bool {
+        self.0.live.accepts(self.0.most_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

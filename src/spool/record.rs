@@ -1,0 +1,150 @@
+//! A delivery as a row of the spool, and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Entry;
+use crate::delivery::AuthenticDelivery;
+use crate::domain::Timestamp;
+
+/// What a row takes beside its texts and its body: numbers, checksum, and SQLite's own.
+const OVERHEAD: u64 = 200;
+
+/// A delivery out of the spool.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its place in the spool.
+    pub seq: i64,
+    /// The request, whose sender was proved when it arrived.
+    pub delivery: AuthenticDelivery,
+    /// The slug of its provider.
+    pub provider: String,
+}
+
+/// The columns of a row, but for its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub id: Uuid,
+    /// Microseconds since 1970.
+    pub received_at: i64,
+    pub hook: String,
+    pub provider: String,
+    pub event_id: Option<String>,
+    /// A JSON object with the headers that are kept.
+    pub headers: String,
+    pub body: Bytes,
+}
+
+impl Record {
+    pub(super) fn of(delivery: &AuthenticDelivery, provider: &str) -> Self {
+        let headers: serde_json::Map<_, _> = delivery
+            .kept_headers()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        Self {
+            id: delivery.id(),
+            received_at: microseconds(delivery.received_at()),
+            hook: delivery.hook().to_string(),
+            provider: provider.to_owned(),
+            event_id: delivery.event_id().map(str::to_owned),
+            headers: serde_json::Value::Object(headers).to_string(),
+            body: delivery.body().clone(),
+        }
+    }
+
+    pub(super) fn received_at(&self) -> Timestamp {
+        instant(self.received_at)
+    }
+
+    /// The room that it takes.
+    pub(super) fn size(&self) -> u64 {
+        let texts = [&self.hook, &self.provider, &self.headers].into_iter().chain(&self.event_id);
+        OVERHEAD + texts.map(|text| text.len() as u64).sum::<u64>() + self.body.len() as u64
+    }
+
+    /// Over every column, each with its length, so that no two rows have the same bytes.
+    pub(super) fn sha256(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        add(self.id.as_bytes());
+        add(&self.received_at.to_le_bytes());
+        add(self.hook.as_bytes());
+        add(self.provider.as_bytes());
+        add(&[u8::from(self.event_id.is_some())]);
+        add(self.event_id.as_deref().unwrap_or_default().as_bytes());
+        add(self.headers.as_bytes());
+        add(&self.body);
+        digest.finalize().into()
+    }
+
+    /// The columns of a row, if they are those that were written.
+    pub(super) fn read(row: &SqliteRow) -> Option<Self> {
+        let sha256: Vec<u8> = row.try_get("sha256").ok()?;
+        let record = Self {
+            id: Uuid::from_slice(row.try_get("id").ok()?).ok()?,
+            received_at: row.try_get("received_at").ok()?,
+            hook: row.try_get("hook").ok()?,
+            provider: row.try_get("provider").ok()?,
+            event_id: row.try_get("event_id").ok()?,
+            headers: row.try_get("headers").ok()?,
+            body: row.try_get::<Vec<u8>, _>("body").ok()?.into(),
+        };
+        (record.sha256()[..] == sha256).then_some(record)
+    }
+
+    /// The row as an entry of the spool.
+    pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, u64), sqlx::Error> {
+        let seq = row.try_get("seq")?;
+        let restored = Self::read(row).map(|record| (record.size(), record.restore(seq)));
+        Ok(match restored {
+            Some((size, Some(kept))) => (Entry::Kept(kept), size),
+            _ => (Entry::Damaged { seq }, OVERHEAD),
+        })
+    }
+
+    fn restore(self, seq: i64) -> Option<Kept> {
+        let received_at = self.received_at();
+        let delivery = AuthenticDelivery::restored(
+            self.id,
+            received_at,
+            Arc::from(self.hook),
+            self.event_id,
+            headers(&self.headers)?,
+            self.body,
+        );
+        Some(Kept { seq, delivery, provider: self.provider })
+    }
+}
+
+fn headers(json: &str) -> Option<HeaderMap> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
+    object
+        .iter()
+        .map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value.as_str()?.as_bytes()).ok()?))
+        })
+        .collect()
+}
+
+fn microseconds(instant: Timestamp) -> i64 {
+    instant.unix_seconds() * 1_000_000 + i64::from(instant.subsecond_nanos() / 1_000)
+}
+
+pub(super) fn instant(microseconds: i64) -> Timestamp {
+    let nanoseconds = i128::from(microseconds) * 1_000;
+    // A number that no calendar has cannot have been written; a checksum has been compared before anybody asks.
+    let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds);
+    Timestamp::from_datetime(instant.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+}

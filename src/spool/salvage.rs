@@ -1,0 +1,200 @@
+//! What to do with a damaged file: set it aside, and take over every row that is as it was written.
+//!
+//! The new file is finished before the old one is moved, so a crash in between leaves one of them complete.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use futures_util::TryStreamExt;
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::record::Record;
+use super::tail::{self, Tail};
+use super::{SpoolError, file, lock};
+
+/// How many rows are taken over at once.
+const ROWS_AT_ONCE: usize = 128;
+
+/// Takes over what can be read of the folder's file into a new one, and says how much.
+pub(super) async fn salvage(folder: &Path) -> Result<(), SpoolError> {
+    let (damaged, new) = (file::path(folder), new_path(folder));
+    let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
+    let kept_aside = free_name(&damaged);
+    // Reading may fold the log into the file; what is set aside is the log as it was found.
+    copy_if_there(&with_suffix(&damaged, "-wal"), &with_suffix(&kept_aside, "-wal"))
+        .map_err(unusable)?;
+    remove_all(&new).map_err(unusable)?;
+    let taken = take_over(&damaged, &new).await?;
+    remove_if_there(&with_suffix(&damaged, "-wal")).map_err(unusable)?;
+    remove_if_there(&with_suffix(&damaged, "-shm")).map_err(unusable)?;
+    fs::rename(&damaged, &kept_aside).map_err(unusable)?;
+    fs::rename(&new, &damaged).map_err(unusable)?;
+    lock::sync(folder).map_err(unusable)?;
+    tracing::error!(
+        taken_over = taken.rows,
+        damaged = taken.damaged,
+        missing = taken.missing,
+        refused = taken.refused,
+        kept_aside = %kept_aside.display(),
+        "the spool was damaged: keep the file that was set aside, and ask the provider for what is missing"
+    );
+    Ok(())
+}
+
+/// Says what SQLite is about to leave out of a log that was not closed, and keeps a copy of one that is damaged.
+pub(super) fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
+    let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
+    let path = file::path(folder);
+    let log = with_suffix(&path, "-wal");
+    let Tail { bytes, commits } = tail::look_at(&log).map_err(unusable)?;
+    if commits > 0 {
+        let kept_aside = with_suffix(&free_name(&path), "-wal");
+        copy_if_there(&log, &kept_aside).map_err(unusable)?;
+        tracing::error!(
+            bytes,
+            appends = commits,
+            kept_aside = %kept_aside.display(),
+            "the end of the spool's log is damaged and is cut off: ask the provider for what came last"
+        );
+    } else if bytes > 0 {
+        tracing::warn!(
+            bytes,
+            "an append to the spool that was never finished, nor acknowledged, is cut off"
+        );
+    }
+    Ok(())
+}
+
+/// A crash between the two renames of an earlier [`salvage`] has left a finished new file and no other.
+pub(super) fn finish_interrupted(folder: &Path) -> Result<(), SpoolError> {
+    let (path, new) = (file::path(folder), new_path(folder));
+    if !path.exists() && new.exists() {
+        fs::rename(&new, &path)
+            .map_err(|source| SpoolError::Folder { path: folder.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// What became of the rows.
+#[derive(Debug, Default)]
+struct Taken {
+    rows: u64,
+    /// Rows that could be read, and are not what was written.
+    damaged: u64,
+    /// How many more there may have been, by the numbers on either side.
+    missing: i64,
+    /// Rows of the table `refused`.
+    refused: u64,
+}
+
+async fn take_over(damaged: &Path, new: &Path) -> Result<Taken, SpoolError> {
+    let mut taken = Taken::default();
+    let mut to = file::open_checked(new).await?;
+    // A file whose head is gone cannot even be opened: nothing to take over.
+    if let Ok(mut from) = file::open(damaged).await {
+        // From the front up to the damage, then from the back down to it.
+        let reached = copy(&mut from, &mut to, Order::Forward, 0, &mut taken).await?;
+        if let Some(last) = reached {
+            let back = copy(&mut from, &mut to, Order::Backward, last, &mut taken).await?;
+            taken.missing = back.map_or(0, |first| (first - last - 1).max(0));
+        }
+        taken.refused = copy_refused(&mut from, &mut to).await?;
+        drop(from.close().await);
+    }
+    to.close().await?;
+    Ok(taken)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forward,
+    Backward,
+}
+
+/// Copies rows behind `after` until the end, or until one cannot be read: then its neighbour's number.
+async fn copy(
+    from: &mut SqliteConnection,
+    to: &mut SqliteConnection,
+    order: Order,
+    after: i64,
+    taken: &mut Taken,
+) -> Result<Option<i64>, SpoolError> {
+    let select = match order {
+        Order::Forward => "SELECT * FROM waiting WHERE seq > ? ORDER BY seq",
+        Order::Backward => "SELECT * FROM waiting WHERE seq > ? ORDER BY seq DESC",
+    };
+    let mut rows = sqlx::query(select).bind(after).fetch(from);
+    let (mut reached, mut records) = (after, Vec::new());
+    let end = loop {
+        match rows.try_next().await {
+            Ok(None) => break None,
+            Err(_) => break Some(reached),
+            Ok(Some(row)) => match (row.try_get::<i64, _>("seq"), Record::read(&row)) {
+                (Ok(seq), Some(record)) => {
+                    reached = seq;
+                    records.push((Some(seq), record));
+                    taken.rows += 1;
+                }
+                _ => taken.damaged += 1,
+            },
+        }
+        if records.len() >= ROWS_AT_ONCE {
+            file::append(to, std::mem::take(&mut records)).await?;
+        }
+    };
+    file::append(to, records).await?;
+    Ok(end)
+}
+
+/// Those that somebody was to look at, as far as they can be read.
+async fn copy_refused(
+    from: &mut SqliteConnection,
+    to: &mut SqliteConnection,
+) -> Result<u64, SpoolError> {
+    let mut rows = sqlx::query("SELECT * FROM refused ORDER BY seq").fetch(from);
+    let mut count = 0;
+    while let Ok(Some(row)) = rows.try_next().await {
+        let (seq, reason) = (row.try_get::<i64, _>("seq"), row.try_get::<String, _>("reason"));
+        let (Ok(seq), Ok(reason), Some(record)) = (seq, reason, Record::read(&row)) else {
+            continue;
+        };
+        file::append_refused(to, seq, &reason, record).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn new_path(folder: &Path) -> PathBuf {
+    folder.join("spool.db.new")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// `spool.db.damaged-1`, or the next number that is free.
+fn free_name(path: &Path) -> PathBuf {
+    let mut number = 1;
+    loop {
+        let name = with_suffix(path, &format!(".damaged-{number}"));
+        if !name.exists() && !with_suffix(&name, "-wal").exists() {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    if from.exists() { fs::copy(from, to).map(drop) } else { Ok(()) }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    if path.exists() { fs::remove_file(path) } else { Ok(()) }
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm"].into_iter().try_for_each(|it| remove_if_there(&with_suffix(path, it)))
+}

@@ -1,0 +1,385 @@
+//! What the spool promises, also of files that were cut, flipped and overwritten.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use sqlx::{Connection, Executor};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::delivery::{Authenticator, Delivery, Scheme};
+use crate::domain::Timestamp;
+
+const ROOM: u64 = 1 << 20;
+
+fn noon(more_seconds: i64) -> Timestamp {
+    Timestamp::parse("2026-11-23T12:00:00.123456Z").unwrap().plus_seconds(more_seconds)
+}
+
+fn delivery(number: u8, body: &[u8]) -> AuthenticDelivery {
+    let mut headers = HeaderMap::new();
+    headers.insert("user-agent", HeaderValue::from_bytes("caf\u{e9} 1".as_bytes()).unwrap());
+    let hook = Arc::from("gigastore/esim-status");
+    let body = Bytes::copy_from_slice(body);
+    let id = Uuid::from_bytes([number; 16]);
+    let delivery = Delivery::new(id, noon(number.into()), hook, None, headers, body);
+    Authenticator::new(Scheme::None).check(delivery).unwrap()
+}
+
+/// A body that is easy to find in a file, and large enough that few share a page.
+fn body(number: u8) -> Vec<u8> {
+    format!("body {number:03} ").repeat(100).into_bytes()
+}
+
+async fn append(spool: &Spool, numbers: std::ops::Range<u8>) {
+    for number in numbers {
+        let delivery = delivery(number, &body(number));
+        spool.append(&[(&delivery, "gigastore")]).await.unwrap();
+    }
+}
+
+async fn open(folder: &TempDir) -> Spool {
+    Spool::open(folder.path(), ROOM).await.unwrap()
+}
+
+/// The numbers of the deliveries in the spool; `None` for one that is damaged.
+async fn numbers(spool: &Spool) -> Vec<Option<u8>> {
+    let number = |entry| match entry {
+        Entry::Kept(kept) => Some(kept.delivery.id().as_bytes()[0]),
+        Entry::Damaged { .. } => None,
+    };
+    spool.first(1_000).await.unwrap().into_iter().map(number).collect()
+}
+
+/// The files as a crash would leave them: nothing is closed.
+fn crashed(folder: &TempDir) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        if entry.file_name() != "spool.db-shm" {
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+/// Closes the spool in order, so that all is in the one file.
+async fn close(spool: Spool) {
+    let inner = Arc::into_inner(spool.0).unwrap();
+    inner.connection.into_inner().close().await.unwrap();
+}
+
+fn find(file: &Path, text: &[u8]) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text);
+    at.unwrap_or_else(|| panic!("not in {}", file.display())) as u64
+}
+
+fn overwrite(file: &Path, at: u64, bytes: &[u8]) {
+    File::options().write(true).open(file).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+fn range(numbers: std::ops::Range<u8>) -> Vec<Option<u8>> {
+    numbers.map(Some).collect()
+}
+
+#[tokio::test]
+async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    let odd = delivery(2, b"\0\xff not json");
+    let event = AuthenticDelivery::restored(
+        Uuid::from_bytes([3; 16]),
+        noon(3),
+        Arc::from("other/hook"),
+        Some("msg_1".to_owned()),
+        HeaderMap::new(),
+        Bytes::new(),
+    );
+    append(&spool, 1..2).await;
+    spool.append(&[(&odd, "gigastore"), (&event, "other")]).await.unwrap();
+    let entries = spool.first(10).await.unwrap();
+    let kept: Vec<_> = entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Kept(kept) => kept,
+            Entry::Damaged { seq } => panic!("{seq} is damaged"),
+        })
+        .collect();
+    assert_eq!(
+        kept.iter().map(|it| &*it.provider).collect::<Vec<_>>(),
+        ["gigastore", "gigastore", "other"]
+    );
+    assert!(kept.is_sorted_by_key(|kept| kept.seq));
+    for (kept, sent) in kept.iter().zip([&delivery(1, &body(1)), &odd, &event]) {
+        let kept = &kept.delivery;
+        assert_eq!((kept.id(), kept.received_at()), (sent.id(), sent.received_at()));
+        assert_eq!((kept.hook(), kept.event_id()), (sent.hook(), sent.event_id()));
+        assert_eq!(kept.body(), sent.body());
+        assert!(kept.kept_headers().eq(sent.kept_headers()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_removed_is_gone_and_the_figures_say_what_is_left() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    assert_eq!(spool.figures(), Figures::default());
+    append(&spool, 1..6).await;
+    let head = spool.first(2).await.unwrap();
+    let Entry::Kept(last) = head.last().unwrap() else { panic!("damaged") };
+    spool.remove_to(last.seq).await.unwrap();
+    assert_eq!(numbers(&spool).await, range(3..6));
+    let figures = spool.figures();
+    assert_eq!((figures.deliveries, figures.oldest), (3, Some(noon(3))));
+    close(spool).await;
+
+    let spool = open(&folder).await;
+    assert_eq!(spool.figures(), figures);
+    spool.remove_to(1_000).await.unwrap();
+    assert_eq!(spool.figures(), Figures::default());
+    append(&spool, 6..8).await;
+    assert_eq!(numbers(&spool).await, range(6..8));
+}
+
+#[tokio::test]
+async fn removed_bodies_are_overwritten_and_an_empty_spool_is_small() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..100).await;
+    spool.tidy().await.unwrap();
+    assert_eq!(numbers(&spool).await, range(1..100));
+    spool.remove_to(1_000).await.unwrap();
+    spool.tidy().await.unwrap();
+    let mut size = 0;
+    for name in ["spool.db", "spool.db-wal"] {
+        let bytes = fs::read(folder.path().join(name)).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"body 001"), "{name}");
+        size += bytes.len();
+    }
+    assert!(size < 40_000, "{size}");
+}
+
+#[tokio::test]
+async fn a_spool_is_bounded_and_takes_more_once_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let spool = Spool::open(folder.path(), 3_000).await.unwrap();
+    append(&spool, 1..3).await;
+    assert!(spool.accepts());
+    let more = delivery(3, &body(3));
+    let refused = spool.append(&[(&more, "gigastore")]).await.unwrap_err();
+    assert!(matches!(refused, SpoolError::Full), "{refused}");
+    assert!(!spool.accepts());
+    assert_eq!(numbers(&spool).await, range(1..3));
+    spool.remove_to(1).await.unwrap();
+    assert!(spool.accepts());
+    append(&spool, 3..4).await;
+    assert_eq!(numbers(&spool).await, range(2..4));
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_to_use_a_folder_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    let refused = Spool::open(folder.path(), ROOM).await.unwrap_err().to_string();
+    assert!(refused.contains("give each replica a spool directory of its own"), "{refused}");
+    drop(spool);
+    open(&folder).await;
+}
+
+#[tokio::test]
+async fn a_folder_whose_parent_is_not_there_is_not_made() {
+    let folder = TempDir::new().unwrap();
+    let missing = folder.path().join("volume").join("spool");
+    assert!(matches!(Spool::open(&missing, ROOM).await, Err(SpoolError::Folder { .. })));
+    Spool::open(&folder.path().join("spool"), ROOM).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    let folder = TempDir::new().unwrap();
+    let made = folder.path().join("spool");
+    let spool = Spool::open(&made, ROOM).await.unwrap();
+    append(&spool, 1..2).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&made), 0o700);
+    for name in ["lock", "spool.db", "spool.db-wal", "spool.db-shm"] {
+        assert_eq!(mode(&made.join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_written_is_set_aside_with_the_reason() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..4).await;
+    spool.refuse(2, "the database says no").await.unwrap();
+    assert_eq!(numbers(&spool).await, [Some(1), Some(3)]);
+    assert_eq!((spool.figures().deliveries, spool.figures().refused), (2, 1));
+    close(spool).await;
+    let mut connection = file::open(&folder.path().join("spool.db")).await.unwrap();
+    let reason: String =
+        sqlx::query_scalar("SELECT reason FROM refused").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(reason, "the database says no");
+}
+
+#[tokio::test]
+async fn what_was_synced_survives_a_crash() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..50).await;
+    let folder = crashed(&folder);
+    let spool = open(&folder).await;
+    assert_eq!(numbers(&spool).await, range(1..50));
+    assert_eq!(spool.figures().deliveries, 49);
+}
+
+#[tokio::test]
+async fn a_torn_log_is_cut_after_the_last_whole_append() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..10).await;
+    for cut in [1, 1_000, 5_000] {
+        let folder = crashed(&folder);
+        let log = File::options().write(true).open(folder.path().join("spool.db-wal")).unwrap();
+        log.set_len(log.metadata().unwrap().len() - cut).unwrap();
+        let tail = tail::look_at(&folder.path().join("spool.db-wal")).unwrap();
+        assert!(tail.bytes > 0 && tail.commits == 0, "{tail:?}");
+        let spool = open(&folder).await;
+        let left = numbers(&spool).await;
+        assert!(left.len() < 9 && left.len() > 5, "{left:?}");
+        assert_eq!(left, range(1..10)[..left.len()]);
+        append(&spool, 10..12).await;
+        assert_eq!(numbers(&spool).await[left.len()..], range(10..12));
+    }
+}
+
+#[tokio::test]
+async fn a_whole_log_has_nothing_to_cut_also_after_it_was_begun_anew() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    let log = folder.path().join("spool.db-wal");
+    for round in 0..3 {
+        append(&spool, round * 20..round * 20 + 10).await;
+        assert_eq!(tail::look_at(&log).unwrap(), tail::Tail::default());
+        // The next append begins the log anew, and the old frames stay behind it.
+        let checkpoint = "PRAGMA wal_checkpoint(RESTART)";
+        spool.0.connection.lock().await.execute(checkpoint).await.unwrap();
+        append(&spool, round * 20 + 10..round * 20 + 11).await;
+        assert_eq!(tail::look_at(&log).unwrap(), tail::Tail::default());
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_damaged_in_its_middle_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..10).await;
+    let folder = crashed(&folder);
+    let log = folder.path().join("spool.db-wal");
+    overwrite(&log, find(&log, b"body 005 "), b"B");
+    let before = fs::read(&log).unwrap();
+    assert!(tail::look_at(&log).unwrap().commits >= 4);
+    assert_eq!(numbers(&open(&folder).await).await, range(1..5));
+    assert!(fs::read(folder.path().join("spool.db.damaged-1-wal")).unwrap() == before);
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_what_comes_and_nothing_that_is_there() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..3).await;
+    let execute = async |pragma: &'static str| {
+        spool.0.connection.lock().await.execute(pragma).await.unwrap();
+    };
+    // To SQLite the same as a disk without room.
+    execute("PRAGMA max_page_count = 1").await;
+    let large = delivery(3, &[b'x'; 60_000]);
+    let failed = spool.append(&[(&large, "gigastore")]).await.unwrap_err();
+    assert!(matches!(failed, SpoolError::Sqlite(_)), "{failed}");
+    assert!(!spool.accepts());
+    assert_eq!((numbers(&spool).await, spool.figures().deliveries), (range(1..3), 2));
+    execute("PRAGMA max_page_count = 1000000").await;
+    spool.append(&[(&large, "gigastore")]).await.unwrap();
+    assert!(spool.accepts());
+}
+
+#[tokio::test]
+async fn a_flipped_byte_costs_one_delivery() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..10).await;
+    close(spool).await;
+    let file = folder.path().join("spool.db");
+    overwrite(&file, find(&file, b"body 005 "), b"B");
+    let spool = open(&folder).await;
+    let mut expected = range(1..10);
+    expected[4] = None;
+    assert_eq!(numbers(&spool).await, expected);
+}
+
+#[tokio::test]
+async fn of_a_file_with_a_hole_all_else_is_taken_over_and_the_file_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..100).await;
+    spool.refuse(7, "no").await.unwrap();
+    close(spool).await;
+    let file = folder.path().join("spool.db");
+    let hole = find(&file, b"body 050 ") / 4_096 * 4_096;
+    overwrite(&file, hole, &[0xa5; 4_096]);
+    let before = fs::read(&file).unwrap();
+
+    let spool = open(&folder).await;
+    let left = numbers(&spool).await;
+    assert!(left.len() >= 90 && left.len() < 98, "{left:?}");
+    assert!(left.is_sorted() && !left.contains(&None) && !left.contains(&Some(50)), "{left:?}");
+    assert!(left.starts_with(&range(1..7)) && left.ends_with(&range(60..100)), "{left:?}");
+    assert_eq!(spool.figures().refused, 1);
+    assert!(fs::read(folder.path().join("spool.db.damaged-1")).unwrap() == before);
+    append(&spool, 100..102).await;
+    close(spool).await;
+
+    let spool = open(&folder).await;
+    assert_eq!(numbers(&spool).await.len(), left.len() + 2);
+    assert!(!folder.path().join("spool.db.damaged-2").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_is_set_aside_and_a_new_one_takes_its_place() {
+    for garbage in [&[0xa5; 100][..], &[0xa5; 20_000], b"SQLite format 3\0garbage"] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("spool.db"), garbage).unwrap();
+        let spool = open(&folder).await;
+        append(&spool, 1..3).await;
+        assert_eq!(numbers(&spool).await, range(1..3));
+        assert_eq!(fs::read(folder.path().join("spool.db.damaged-1")).unwrap(), garbage);
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_salvage_is_finished() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..3).await;
+    close(spool).await;
+    // As a crash between the two renames leaves it.
+    let file = folder.path().join("spool.db");
+    fs::rename(&file, folder.path().join("spool.db.new")).unwrap();
+    assert_eq!(numbers(&open(&folder).await).await, range(1..3));
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..3).await;
+    spool.0.connection.lock().await.execute("PRAGMA user_version = 2").await.unwrap();
+    close(spool).await;
+    let refused = Spool::open(folder.path(), ROOM).await.unwrap_err();
+    assert!(matches!(refused, SpoolError::Newer(_)), "{refused}");
+}
