@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
+use crate::spool::{Spool, SpoolError};
 use crate::store::{self, ErasureKey, SchemaError, StoreError, partitions};
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
@@ -35,6 +37,14 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long a start waits for a database that is not up yet.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a start waits for it where there is a spool to begin with.
+const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pauses between attempts to find the database: without a spool, with one, and where it was found and cannot be used.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+const SPOOL_PAUSE: Duration = Duration::from_millis(250);
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
 /// Connections of the writers beyond the one that each holds, for profiles whose lock somebody else has.
 const SPARE_WRITE_CONNECTIONS: u32 = 4;
 
@@ -50,6 +60,9 @@ pub enum StartError {
     /// The partitions of the deliveries could not be made.
     #[error("the partitions of the deliveries could not be made: may this user create tables?")]
     Partitions(#[from] StoreError),
+    /// The spool could not be opened.
+    #[error("the spool cannot be used")]
+    Spool(#[from] SpoolError),
     /// An address could not be listened on.
     #[error("cannot listen on {address}: choose another with {flag}")]
     Listen {
@@ -60,6 +73,17 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl StartError {
+    /// Whether the database could not be reached, rather than not be used.
+    fn is_about_reaching_it(&self) -> bool {
+        match self {
+            Self::Schema(SchemaError::Unreachable(_)) => true,
+            Self::Partitions(StoreError::Database(error)) => error.as_database_error().is_none(),
+            _ => false,
+        }
+    }
 }
 
 /// How a service ended.
@@ -84,7 +108,7 @@ pub struct Service {
     serving: JoinHandle<web::server::Drained>,
     admin_serving: JoinHandle<web::server::Drained>,
     writers: JoinSet<()>,
-    background: [JoinHandle<()>; 2],
+    background: Vec<JoinHandle<()>>,
 }
 
 impl Service {
@@ -94,7 +118,10 @@ impl Service {
     /// [`StartError`]; nothing runs on then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         raise_open_files(settings.max_connections);
-        migrate_patiently(&settings).await?;
+        let spool = match &settings.spool {
+            Some(spool) => Some(Spool::open(&spool.folder, spool.most_bytes).await?),
+            None => None,
+        };
         let held = u32::try_from(settings.writers).unwrap_or(1);
         let write_pool =
             store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
@@ -102,11 +129,17 @@ impl Service {
         let lookup_pool = store::lookup_pool(settings.database.clone());
         let others = settings.readers.saturating_sub(1).max(1);
         let read_pool = store::read_pool(settings.database.clone(), others);
-        partitions::maintain(&read_pool, web::now(), settings.retention_days).await?;
-
-        let mut connection = read_pool.acquire().await.map_err(StoreError::from)?;
-        let erasure_key = ErasureKey::load(&mut connection).await?;
-        drop(connection);
+        let erasure_key = ErasureKey::default();
+        let preparation = Preparation {
+            database: settings.database.clone(),
+            pool: read_pool.clone(),
+            retention_days: settings.retention_days,
+            erasure_key: erasure_key.clone(),
+        };
+        let preparing = match &spool {
+            Some(_) => preparation.begin().await?,
+            None => preparation.finish(DATABASE_PATIENCE).await.map(|()| None)?,
+        };
 
         let listener = listen(settings.listen, "--listen").await?;
         let admin_listener = listen(settings.admin_listen, "--admin-listen").await?;
@@ -117,7 +150,8 @@ impl Service {
         // A connection of its own: it is held for as long as the service runs.
         let listening = store::read_pool(settings.database.clone(), 1);
         let listening = tokio::spawn(feed.clone().listen(listening));
-        let (ingest, writers) = Ingest::start(&write_pool, &erasure_key, settings.writers);
+        let (ingest, writers) =
+            Ingest::start(&write_pool, &erasure_key, settings.writers, spool.clone());
         let app = AppState::new(Parts {
             hooks: settings.hooks,
             access: settings.access,
@@ -130,6 +164,7 @@ impl Service {
             brand: settings.brand,
             reader: store::ProfileReader::start(lookup_pool),
             ingest,
+            spool,
             metrics: telemetry::metrics(),
             draining: Draining::default(),
             newest_delivery: NewestDelivery::default(),
@@ -147,7 +182,7 @@ impl Service {
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), NOTICE));
         let upkeep = tokio::spawn(look_after(app.reads.clone(), settings.retention_days));
         tracing::info!(%public, %admin, "serving");
-        let background = [upkeep, listening];
+        let background = [upkeep, listening].into_iter().chain(preparing).collect();
         Ok(Self {
             public,
             admin,
@@ -205,17 +240,80 @@ fn raise_open_files(connections: usize) {
     }
 }
 
-/// A database that starts together with the service may take a while.
-async fn migrate_patiently(settings: &Settings) -> Result<(), SchemaError> {
-    let begun = Instant::now();
-    loop {
-        match store::migrate(&settings.database).await {
-            Err(SchemaError::Unreachable(error)) if begun.elapsed() < DATABASE_PATIENCE => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "waiting for the database");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+/// What the database needs before it can be used: its schema, its partitions; and what we need of it, a key.
+#[derive(Clone)]
+struct Preparation {
+    database: PgConnectOptions,
+    pool: PgPool,
+    retention_days: u32,
+    erasure_key: ErasureKey,
+}
+
+impl Preparation {
+    async fn once(&self) -> Result<(), StartError> {
+        store::migrate(&self.database).await?;
+        partitions::maintain(&self.pool, web::now(), self.retention_days).await?;
+        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
+        Ok(self.erasure_key.load(&mut connection).await?)
+    }
+
+    /// A database that starts together with the service may take a while.
+    async fn finish(&self, patience: Duration) -> Result<(), StartError> {
+        let begun = Instant::now();
+        loop {
+            match self.once().await {
+                Err(StartError::Schema(SchemaError::Unreachable(error)))
+                    if begun.elapsed() < patience =>
+                {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "waiting for the database");
+                    tokio::time::sleep(DATABASE_PAUSE).await;
+                }
+                result => return result,
             }
-            result => return result,
+        }
+    }
+
+    /// Where there is a spool, deliveries are taken without the database. It is prepared when it comes; what runs until then is
+    /// given back. What is wrong with one that answers at once is said at once.
+    async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
+        let first = self.clone();
+        let mut first = tokio::spawn(async move { first.once().await });
+        match tokio::time::timeout(SPOOL_PATIENCE, &mut first).await {
+            Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "serving without the database: deliveries go to the spool");
+                Ok(Some(tokio::spawn(self.persist())))
+            }
+            Ok(Ok(result)) => result.map(|()| None),
+            // Silent, or only slow, as a long migration is: that one goes on.
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("serving before the database is ready: deliveries go to the spool");
+                Ok(Some(tokio::spawn(async move {
+                    if !matches!(first.await, Ok(Ok(()))) {
+                        self.persist().await;
+                    }
+                })))
+            }
+        }
+    }
+
+    /// Tries again until it is done.
+    async fn persist(self) {
+        loop {
+            tokio::time::sleep(SPOOL_PAUSE).await;
+            let complained = match self.once().await {
+                Ok(()) => return,
+                Err(error) if error.is_about_reaching_it() => false,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "deliveries stay in the spool until this is mended");
+                    true
+                }
+            };
+            if complained {
+                tokio::time::sleep(COMPLAINT_PAUSE).await;
+            }
         }
     }
 }

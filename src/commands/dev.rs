@@ -192,6 +192,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         public_url: None,
         allowed_origins: Vec::new(),
         retention_days: 90,
+        spool: None,
         writers: 1,
         readers: 8,
         max_connections: args.max_streams + 1_024,

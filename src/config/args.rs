@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
@@ -84,6 +85,20 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=3650)
     )]
     pub delivery_retention_days: u32,
+
+    /// Where deliveries wait while the database is away, on a durable disk of this replica's own; without it they are refused
+    #[arg(
+        long, env = "ESIM_STATUS_SPOOL_DIR", value_name = "FOLDER",
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
+    pub spool_dir: Option<PathBuf>,
+
+    /// How many megabytes of deliveries may wait there; further ones are refused
+    #[arg(
+        long, env = "ESIM_STATUS_SPOOL_MAX_MB", default_value_t = 1024, value_name = "MB",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub spool_max_mb: u32,
 
     /// How many writers commit batches at once, sharded by ICCID; more help only where the database has cores to spare
     #[arg(long, env = "ESIM_STATUS_WRITERS", default_value_t = 1, value_name = "COUNT", value_parser = writers)]

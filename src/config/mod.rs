@@ -9,6 +9,7 @@ mod hooks;
 mod secrets;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub allowed_origins: Vec<HeaderValue>,
     /// How many days raw deliveries are kept.
     pub retention_days: u32,
+    /// Where deliveries wait while the database is away; `None`: nowhere.
+    pub spool: Option<SpoolSettings>,
     /// How many writers, sharded by ICCID.
     pub writers: usize,
     /// How many database connections the read API may use.
@@ -61,6 +64,15 @@ pub struct Settings {
     pub max_streams: usize,
     /// How many connections may be open at once on the public listener.
     pub max_connections: usize,
+}
+
+/// Where deliveries wait while the database is away.
+#[derive(Debug, Clone)]
+pub struct SpoolSettings {
+    /// The folder, which no other process may use.
+    pub folder: PathBuf,
+    /// How many bytes of deliveries may wait.
+    pub most_bytes: u64,
 }
 
 /// Everything that is wrong with the settings.
@@ -112,6 +124,7 @@ impl Settings {
                 public_url,
                 allowed_origins,
                 retention_days: args.delivery_retention_days,
+                spool: spool(args),
                 writers: args.writers,
                 readers: args.readers,
                 max_connections: args.max_connections,
@@ -139,6 +152,7 @@ impl Settings {
             token_secrets = self.access.token_secrets.len(),
             allowed_origins = ?self.allowed_origins,
             retention_days = self.retention_days,
+            spool_dir = self.spool.as_ref().map(|spool| spool.folder.display().to_string()),
             writers = self.writers,
             readers = self.readers,
             max_connections = self.max_connections,
@@ -170,6 +184,12 @@ impl DatabaseArgs {
         store::connect_options(url)
             .map_err(|_| "DATABASE_URL is no Postgres URL: write it as postgres://user:password@host/database".to_owned())
     }
+}
+
+/// A variable that is set to nothing, as compose files do, is not set.
+fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
+    let folder = args.spool_dir.clone().filter(|folder| !folder.as_os_str().is_empty())?;
+    Some(SpoolSettings { folder, most_bytes: u64::from(args.spool_max_mb) << 20 })
 }
 
 /// The built-in hook and those of the configuration file; one there replaces the built-in one of its path.

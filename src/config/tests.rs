@@ -297,3 +297,13 @@ fn a_configuration_file_that_is_not_there_is_named() {
     let complaint = complaint(load_with(&["--config", "/nonexistent/hooks.toml"]));
     assert!(complaint.contains("/nonexistent/hooks.toml cannot be read"), "{complaint}");
 }
+
+#[test]
+fn a_spool_is_there_only_where_it_was_asked_for() {
+    assert!(load_with(&[]).unwrap().spool.is_none());
+    assert!(load_with(&["--spool-dir="]).unwrap().spool.is_none());
+    let spool = load_with(&["--spool-dir", "/var/spool/esim"]).unwrap().spool.unwrap();
+    assert_eq!((spool.folder, spool.most_bytes), ("/var/spool/esim".into(), 1 << 30));
+    let spool = load_with(&["--spool-dir=a", "--spool-max-mb=2"]).unwrap().spool.unwrap();
+    assert_eq!(spool.most_bytes, 2 << 20);
+}

@@ -14,11 +14,16 @@ mod plan;
 
 mod writer;
 
+mod spooling;
+
+mod drainer;
+
 mod registration;
 
 pub use registration::{Registered, erase, register, seal_anew};
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -30,7 +35,9 @@ use uuid::Uuid;
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{Iccid, Outcome};
 use crate::providers::{Malformed, Reading};
+use crate::spool::Spool;
 use crate::store::ErasureKey;
+use spooling::Spooling;
 
 /// How many deliveries may wait for each writer. Beyond it they are refused before any work is done.
 const QUEUE: usize = 4_096;
@@ -49,7 +56,32 @@ pub struct Submission {
     pub parsed: Result<Reading, Malformed>,
 }
 
-/// What became of a delivery that is now durable.
+/// How a delivery was made durable.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    /// It is committed to the database.
+    Committed(Receipt),
+    /// It is in the spool, from where it goes to the database as soon as that is back.
+    Spooled(Spooled),
+}
+
+/// A delivery that waits in the spool.
+#[derive(Debug, Clone)]
+pub struct Spooled {
+    /// The delivery's id.
+    pub delivery_id: Uuid,
+    /// Why it cannot be read, if so: that needs no database to be known.
+    pub malformed: Option<String>,
+}
+
+impl Spooled {
+    fn of(submission: &Submission) -> Self {
+        let malformed = submission.parsed.as_ref().err().map(|it| it.reason.clone());
+        Self { delivery_id: submission.delivery.id(), malformed }
+    }
+}
+
+/// What became of a delivery that is committed.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     /// The delivery's id.
@@ -69,7 +101,10 @@ pub enum SubmitError {
     /// The service is draining. Nothing was done.
     #[error("the service is shutting down")]
     Draining,
-    /// The database was away or slow, or the outcome of the commit is unknown.
+    /// The database is away, and the spool has no room. Nothing was done, or the outcome of a commit is unknown.
+    #[error("the database is away and the spool is full")]
+    SpoolFull,
+    /// The database was away or slow, or the outcome of the commit is unknown; and nothing was put into a spool.
     #[error("the database did not confirm the delivery in time")]
     Unavailable,
     /// The database refuses this delivery for what it is: a fault of ours.
@@ -82,7 +117,7 @@ pub enum SubmitError {
 struct Waiting {
     submission: Submission,
     deadline: Instant,
-    answer: oneshot::Sender<Result<Receipt, SubmitError>>,
+    answer: oneshot::Sender<Result<Accepted, SubmitError>>,
 }
 
 /// What a writer writes with.
@@ -90,12 +125,7 @@ struct Waiting {
 struct Database {
     pool: PgPool,
     erasure_key: ErasureKey,
-}
-
-impl Database {
-    fn new(pool: &PgPool, erasure_key: &ErasureKey) -> Self {
-        Self { pool: pool.clone(), erasure_key: erasure_key.clone() }
-    }
+    spooling: Option<Arc<Spooling>>,
 }
 
 impl Submission {
@@ -115,27 +145,46 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts `writers` writers (at least one). Awaiting the set waits until all that was submitted has been answered.
-    pub fn start(pool: &PgPool, erasure_key: &ErasureKey, writers: usize) -> (Self, JoinSet<()>) {
+    /// Starts `writers` writers (at least one), and what drains the spool if there is one. Awaiting the set waits until all that
+    /// was submitted has been answered.
+    pub fn start(
+        pool: &PgPool,
+        erasure_key: &ErasureKey,
+        writers: usize,
+        spool: Option<Spool>,
+    ) -> (Self, JoinSet<()>) {
+        let (pool, erasure_key) = (pool.clone(), erasure_key.clone());
+        let known = erasure_key.is_known();
+        let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
+        let database = Database { pool, erasure_key, spooling };
         let mut tasks = JoinSet::new();
+        // The drainer ends when the last writer has ended.
+        let (alive, writers_alive) = mpsc::channel(1);
         let queues = (0..writers.max(1))
             .map(|_| {
                 let (queue, waiting) = mpsc::channel(QUEUE);
-                tasks.spawn(writer::run(Database::new(pool, erasure_key), waiting));
+                let (database, alive) = (database.clone(), alive.clone());
+                tasks.spawn(async move {
+                    writer::run(database, waiting).await;
+                    drop(alive);
+                });
                 queue
             })
             .collect();
+        if let Some(spooling) = database.spooling.clone() {
+            tasks.spawn(drainer::run(database, spooling, writers_alive));
+        }
         (Self { queues }, tasks)
     }
 
-    /// Hands a delivery to its writer and waits for the commit.
+    /// Hands a delivery to its writer and waits until it is durable.
     ///
     /// The delivery is in the queue before this first waits, so a caller that is dropped meanwhile, because its client hung
     /// up, does not take the delivery with it.
     ///
     /// # Errors
     /// [`SubmitError`]; except for `Rejected`, the sender should try again later.
-    pub async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+    pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
         let queue = &self.queues[self.shard(&submission)];
         let deadline = Instant::now() + PATIENCE;
         let (answer, answered) = oneshot::channel();

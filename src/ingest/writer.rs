@@ -8,13 +8,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batch::{self, Locks, WriteError};
-use super::{Database, Receipt, Submission, SubmitError, Waiting};
+use super::spooling::Turn;
+use super::{Accepted, Database, Receipt, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
-use crate::store::{Fault, Held, StoreError, discard, fault_of};
+use crate::store::{Fault, Held, StoreError, discard, fault_of, is_time_out};
 use crate::telemetry;
 
 /// How many deliveries one transaction writes at most.
-const MOST_AT_ONCE: usize = 512;
+pub(super) const MOST_AT_ONCE: usize = 512;
 
 /// How often a batch is tried again after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
@@ -22,7 +23,14 @@ const RETRIES: u32 = 3;
 /// How long one try may take, seen from here: a stalled server sends no time-out of its own.
 const TRY_PATIENCE: Duration = Duration::from_secs(2);
 
-type Answer = oneshot::Sender<Result<Receipt, SubmitError>>;
+/// The same where there is a spool, in which the delivery then has to be in time.
+const SPOOL_TRY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for profiles that somebody else has locked: longer than a statement may run, so that a server that lives says so
+/// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
+const SPOOL_LANE_PATIENCE: Duration = Duration::from_millis(1_800);
+
+type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
 
 /// Runs until every sender is gone and everything is answered.
 pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>) {
@@ -67,10 +75,22 @@ async fn write_all(
         }
         let (submissions, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|w| (w.submission, (w.deadline, w.answer))).unzip();
-        match write_patiently(database, held, &submissions, locks).await {
+        // Without a spool there are no turns to take.
+        let turn = match &database.spooling {
+            Some(spooling) => Some(spooling.turn().await),
+            None => None,
+        };
+        let written = match &turn {
+            Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
+            _ => {
+                let patience = patience(database, locks);
+                write_patiently(database, held, &submissions, locks, patience).await
+            }
+        };
+        match written {
             Ok(receipts) => {
                 for ((_, answer), receipt) in answers.into_iter().zip(receipts) {
-                    reply(answer, Ok(receipt));
+                    reply(answer, Ok(Accepted::Committed(receipt)));
                 }
             }
             Err(Refusal::Contended(iccids)) => {
@@ -80,24 +100,46 @@ async fn write_all(
                 work.push_front(go);
             }
             // One bad row must not fail its neighbours: each half is tried alone, down to the one.
-            Err(Refusal::Data) if submissions.len() > 1 => {
+            Err(Refusal::Data(_)) if submissions.len() > 1 => {
                 let mut first: Vec<_> = rejoined(submissions, answers).collect();
                 let second = first.split_off(first.len() / 2);
                 work.push_front(second);
                 work.push_front(first);
             }
-            Err(refusal) => {
-                let error = match refusal {
-                    Refusal::Data => SubmitError::Rejected,
-                    _ => SubmitError::Unavailable,
-                };
-                for (_, answer) in answers {
-                    reply(answer, Err(error));
-                }
-            }
+            Err(Refusal::Data(_)) => reply_all(answers, SubmitError::Rejected),
+            Err(Refusal::Locked) => reply_all(answers, SubmitError::Unavailable),
+            Err(Refusal::Unavailable) => keep(turn.as_ref(), &submissions, answers).await,
         }
     }
     contended
+}
+
+/// What the database does not take goes to the spool, if there is one.
+async fn keep(
+    turn: Option<&Turn<'_>>,
+    submissions: &[Submission],
+    answers: Vec<(Instant, Answer)>,
+) {
+    let kept = match turn {
+        Some(turn) => turn.keep(submissions).await,
+        None => Err(SubmitError::Unavailable),
+    };
+    match kept {
+        Ok(spooled) => {
+            for ((_, answer), spooled) in answers.into_iter().zip(spooled) {
+                reply(answer, Ok(Accepted::Spooled(spooled)));
+            }
+        }
+        Err(error) => reply_all(answers, error),
+    }
+}
+
+fn patience(database: &Database, locks: Locks) -> Duration {
+    match (&database.spooling, locks) {
+        (None, _) => TRY_PATIENCE,
+        (Some(_), Locks::OnlyFree) => SPOOL_TRY_PATIENCE,
+        (Some(_), Locks::Wait) => SPOOL_LANE_PATIENCE,
+    }
 }
 
 fn rejoined(
@@ -112,24 +154,35 @@ fn rejoined(
 }
 
 /// Whoever asked may have gone; the delivery stays written.
-fn reply(answer: Answer, result: Result<Receipt, SubmitError>) {
+fn reply(answer: Answer, result: Result<Accepted, SubmitError>) {
     drop(answer.send(result));
 }
 
-enum Refusal {
+fn reply_all(answers: Vec<(Instant, Answer)>, error: SubmitError) {
+    answers.into_iter().for_each(|(_, answer)| reply(answer, Err(error)));
+}
+
+/// Why a batch was not written.
+pub(super) enum Refusal {
+    /// Somebody else holds these profiles.
     Contended(HashSet<Iccid>),
-    Data,
+    /// The database refuses it for what it is, and says this.
+    Data(String),
+    /// Somebody else holds a profile for longer than a statement may wait.
+    Locked,
+    /// The database is away, slow, or silent.
     Unavailable,
 }
 
 /// Writes one batch, trying again where the same work may succeed.
-async fn write_patiently(
+pub(super) async fn write_patiently(
     database: &Database,
     held: &mut Held,
     submissions: &[Submission],
     locks: Locks,
+    patience: Duration,
 ) -> Result<Vec<Receipt>, Refusal> {
-    let deadline = Instant::now() + TRY_PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut tries = 0;
     loop {
         let had_connection = held.is_some();
@@ -162,7 +215,14 @@ async fn write_patiently(
                         deliveries = submissions.len(),
                         "the database refuses a batch for its content"
                     );
-                    return Err(Refusal::Data);
+                    return Err(Refusal::Data(error.to_string()));
+                }
+                Fault::Unavailable if locks == Locks::Wait && is_time_out(&error) => {
+                    tracing::warn!(
+                        deliveries = submissions.len(),
+                        "a profile is locked by somebody else: who holds a transaction open?"
+                    );
+                    return Err(Refusal::Locked);
                 }
                 // A connection that was idle may have died unnoticed: once with a new one.
                 Fault::Unavailable if had_connection && tries == 1 => discard(held),
@@ -181,7 +241,7 @@ async fn write_patiently(
                     error = &error as &dyn std::error::Error,
                     "a stored row cannot be read; look at the table profiles"
                 );
-                return Err(Refusal::Data);
+                return Err(Refusal::Data(error.to_string()));
             }
             WriteError::Unknown(error) => {
                 discard(held);

@@ -1,5 +1,7 @@
 //! The table `deliveries`: every authentic webhook request with what became of it.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
@@ -30,6 +32,29 @@ pub struct KeptDelivery<'a> {
     pub headers: String,
     /// The raw bytes.
     pub body: &'a [u8],
+}
+
+/// Which of these deliveries, each an id with its time of receipt, are there already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find_written(
+    connection: &mut PgConnection,
+    deliveries: &[(Uuid, Timestamp)],
+) -> Result<HashSet<Uuid>, StoreError> {
+    let (id, received_at): (Vec<_>, Vec<_>) =
+        deliveries.iter().map(|(id, received_at)| (*id, received_at.as_datetime())).unzip();
+    let written = sqlx::query_scalar!(
+        r#"SELECT d.id
+           FROM deliveries d
+           JOIN UNNEST($1::uuid[], $2::timestamptz[]) AS u (id, received_at)
+             ON d.id = u.id AND d.received_at = u.received_at"#,
+        &id,
+        &received_at as &[OffsetDateTime],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(written.into_iter().collect())
 }
 
 /// A delivery as support reads it.

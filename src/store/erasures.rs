@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::zeroize::Zeroizing;
@@ -11,9 +12,9 @@ use sqlx::PgConnection;
 use super::codec::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
-/// The key under which erased ICCIDs are hashed.
-#[derive(Clone)]
-pub struct ErasureKey(Zeroizing<Vec<u8>>);
+/// The key under which erased ICCIDs are hashed; unknown until it is read from the database. Clones share it.
+#[derive(Clone, Default)]
+pub struct ErasureKey(Arc<OnceLock<Zeroizing<Vec<u8>>>>);
 
 impl fmt::Debug for ErasureKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,13 +27,21 @@ impl ErasureKey {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn load(connection: &mut PgConnection) -> Result<Self, StoreError> {
+    pub async fn load(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let key = sqlx::query_scalar!("SELECT key FROM erasure_key").fetch_one(connection).await?;
-        Ok(Self(Zeroizing::new(key)))
+        // It never changes, so whoever was first has read the same.
+        drop(self.0.set(Zeroizing::new(key)));
+        Ok(())
+    }
+
+    /// Whether it has been read.
+    pub fn is_known(&self) -> bool {
+        self.0.get().is_some()
     }
 
     fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let key = self.0.get().ok_or(StoreError::Busy)?;
+        let mac = Hmac::<Sha256>::new_from_slice(key);
         let mac = mac.map_err(|_| StoreError::Corrupt { column: "key" })?;
         Ok(mac.chain_update(iccid.as_str()).finalize().into_bytes().to_vec())
     }

@@ -37,6 +37,13 @@ pub fn discard(held: &mut Held) {
     }
 }
 
+/// Whether a living server ended a statement because it ran, or waited for a lock, for too long.
+pub fn is_time_out(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // query_canceled
+    code.is_some_and(|code| code == "57014")
+}
+
 /// Sorts a database error by what may be done about it.
 pub fn fault_of(error: &sqlx::Error) -> Fault {
     let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {

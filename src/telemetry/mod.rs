@@ -33,6 +33,14 @@ const QUEUE: &str = "esim_status_queue_deliveries";
 const POOL: &str = "esim_status_pool_connections";
 const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
+const SPOOLED: &str = "esim_status_spooled_total";
+const DRAINED: &str = "esim_status_spool_drained_total";
+const ALREADY_WRITTEN: &str = "esim_status_spool_already_written_total";
+const SPOOL_REFUSED: &str = "esim_status_spool_refused_total";
+const SPOOL_DELIVERIES: &str = "esim_status_spool_deliveries";
+const SPOOL_BYTES: &str = "esim_status_spool_bytes";
+const SPOOL_AGE: &str = "esim_status_spool_oldest_age_seconds";
+const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
 
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -101,6 +109,20 @@ fn collect() -> PrometheusHandle {
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Live streams that are open");
     describe_gauge!(NEWEST, "Seconds since the newest delivery was committed by this process");
+    describe_counter!(SPOOLED, "Deliveries put into the spool because the database was away");
+    describe_counter!(DRAINED, "Deliveries written from the spool to the database");
+    describe_counter!(
+        ALREADY_WRITTEN,
+        "Deliveries of the spool that were in the database already, and were skipped"
+    );
+    describe_counter!(SPOOL_REFUSED, "Deliveries of the spool that could not be written");
+    describe_gauge!(SPOOL_DELIVERIES, "Deliveries that wait in the spool");
+    describe_gauge!(SPOOL_BYTES, "Bytes of the deliveries that wait in the spool");
+    describe_gauge!(
+        SPOOL_AGE,
+        "Seconds since the oldest delivery in the spool came; 0 if none waits"
+    );
+    describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
     handle
 }
 
@@ -194,4 +216,35 @@ pub fn set_gauges(queue: usize, pools: &[(&'static str, u32, usize)], newest_age
     if let Some(age) = newest_age {
         gauge!(NEWEST).set(age);
     }
+}
+
+/// Deliveries went to the spool instead of the database.
+pub fn count_spooled(deliveries: usize) {
+    counter!(SPOOLED).increment(deliveries as u64);
+}
+
+/// Deliveries of the spool are committed.
+pub fn count_drained(deliveries: usize) {
+    counter!(DRAINED).increment(deliveries as u64);
+}
+
+/// Deliveries of the spool were committed before.
+pub fn count_already_written(deliveries: usize) {
+    counter!(ALREADY_WRITTEN).increment(deliveries as u64);
+}
+
+/// A delivery of the spool cannot be written.
+pub fn count_spool_refused() {
+    counter!(SPOOL_REFUSED).increment(1);
+}
+
+/// Sets the gauges of the spool, which are there only where there is a spool.
+pub fn set_spool_gauges(deliveries: u64, bytes: u64, age: f64, refused: u64) {
+    // Counts this small are exact in a float.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let float = |count: u64| count as f64;
+    gauge!(SPOOL_DELIVERIES).set(float(deliveries));
+    gauge!(SPOOL_BYTES).set(float(bytes));
+    gauge!(SPOOL_AGE).set(age);
+    gauge!(SPOOL_KEPT_REFUSED).set(float(refused));
 }

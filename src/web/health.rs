@@ -11,6 +11,7 @@ use super::AppState;
 use super::observe::{method_not_allowed, unknown_path};
 use super::problem::{Code, Problem};
 use super::{clock, wrap};
+use crate::spool::Figures;
 use crate::telemetry;
 
 /// How long the database may take to answer before the service counts as not ready.
@@ -32,14 +33,37 @@ async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The service can take work: it is not draining and the database answers.
-async fn readyz(State(app): State<AppState>) -> Result<&'static str, Problem> {
+/// The service can take work: it is not draining, and the database answers or there is a spool that has room. Without the
+/// database nothing can be read; but a replica that no webhook is routed to could not keep any.
+async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
     if app.draining.has_begun() {
         return Err(Problem::because(Code::Unavailable, "the service is shutting down"));
     }
+    let waiting = app.spool.as_ref().map(|spool| waiting(&spool.figures())).unwrap_or_default();
+    match (ask_database(&app).await, &app.spool) {
+        (Ok(()), _) => Ok(format!("ready{waiting}\n")),
+        (Err(_), Some(spool)) if spool.accepts() => {
+            Ok(format!("ready for webhooks only: the database is away{waiting}\n"))
+        }
+        (Err(problem), _) => Err(problem),
+    }
+}
+
+/// What waits in the spool, if anything does.
+fn waiting(figures: &Figures) -> String {
+    let Some(age) = age(figures) else { return String::new() };
+    format!("; {} deliveries wait in the spool, the oldest for {age:.0} s", figures.deliveries)
+}
+
+/// For how many seconds the oldest delivery has waited in the spool.
+fn age(figures: &Figures) -> Option<f64> {
+    figures.oldest.map(|oldest| clock::now().seconds_since(oldest).max(0.0))
+}
+
+async fn ask_database(app: &AppState) -> Result<(), Problem> {
     let asked = async { sqlx::query("SELECT 1").execute(&app.reads).await };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(_)) => Ok("ready\n"),
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -64,6 +88,11 @@ async fn render_metrics(
         ("registrations", app.registrations.size(), app.registrations.num_idle()),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));
+    if let Some(spool) = &app.spool {
+        let figures = spool.figures();
+        let age = age(&figures).unwrap_or_default();
+        telemetry::set_spool_gauges(figures.deliveries, figures.bytes, age, figures.refused);
+    }
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (StatusCode::OK, text, app.metrics.render())
 }

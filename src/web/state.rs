@@ -15,6 +15,7 @@ use super::webhooks::Hooks;
 use crate::domain::Timestamp;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
+use crate::spool::Spool;
 use crate::store::{ErasureKey, ProfileReader, Vault};
 
 /// The parts of a running service; cheap to clone.
@@ -34,6 +35,8 @@ pub struct Parts {
     pub allowed_origins: Vec<http::HeaderValue>,
     /// The writers.
     pub ingest: Ingest,
+    /// Where deliveries wait while the database is away.
+    pub spool: Option<Spool>,
     /// Wake-ups for those who follow a profile.
     pub feed: Feed,
     /// A permit for each live stream.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
@@ -22,7 +23,7 @@ use super::observe::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Authenticator, Delivery};
 use crate::domain::Outcome;
-use crate::ingest::{Submission, SubmitError};
+use crate::ingest::{Accepted, Receipt, Spooled, Submission, SubmitError};
 use crate::providers::Provider;
 use crate::telemetry;
 
@@ -54,6 +55,40 @@ pub struct Answer {
     delivery_id: Uuid,
     /// What became of it.
     outcome: Outcome,
+}
+
+/// A delivery that is durable, and that the database does not have yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SpooledAnswer {
+    /// Under which id it will be kept.
+    delivery_id: Uuid,
+    /// What will become of it shows when it is written to the database.
+    outcome: SpooledOutcome,
+}
+
+/// In place of an outcome that is not known yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpooledOutcome {
+    /// It waits for the database.
+    Spooled,
+}
+
+/// A webhook that was taken.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Committed(Answer),
+    Spooled(SpooledAnswer),
+}
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Committed(answer) => Json(answer).into_response(),
+            Self::Spooled(answer) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
+        }
+    }
 }
 
 /// A hook named by a request's path, with the path's secret segment if there is one.
@@ -103,6 +138,7 @@ pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
     request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
     responses(
         (status = 200, body = Answer, description = "Committed"),
+        (status = 202, body = SpooledAnswer, description = "Kept in the spool while the database is away; never lost, applied later"),
         (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
         (status = 401, body = ProblemDocument, description = "`not-authentic`"),
         (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
@@ -117,7 +153,7 @@ pub(super) async fn receive(
     hook: HookPath,
     received_at: ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Taken, Problem> {
     accept(app, hook, received_at, request).await
 }
 
@@ -128,6 +164,7 @@ pub(super) async fn receive(
     request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
     responses(
         (status = 200, body = Answer, description = "Committed"),
+        (status = 202, body = SpooledAnswer, description = "Kept in the spool while the database is away; never lost, applied later"),
         (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
         (status = 401, body = ProblemDocument, description = "`not-authentic`"),
         (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
@@ -142,7 +179,7 @@ pub(super) async fn receive_with_secret(
     hook: HookPath,
     received_at: ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Taken, Problem> {
     accept(app, hook, received_at, request).await
 }
 
@@ -151,7 +188,7 @@ async fn accept(
     HookPath { hook, secret }: HookPath,
     ReceivedAt(received_at): ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Taken, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await?;
     let id = new_id(received_at);
@@ -164,18 +201,32 @@ async fn accept(
     let parsed = hook.provider.parse(&delivery);
     let submission = Submission { delivery, provider: hook.provider.slug(), parsed };
 
-    let receipt = app.ingest.submit(submission).await.map_err(|error| match error {
+    let accepted = app.ingest.submit(submission).await.map_err(|error| match error {
         SubmitError::Rejected => Problem::new(Code::Internal),
-        SubmitError::Overloaded | SubmitError::Draining | SubmitError::Unavailable => {
+        SubmitError::Overloaded
+        | SubmitError::Draining
+        | SubmitError::SpoolFull
+        | SubmitError::Unavailable => {
             Problem::because(Code::Unavailable, format!("{error}; send the webhook again"))
         }
     })?;
-    app.newest_delivery.note(received_at);
-    if receipt.outcome == Outcome::Malformed {
-        let reason = receipt.reason.unwrap_or_default();
-        return Err(Problem::because(Code::Malformed, reason).of_delivery(receipt.delivery_id));
+    let malformed = |reason, id| Err(Problem::because(Code::Malformed, reason).of_delivery(id));
+    match accepted {
+        Accepted::Committed(Receipt { delivery_id, outcome, reason }) => {
+            app.newest_delivery.note(received_at);
+            if outcome == Outcome::Malformed {
+                return malformed(reason.unwrap_or_default(), delivery_id);
+            }
+            Ok(Taken::Committed(Answer { delivery_id, outcome }))
+        }
+        Accepted::Spooled(Spooled { delivery_id, malformed: Some(reason) }) => {
+            malformed(reason, delivery_id)
+        }
+        Accepted::Spooled(Spooled { delivery_id, malformed: None }) => {
+            let outcome = SpooledOutcome::Spooled;
+            Ok(Taken::Spooled(SpooledAnswer { delivery_id, outcome }))
+        }
     }
-    Ok(Json(Answer { delivery_id: receipt.delivery_id, outcome: receipt.outcome }))
 }
 
 /// A compressed body is refused: what was signed are the bytes on the wire, and a small body may unpack to a huge one.

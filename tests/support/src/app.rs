@@ -56,6 +56,7 @@ pub fn settings(database: &Database) -> Settings {
         public_url: None,
         allowed_origins: Vec::new(),
         retention_days: 90,
+        spool: None,
         writers: 1,
         readers: 4,
         max_connections: 1_024,
