@@ -1,0 +1,252 @@
+//! The database goes away and comes back, under the service's own process: everybody gets a 202 in time, and history is straight.
+
+use std::path::Path;
+use std::time::Duration;
+
+use esim_status::config::{Settings, SpoolSettings};
+use esim_status_testing::{TestApp, wait_until};
+use sqlx::Connection;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::iccid;
+use super::load::{self, Load, Sent};
+use super::postgres::Postgres;
+
+/// What a provider waits at most, and a second more for a busy machine.
+const BUDGET: Duration = Duration::from_millis(3_500);
+
+const PROFILES: usize = 24;
+const PAUSE: Duration = Duration::from_millis(10);
+
+pub fn with_spool(folder: &Path) -> impl FnOnce(&mut Settings) {
+    let spool = SpoolSettings { folder: folder.to_owned(), most_bytes: 64 << 20 };
+    |settings| settings.spool = Some(spool)
+}
+
+fn spooled(app: &TestApp) -> u64 {
+    app.service.app().spool.as_ref().unwrap().figures().deliveries
+}
+
+fn body(profile: usize, state: &str, number: usize) -> String {
+    let iccid = iccid(profile);
+    format!(r#"{{"iccid":"{iccid}","profileState":"{state}","number":{number}}}"#)
+}
+
+fn load_on(app: &TestApp) -> Load {
+    let address = format!("http://{}", app.service.public);
+    Load::start(PROFILES, PAUSE, move || address.clone())
+}
+
+/// Whether deliveries go to the database.
+async fn is_direct(app: &TestApp) -> bool {
+    app.deliver(body(999, "RELEASED", 0)).await.status == 200
+}
+
+/// Waits until all that was acknowledged is in the database and nothing waits any more.
+async fn drained(app: &TestApp, sent: &[Sent]) {
+    wait_until("the spool is drained", async || spooled(app) == 0).await;
+    assert_eq!(load::missing(&app.database, sent).await, 0);
+}
+
+fn assert_in_time(sent: &[Sent]) {
+    let slow: Vec<_> = sent.iter().filter(|sent| sent.took > BUDGET).collect();
+    assert!(slow.is_empty(), "{slow:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_waits_in_the_spool_and_is_applied_as_of_its_arrival() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    assert_eq!(app.admin.get("/readyz").await.text, "ready\n");
+    assert_eq!(app.deliver(body(1, "RELEASED", 0)).await.outcome(), "moved");
+    let gauge = "esim_status_spool_deliveries 0";
+    assert!(app.admin.get("/metrics").await.text.contains(gauge));
+
+    postgres.stop();
+    let begun = Instant::now();
+    let answers = [
+        app.deliver(body(1, "INSTALLED", 1)).await,
+        app.deliver(body(1, "DISABLED", 2)).await,
+        app.deliver(body(2, "RELEASED", 3)).await,
+    ];
+    for answer in &answers {
+        assert_eq!((answer.status.as_u16(), &answer.json()["outcome"]), (202, &"spooled".into()));
+    }
+    assert!(begun.elapsed() < BUDGET, "{:?}", begun.elapsed());
+    let malformed = app.deliver(r#"{"iccid":1}"#).await;
+    assert_eq!((malformed.status.as_u16(), &*malformed.problem()), (400, "malformed"));
+    assert_eq!(app.anybody.post("/webhooks/gigastore/esim-status/wrong", "").await.status, 401);
+
+    let ready = app.admin.get("/readyz").await;
+    let text = "ready for webhooks only: the database is away; 4 deliveries wait in the spool";
+    assert!(ready.status == 200 && ready.text.starts_with(text), "{ready:?}");
+    let metrics = app.admin.get("/metrics").await.text;
+    assert!(metrics.contains("esim_status_spool_deliveries 4"), "{metrics}");
+    assert!(metrics.contains("esim_status_spool_oldest_age_seconds "), "{metrics}");
+    let own = format!("/v1/profiles/{}", iccid(1));
+    assert_eq!(app.backend.get(&own).await.problem(), "unavailable");
+
+    postgres.start_again();
+    let back = Instant::now();
+    wait_until("the spool is drained", async || spooled(&app) == 0).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    wait_until("deliveries are committed again", async || {
+        app.deliver(body(2, "INSTALLED", 4)).await.status == 200
+    })
+    .await;
+    for (profile, states) in
+        [(1, &["RELEASED", "INSTALLED", "DISABLED"][..]), (2, &["RELEASED", "INSTALLED"])]
+    {
+        let transitions = app.transitions(&iccid(profile)).await;
+        let found: Vec<_> = transitions.iter().map(|it| it["toState"].as_str().unwrap()).collect();
+        assert_eq!(found, states);
+        app.assert_straight(&iccid(profile)).await;
+    }
+    // The times of receipt are those of arrival, when this server did not run yet.
+    let query = "SELECT count(*) FROM deliveries WHERE received_at < pg_postmaster_start_time()";
+    assert_eq!(postgres.database.scalar::<i64>(query).await, 5);
+    let query = "SELECT count(*) FROM deliveries WHERE outcome = 'malformed'";
+    assert_eq!(postgres.database.scalar::<i64>(query).await, 1);
+    assert_eq!(app.admin.get("/readyz").await.text, "ready\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_straight_after_the_database_was_away_under_load() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |settings| {
+        with_spool(folder.path())(settings);
+        settings.writers = 3;
+    })
+    .await;
+    let load = load_on(&app);
+    for kill in [false, true, true] {
+        if kill {
+            postgres.kill();
+        } else {
+            postgres.stop();
+        }
+        let full = spooled(&app) + 200;
+        wait_until("deliveries wait in the spool", async || spooled(&app) > full).await;
+        postgres.start_again();
+        wait_until("the spool is drained under load", async || is_direct(&app).await).await;
+    }
+    let sent = load.stop().await;
+    let statuses = load::statuses(&sent);
+    assert!(statuses[&200] > 0 && statuses[&202] > 600, "{statuses:?}");
+    assert!(statuses.keys().all(|status| [200, 202, 400].contains(status)), "{statuses:?}");
+    assert_in_time(&sent);
+    drained(&app, &sent).await;
+    load::assert_straight(&app.database, PROFILES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_database_costs_nothing_and_what_it_commits_when_it_thaws_is_not_applied_twice() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let load = load_on(&app);
+    for _ in 0..4 {
+        wait_until("deliveries are committed", async || is_direct(&app).await).await;
+        postgres.freeze();
+        wait_until("deliveries wait in the spool", async || spooled(&app) > 200).await;
+        postgres.thaw();
+        wait_until("the spool is drained under load", async || is_direct(&app).await).await;
+    }
+    let sent = load.stop().await;
+    let statuses = load::statuses(&sent);
+    assert!(statuses.keys().all(|status| [200, 202, 400].contains(status)), "{statuses:?}");
+    assert_in_time(&sent);
+    drained(&app, &sent).await;
+    load::assert_straight(&app.database, PROFILES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_somebody_holds_sends_nobody_else_to_the_spool() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    assert_eq!(app.deliver(body(1, "RELEASED", 0)).await.outcome(), "moved");
+    let mut connection = postgres.database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM profiles FOR UPDATE").execute(&mut *lock).await.unwrap();
+    let held = app.deliver(body(1, "INSTALLED", 1));
+    let others = async {
+        for number in 2..20 {
+            assert_eq!(app.deliver(body(number, "RELEASED", number)).await.outcome(), "moved");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (held, ()) = tokio::join!(held, others);
+    assert_eq!(held.problem(), "unavailable");
+    assert_eq!(app.deliver(body(30, "RELEASED", 30)).await.outcome(), "moved");
+    lock.rollback().await.unwrap();
+    assert_eq!(app.deliver(body(1, "INSTALLED", 31)).await.outcome(), "moved");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_its_bound_the_spool_takes_no_more_and_everybody_is_told_to_try_again() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |settings| {
+        with_spool(folder.path())(settings);
+        settings.spool.as_mut().unwrap().most_bytes = 3_000;
+    })
+    .await;
+    postgres.stop();
+    let mut taken = 0;
+    while app.deliver(body(taken, "RELEASED", taken)).await.status == 202 {
+        taken += 1;
+    }
+    assert!((5..20).contains(&taken), "{taken}");
+    let answer = app.deliver(body(taken, "RELEASED", taken)).await;
+    assert_eq!((&*answer.problem(), answer.header("retry-after")), ("unavailable", "1"));
+    assert_eq!(app.admin.get("/readyz").await.problem(), "unavailable");
+    postgres.start_again();
+    wait_until("the spool is drained", async || is_direct(&app).await).await;
+    // One more has asked whether it is drained.
+    let profiles = postgres.database.scalar::<i64>("SELECT count(*) FROM profiles").await;
+    assert_eq!(usize::try_from(profiles).unwrap(), taken + 1);
+    assert_eq!(app.admin.get("/readyz").await.text, "ready\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_told_to_end_answers_all_and_leaves_the_rest_to_its_next_start() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    postgres.stop();
+    for number in 0..20 {
+        assert_eq!(app.deliver(body(number % 2, "RELEASED", number)).await.status, 202);
+    }
+    let (anybody, hook) = (app.anybody.clone(), TestApp::hook_path());
+    let late = anybody.post(&hook, body(3, "RELEASED", 20));
+    let (ended, late) = tokio::join!(app.stop(), late);
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    assert_eq!(late.status, 202);
+
+    // Without its database it starts all the same.
+    let again = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    assert_eq!(spooled(&again), 21);
+    assert_eq!(again.deliver(body(3, "INSTALLED", 21)).await.status, 202);
+    postgres.start_again();
+    drained(&again, &[]).await;
+    let query = "SELECT count(*) FROM deliveries";
+    assert_eq!(postgres.database.scalar::<i64>(query).await, 22);
+    again.assert_straight(&iccid(3)).await;
+    assert_eq!(again.profile(&iccid(3)).await["seq"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_without_the_database_makes_the_schema_when_it_comes() {
+    let (mut postgres, folder) = (Postgres::start_empty(), TempDir::new().unwrap());
+    postgres.stop();
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    assert_eq!(app.deliver(body(1, "RELEASED", 0)).await.status, 202);
+    let text = app.admin.get("/readyz").await.text;
+    assert!(text.starts_with("ready for webhooks only"), "{text}");
+    postgres.start_again();
+    drained(&app, &[]).await;
+    wait_until("deliveries are committed", async || {
+        app.deliver(body(1, "INSTALLED", 1)).await.status == 200
+    })
+    .await;
+    app.assert_straight(&iccid(1)).await;
+    assert_eq!(app.profile(&iccid(1)).await["seq"], 2);
+}

@@ -1,0 +1,219 @@
+//! Deliveries that are in the spool and perhaps in the database too, and those that can never be written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
+use esim_status::domain::Timestamp;
+use esim_status::ingest::{Accepted, Submission};
+use esim_status::providers;
+use esim_status::spool::Spool;
+use esim_status::web;
+use esim_status_testing::{TestApp, wait_until};
+use http::HeaderMap;
+use serde_json::json;
+use sqlx::Connection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::away::with_spool;
+use super::iccid;
+use super::postgres::Postgres;
+
+/// One that was received so many seconds ago.
+fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
+    let received_at = web::now().plus_seconds(-seconds_ago);
+    let (hook, body) =
+        (Arc::from("gigastore/esim-status"), Bytes::copy_from_slice(body.as_bytes()));
+    let id = Uuid::from_u128(number);
+    let delivery = Delivery::new(id, received_at, hook, None, HeaderMap::new(), body);
+    Authenticator::new(Scheme::None).check(delivery).unwrap()
+}
+
+/// The same once more.
+fn copy(delivery: &AuthenticDelivery) -> AuthenticDelivery {
+    let (hook, body) = (delivery.hook().clone(), delivery.body().clone());
+    let (id, at) = (delivery.id(), delivery.received_at());
+    let copy = Delivery::new(id, at, hook, None, HeaderMap::new(), body);
+    Authenticator::new(Scheme::None).check(copy).unwrap()
+}
+
+fn report(number: u128, seconds_ago: i64, profile: usize, state: &str) -> AuthenticDelivery {
+    let body = json!({ "iccid": iccid(profile), "profileState": state }).to_string();
+    delivery(number, seconds_ago, &body)
+}
+
+/// Writes a delivery as a webhook would be.
+async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
+    let delivery = copy(delivery);
+    let provider = providers::find("gigastore").unwrap();
+    let parsed = provider.parse(&delivery);
+    let submission = Submission { delivery, provider: provider.slug(), parsed };
+    let accepted = app.service.app().ingest.submit(submission).await.unwrap();
+    assert!(matches!(accepted, Accepted::Committed(_)), "{accepted:?}");
+}
+
+/// A spool with these deliveries, as a service that was killed leaves it.
+async fn fill(folder: &Path, deliveries: &[(&AuthenticDelivery, &'static str)]) {
+    let spool = Spool::open(folder, 1 << 20).await.unwrap();
+    spool.append(deliveries).await.unwrap();
+}
+
+async fn drained(app: &TestApp) {
+    wait_until("the spool is drained", async || {
+        app.service.app().spool.as_ref().unwrap().figures().deliveries == 0
+    })
+    .await;
+}
+
+async fn states(app: &TestApp, profile: usize) -> Vec<String> {
+    let transitions = app.transitions(&iccid(profile)).await;
+    transitions.iter().map(|it| it["toState"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_before_the_service_was_killed_is_not_applied_again() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let deliveries = [
+        report(1, 9, 1, "RELEASED"),
+        report(2, 8, 1, "INSTALLED"),
+        delivery(3, 7, "{"),
+        report(4, 6, 1, "DISABLED"),
+        report(5, 5, 2, "RELEASED"),
+    ];
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    for delivery in &deliveries[..3] {
+        commit(&app, delivery).await;
+    }
+    app.stop().await;
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "INSTALLED", "DISABLED"]);
+    assert_eq!(states(&app, 2).await, ["RELEASED"]);
+    assert_eq!(app.profile(&iccid(1)).await["deliveries"], 3);
+    app.assert_straight(&iccid(1)).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_still_under_way_is_waited_for_and_not_applied_again() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let deliveries =
+        [report(1, 9, 1, "RELEASED"), report(2, 8, 1, "INSTALLED"), delivery(3, 7, "{")];
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    for delivery in &deliveries {
+        commit(&app, delivery).await;
+    }
+    app.stop().await;
+    // All of it once more, as a transaction that has everything but its commit.
+    let mut connection = postgres.database.connect().await;
+    for table in ["profiles", "transitions", "deliveries"] {
+        let copy = format!("CREATE TEMP TABLE copy_of_{table} AS SELECT * FROM {table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(copy)).execute(&mut connection).await.unwrap();
+    }
+    let truncate = "TRUNCATE profiles, transitions, deliveries";
+    sqlx::raw_sql(truncate).execute(&mut connection).await.unwrap();
+    let mut in_doubt = connection.begin().await.unwrap();
+    for table in ["profiles", "transitions", "deliveries"] {
+        let insert = format!("INSERT INTO {table} SELECT * FROM copy_of_{table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(&mut *in_doubt).await.unwrap();
+    }
+
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    wait_until("the drainer waits for the transaction", async || {
+        postgres.database.scalar::<i64>(waits).await > 0
+    })
+    .await;
+    in_doubt.commit().await.unwrap();
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "INSTALLED"]);
+    app.assert_straight(&iccid(1)).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 3);
+    let figures = app.service.app().spool.as_ref().unwrap().figures();
+    assert_eq!(figures.refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_never_be_written_stands_in_nobodys_way() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let forty_years = 40 * 365 * 86_400;
+    let deliveries = [
+        report(1, 9, 1, "RELEASED"),
+        // There is no partition of that time.
+        report(2, forty_years, 1, "INSTALLED"),
+        report(3, 8, 2, "RELEASED"),
+        report(4, 7, 1, "DISABLED"),
+    ];
+    let mut entries = deliveries.each_ref().map(|it| (it, "gigastore"));
+    entries[2].1 = "a-provider-that-is-gone";
+    fill(folder.path(), &entries).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "DISABLED"]);
+    assert_eq!(app.service.app().spool.as_ref().unwrap().figures().refused, 2);
+    assert!(
+        app.admin.get("/metrics").await.text.contains("esim_status_spool_refused_deliveries 2")
+    );
+    app.stop().await;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("spool.db"));
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM refused ORDER BY seq")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert!(reasons[0].contains("no partition of relation"), "{reasons:?}");
+    assert_eq!(reasons[1], "this version knows no provider a-provider-that-is-gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_about_a_profile_that_was_erased_meanwhile_is_kept_without_its_body() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    // Received before the erasure, and after it.
+    let early = report(1, 60, 1, "INSTALLED");
+    let own = format!("/v1/profiles/{}", iccid(1));
+    let erased = app.backend.request(reqwest::Method::DELETE, &own).send().await.unwrap();
+    assert_eq!(erased.status(), 204);
+    let late = report(2, 0, 1, "DISABLED");
+    app.stop().await;
+    fill(folder.path(), &[(&early, "gigastore"), (&late, "gigastore")]).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(app.backend.get(&own).await.status, 404);
+    let kept =
+        "SELECT count(*) FROM deliveries WHERE outcome = 'ignored' AND iccid IS NULL AND body = ''";
+    assert_eq!(app.database.scalar::<i64>(kept).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_event_in_the_spool_is_a_duplicate() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let at = |seconds_ago: i64| web::now().plus_seconds(-seconds_ago);
+    let signed = |number, at: Timestamp, state: &str| {
+        let secrets = esim_status::delivery::StandardSecrets::parse(
+            "test",
+            ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        );
+        let hook = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
+        let body = json!({ "iccid": iccid(1), "profileState": state }).to_string();
+        let headers = hook.proof("msg_1", at, body.as_bytes()).headers.into_iter().collect();
+        let (path, id) = (Arc::from("gigastore/esim-status"), Uuid::from_u128(number));
+        hook.check(Delivery::new(id, at, path, None, headers, body.into())).unwrap()
+    };
+    // Signed long ago: nobody asks again whether the signature is fresh.
+    let deliveries = [signed(1, at(4_000), "RELEASED"), signed(2, at(3_999), "RELEASED")];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    let count =
+        "SELECT count(*) FROM deliveries WHERE event_id = 'msg_1' AND outcome = 'duplicate'";
+    assert_eq!(app.database.scalar::<i64>(count).await, 1);
+    assert_eq!(states(&app, 1).await, ["RELEASED"]);
+}

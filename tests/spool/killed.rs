@@ -1,0 +1,141 @@
+//! The service is killed with −9 while its database is away, and while it drains.
+
+use std::time::{Duration, Instant};
+
+use esim_status_testing::wait_until;
+use tempfile::TempDir;
+
+use super::load::{self, Load, Sent};
+use super::postgres::Postgres;
+use super::serving::Serving;
+
+const PROFILES: usize = 32;
+
+fn load_on(service: &Serving, profiles: usize, pause: Duration) -> Load {
+    let address = format!("http://{}", service.address);
+    Load::start(profiles, pause, move || address.clone())
+}
+
+/// Waits until all that was acknowledged is in the database, however long that takes as long as it gets less.
+async fn arrived(postgres: &Postgres, sent: &[Sent]) {
+    let mut missing = usize::MAX;
+    while missing > 0 {
+        let before = missing;
+        wait_until("more of what was acknowledged arrives", async || {
+            load::missing(&postgres.database, sent).await < before
+        })
+        .await;
+        missing = load::missing(&postgres.database, sent).await;
+    }
+}
+
+async fn waits(service: &Serving) -> f64 {
+    service.metric("esim_status_spool_deliveries").await.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_service_is_killed_while_its_database_is_away() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let mut service = Serving::new(&postgres.url(), folder.path());
+    service.start();
+    service.ready().await;
+    let load = load_on(&service, PROFILES, Duration::from_millis(5));
+    for _ in 0..3 {
+        postgres.kill();
+        // Killed while it appends, and started again without its database.
+        for _ in 0..2 {
+            let before = waits(&service).await;
+            wait_until("more waits in the spool", async || waits(&service).await > before + 150.0)
+                .await;
+            service.kill();
+            service.start();
+            service.ready().await;
+        }
+        postgres.start_again();
+        // Killed while it drains.
+        let before = waits(&service).await;
+        wait_until("it drains", async || {
+            let text = service.metric("esim_status_spool_drained_total").await;
+            text.unwrap_or_default() > 0.0 || waits(&service).await < before
+        })
+        .await;
+        service.kill();
+        service.start();
+        service.ready().await;
+        wait_until("all is drained", async || {
+            service.metric("esim_status_spool_deliveries").await == Some(0.0)
+        })
+        .await;
+    }
+    let sent = load.stop().await;
+    arrived(&postgres, &sent).await;
+    let statuses = load::statuses(&sent);
+    assert!(statuses[&200] > 0 && statuses[&202] > 900, "{statuses:?}");
+    load::assert_straight(&postgres.database, PROFILES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_away_for_a_minute_under_load_and_the_service_is_killed_meanwhile() {
+    let seconds = std::env::var("SPOOL_AWAY_SECONDS").ok().and_then(|it| it.parse().ok());
+    let away = Duration::from_secs(seconds.unwrap_or(4));
+    let profiles = if seconds.is_some() { 64 } else { PROFILES };
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let mut service = Serving::new(&postgres.url(), folder.path());
+    service.start();
+    service.ready().await;
+    let load = load_on(&service, profiles, Duration::ZERO);
+    let count = "SELECT count(*) FROM deliveries";
+    wait_until("deliveries are committed", async || {
+        postgres.database.scalar::<i64>(count).await > 500
+    })
+    .await;
+    postgres.kill();
+    let gone = Instant::now();
+    let half = tokio::time::Instant::now() + away / 2;
+    tokio::time::sleep_until(half).await;
+    service.kill();
+    let killed = Instant::now();
+    service.start();
+    service.ready().await;
+    let ready = killed.elapsed();
+    tokio::time::sleep_until(half + away / 2).await;
+    let (depth, bytes) = (waits(&service).await, service.metric("esim_status_spool_bytes").await);
+    postgres.start_again();
+    let back = Instant::now();
+    // It may go to the spool for good under a load that the database cannot take; then the end of the load ends it.
+    let under_load = tokio::time::timeout(Duration::from_secs(20), async {
+        while waits(&service).await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let under_load = under_load.await.is_ok();
+    let (drain, left) = (back.elapsed(), waits(&service).await);
+    let sent = load.stop().await;
+    arrived(&postgres, &sent).await;
+    let drained = back.elapsed();
+    let missing = load::missing(&postgres.database, &sent).await;
+    load::assert_straight(&postgres.database, profiles).await;
+
+    let mut took: Vec<_> =
+        sent.iter().filter(|it| it.status == Some(202) && it.at > gone).map(|it| it.took).collect();
+    took.sort_unstable();
+    let quantile = |q: usize| took.get(took.len() * q / 1_000).copied().unwrap_or_default();
+    println!(
+        "away {away:?}; sent {} ({:?}, 0: no answer); lost {missing}; ready {ready:?} after kill -9\n\
+         at the return of the database {depth} in the spool, {bytes:?} bytes; \
+         empty under load: {under_load}, after {drain:?} ({left} left), all there after {drained:?}\n\
+         202: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+        sent.len(),
+        load::statuses(&sent),
+        quantile(500),
+        quantile(990),
+        quantile(999),
+        took.last(),
+    );
+    assert_eq!(missing, 0);
+    assert!(
+        took.len() > 100 && quantile(990) < Duration::from_millis(2_500),
+        "{:?}",
+        quantile(990)
+    );
+}

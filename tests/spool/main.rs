@@ -1,0 +1,22 @@
+//! The spool, with a real Postgres that is stopped, frozen and killed, and a service that is killed too.
+//!
+//! `SPOOL_AWAY_SECONDS=60 cargo test --release --test spool -- --nocapture minute` is the long form of the fault under load.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here fails the test that calls it"
+)]
+
+mod away;
+mod in_doubt;
+mod killed;
+mod load;
+mod postgres;
+mod serving;
+
+/// One of many profiles.
+fn iccid(number: usize) -> String {
+    format!("8997212330099{number:07}")
+}

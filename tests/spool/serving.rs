@@ -1,0 +1,82 @@
+//! The binary itself, which can be killed and started again at the same address.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use esim_status_testing::{API_KEY, Client, HOOK_SECRET, TOKEN_SECRET, wait_until};
+
+/// A service with a spool.
+pub struct Serving {
+    command: Command,
+    child: Option<Child>,
+    pub address: SocketAddr,
+    pub admin: Client,
+}
+
+impl Serving {
+    pub fn new(database_url: &str, spool: &Path) -> Self {
+        let (address, admin) = (free_address(), free_address());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
+        command
+            .arg("serve")
+            .env_clear()
+            .env("DATABASE_URL", database_url)
+            .env("ESIM_STATUS_SPOOL_DIR", spool)
+            .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
+            .env("ESIM_STATUS_API_KEYS", API_KEY)
+            .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
+            .env("ESIM_STATUS_LISTEN", address.to_string())
+            .env("ESIM_STATUS_ADMIN_LISTEN", admin.to_string())
+            .env("ESIM_STATUS_WRITERS", "2")
+            .env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("off".into()))
+            .stdin(Stdio::null());
+        Self { command, child: None, address, admin: Client::new(format!("http://{admin}")) }
+    }
+
+    pub fn start(&mut self) {
+        self.child = Some(self.command.spawn().unwrap());
+    }
+
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits until it is ready, with or without its database.
+    pub async fn ready(&self) {
+        wait_until("the service is ready", async || {
+            let Some(text) = self.text("/readyz").await else { return false };
+            text.starts_with("ready")
+        })
+        .await;
+    }
+
+    /// A metric without labels.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.text("/metrics").await?;
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(metric, _)| *metric == name)?.1.parse().ok()
+    }
+
+    /// The answer of the admin listener, if there is one.
+    async fn text(&self, path: &str) -> Option<String> {
+        let request = self.admin.request(reqwest::Method::GET, path);
+        request.send().await.ok()?.text().await.ok()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// One that nobody has just now.
+fn free_address() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
