@@ -28,7 +28,8 @@ COPY migrations migrations
 COPY src src
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --package esim-status --bin esim-status \
-    && cp target/*/release/esim-status /esim-status
+    && cp target/*/release/esim-status /esim-status \
+    && mkdir /spool
 
 
 FROM scratch
@@ -40,13 +41,15 @@ LABEL org.opencontainers.image.title="esim-status" \
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY LICENSE LICENSE-APACHE LICENSE-MIT /licenses/
 COPY --from=build /esim-status /esim-status
+# A volume that is mounted here gets its owner: see ESIM_STATUS_SPOOL_DIR.
+COPY --from=build --chown=65532:65532 /spool /spool
 
 # Behind these addresses is the container's own network; which of them the host sees is for whoever runs it to say.
 ENV ESIM_STATUS_LISTEN=0.0.0.0:8080 \
     ESIM_STATUS_ADMIN_LISTEN=0.0.0.0:9090
 EXPOSE 8080 9090
 
-# A number, so that Kubernetes can see that it is not root. Nothing is ever written: the root may be read-only.
+# A number, so that Kubernetes can see that it is not root. Nothing is ever written but to a spool: the root may be read-only.
 USER 65532:65532
 STOPSIGNAL SIGTERM
 # A start may wait 30 s for its database.

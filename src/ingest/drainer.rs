@@ -259,7 +259,7 @@ fn stuck(error: &SpoolError) -> Stuck {
 /// Reads a delivery anew, which gives what it gave on arrival; or says why that cannot be done.
 fn read(entry: Entry) -> Result<(i64, Submission), (i64, String)> {
     let Kept { seq, delivery, provider } = match entry {
-        Entry::Kept(kept) => kept,
+        Entry::Kept(kept) => *kept,
         Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
     };
     let Some(provider) = providers::find(&provider) else {

@@ -159,7 +159,9 @@ fn reply(answer: Answer, result: Result<Accepted, SubmitError>) {
 }
 
 fn reply_all(answers: Vec<(Instant, Answer)>, error: SubmitError) {
-    answers.into_iter().for_each(|(_, answer)| reply(answer, Err(error)));
+    for (_, answer) in answers {
+        reply(answer, Err(error));
+    }
 }
 
 /// Why a batch was not written.

@@ -81,7 +81,7 @@ struct Inner {
 #[derive(Debug)]
 pub enum Entry {
     /// As it arrived.
-    Kept(Kept),
+    Kept(Box<Kept>),
     /// Its bytes are not those that were written.
     Damaged {
         /// Its place in the spool.

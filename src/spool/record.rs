@@ -44,11 +44,8 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn of(delivery: &AuthenticDelivery, provider: &str) -> Self {
-        let headers: serde_json::Map<_, _> = delivery
-            .kept_headers()
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
+        let headers: serde_json::Map<_, _> =
+            delivery.kept_headers().map(|(name, value)| (name.to_owned(), value.into())).collect();
         Self {
             id: delivery.id(),
             received_at: microseconds(delivery.received_at()),
@@ -108,7 +105,7 @@ impl Record {
         let seq = row.try_get("seq")?;
         let restored = Self::read(row).map(|record| (record.size(), record.restore(seq)));
         Ok(match restored {
-            Some((size, Some(kept))) => (Entry::Kept(kept), size),
+            Some((size, Some(kept))) => (Entry::Kept(Box::new(kept)), size),
             _ => (Entry::Damaged { seq }, OVERHEAD),
         })
     }

@@ -42,7 +42,8 @@ pub use codec::StoreError;
 pub use condition::{Condition, condition};
 pub use erasures::ErasureKey;
 pub use pool::{
-    Fault, Held, connect_options, discard, fault_of, is_time_out, lookup_pool, read_pool, write_pool,
+    Fault, Held, connect_options, discard, fault_of, is_time_out, lookup_pool, read_pool,
+    write_pool,
 };
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
