@@ -40,7 +40,7 @@
 //! use esim_status::delivery::{AuthenticDelivery, Delivery};
 //!
 //! fn trust(delivery: Delivery) -> AuthenticDelivery {
-//!     AuthenticDelivery { delivery, event_id: None }
+//!     AuthenticDelivery { event_id: None, ..todo!() }
 //! }
 //! ```
 
@@ -66,6 +66,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
+use serde::Serializer;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
@@ -96,8 +97,12 @@ pub struct Delivery {
 /// A delivery whose sender held one of the hook's secrets when it arrived. Only [`Authenticator::check`] makes one; a test
 /// that needs one checks against [`Scheme::None`].
 pub struct AuthenticDelivery {
-    delivery: Delivery,
+    id: Uuid,
+    received_at: Timestamp,
+    hook: Arc<str>,
     event_id: Option<String>,
+    kept_headers: String,
+    body: Bytes,
 }
 
 impl Delivery {
@@ -126,13 +131,20 @@ impl Delivery {
         }
     }
 
-    /// Seals a proved delivery, and forgets what proved it.
+    /// Seals a proved delivery, and forgets what proved it. What is kept gets memory of its own: the request's is one with all
+    /// that its connection has read, and would stay taken for as long as the delivery waits.
     fn proved(mut self, by: Option<&HeaderName>, event_id: Option<String>) -> AuthenticDelivery {
-        self.url_secret = None;
         if let Some(name) = by {
             self.headers.remove(name);
         }
-        AuthenticDelivery { delivery: self, event_id }
+        AuthenticDelivery {
+            id: self.id,
+            received_at: self.received_at,
+            hook: self.hook,
+            event_id,
+            kept_headers: kept_headers(&self.headers),
+            body: Bytes::copy_from_slice(&self.body),
+        }
     }
 }
 
@@ -144,32 +156,30 @@ impl AuthenticDelivery {
         received_at: Timestamp,
         hook: Arc<str>,
         event_id: Option<String>,
-        kept_headers: HeaderMap,
+        kept_headers: String,
         body: Bytes,
     ) -> Self {
-        let headers = kept_headers;
-        let delivery = Delivery { id, received_at, hook, url_secret: None, headers, body };
-        Self { delivery, event_id }
+        Self { id, received_at, hook, event_id, kept_headers, body }
     }
 
     /// Our identifier of this request.
     pub fn id(&self) -> Uuid {
-        self.delivery.id
+        self.id
     }
 
     /// When it reached us.
     pub fn received_at(&self) -> Timestamp {
-        self.delivery.received_at
+        self.received_at
     }
 
     /// The hook that it came to, such as `gigastore/esim-status`.
     pub fn hook(&self) -> &Arc<str> {
-        &self.delivery.hook
+        &self.hook
     }
 
     /// The raw bytes, exactly as they were authenticated.
     pub fn body(&self) -> &Bytes {
-        &self.delivery.body
+        &self.body
     }
 
     /// The sender's own identifier of the event, where the proof covers one. A `webhook-id` that nobody signed is
@@ -178,12 +188,20 @@ impl AuthenticDelivery {
         self.event_id.as_deref()
     }
 
-    /// The headers that are kept with the delivery: few, bounded, printable by a database, and never a secret or a
-    /// signature, not even where a hook carries its secret in one of these headers.
-    pub fn kept_headers(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
-        (KEPT_HEADERS.into_iter())
-            .filter_map(|name| Some((name, kept_text(self.delivery.headers.get(name)?))))
+    /// The headers that are kept with the delivery, as a JSON object: few, bounded, printable by a database, and never a secret
+    /// or a signature, not even where a hook carries its secret in one of these headers.
+    pub fn kept_headers(&self) -> &str {
+        &self.kept_headers
     }
+}
+
+fn kept_headers(headers: &HeaderMap) -> String {
+    let mut json = Vec::with_capacity(128);
+    let kept = KEPT_HEADERS.into_iter();
+    let kept = kept.filter_map(|name| Some((name, kept_text(headers.get(name)?))));
+    // Text into memory: neither can fail.
+    let _ = serde_json::Serializer::new(&mut json).collect_map(kept);
+    String::from_utf8(json).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// Postgres takes neither invalid UTF-8 nor NUL in text.
@@ -210,9 +228,12 @@ impl fmt::Debug for AuthenticDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The event id is the sender's choice of text and may carry anything; whether there is one is enough.
         f.debug_struct("AuthenticDelivery")
-            .field("delivery", &self.delivery)
+            .field("id", &self.id)
+            .field("received_at", &self.received_at)
+            .field("hook", &self.hook)
             .field("has_event_id", &self.event_id.is_some())
-            .finish()
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -267,14 +288,14 @@ mod tests {
             ("x-signature", b"sha256=abc"),
         ];
         let proved = open().check(delivery(None, &headers, b"")).unwrap();
-        let kept: Vec<_> = proved.kept_headers().collect();
-        assert_eq!(
-            kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["content-type", "user-agent", "x-request-id", "webhook-id"]
-        );
-        assert_eq!(kept[1].1, "caf\u{fffd} \u{fffd}");
-        assert_eq!(kept[2].1, "a".repeat(256));
-        assert_eq!(kept[3].1, "é".repeat(256));
+        let kept: serde_json::Value = serde_json::from_str(proved.kept_headers()).unwrap();
+        let wanted = serde_json::json!({
+            "content-type": "application/json",
+            "user-agent": "caf\u{fffd} \u{fffd}",
+            "x-request-id": "a".repeat(256),
+            "webhook-id": "é".repeat(256),
+        });
+        assert_eq!(kept, wanted);
     }
 
     #[test]
@@ -283,7 +304,7 @@ mod tests {
         let scheme = Scheme::Header { name: http::header::USER_AGENT, secrets };
         let headers: [(&str, &[u8]); 1] = [("user-agent", b"kx81-vq02-mz77-ra40")];
         let proved = Authenticator::new(scheme).check(delivery(None, &headers, b"")).unwrap();
-        assert_eq!(proved.kept_headers().count(), 0);
+        assert_eq!(proved.kept_headers(), "{}");
     }
 
     #[test]

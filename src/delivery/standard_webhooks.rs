@@ -200,7 +200,7 @@ mod tests {
         ];
         let proved = hook().check(delivery(None, &headers, BODY)).unwrap();
         assert_eq!(proved.event_id(), Some(ID_TEXT));
-        assert!(proved.kept_headers().all(|(name, _)| name != "webhook-signature"));
+        assert!(!proved.kept_headers().contains("webhook-signature"));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What is kept, counted and answered of each delivery of a batch.
 
-use serde::Serializer;
-
 use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
@@ -23,19 +21,10 @@ pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDeliv
             outcome: judgement.outcome,
             reason: judgement.reason.as_deref(),
             event_id: submission.delivery.event_id(),
-            headers: kept_headers(submission),
+            headers: submission.delivery.kept_headers(),
             body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
         .collect()
-}
-
-/// As a JSON object.
-fn kept_headers(submission: &Submission) -> String {
-    let mut json = Vec::with_capacity(128);
-    let mut serializer = serde_json::Serializer::new(&mut json);
-    // Text into memory: neither can fail.
-    let _ = serializer.collect_map(submission.delivery.kept_headers());
-    String::from_utf8(json).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// Counts what was committed and warns of what somebody should look at.

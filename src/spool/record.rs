@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -44,15 +43,13 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn of(delivery: &AuthenticDelivery, provider: &str) -> Self {
-        let headers: serde_json::Map<_, _> =
-            delivery.kept_headers().map(|(name, value)| (name.to_owned(), value.into())).collect();
         Self {
             id: delivery.id(),
             received_at: microseconds(delivery.received_at()),
             hook: delivery.hook().to_string(),
             provider: provider.to_owned(),
             event_id: delivery.event_id().map(str::to_owned),
-            headers: serde_json::Value::Object(headers).to_string(),
+            headers: delivery.kept_headers().to_owned(),
             body: delivery.body().clone(),
         }
     }
@@ -103,36 +100,27 @@ impl Record {
     /// The row as an entry of the spool.
     pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, u64), sqlx::Error> {
         let seq = row.try_get("seq")?;
-        let restored = Self::read(row).map(|record| (record.size(), record.restore(seq)));
-        Ok(match restored {
-            Some((size, Some(kept))) => (Entry::Kept(Box::new(kept)), size),
-            _ => (Entry::Damaged { seq }, OVERHEAD),
+        Ok(match Self::read(row) {
+            Some(record) => {
+                let size = record.size();
+                (Entry::Kept(Box::new(record.restore(seq))), size)
+            }
+            None => (Entry::Damaged { seq }, OVERHEAD),
         })
     }
 
-    fn restore(self, seq: i64) -> Option<Kept> {
+    fn restore(self, seq: i64) -> Kept {
         let received_at = self.received_at();
         let delivery = AuthenticDelivery::restored(
             self.id,
             received_at,
             Arc::from(self.hook),
             self.event_id,
-            headers(&self.headers)?,
+            self.headers,
             self.body,
         );
-        Some(Kept { seq, delivery, provider: self.provider })
+        Kept { seq, delivery, provider: self.provider }
     }
-}
-
-fn headers(json: &str) -> Option<HeaderMap> {
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
-    object
-        .iter()
-        .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, HeaderValue::from_bytes(value.as_str()?.as_bytes()).ok()?))
-        })
-        .collect()
 }
 
 fn microseconds(instant: Timestamp) -> i64 {

@@ -97,7 +97,7 @@ async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
         noon(3),
         Arc::from("other/hook"),
         Some("msg_1".to_owned()),
-        HeaderMap::new(),
+        "{}".to_owned(),
         Bytes::new(),
     );
     append(&spool, 1..2).await;

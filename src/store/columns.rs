@@ -106,7 +106,7 @@ impl<'a> DeliveryColumns<'a> {
             outcome: each().map(|d| d.outcome.as_str()).collect(),
             reason: each().map(|d| d.reason).collect(),
             event_id: each().map(|d| d.event_id).collect(),
-            headers: each().map(|d| d.headers.as_str()).collect(),
+            headers: each().map(|d| d.headers).collect(),
             body: each().map(|d| d.body).collect(),
         }
     }

@@ -29,7 +29,7 @@ pub struct KeptDelivery<'a> {
     /// The sender's event id.
     pub event_id: Option<&'a str>,
     /// A JSON object with the headers that are kept.
-    pub headers: String,
+    pub headers: &'a str,
     /// The raw bytes.
     pub body: &'a [u8],
 }
