@@ -1,0 +1,241 @@
+//! Requests to hooks of every scheme: some made up, most proved as they should be and then changed. Let through is exactly what a
+//! second reading of each scheme's rules lets through.
+
+#![no_main]
+
+mod oracle;
+
+use std::sync::{Arc, LazyLock};
+
+use arbitrary::Arbitrary;
+use bytes::Bytes;
+use esim_status_fuzz::delivery::{AuthenticDelivery, Delivery};
+use esim_status_fuzz::domain::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+use oracle::{Hook, Kind, Request};
+use uuid::Uuid;
+
+/// The most edits that are made to one request.
+const MAX_EDITS: usize = 24;
+
+/// How much a value may be made to grow.
+const MAX_BYTES: usize = 20_000;
+
+static HOOKS: LazyLock<Vec<Hook>> = LazyLock::new(oracle::hooks);
+
+/// Every header that proves something at some hook, two that are kept, and some others.
+const NAMES: [&str; 10] = [
+    "x-webhook-token",
+    "user-agent",
+    "x-signature",
+    "x-hub-signature-256",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "authorization",
+    "content-type",
+    "x-request-id",
+];
+
+#[derive(Debug, Arbitrary)]
+struct Input<'a> {
+    hook: u8,
+    /// Who signs: with the first secret, the second, none of the hook's, or nobody.
+    signer: u8,
+    unpadded: bool,
+    id: Option<&'a str>,
+    received: i64,
+    sent: Sent,
+    edits: Vec<Edit<'a>>,
+    body: &'a [u8],
+}
+
+/// When it was sent, seen from when it came.
+#[derive(Debug, Arbitrary)]
+enum Sent {
+    Now,
+    /// About five minutes before or after.
+    Edge(bool, i8),
+    Anywhere(i64),
+}
+
+#[derive(Debug, Arbitrary)]
+enum Edit<'a> {
+    Path(Option<&'a str>),
+    SecretInPath(u8),
+    SecretInHeader(u8, u8),
+    Add(u8, &'a [u8]),
+    AddInFront(u8, &'a [u8]),
+    AddSame(u8),
+    Remove(u8),
+    Swap(u8, u8),
+    Append(u8, &'a [u8], u8),
+    Prepend(u8, &'a [u8]),
+    Flip(u8, u16, u8),
+    Cut(u8, u16),
+    SwapCase(u8, u16),
+    FlipBody(u16, u8),
+    CutBody(u16),
+}
+
+fuzz_target!(|input: Input<'_>| {
+    let hook = &HOOKS[usize::from(input.hook) % HOOKS.len()];
+    let mut request = input.request(hook);
+    for edit in input.edits.iter().take(MAX_EDITS) {
+        edit.apply(hook, &mut request);
+    }
+    let headers = header_map(&mut request);
+
+    let expected = oracle::judge(hook, &request);
+    let answer = hook.authenticator.check(request.delivery(headers));
+    match answer {
+        Ok(proved) => {
+            let allowed = expected.unwrap_or_else(|why| panic!("let through: {why}: {request:?}"));
+            assert_eq!(proved.event_id(), allowed.as_deref());
+            assert_sealed(hook, &request, &proved);
+        }
+        Err(refusal) => {
+            assert!(expected.is_err(), "refused as {refusal:?}: {request:?}");
+            oracle::assert_reason_holds(hook, &request, refusal);
+        }
+    }
+});
+
+impl Input<'_> {
+    /// A request with the proof that the hook asks for, if anybody signs.
+    fn request(&self, hook: &Hook) -> Request {
+        let start = Timestamp::parse("2026-11-23T10:00:00Z").expect("a time");
+        let received_at = start.plus_seconds(self.received);
+        let sent_at = received_at.unix_seconds().saturating_add(match self.sent {
+            Sent::Now => 0,
+            Sent::Edge(before, seconds) => i64::from(seconds) + if before { -300 } else { 300 },
+            Sent::Anywhere(seconds) => seconds,
+        });
+        let mut request = Request {
+            path: None,
+            headers: Vec::new(),
+            body: self.body.to_vec(),
+            received_at: received_at.unix_seconds(),
+            received: received_at,
+        };
+        let signer = usize::from(self.signer % 4);
+        if let Some(secret) = hook.keys.get(signer) {
+            oracle::prove(hook, secret, self.id.unwrap_or("msg_1"), sent_at, &mut request);
+        }
+        if self.unpadded {
+            for (_, value) in &mut request.headers {
+                while value.last() == Some(&b'=') {
+                    value.pop();
+                }
+            }
+        }
+        request
+    }
+}
+
+impl Edit<'_> {
+    fn apply(&self, hook: &Hook, request: &mut Request) {
+        let name = |index: &u8| NAMES[usize::from(*index) % NAMES.len()].to_owned();
+        let headers = &mut request.headers;
+        let place = |index: &u8, length: usize| usize::from(*index) % length.max(1);
+        let secret = |index: &u8| hook.keys[usize::from(*index) % hook.keys.len()].clone();
+        match self {
+            Self::Path(text) => request.path = text.map(str::to_owned),
+            Self::SecretInPath(index) => {
+                request.path = Some(String::from_utf8_lossy(&secret(index)).into_owned());
+            }
+            Self::SecretInHeader(index, which) => headers.push((name(index), secret(which))),
+            Self::Add(index, value) => headers.push((name(index), value.to_vec())),
+            Self::AddInFront(index, value) => headers.insert(0, (name(index), value.to_vec())),
+            Self::AddSame(index) => {
+                headers.extend(headers.get(place(index, headers.len())).cloned());
+            }
+            Self::Remove(index) if !headers.is_empty() => {
+                headers.remove(place(index, headers.len()));
+            }
+            Self::Swap(one, other) if !headers.is_empty() => {
+                let count = headers.len();
+                headers.swap(place(one, count), place(other, count));
+            }
+            Self::FlipBody(at, bit) => flip(&mut request.body, *at, *bit),
+            Self::CutBody(length) => request.body.truncate((*length).into()),
+            Self::Append(index, ..)
+            | Self::Prepend(index, _)
+            | Self::Flip(index, ..)
+            | Self::Cut(index, _)
+            | Self::SwapCase(index, _) => {
+                let place = place(index, headers.len());
+                if let Some((_, value)) = headers.get_mut(place) {
+                    self.apply_to_value(value);
+                }
+            }
+            Self::Remove(_) | Self::Swap(..) => {}
+        }
+    }
+
+    fn apply_to_value(&self, value: &mut Vec<u8>) {
+        match self {
+            Self::Append(_, piece, times) => {
+                // Up to 65 000 times over, so that something long costs the input nothing.
+                for _ in 0..=u32::from(*times).pow(2) {
+                    if value.len() + piece.len() < MAX_BYTES {
+                        value.extend_from_slice(piece);
+                    }
+                }
+            }
+            Self::Prepend(_, piece) => drop(value.splice(..0, piece.iter().copied())),
+            Self::Flip(_, at, bit) => flip(value, *at, *bit),
+            Self::Cut(_, length) => value.truncate((*length).into()),
+            Self::SwapCase(_, at) => {
+                let place = usize::from(*at) % value.len().max(1);
+                if let Some(byte) = value.get_mut(place).filter(|byte| byte.is_ascii_alphabetic()) {
+                    *byte ^= 0x20;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn flip(bytes: &mut [u8], at: u16, bit: u8) {
+    let place = usize::from(at) % bytes.len().max(1);
+    if let Some(byte) = bytes.get_mut(place) {
+        *byte ^= 1 << (bit % 8);
+    }
+}
+
+/// The headers, without those that no HTTP server would pass on.
+fn header_map(request: &mut Request) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    request.headers.retain(|(name, value)| {
+        let value = HeaderValue::from_bytes(value);
+        let name: HeaderName = name.parse().expect("a name of ours");
+        value.map(|value| map.append(name, value)).is_ok()
+    });
+    map
+}
+
+impl Request {
+    fn delivery(&self, headers: HeaderMap) -> Delivery {
+        let body = Bytes::copy_from_slice(&self.body);
+        let (hook, path) = (Arc::from("test/hook"), self.path.clone());
+        Delivery::new(Uuid::nil(), self.received, hook, path, headers, body)
+    }
+}
+
+/// The body is what was sent, and what proved it is kept nowhere.
+fn assert_sealed(hook: &Hook, request: &Request, proved: &AuthenticDelivery) {
+    assert_eq!((&proved.body()[..], proved.received_at()), (&request.body[..], request.received));
+    let kept: Vec<_> = proved.kept_headers().collect();
+    assert!(kept.len() <= 5);
+    for (name, value) in &kept {
+        assert!(value.chars().count() <= 256 && !value.contains('\0'));
+        assert!(Some(*name) != hook.kind.proving_header(), "{name} is kept");
+        assert!(!["authorization", "webhook-signature", "x-signature"].contains(name));
+    }
+    let shown = format!("{proved:?}");
+    for secret in hook.keys.iter().filter(|_| !matches!(hook.kind, Kind::None)) {
+        assert!(!shown.contains(&*String::from_utf8_lossy(secret)), "a secret is shown");
+    }
+}

@@ -1,0 +1,245 @@
+//! Any bytes as a body: what the strict reader and the adapters make of it, held against a reading of their own rules; and what
+//! is read as a report, told to the state machine again and again.
+
+#![no_main]
+
+#[path = "../../src/providers/json.rs"]
+mod json;
+
+mod reasons;
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use esim_status_fuzz::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
+use esim_status_fuzz::domain::{
+    ActivationCode, Eid, Imsi, Outcome, Registration, Report, Timestamp,
+};
+use esim_status_fuzz::providers::{self, Malformed, Provider, Reading};
+use esim_status_fuzz::story::Story;
+use esim_status_fuzz::tree::Tree;
+use http::HeaderMap;
+use json::Object;
+use libfuzzer_sys::fuzz_target;
+use reasons::assert_known;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// With this name as the first member, `serde_json` takes the text of the member for JSON. We ask it for no value where that
+/// could matter; the comparison would only stumble over it.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
+/// How deeply a body may be nested.
+const MAX_DEPTH: usize = 32;
+
+static OPEN: LazyLock<Authenticator> = LazyLock::new(|| Authenticator::new(Scheme::None));
+
+fuzz_target!(|body: &[u8]| {
+    let tree: Option<Tree> = serde_json::from_slice(body).ok();
+    let tree = assert_read_strictly(body, tree);
+    for provider in providers::slugs().into_iter().filter_map(providers::find) {
+        assert_webhook(provider, body, tree.as_ref());
+        assert_esim_object(provider, body, tree.as_ref());
+    }
+});
+
+fn noon() -> Timestamp {
+    Timestamp::parse("2026-11-23T12:00:00Z").expect("a time")
+}
+
+fn delivery(body: &[u8]) -> AuthenticDelivery {
+    let (hook, headers) = (Arc::from("test/test"), HeaderMap::new());
+    let body = Bytes::copy_from_slice(body);
+    OPEN.check(Delivery::new(Uuid::nil(), noon(), hook, None, headers, body)).expect("an open hook")
+}
+
+/// Exactly what the rules allow is read, and nothing is lost, added or changed. Gives the tree of what was read.
+fn assert_read_strictly(body: &[u8], tree: Option<Tree>) -> Option<Tree> {
+    let allowed = tree.filter(|tree| {
+        tree.members().is_some()
+            && tree.depth() <= MAX_DEPTH
+            && !tree.has_duplicates()
+            && !tree.has_nul()
+    });
+    let object = match Object::parse(body) {
+        Ok(object) => object,
+        Err(reason) => {
+            assert_known(&reason);
+            assert_eq!(allowed, None, "refused: {reason}");
+            return None;
+        }
+    };
+    let tree = allowed.expect("what is read is allowed");
+    let members = tree.members().expect("an object");
+    for (name, value) in members {
+        assert!(is_same(object.member(name), value), "another value than was sent");
+    }
+    assert_reference_agrees(body, members);
+    Some(tree)
+}
+
+fn is_same(read: Option<&json::Value>, sent: &Tree) -> bool {
+    match (read, sent) {
+        (Some(json::Value::Text(read)), Tree::Text(sent)) => read == sent,
+        (Some(json::Value::Null), Tree::Null)
+        | (Some(json::Value::Bool), Tree::Bool)
+        | (Some(json::Value::Number), Tree::Number)
+        | (Some(json::Value::Array), Tree::Array(_))
+        | (Some(json::Value::Object), Tree::Object(_)) => true,
+        _ => false,
+    }
+}
+
+fn assert_reference_agrees(body: &[u8], members: &[(String, Tree)]) {
+    if body.windows(8).any(|it| it == b"RawValue")
+        || members.iter().any(|(name, _)| name == RAW_VALUE)
+    {
+        return;
+    }
+    let reference: Value = serde_json::from_slice(body).expect("strict JSON is JSON");
+    let reference = reference.as_object().expect("an object");
+    assert_eq!(reference.len(), members.len());
+    for (name, value) in members {
+        let same = match (&reference[name], value) {
+            (Value::String(theirs), Tree::Text(ours)) => theirs == ours,
+            (Value::Null, Tree::Null)
+            | (Value::Bool(_), Tree::Bool)
+            | (Value::Number(_), Tree::Number) => true,
+            (Value::Array(theirs), Tree::Array(ours)) => theirs.len() == ours.len(),
+            (Value::Object(theirs), Tree::Object(ours)) => theirs.len() == ours.len(),
+            _ => false,
+        };
+        assert!(same, "another value than the reference has");
+    }
+}
+
+fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
+    let reading = provider.parse(&delivery(body));
+    match (&reading, tree) {
+        (Ok(Reading::Report(report)), Some(tree)) => {
+            assert_eq!(report.provider, provider.slug());
+            assert_reported(report, tree, "profileState");
+            assert_retold(provider, report);
+        }
+        (Ok(Reading::Ignored { iccid, reason }), Some(tree)) => {
+            assert_known(reason);
+            assert!(iccid.as_ref().is_none_or(|iccid| is_iccid(iccid.as_str(), tree)));
+        }
+        (Err(Malformed { reason, iccid }), tree) => {
+            assert_known(reason);
+            let found = iccid.as_ref().zip(tree);
+            assert_eq!(found.is_some(), iccid.is_some(), "an ICCID comes from an object");
+            assert!(found.is_none_or(|(iccid, tree)| is_iccid(iccid.as_str(), tree)));
+        }
+        (Ok(_), None) => panic!("read, though it is no strict JSON object"),
+    }
+}
+
+fn is_iccid(iccid: &str, tree: &Tree) -> bool {
+    (18..=22).contains(&iccid.len())
+        && iccid.bytes().all(|b| b.is_ascii_digit())
+        && tree
+            .text("iccid")
+            .is_some_and(|sent| matches!(sent.strip_prefix(iccid), Some("" | "F" | "f")))
+}
+
+/// What is in the report was in the body.
+fn assert_reported(report: &Report, tree: &Tree, word: &str) {
+    assert!(is_iccid(report.iccid.as_str(), tree));
+    let sent = tree.text(word).expect("a word for the state");
+    assert!(sent == report.raw_state || sent.trim().starts_with(&report.raw_state));
+    assert!(!report.raw_state.trim().is_empty());
+    if let Some(eid) = &report.eid {
+        assert_eq!(Some(eid.as_str()), tree.text("eid"));
+    }
+    if let Some(imsi) = &report.imsi {
+        assert_eq!(Some(imsi.as_str()), tree.text("imsi"));
+    }
+    assert!(report.remarks.len() <= 3);
+    report.remarks.iter().for_each(|remark| assert_known(remark));
+    let shown = format!("{report:?}");
+    assert!(
+        report.raw_state.contains(report.iccid.as_str()) || !shown.contains(report.iccid.as_str())
+    );
+}
+
+/// The same report over and over is one transition; between others, each moves.
+fn assert_retold(provider: &dyn Provider, report: &Report) {
+    let mut story = Story::default();
+    let told = |story: &mut Story, report: &Report, seconds: i64| {
+        let received_at = report.received_at.plus_seconds(seconds);
+        story.observe(&Report { received_at, ..report.clone() })
+    };
+    let first = told(&mut story, report, 0);
+    assert_eq!(first == Outcome::Unrecognised, report.claim.is_none());
+    for seconds in 1..4 {
+        let again = told(&mut story, report, seconds);
+        assert!(matches!(again, Outcome::Repeated | Outcome::Unrecognised));
+    }
+    assert!(story.history.len() <= 1);
+    for (word, seconds) in provider.lifecycle().iter().zip(4..) {
+        let sample = providers::Sample {
+            iccid: report.iccid.as_str(),
+            raw_state: word,
+            eid: report.eid.as_ref().map(Eid::as_str),
+            imsi: report.imsi.as_ref().map(Imsi::as_str),
+        };
+        let composed = provider.parse(&delivery(provider.compose(&sample).as_bytes()));
+        let Ok(Reading::Report(step)) = composed else {
+            panic!("{} does not read what it composes", provider.slug());
+        };
+        told(&mut story, &step, seconds);
+        told(&mut story, report, seconds);
+    }
+    let profile = story.profile.expect("a life makes a profile");
+    assert_eq!((profile.eid, profile.imsi), (report.eid.clone(), report.imsi.clone()));
+}
+
+fn assert_esim_object(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
+    let registration = match (provider.parse_esim_object(body, noon()), tree) {
+        (Ok(registration), Some(tree)) => {
+            assert_registered(&registration, tree);
+            registration
+        }
+        (Ok(_), None) => panic!("read, though it is no strict JSON object"),
+        (Err(malformed), _) => {
+            assert_eq!(malformed.iccid, None);
+            return assert_known(&malformed.reason);
+        }
+    };
+    let mut story = Story::default();
+    story.register(&registration.report);
+    story.register(&registration.report);
+    story.observe(&registration.report);
+    story.register(&registration.report);
+    assert_eq!(story.history.len(), 1);
+}
+
+fn assert_registered(registration: &Registration, tree: &Tree) {
+    assert_reported(&registration.report, tree, "state");
+    assert!(registration.report.claim.is_some(), "an unknown word is no reason to wait");
+    let text = |name| tree.text(name);
+    let uid = registration.uid.as_deref();
+    assert!(uid.is_none_or(|uid| uid.len() <= 256 && Some(uid) == text("uid")));
+    let credentials = &registration.credentials;
+    if let Some(code) = &credentials.activation_code {
+        assert_eq!(text("activationCode").map(ActivationCode::parse), Some(Ok(code.clone())));
+    }
+    for (link, name) in [
+        (&credentials.apple_link, "appleUniversalLink"),
+        (&credentials.installation_url, "installationUrl"),
+    ] {
+        assert!(link.is_none() || link.as_deref() == text(name));
+        assert!(
+            link.as_ref()
+                .is_none_or(|link| url::Url::parse(link).is_ok_and(|url| url.scheme() == "https"))
+        );
+    }
+    let shown = format!("{registration:?}");
+    let named = format!("{:?}{:?}", registration.uid, registration.report.raw_state);
+    let code = credentials.activation_code.as_ref().map(ActivationCode::as_str);
+    let hidden = [code, credentials.installation_url.as_deref()].into_iter().flatten();
+    for secret in hidden.filter(|secret| !named.contains(secret)) {
+        assert!(!shown.contains(secret), "a credential is shown");
+    }
+}

@@ -1,0 +1,86 @@
+//! Every reason and remark that an adapter may give, each run of digits as `#`. The list is closed, so whatever echoes a part of
+//! the body is found; a new reason is added here.
+
+/// Panics if `text` is none of them.
+pub(crate) fn assert_known(text: &str) {
+    let shape = shape(text);
+    let known = match shape.strip_prefix("the body is not one strict JSON object: ") {
+        Some(flaw) => {
+            let flaw = flaw.strip_suffix(" at line # column #").unwrap_or(flaw);
+            SYNTAX.contains(&flaw) || OURS.contains(&flaw)
+        }
+        None => REASONS.contains(&&*shape),
+    };
+    assert!(known, "a reason that is not in the list, or echoes something: {text:?}");
+}
+
+fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    for char in text.chars() {
+        match char {
+            '0'..='9' if shape.ends_with('#') => {}
+            '0'..='9' => shape.push('#'),
+            other => shape.push(other),
+        }
+    }
+    shape
+}
+
+const REASONS: [&str; 28] = [
+    "the body is empty; send one JSON object",
+    "the body begins with a byte order mark; send plain UTF-#",
+    "the body is not one JSON object; it must begin with {",
+    "iccid must be a string of # to # digits",
+    "iccid must be a string of # to # digits, not another type",
+    "iccid is missing; send it as a string of # to # digits",
+    "eid must be a string, not a number",
+    "eid was left out: eid must be a string of # to # hexadecimal digits",
+    "eid was left out: it is not a string",
+    "imsi must be a string, not a number",
+    "imsi was left out: imsi must be a string of # to # digits",
+    "imsi was left out: it is not a string",
+    "profileState is missing",
+    "profileState must be a string that is not empty",
+    "profileState is a word that this service does not know",
+    "a Country Change event, which says nothing about the profile's state",
+    "a Balance Alert event, which says nothing about the profile's state",
+    "a Balance Activation event, which says nothing about the profile's state",
+    "state is missing; send the provider's word for it",
+    "activationCode must be an activation code, LPA:#$<SM-DP+ address>$<matching id>, exactly as the provider gave it",
+    "uid must be at most # bytes long",
+    "state must be a string or null",
+    "activationCode must be a string or null",
+    "uid must be a string or null",
+    "activatedAt must be a string or null",
+    "lastSeen must be a string or null",
+    "appleUniversalLink must be a string or null",
+    "installationUrl must be a string or null",
+];
+
+/// What the strict reader says itself.
+const OURS: [&str; 3] =
+    ["a member is given twice", "a text holds a NUL character", "nested more than # deep"];
+
+/// What `serde_json` says of a text that is no JSON.
+const SYNTAX: [&str; 20] = [
+    "EOF while parsing a list",
+    "EOF while parsing an object",
+    "EOF while parsing a string",
+    "EOF while parsing a value",
+    "expected `:`",
+    "expected `,` or `]`",
+    "expected `,` or `}`",
+    "expected ident",
+    "expected value",
+    "invalid escape",
+    "invalid number",
+    "number out of range",
+    "invalid unicode code point",
+    "control character (\\u#-\\u#F) found while parsing a string",
+    "key must be a string",
+    "trailing comma",
+    "trailing characters",
+    "lone leading surrogate in hex escape",
+    "unexpected end of hex escape",
+    "recursion limit exceeded",
+];
