@@ -46,15 +46,19 @@ struct Input<'a> {
     unpadded: bool,
     id: Option<&'a str>,
     received: i64,
-    sent: Sent,
+    sent: Sent<'a>,
     edits: Vec<Edit<'a>>,
     body: &'a [u8],
 }
 
 /// When it was sent, seen from when it came.
 #[derive(Debug, Arbitrary)]
-enum Sent {
+enum Sent<'a> {
     Now,
+    /// Now, with zeros in front.
+    Zeros(u8),
+    /// Something that may be no time at all, and signed all the same.
+    Text(&'a str),
     /// About five minutes before or after.
     Edge(bool, i8),
     Anywhere(i64),
@@ -72,6 +76,9 @@ enum Edit<'a> {
     Swap(u8, u8),
     Append(u8, &'a [u8], u8),
     Prepend(u8, &'a [u8]),
+    /// The first entry of a list once more, this often.
+    Repeat(u8, u8),
+    CutFront(u8, u8),
     Flip(u8, u16, u8),
     Cut(u8, u16),
     SwapCase(u8, u16),
@@ -107,11 +114,16 @@ impl Input<'_> {
     fn request(&self, hook: &Hook) -> Request {
         let start = Timestamp::parse("2026-11-23T10:00:00Z").expect("a time");
         let received_at = start.plus_seconds(self.received);
-        let sent_at = received_at.unix_seconds().saturating_add(match self.sent {
-            Sent::Now => 0,
-            Sent::Edge(before, seconds) => i64::from(seconds) + if before { -300 } else { 300 },
-            Sent::Anywhere(seconds) => seconds,
-        });
+        let now = received_at.unix_seconds();
+        let sent_at = match self.sent {
+            Sent::Now => now.to_string(),
+            Sent::Zeros(count) => format!("{}{now}", "0".repeat(usize::from(count % 9))),
+            Sent::Text(text) => text.to_owned(),
+            Sent::Edge(before, seconds) => {
+                (now + i64::from(seconds) + if before { -300 } else { 300 }).to_string()
+            }
+            Sent::Anywhere(seconds) => now.saturating_add(seconds).to_string(),
+        };
         let mut request = Request {
             path: None,
             headers: Vec::new(),
@@ -121,7 +133,7 @@ impl Input<'_> {
         };
         let signer = usize::from(self.signer % 4);
         if let Some(secret) = hook.keys.get(signer) {
-            oracle::prove(hook, secret, self.id.unwrap_or("msg_1"), sent_at, &mut request);
+            oracle::prove(hook, secret, self.id.unwrap_or("msg_1"), &sent_at, &mut request);
         }
         if self.unpadded {
             for (_, value) in &mut request.headers {
@@ -162,6 +174,8 @@ impl Edit<'_> {
             Self::CutBody(length) => request.body.truncate((*length).into()),
             Self::Append(index, ..)
             | Self::Prepend(index, _)
+            | Self::Repeat(index, _)
+            | Self::CutFront(index, _)
             | Self::Flip(index, ..)
             | Self::Cut(index, _)
             | Self::SwapCase(index, _) => {
@@ -185,6 +199,14 @@ impl Edit<'_> {
                 }
             }
             Self::Prepend(_, piece) => drop(value.splice(..0, piece.iter().copied())),
+            Self::Repeat(_, times) => {
+                let entry = value.split(|byte| *byte == b' ').next().unwrap_or_default().to_vec();
+                for _ in 0..times % 20 {
+                    value.push(b' ');
+                    value.extend_from_slice(&entry);
+                }
+            }
+            Self::CutFront(_, length) => drop(value.drain(..value.len().min((*length).into()))),
             Self::Flip(_, at, bit) => flip(value, *at, *bit),
             Self::Cut(_, length) => value.truncate((*length).into()),
             Self::SwapCase(_, at) => {

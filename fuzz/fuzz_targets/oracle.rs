@@ -136,7 +136,7 @@ fn standard_signature(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> V
 }
 
 /// Adds the proof that whoever has `key` would send.
-pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: i64, request: &mut Request) {
+pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: &str, request: &mut Request) {
     let mut add = |name: &str, value: Vec<u8>| request.headers.push((name.to_owned(), value));
     match hook.kind {
         Kind::Url => request.path = Some(String::from_utf8_lossy(key).into_owned()),
@@ -149,7 +149,7 @@ pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: i64, request: &m
             add(header, format!("{prefix}{text}").into_bytes());
         }
         Kind::Standard => {
-            let timestamp = sent_at.to_string().into_bytes();
+            let timestamp = sent_at.as_bytes().to_vec();
             let signature = standard_signature(key, id.as_bytes(), &timestamp, &request.body);
             add("webhook-id", id.as_bytes().to_vec());
             add("webhook-timestamp", timestamp);
