@@ -22,6 +22,8 @@ use super::problem::CATALOGUE;
         (name = "deliveries", description = "For support: what came in and what became of it."),
         (name = "summary", description = "For whoever runs the service."),
     ),
+    // Those that only the answers of webhooks name, which are one type.
+    components(schemas(super::webhooks::Answer, super::webhooks::SpooledAnswer)),
     modifiers(&Credentials),
 )]
 pub struct ApiDoc;

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use super::AppState;
@@ -131,22 +131,45 @@ pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
     StatusCode::OK
 }
 
+/// What a sender may be answered, for the document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its shape is wanted")]
+enum WebhookResponses {
+    /// Committed
+    #[response(status = 200)]
+    Committed(Answer),
+    /// Kept in the spool while the database is away; never lost, applied later
+    #[response(status = 202)]
+    Spooled(SpooledAnswer),
+    /// `malformed`: kept, not applied; `incomplete-body`
+    #[response(status = 400)]
+    Malformed(ProblemDocument),
+    /// `not-authentic`
+    #[response(status = 401)]
+    NotAuthentic(ProblemDocument),
+    /// `unknown-hook`
+    #[response(status = 404)]
+    UnknownHook(ProblemDocument),
+    /// `timeout`
+    #[response(status = 408)]
+    Timeout(ProblemDocument),
+    /// `too-large`
+    #[response(status = 413)]
+    TooLarge(ProblemDocument),
+    /// `unsupported-encoding`
+    #[response(status = 415)]
+    UnsupportedEncoding(ProblemDocument),
+    /// `unavailable`: send it again
+    #[response(status = 503)]
+    Unavailable(ProblemDocument),
+}
+
 /// Receives one webhook of a sender that signs or sends a secret header.
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path)),
     request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
-    responses(
-        (status = 200, body = Answer, description = "Committed"),
-        (status = 202, body = SpooledAnswer, description = "Kept in the spool while the database is away; never lost, applied later"),
-        (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
-        (status = 401, body = ProblemDocument, description = "`not-authentic`"),
-        (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
-        (status = 408, body = ProblemDocument, description = "`timeout`"),
-        (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 415, body = ProblemDocument, description = "`unsupported-encoding`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
-    )
+    responses(WebhookResponses)
 )]
 pub(super) async fn receive(
     State(app): State<AppState>,
@@ -162,17 +185,7 @@ pub(super) async fn receive(
     post, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
     request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
-    responses(
-        (status = 200, body = Answer, description = "Committed"),
-        (status = 202, body = SpooledAnswer, description = "Kept in the spool while the database is away; never lost, applied later"),
-        (status = 400, body = ProblemDocument, description = "`malformed`: kept, not applied; `incomplete-body`"),
-        (status = 401, body = ProblemDocument, description = "`not-authentic`"),
-        (status = 404, body = ProblemDocument, description = "`unknown-hook`"),
-        (status = 408, body = ProblemDocument, description = "`timeout`"),
-        (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 415, body = ProblemDocument, description = "`unsupported-encoding`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`: send it again"),
-    )
+    responses(WebhookResponses)
 )]
 pub(super) async fn receive_with_secret(
     State(app): State<AppState>,
