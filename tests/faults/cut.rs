@@ -1,27 +1,19 @@
 //! The connection to the database cut at every point of the write transaction, after COMMIT was sent too: the sender repeats,
 //! and there is one transition.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use esim_status::config::Settings;
-use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
-use esim_status::providers::Gigastore;
-use esim_status::web::now;
-use esim_status::web::webhooks::Hook;
 use esim_status_testing::{Answer, Database, TestApp};
-use reqwest::Method;
 use serde_json::json;
 
 use super::history::assert_straight;
 use super::iccid;
+use super::numbered::{deliver, with_hook};
 use super::postgres::Postgres;
 use super::proxy::{Counts, Cut, Point, Proxy};
 use super::turn::{Turn, alone, from_environment, measured, median_and_worst};
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
-const HOOK: &str = "gigastore/relayed";
-
 /// What the cut transaction is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
@@ -31,17 +23,6 @@ enum Work {
     Creation,
     /// Another state, in an event with an id.
     Event,
-}
-
-fn authenticator() -> Authenticator {
-    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
-    Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
-}
-
-fn with_hook(settings: &mut Settings) {
-    let path: Arc<str> = Arc::from(HOOK);
-    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
-    settings.hooks.insert(path, hook.into());
 }
 
 /// A service behind a proxy, and how many changes it was told of.
@@ -94,9 +75,7 @@ impl Scene {
         if self.work != Work::Event {
             return self.app.deliver(body).await;
         }
-        let proof = authenticator().proof(&format!("msg_{change}"), now(), body.as_bytes());
-        let request = self.app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
-        Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+        deliver(&self.app, &format!("msg_{change}"), body).await
     }
 
     /// Makes a change through to the end, so that the writer holds a connection that knows its statements.
@@ -225,7 +204,7 @@ async fn an_event_with_an_id_cut_anywhere_is_applied_once() {
 async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
     let step = if from_environment("ESIM_STATUS_CUT_EVERYWHERE", 0) == 1 { 1 } else { 3 };
     let points = |counts: &Counts| {
-        let commit = Point::AfterClient(counts.commit.expect("a change ends with COMMIT"));
+        let commit = Point::AfterClient(counts.commit());
         let mut points = every_point(counts);
         points.retain(|point| *point != commit);
         let first = rand::random_range(0..step);
@@ -239,7 +218,7 @@ async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
 async fn a_connection_that_falls_silent_around_the_commit_is_given_up_in_time() {
     let mut scene = Scene::start(alone().await, Work::Change).await;
     let counts = scene.count(false).await;
-    let commit = counts.commit.expect("a change ends with COMMIT");
+    let commit = counts.commit();
     for point in [Point::BeforeClient(commit), Point::AfterClient(commit)] {
         scene.cut(Cut { point, silent: true }, false).await;
     }

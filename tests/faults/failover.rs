@@ -1,35 +1,16 @@
 //! A database that answers, and refuses: read-only after a failover, deadlocks, serialization failures, locked tables. What may
 //! succeed at once is tried again, a bounded number of times; the rest is told to the sender in time.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use esim_status::config::Settings;
-use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
-use esim_status::providers::Gigastore;
-use esim_status::web::now;
-use esim_status::web::webhooks::Hook;
-use esim_status_testing::{Answer, TestApp, wait_until};
-use reqwest::Method;
+use esim_status_testing::{TestApp, wait_until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::history::assert_straight;
 use super::iccid;
+use super::numbered::{deliver, with_hook};
 use super::turn::{Turn, beside_others, measured};
-
-const HOOK: &str = "gigastore/relayed";
-
-fn authenticator() -> Authenticator {
-    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
-    Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
-}
-
-fn with_hook(settings: &mut Settings) {
-    let path: Arc<str> = Arc::from(HOOK);
-    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
-    settings.hooks.insert(path, hook.into());
-}
 
 fn report(state: &str) -> String {
     json!({ "iccid": iccid(0), "profileState": state }).to_string()
@@ -115,17 +96,13 @@ async fn the_victim_of_a_deadlock_tries_again() {
                  VALUES ('gigastore/relayed', 'msg_1', '\\x00', now())";
     run(&mut rival, claim).await;
     let begun = Instant::now();
-    let body = report("DISABLED");
-    let proof = authenticator().proof("msg_1", now(), body.as_bytes());
-    let request = app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
-    let request = request.headers(proof.headers.into_iter().collect()).body(body);
     let rivalling = async {
         // It has locked the profile and waits for the id; the rival has the id and waits for the profile.
         one_waits(&app).await;
         run(&mut rival, "SELECT 1 FROM profiles FOR UPDATE").await;
         rival.rollback().await.unwrap();
     };
-    let (answer, ()) = tokio::join!(Answer::of(request), rivalling);
+    let (answer, ()) = tokio::join!(deliver(&app, "msg_1", report("DISABLED")), rivalling);
     assert_eq!(answer.outcome(), "moved");
     let took = begun.elapsed();
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";

@@ -11,6 +11,7 @@
 )]
 
 mod history;
+mod numbered;
 mod postgres;
 mod proxy;
 mod senders;

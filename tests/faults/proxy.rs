@@ -43,10 +43,18 @@ pub(crate) struct Counts {
     pub client: usize,
     /// Messages of the server.
     pub server: usize,
-    /// Which message of the service was its COMMIT.
-    pub commit: Option<usize>,
+    /// Which message of the service was its COMMIT, where there was one.
+    pub explicit_commit: Option<usize>,
     /// Whether the cut was made.
     pub is_cut: bool,
+}
+
+impl Counts {
+    /// Which message of the service makes the server commit: its COMMIT, or else the last one, which ends the one statement
+    /// that is a transaction by itself.
+    pub(crate) fn commit(&self) -> usize {
+        self.explicit_commit.unwrap_or(self.client)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +132,7 @@ impl State {
         *count += 1;
         let count = *count;
         if from_client && message.windows(6).any(|six| six == b"COMMIT") {
-            counts.commit = Some(count);
+            counts.explicit_commit = Some(count);
         }
         let Some(Cut { point, silent }) = *cut else { return Fate::Pass };
         let fate = match point {

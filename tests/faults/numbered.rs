@@ -1,0 +1,33 @@
+//! A hook whose sender numbers its events.
+
+use std::sync::Arc;
+
+use esim_status::config::Settings;
+use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
+use esim_status::providers::Gigastore;
+use esim_status::web::now;
+use esim_status::web::webhooks::Hook;
+use esim_status_testing::{Answer, TestApp};
+use reqwest::Method;
+
+/// Its path.
+const HOOK: &str = "gigastore/relayed";
+
+fn authenticator() -> Authenticator {
+    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
+}
+
+/// Adds it to the settings.
+pub(crate) fn with_hook(settings: &mut Settings) {
+    let path: Arc<str> = Arc::from(HOOK);
+    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
+    settings.hooks.insert(path, Arc::new(hook));
+}
+
+/// Delivers an event with this id.
+pub(crate) async fn deliver(app: &TestApp, id: &str, body: String) -> Answer {
+    let proof = authenticator().proof(id, now(), body.as_bytes());
+    let request = app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
+    Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+}
