@@ -12,6 +12,8 @@ mod record;
 
 mod plan;
 
+mod pace;
+
 mod writer;
 
 mod spooling;
@@ -37,9 +39,11 @@ use crate::domain::{Iccid, Outcome};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
 use crate::store::ErasureKey;
+use pace::Pace;
 use spooling::Spooling;
 
-/// How many deliveries may wait for each writer. Beyond it they are refused before any work is done.
+/// How many deliveries may wait for each writer; fewer, where the database is slow. Beyond it they are refused before any work
+/// is done.
 const QUEUE: usize = 4_096;
 
 /// How long a delivery may wait for its commit. The rest of a provider's 2.5 s is for the network and for reading the body.
@@ -126,6 +130,7 @@ struct Database {
     pool: PgPool,
     erasure_key: ErasureKey,
     spooling: Option<Arc<Spooling>>,
+    pace: Arc<Pace>,
 }
 
 impl Submission {
@@ -141,7 +146,7 @@ impl Submission {
 /// The handle to the writers; cheap to clone. They end when every handle is dropped and their queues are empty.
 #[derive(Debug, Clone)]
 pub struct Ingest {
-    queues: Vec<mpsc::Sender<Waiting>>,
+    queues: Vec<(mpsc::Sender<Waiting>, Arc<Pace>)>,
 }
 
 impl Ingest {
@@ -156,19 +161,22 @@ impl Ingest {
         let (pool, erasure_key) = (pool.clone(), erasure_key.clone());
         let known = erasure_key.is_known();
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
-        let database = Database { pool, erasure_key, spooling };
+        let pace = Arc::new(Pace::new(QUEUE));
+        let database = Database { pool, erasure_key, spooling, pace };
         let mut tasks = JoinSet::new();
         // The drainer ends when the last writer has ended.
         let (alive, writers_alive) = mpsc::channel(1);
         let queues = (0..writers.max(1))
             .map(|_| {
                 let (queue, waiting) = mpsc::channel(QUEUE);
-                let (database, alive) = (database.clone(), alive.clone());
+                let pace = Arc::new(Pace::new(QUEUE));
+                let database = Database { pace: pace.clone(), ..database.clone() };
+                let alive = alive.clone();
                 tasks.spawn(async move {
                     writer::run(database, waiting).await;
                     drop(alive);
                 });
-                queue
+                (queue, pace)
             })
             .collect();
         if let Some(spooling) = database.spooling.clone() {
@@ -185,7 +193,10 @@ impl Ingest {
     /// # Errors
     /// [`SubmitError`]; except for `Rejected`, the sender should try again later.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
-        let queue = &self.queues[self.shard(&submission)];
+        let (queue, pace) = &self.queues[self.shard(&submission)];
+        if waiting_in(queue) >= pace.room() {
+            return Err(SubmitError::Overloaded);
+        }
         let deadline = Instant::now() + PATIENCE;
         let (answer, answered) = oneshot::channel();
         queue.try_send(Waiting { submission, deadline, answer }).map_err(|error| match error {
@@ -200,7 +211,7 @@ impl Ingest {
 
     /// How many deliveries wait for a writer.
     pub fn depth(&self) -> usize {
-        self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+        self.queues.iter().map(|(queue, _)| waiting_in(queue)).sum()
     }
 
     fn shard(&self, submission: &Submission) -> usize {
@@ -208,4 +219,8 @@ impl Ingest {
         submission.iccid().hash(&mut hasher);
         usize::try_from(hasher.finish() % self.queues.len() as u64).unwrap_or_default()
     }
+}
+
+fn waiting_in(queue: &mpsc::Sender<Waiting>) -> usize {
+    queue.max_capacity() - queue.capacity()
 }

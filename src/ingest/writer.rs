@@ -34,21 +34,28 @@ type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
 
 /// Runs until every sender is gone and everything is answered.
 pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut taken = Vec::with_capacity(MOST_AT_ONCE);
+    let mut taken = Vec::with_capacity(database.pace.most());
     let mut held = None;
     let mut lanes = Lanes::new(database.clone());
     loop {
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
-            count = waiting.recv_many(&mut taken, MOST_AT_ONCE) => {
+            count = waiting.recv_many(&mut taken, database.pace.most()) => {
                 if count == 0 {
                     break;
                 }
                 telemetry::record_batch(count);
-                let batch = lanes.divert(taken.drain(..).filter(is_still_wanted).collect());
+                taken.retain(is_still_wanted);
+                if taken.len() < count {
+                    database.pace.fell_behind();
+                }
+                let batch = lanes.divert(std::mem::take(&mut taken));
                 let contended = write_all(&database, &mut held, batch, Locks::OnlyFree).await;
                 lanes.open(contended);
+                if waiting.is_empty() {
+                    database.pace.caught_up();
+                }
             }
         }
     }
@@ -194,11 +201,15 @@ pub(super) async fn write_patiently(
         let error = match attempt.await {
             Ok(Ok(receipts)) => {
                 telemetry::record_commit(begun.elapsed());
+                if locks == Locks::OnlyFree {
+                    database.pace.committed(submissions.len(), begun.elapsed());
+                }
                 return Ok(receipts);
             }
             Ok(Err(error)) => error,
             Err(_) => {
                 discard(held);
+                database.pace.gave_up(submissions.len());
                 tracing::error!(
                     deliveries = submissions.len(),
                     "the database did not answer in time: is it up, and has it room?"
