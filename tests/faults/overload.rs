@@ -38,7 +38,8 @@ struct Seen {
 /// Where the requests go, and the connections that wait for their turn.
 struct Clients {
     service: tokio::sync::watch::Receiver<std::net::SocketAddr>,
-    idle: Mutex<Vec<Wire>>,
+    /// Each with the time since when it is; the service closes them after some seconds.
+    idle: Mutex<Vec<(Instant, Wire)>>,
     made: AtomicUsize,
     seen: Seen,
 }
@@ -56,10 +57,14 @@ impl Clients {
     /// One delivery over a connection that is free, or over a new one.
     async fn deliver(&self) {
         let idle = self.idle.lock().unwrap().pop();
-        let mut wire = idle.unwrap_or_else(|| {
-            self.made.fetch_add(1, Ordering::Relaxed);
-            Wire::new(self.service.clone())
-        });
+        let fresh = idle.filter(|(since, _)| since.elapsed() < Duration::from_secs(4));
+        let mut wire = fresh.map_or_else(
+            || {
+                self.made.fetch_add(1, Ordering::Relaxed);
+                Wire::new(self.service.clone())
+            },
+            |(_, wire)| wire,
+        );
         let (profile, state) = (rand::random_range(0..1_000), rand::random_range(0..4));
         let body = json!({ "iccid": iccid(profile), "profileState": STATES[state] }).to_string();
         let sent = Instant::now();
@@ -72,7 +77,7 @@ impl Clients {
                     status => panic!("{status}: {reply:?}"),
                 };
                 seen.lock().unwrap().push(took);
-                self.idle.lock().unwrap().push(wire);
+                self.idle.lock().unwrap().push((Instant::now(), wire));
             }
             Err(_) => drop(self.seen.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
@@ -101,7 +106,7 @@ async fn ten_times_more_than_it_can_take_is_shed_in_time_and_reads_go_on() {
     let turn = alone().await;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    let length = Duration::from_secs(from_environment("ESIM_STATUS_OVERLOAD_SECONDS", 6));
+    let length = Duration::from_secs(from_environment("ESIM_STATUS_OVERLOAD_SECONDS", 8));
     let postgres = Postgres::start();
     let service = Service::start(&postgres.url()).await;
     let database = postgres.database();
