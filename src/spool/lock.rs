@@ -7,9 +7,19 @@ use std::path::Path;
 
 use super::SpoolError;
 
-/// Makes the folder, unless it is there, and locks it for as long as the file lives; the system lets go when a process ends,
-/// however it ends.
-pub(super) fn lock(folder: &Path) -> Result<File, SpoolError> {
+/// A folder that is ours. The system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that is just being started has it too, until it becomes another program.
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
+}
+
+/// Makes the folder, unless it is there, and locks it.
+pub(super) fn lock(folder: &Path) -> Result<Lock, SpoolError> {
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     make(folder).map_err(unusable)?;
     let file = OpenOptions::new()
@@ -20,7 +30,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, SpoolError> {
         .open(folder.join("lock"))
         .map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(folder.to_owned())),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }

@@ -17,7 +17,6 @@ mod salvage;
 
 mod tail;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use crate::delivery::AuthenticDelivery;
 
 pub use figures::Figures;
 use figures::Live;
+use lock::Lock;
 pub use record::Kept;
 use record::Record;
 
@@ -74,7 +74,7 @@ struct Inner {
     connection: Mutex<SqliteConnection>,
     live: Live,
     most_bytes: u64,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A delivery at the head of the spool.

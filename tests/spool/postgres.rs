@@ -50,13 +50,17 @@ impl Postgres {
     pub fn freeze(&self) {
         let first = self.server.server_pid();
         signal(first, Signal::SIGSTOP);
-        children(first).into_iter().for_each(|pid| signal(pid, Signal::SIGSTOP));
+        for pid in children(first) {
+            signal(pid, Signal::SIGSTOP);
+        }
     }
 
     /// Lets them all go on.
     pub fn thaw(&self) {
         let first = self.server.server_pid();
-        children(first).into_iter().for_each(|pid| signal(pid, Signal::SIGCONT));
+        for pid in children(first) {
+            signal(pid, Signal::SIGCONT);
+        }
         signal(first, Signal::SIGCONT);
     }
 }
