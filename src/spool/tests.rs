@@ -205,10 +205,10 @@ async fn only_the_owner_may_read_the_files() {
     let made = folder.path().join("spool");
     let spool = Spool::open(&made, ROOM).await.unwrap();
     append(&spool, 1..2).await;
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&made), 0o700);
+    let access = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(access(&made), 0o700);
     for name in ["lock", "spool.db", "spool.db-wal", "spool.db-shm"] {
-        assert_eq!(mode(&made.join(name)), 0o600, "{name}");
+        assert_eq!(access(&made.join(name)), 0o600, "{name}");
     }
 }
 
@@ -298,7 +298,7 @@ async fn a_full_disk_costs_what_comes_and_nothing_that_is_there() {
     };
     // To SQLite the same as a disk without room.
     execute("PRAGMA max_page_count = 1").await;
-    let large = delivery(3, &[b'x'; 60_000]);
+    let large = delivery(3, &vec![b'x'; 60_000]);
     let failed = spool.append(&[(&large, "gigastore")]).await.unwrap_err();
     assert!(matches!(failed, SpoolError::Sqlite(_)), "{failed}");
     assert!(!spool.accepts());
@@ -351,7 +351,7 @@ async fn of_a_file_with_a_hole_all_else_is_taken_over_and_the_file_is_kept() {
 
 #[tokio::test]
 async fn a_file_that_is_none_is_set_aside_and_a_new_one_takes_its_place() {
-    for garbage in [&[0xa5; 100][..], &[0xa5; 20_000], b"SQLite format 3\0garbage"] {
+    for garbage in [&[0xa5; 100][..], &vec![0xa5; 20_000], b"SQLite format 3\0garbage"] {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("spool.db"), garbage).unwrap();
         let spool = open(&folder).await;
