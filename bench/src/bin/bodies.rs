@@ -1,0 +1,42 @@
+//! Writes the load of a benchmark: signed webhooks, the profiles to read, and the settings of a service that takes them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use esim_status_bench::deliveries::{self, Profiles};
+use esim_status_bench::settings;
+
+/// Writes signed webhooks, the ICCIDs to read, and the settings of a service that takes them.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The folder to write to
+    #[arg(long, default_value = "target/bench/load")]
+    out: PathBuf,
+
+    /// How many profiles are spoken of; four deliveries each
+    #[arg(long, default_value_t = 100_000)]
+    profiles: u64,
+
+    /// Of how many that exist
+    #[arg(long, default_value_t = 0)]
+    of: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    fs::create_dir_all(&args.out)?;
+    let profiles = Profiles { count: args.profiles, of: args.of.max(args.profiles) };
+    let iccids = profiles.iccids();
+    deliveries::write(&args.out.join("deliveries"), &deliveries::make(&iccids)?)?;
+    fs::write(args.out.join("iccids"), iccids.join("\n") + "\n")?;
+    let hooks = args.out.join("hooks.toml");
+    fs::write(&hooks, settings::hooks())?;
+    let assignments: Vec<_> = settings::environment(&fs::canonicalize(hooks)?)
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    fs::write(args.out.join("env"), assignments.concat())?;
+    println!("{}", args.out.display());
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Webhooks that are made and signed beforehand, so that whoever sends them spends no time on it.
+//!
+//! The profiles come in blocks. Within a block each profile has four deliveries in a random order of profiles: three of its
+//! life in turn and one of these repeated, so three of four move it, from the first request to the last. The fourth
+//! leaves it `DISABLED`, where the next pass finds it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// Where the deliveries go.
+pub const PATH: &str = "/webhooks/gigastore/esim-status";
+
+/// Which header carries the hexadecimal HMAC-SHA256 of the body.
+pub const HEADER: &str = "X-Signature";
+
+/// The life that every profile leads, over and over.
+const LIFE: [&str; 3] = ["RELEASED", "INSTALLED", "DISABLED"];
+
+/// So many profiles are told of in one block: enough that two deliveries of one profile are rarely in flight at once.
+const BLOCK: usize = 5_000;
+
+/// A secret that anybody can work out: for a service that nobody but the benchmark can reach.
+pub fn secret(purpose: &str) -> String {
+    hex::encode(Sha256::digest(format!("esim-status bench: {purpose}")))
+}
+
+/// The ICCID of the profile of this number: 19 digits, the last of them right.
+pub fn iccid(number: u64) -> String {
+    let digits = format!("894400{number:012}");
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| {
+            let digit = u32::from(digit - b'0');
+            if place % 2 == 0 { digit * 2 / 10 + digit * 2 % 10 } else { digit }
+        })
+        .sum();
+    format!("{digits}{}", (10 - sum % 10) % 10)
+}
+
+/// Which profiles a run speaks of: so many, spread evenly over all that exist.
+#[derive(Debug, Clone, Copy)]
+pub struct Profiles {
+    /// How many.
+    pub count: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+impl Profiles {
+    /// Their ICCIDs, in no order that an index would like.
+    pub fn iccids(self) -> Vec<String> {
+        let step = (self.of / self.count.max(1)).max(1);
+        let mut iccids: Vec<_> = (0..self.count).map(|place| iccid(place * step)).collect();
+        iccids.shuffle(&mut StdRng::seed_from_u64(1));
+        iccids
+    }
+}
+
+/// One request's body with its proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The value of [`HEADER`].
+    pub proof: String,
+    /// What is sent.
+    pub body: String,
+}
+
+/// Makes four deliveries for each profile.
+///
+/// # Errors
+/// None that can happen: HMAC takes keys of any length.
+pub fn make(iccids: &[String]) -> anyhow::Result<Vec<Signed>> {
+    let mut random = StdRng::seed_from_u64(2);
+    let key = Hmac::<Sha256>::new_from_slice(secret("hook").as_bytes())?;
+    let mut made = Vec::with_capacity(iccids.len() * 4);
+    for block in iccids.chunks(BLOCK) {
+        let mut order: Vec<_> = block.iter().flat_map(|iccid| [iccid; 4]).collect();
+        order.shuffle(&mut random);
+        let mut lives = std::collections::HashMap::new();
+        for iccid in order {
+            let left = lives.entry(iccid).or_insert_with(|| {
+                let repeated = random.random_range(0..LIFE.len());
+                let mut life = LIFE.to_vec();
+                life.insert(repeated, LIFE[repeated]);
+                life.reverse();
+                life
+            });
+            let body = body(iccid, left.pop().context("a life of four")?);
+            let mac = key.clone().chain_update(&body).finalize().into_bytes();
+            made.push(Signed { proof: hex::encode(mac), body });
+        }
+    }
+    Ok(made)
+}
+
+/// A body as Gigastore sends it; a profile without a device has no EID.
+fn body(iccid: &str, state: &str) -> String {
+    let number = &iccid[6..18];
+    let imsi = format!("234{number}");
+    let device = match state {
+        "RELEASED" => String::new(),
+        _ => format!(r#","eid":"89049032{number}{number}""#),
+    };
+    format!(r#"{{"iccid":"{iccid}","imsi":"{imsi}","profileState":"{state}"{device}}}"#)
+}
+
+/// Writes them, one a line behind the path and the name of the header.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn write(file: &Path, deliveries: &[Signed]) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    writeln!(out, "{PATH}\n{HEADER}")?;
+    for Signed { proof, body } in deliveries {
+        writeln!(out, "{proof} {body}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Reads them as requests, ready to be sent.
+///
+/// # Errors
+/// Where the file cannot be read, or is another one.
+pub fn read_requests(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let file = File::open(file).with_context(|| file.display().to_string())?;
+    let mut lines = BufReader::new(file).lines();
+    let path = lines.next().context("the file is empty")??;
+    let header = lines.next().context("the file has no header")??;
+    lines
+        .map(|line| {
+            let line = line?;
+            let (proof, body) = line.split_once(' ').context("a line without a proof")?;
+            let length = body.len();
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 {header}: {proof}\r\nContent-Length: {length}\r\n\r\n"
+            );
+            Ok((head + body).into_bytes())
+        })
+        .collect()
+}
+
+/// Requests that read these profiles.
+pub fn read_profiles(iccids: &[String]) -> Vec<Vec<u8>> {
+    let key = secret("api");
+    let request = |iccid: &String| {
+        format!(
+            "GET /v1/profiles/{iccid} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
+        )
+        .into_bytes()
+    };
+    iccids.iter().map(request).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use esim_status::domain::Iccid;
+
+    use super::*;
+
+    #[test]
+    fn check_digits_hold_and_three_of_four_deliveries_move_their_profile() {
+        let iccids = Profiles { count: 6_000, of: 3_000_000 }.iccids();
+        assert!(iccids.iter().all(|iccid| Iccid::parse(iccid).unwrap().luhn_holds()));
+        let deliveries = make(&iccids).unwrap();
+        for known in [None, Some("DISABLED")] {
+            let mut states = HashMap::new();
+            let moved = deliveries.iter().filter(|delivery| {
+                let body: serde_json::Value = serde_json::from_str(&delivery.body).unwrap();
+                let state = body["profileState"].as_str().unwrap().to_owned();
+                let before = states.insert(body["iccid"].to_string(), state.clone());
+                before.or(known.map(str::to_owned)) != Some(state)
+            });
+            assert_eq!(moved.count(), iccids.len() * 3);
+            assert!(states.values().all(|state| state == "DISABLED"));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_as_requests() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let deliveries = make(&[iccid(7)]).unwrap();
+        write(file.path(), &deliveries).unwrap();
+        let requests = read_requests(file.path()).unwrap();
+        assert_eq!(requests.len(), 4);
+        let text = String::from_utf8(requests[0].clone()).unwrap();
+        assert!(text.starts_with("POST /webhooks/gigastore/esim-status HTTP/1.1\r\n"), "{text}");
+        assert!(text.ends_with(&format!("\r\n\r\n{}", deliveries[0].body)), "{text}");
+    }
+}

@@ -1,0 +1,113 @@
+//! A real PostgreSQL of the benchmark's own, set up as a sane operator sets one up on a small machine.
+
+use std::path::Path;
+
+use esim_status::store;
+use esim_status::store::embedded::Embedded;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use tokio::runtime::Runtime;
+
+/// What is set, the same for whoever is measured. Nothing is taken from durability: `fsync` and `synchronous_commit` are on.
+const SETTINGS: [(&str, &str); 8] = [
+    ("fsync", "on"),
+    ("synchronous_commit", "on"),
+    ("full_page_writes", "on"),
+    ("shared_buffers", "1GB"),
+    ("effective_cache_size", "3GB"),
+    ("max_wal_size", "8GB"),
+    ("checkpoint_timeout", "15min"),
+    ("max_connections", "200"),
+];
+
+/// The server.
+#[derive(Debug)]
+pub struct Postgres {
+    embedded: Embedded,
+    runtime: Runtime,
+}
+
+impl Postgres {
+    /// Starts it in a folder that stays.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn start(folder: &Path) -> anyhow::Result<Self> {
+        let embedded = Embedded::start_in(folder)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut this = Self { embedded, runtime };
+        for (name, value) in SETTINGS {
+            this.execute("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
+        }
+        this.embedded.restart_server()?;
+        Ok(this)
+    }
+
+    /// The server's first process.
+    pub fn pid(&self) -> u32 {
+        self.embedded.server_pid()
+    }
+
+    /// The folder of the programs of PostgreSQL.
+    pub fn bin_dir(&self) -> &Path {
+        self.embedded.bin_dir()
+    }
+
+    /// How to connect to a database.
+    pub fn url(&self, database: &str) -> String {
+        self.embedded.url(database)
+    }
+
+    /// The folder of the server's socket.
+    pub fn socket_dir(&self) -> String {
+        self.embedded
+            .connect_options("postgres")
+            .get_socket()
+            .map_or_else(String::new, |folder| folder.display().to_string())
+    }
+
+    /// Runs statements, one after the other.
+    ///
+    /// # Errors
+    /// What the server complains of.
+    pub fn execute(&self, database: &str, statements: &str) -> anyhow::Result<()> {
+        let options = self.embedded.connect_options(database);
+        self.runtime.block_on(async {
+            let mut connection = options.connect().await?;
+            connection.execute(AssertSqlSafe(statements.to_owned())).await?;
+            Ok(())
+        })
+    }
+
+    /// Asks for one row.
+    ///
+    /// # Errors
+    /// What the server complains of.
+    pub fn ask(&self, database: &str, query: &str) -> anyhow::Result<PgRow> {
+        let options = self.embedded.connect_options(database);
+        self.runtime.block_on(async {
+            let mut connection = options.connect().await?;
+            Ok(connection.fetch_one(AssertSqlSafe(query.to_owned())).await?)
+        })
+    }
+
+    /// Makes a database anew, with the schema and nothing in it.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn make(&self, database: &str) -> anyhow::Result<()> {
+        self.remove(database)?;
+        self.execute("postgres", &format!("CREATE DATABASE {database}"))?;
+        let options = self.embedded.connect_options(database);
+        self.runtime.block_on(store::migrate(&options))?;
+        Ok(())
+    }
+
+    /// Removes a database, whoever is connected.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn remove(&self, database: &str) -> anyhow::Result<()> {
+        self.execute("postgres", &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))
+    }
+}

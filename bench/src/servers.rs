@@ -1,0 +1,130 @@
+//! Those that are measured, and how each is started.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+
+use crate::deliveries::secret;
+use crate::process::Process;
+use crate::{interrupt, settings};
+
+/// How long a server may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who takes the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Server {
+    /// esim-status itself
+    Service,
+    /// Verifies and parses, and has no database
+    Limit,
+    /// axum and sqlx, a transaction of four statements a request
+    Ordinary,
+    /// axum and sqlx, one statement a request
+    OneStatement,
+    /// Express with pg, a process for each core
+    Express,
+    /// `FastAPI` with asyncpg, a process for each core
+    Fastapi,
+}
+
+impl Server {
+    /// Its name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "esim-status",
+            Self::Limit => "limit: verify and parse only",
+            Self::Ordinary => "axum + sqlx, a transaction each",
+            Self::OneStatement => "axum + sqlx, a statement each",
+            Self::Express => "Express + pg, clustered",
+            Self::Fastapi => "FastAPI + asyncpg, clustered",
+        }
+    }
+
+    fn command(self, programs: &Path) -> Vec<String> {
+        let built = |name: &str| programs.join(name).display().to_string();
+        let with = |program: String, rest: &[&str]| {
+            let rest = rest.iter().map(|part| (*part).to_owned());
+            std::iter::once(program).chain(rest).collect()
+        };
+        match self {
+            Self::Service => with(built("esim-status"), &["serve"]),
+            Self::Limit => with(built("limit"), &[]),
+            Self::Ordinary => with(built("ordinary"), &[]),
+            Self::OneStatement => with(built("ordinary"), &["--one-statement"]),
+            Self::Express => with("node".to_owned(), &["bench/peers/express/server.js"]),
+            Self::Fastapi => {
+                with("target/bench/venv/bin/python".to_owned(), &["bench/peers/fastapi/server.py"])
+            }
+        }
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    /// Where it takes the load.
+    pub address: SocketAddr,
+    /// Where it tells whether it is ready; the service only.
+    pub admin: SocketAddr,
+}
+
+impl Running {
+    /// Starts it without waiting for anything. What it logs goes to a file in `folder`.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn start(server: Server, database_url: &str, folder: &Path) -> anyhow::Result<Self> {
+        let [address, admin] = free_addresses()?;
+        let hooks = folder.join("hooks.toml");
+        std::fs::write(&hooks, settings::hooks())?;
+        let mut environment = vec![("DATABASE_URL", database_url.to_owned())];
+        if server == Server::Service {
+            environment.extend(settings::environment(&hooks));
+            environment.push(("ESIM_STATUS_LISTEN", address.to_string()));
+            environment.push(("ESIM_STATUS_ADMIN_LISTEN", admin.to_string()));
+        } else {
+            environment.push(("PORT", address.port().to_string()));
+            environment.push(("HOOK_SECRET", secret("hook")));
+            environment.push(("API_KEY", secret("api")));
+        }
+        let log = folder.join(format!("{server:?}.log").to_lowercase());
+        let process = Process::start(&server.command(&programs()?), &environment, &log)?;
+        Ok(Self { process, address, admin })
+    }
+
+    /// Waits until it listens.
+    ///
+    /// # Errors
+    /// Where it ends instead.
+    pub fn wait(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            interrupt::sleep(Duration::from_millis(20))?;
+            if !self.process.runs()? || begun.elapsed() > PATIENCE {
+                bail!("it does not listen; see its log");
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of its first process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// The folder of our own programs: where this one is.
+fn programs() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned())
+}
+
+/// Two that nobody listens on.
+fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
+    let [first, second] = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    Ok([first.local_addr()?, second.local_addr()?])
+}
