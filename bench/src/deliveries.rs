@@ -1,8 +1,9 @@
 //! Webhooks that are made and signed beforehand, so that whoever sends them spends no time on it.
 //!
-//! The profiles come in blocks. Within a block each profile has four deliveries in a random order of profiles: three of its
-//! life in turn and one of these repeated, so three of four move it, from the first request to the last. The fourth
-//! leaves it `DISABLED`, where the next pass finds it.
+//! Each profile has four deliveries: three of its life in turn and one of these repeated, so three of four move it. The
+//! last leaves it `DISABLED`, where the next pass finds it. They lie some thousand others apart, so that two of one profile are
+//! rarely in flight at once, and new profiles come all the time: the mixture is the same for a slow server, which gets through
+//! a part of the file only, as for a fast one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -24,8 +25,8 @@ pub const HEADER: &str = "X-Signature";
 /// The life that every profile leads, over and over.
 const LIFE: [&str; 3] = ["RELEASED", "INSTALLED", "DISABLED"];
 
-/// So many profiles are told of in one block: enough that two deliveries of one profile are rarely in flight at once.
-const BLOCK: usize = 5_000;
+/// How far two deliveries of one profile lie apart, in deliveries: at least, and how much more at most.
+const APART: (u64, u64) = (1_500, 1_000);
 
 /// A secret that anybody can work out: for a service that nobody but the benchmark can reach.
 pub fn secret(purpose: &str) -> String {
@@ -82,25 +83,23 @@ pub struct Signed {
 pub fn make(iccids: &[String]) -> anyhow::Result<Vec<Signed>> {
     let mut random = StdRng::seed_from_u64(2);
     let key = Hmac::<Sha256>::new_from_slice(secret("hook").as_bytes())?;
-    let mut made = Vec::with_capacity(iccids.len() * 4);
-    for block in iccids.chunks(BLOCK) {
-        let mut order: Vec<_> = block.iter().flat_map(|iccid| [iccid; 4]).collect();
-        order.shuffle(&mut random);
-        let mut lives = std::collections::HashMap::new();
-        for iccid in order {
-            let left = lives.entry(iccid).or_insert_with(|| {
-                let repeated = random.random_range(0..LIFE.len());
-                let mut life = LIFE.to_vec();
-                life.insert(repeated, LIFE[repeated]);
-                life.reverse();
-                life
-            });
-            let body = body(iccid, left.pop().context("a life of four")?);
-            let mac = key.clone().chain_update(&body).finalize().into_bytes();
-            made.push(Signed { proof: hex::encode(mac), body });
+    let mut due = Vec::with_capacity(iccids.len() * 4);
+    for (number, iccid) in (0_u64..).zip(iccids) {
+        let mut at = number * 4;
+        let repeated = random.random_range(0..LIFE.len());
+        let life = LIFE[..=repeated].iter().chain(&LIFE[repeated..]);
+        for state in life {
+            due.push((at, iccid, state));
+            at += APART.0 + random.random_range(0..APART.1);
         }
     }
-    Ok(made)
+    due.sort_by_key(|(at, ..)| *at);
+    let made = due.into_iter().map(|(_, iccid, state)| {
+        let body = body(iccid, state);
+        let mac = key.clone().chain_update(&body).finalize().into_bytes();
+        Signed { proof: hex::encode(mac), body }
+    });
+    Ok(made.collect())
 }
 
 /// A body as Gigastore sends it; a profile without a device has no EID.

@@ -12,4 +12,18 @@ pub mod process;
 
 pub mod postgres;
 
-pub mod servers;
+pub mod tables;
+
+pub mod contenders;
+
+pub mod cost;
+
+pub mod measure;
+
+pub mod report;
+
+pub mod machine;
+
+pub mod batches;
+
+pub mod peer;

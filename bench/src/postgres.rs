@@ -4,12 +4,13 @@ use std::path::Path;
 
 use esim_status::store;
 use esim_status::store::embedded::Embedded;
-use sqlx::postgres::PgRow;
+use esim_status::web;
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
 
 /// What is set, the same for whoever is measured. Nothing is taken from durability: `fsync` and `synchronous_commit` are on.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
@@ -17,8 +18,10 @@ const SETTINGS: [(&str, &str); 8] = [
     ("effective_cache_size", "3GB"),
     ("max_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
-    ("max_connections", "200"),
 ];
+
+/// For how long deliveries are kept: the service's own default.
+const RETENTION_DAYS: u32 = 90;
 
 /// The server.
 #[derive(Debug)]
@@ -58,12 +61,26 @@ impl Postgres {
         self.embedded.url(database)
     }
 
-    /// The folder of the server's socket.
-    pub fn socket_dir(&self) -> String {
-        self.embedded
-            .connect_options("postgres")
-            .get_socket()
-            .map_or_else(String::new, |folder| folder.display().to_string())
+    /// How the programs of others learn where a database is.
+    pub fn environment(&self, database: &str) -> [(&'static str, String); 4] {
+        let options = self.embedded.connect_options(database);
+        let socket = options.get_socket().map_or_else(String::new, |it| it.display().to_string());
+        [
+            ("PGHOST", socket),
+            ("PGPORT", options.get_port().to_string()),
+            ("PGUSER", options.get_username().to_owned()),
+            ("PGDATABASE", database.to_owned()),
+        ]
+    }
+
+    /// How to connect to a database.
+    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
+        self.embedded.connect_options(database)
+    }
+
+    /// Waits for something that talks to the database.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// Runs statements, one after the other.
@@ -98,9 +115,22 @@ impl Postgres {
     pub fn make(&self, database: &str) -> anyhow::Result<()> {
         self.remove(database)?;
         self.execute("postgres", &format!("CREATE DATABASE {database}"))?;
+        self.migrate(database)
+    }
+
+    /// Brings a database's schema up to date, with the partitions that the service would make.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn migrate(&self, database: &str) -> anyhow::Result<()> {
         let options = self.embedded.connect_options(database);
-        self.runtime.block_on(store::migrate(&options))?;
-        Ok(())
+        self.runtime.block_on(async {
+            store::migrate(&options).await?;
+            let pool = store::write_pool(options, 2);
+            store::partitions::maintain(&pool, web::now(), RETENTION_DAYS).await?;
+            pool.close().await;
+            Ok(())
+        })
     }
 
     /// Removes a database, whoever is connected.

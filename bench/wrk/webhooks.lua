@@ -1,5 +1,6 @@
 -- Sends the signed webhooks of a file that `bodies` wrote, in its order; each thread has a slice of its own.
 --   wrk -t2 -c256 -d8s -s bench/wrk/webhooks.lua http://127.0.0.1:8080 -- target/bench/load/deliveries 2
+-- Behind the number of threads may follow: the place of the first webhook, and how many at most.
 local started = 0
 
 function setup(thread)
@@ -9,7 +10,7 @@ end
 
 -- Everything is made here, before the clock runs: a request then costs no more than a look into a table.
 function init(args)
-  local threads = tonumber(args[2] or "1")
+  local threads, first, most = tonumber(args[2] or 1), tonumber(args[3] or 0), tonumber(args[4] or math.huge)
   local lines = {}
   local file = assert(io.open(args[1], "r"))
   local path, header = file:read("*l"), file:read("*l")
@@ -17,10 +18,11 @@ function init(args)
     lines[#lines + 1] = line
   end
   file:close()
-  local each = math.floor(#lines / threads)
+  local each = math.floor(math.min(#lines, most) / threads)
   requests = {}
-  for place = number * each + 1, (number + 1) * each do
-    local proof, body = lines[place]:match("^(%S+) (.*)$")
+  for place = 0, each - 1 do
+    local line = lines[(first + number * each + place) % #lines + 1]
+    local proof, body = line:match("^(%S+) (.*)$")
     local headers = { ["Content-Type"] = "application/json", [header] = proof }
     requests[#requests + 1] = wrk.format("POST", path, headers, body)
   end

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use esim_status_bench::contenders::{Contender, Running};
 use esim_status_bench::interrupt;
 use esim_status_bench::postgres::Postgres;
-use esim_status_bench::servers::{Running, Server};
+use esim_status_bench::tables::LARGE;
 
 /// The database that is made anew each time.
 const DATABASE: &str = "held";
@@ -17,8 +18,16 @@ const DATABASE: &str = "held";
 #[derive(Debug, Parser)]
 struct Args {
     /// Which
-    #[arg(value_enum, default_value_t = Server::Service)]
-    server: Server,
+    #[arg(value_enum, default_value_t = Contender::Service)]
+    server: Contender,
+
+    /// Put so many profiles into the database first
+    #[arg(long, default_value_t = 0)]
+    profiles: u64,
+
+    /// Take the database with 3 million profiles, and make it if it is not there
+    #[arg(long, conflicts_with = "profiles")]
+    large: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,16 +37,22 @@ fn main() -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let folder = fs::canonicalize(folder)?;
     let postgres = Postgres::start(Path::new("target/bench/postgres"))?;
-    postgres.make(DATABASE)?;
-    let url = postgres.url(DATABASE);
-    let mut running = Running::start(args.server, &url, &folder)?;
+    let database = if args.large {
+        postgres.make_large()?;
+        LARGE
+    } else {
+        postgres.make(DATABASE)?;
+        postgres.fill(DATABASE, args.profiles)?;
+        DATABASE
+    };
+    let mut running = Running::start(args.server, &postgres, database, &folder)?;
     running.wait().with_context(|| folder.display().to_string())?;
     println!("server    {} (process {})", running.address, running.pid());
     println!("admin     {}", running.admin);
-    println!("database  {url} (process {})", postgres.pid());
+    println!("database  {} (process {})", postgres.url(database), postgres.pid());
     println!("Ctrl-C ends them.");
     // Until somebody wants us to end.
     while interrupt::sleep(Duration::from_secs(1)).is_ok() {}
     drop(running);
-    postgres.remove(DATABASE)
+    if args.large { Ok(()) } else { postgres.remove(DATABASE) }
 }

@@ -1,5 +1,6 @@
 //! Those that are measured, and how each is started.
 
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,30 +9,35 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::deliveries::secret;
+use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::{interrupt, settings};
 
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who takes the load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
-pub enum Server {
+/// Who takes the load, in the order of a round. The ordinary handler comes first: what it can take sets a rate for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Contender {
+    /// axum and sqlx, a transaction a request
+    Ordinary,
+    /// axum and sqlx, one statement a request
+    OneStatement,
     /// esim-status itself
     Service,
     /// Verifies and parses, and has no database
     Limit,
-    /// axum and sqlx, a transaction of four statements a request
-    Ordinary,
-    /// axum and sqlx, one statement a request
-    OneStatement,
     /// Express with pg, a process for each core
     Express,
     /// `FastAPI` with asyncpg, a process for each core
     Fastapi,
+    /// No server: pgbench, one statement an event
+    Pgbench,
+    /// No server: one connection that writes batches of 256
+    Batches,
 }
 
-impl Server {
+impl Contender {
     /// Its name in the tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,25 +47,29 @@ impl Server {
             Self::OneStatement => "axum + sqlx, a statement each",
             Self::Express => "Express + pg, clustered",
             Self::Fastapi => "FastAPI + asyncpg, clustered",
+            Self::Pgbench => "pgbench, a statement each",
+            Self::Batches => "the database alone, batches of 256",
         }
     }
 
-    fn command(self, programs: &Path) -> Vec<String> {
+    /// How it is started, where it is a server.
+    fn command(self, programs: &Path) -> Option<Vec<String>> {
         let built = |name: &str| programs.join(name).display().to_string();
         let with = |program: String, rest: &[&str]| {
             let rest = rest.iter().map(|part| (*part).to_owned());
             std::iter::once(program).chain(rest).collect()
         };
-        match self {
+        Some(match self {
             Self::Service => with(built("esim-status"), &["serve"]),
             Self::Limit => with(built("limit"), &[]),
             Self::Ordinary => with(built("ordinary"), &[]),
             Self::OneStatement => with(built("ordinary"), &["--one-statement"]),
-            Self::Express => with("node".to_owned(), &["bench/peers/express/server.js"]),
+            Self::Express => with("node".to_owned(), &["target/bench/express/server.js"]),
             Self::Fastapi => {
                 with("target/bench/venv/bin/python".to_owned(), &["bench/peers/fastapi/server.py"])
             }
-        }
+            Self::Pgbench | Self::Batches => return None,
+        })
     }
 }
 
@@ -78,38 +88,52 @@ impl Running {
     ///
     /// # Errors
     /// What failed.
-    pub fn start(server: Server, database_url: &str, folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        contender: Contender,
+        postgres: &Postgres,
+        database: &str,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let command = contender.command(&programs()?).context("that is no server")?;
         let [address, admin] = free_addresses()?;
         let hooks = folder.join("hooks.toml");
         std::fs::write(&hooks, settings::hooks())?;
-        let mut environment = vec![("DATABASE_URL", database_url.to_owned())];
-        if server == Server::Service {
+        let mut environment = vec![("DATABASE_URL", postgres.url(database))];
+        if contender == Contender::Service {
             environment.extend(settings::environment(&hooks));
             environment.push(("ESIM_STATUS_LISTEN", address.to_string()));
             environment.push(("ESIM_STATUS_ADMIN_LISTEN", admin.to_string()));
         } else {
+            environment.extend(postgres.environment(database));
             environment.push(("PORT", address.port().to_string()));
             environment.push(("HOOK_SECRET", secret("hook")));
             environment.push(("API_KEY", secret("api")));
         }
-        let log = folder.join(format!("{server:?}.log").to_lowercase());
-        let process = Process::start(&server.command(&programs()?), &environment, &log)?;
+        let log = folder.join(format!("{contender:?}.log").to_lowercase());
+        let process = Process::start(&command, &environment, &log)?;
         Ok(Self { process, address, admin })
     }
 
-    /// Waits until it listens.
+    /// Waits until it answers: one that has processes of its own listens before they do.
     ///
     /// # Errors
     /// Where it ends instead.
     pub fn wait(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
+        while self.answers().is_err() {
             interrupt::sleep(Duration::from_millis(20))?;
             if !self.process.runs()? || begun.elapsed() > PATIENCE {
-                bail!("it does not listen; see its log");
+                bail!("it does not answer; see its log in target/bench");
             }
         }
         Ok(())
+    }
+
+    fn answers(&self) -> io::Result<()> {
+        let mut socket = TcpStream::connect(self.address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"GET /v1/profiles/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        socket.read_exact(&mut [0; 12])
     }
 
     /// The number of its first process.

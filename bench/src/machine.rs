@@ -1,0 +1,42 @@
+//! On what was measured, and with which versions.
+
+use std::fs;
+use std::process::Command;
+
+use esim_status::web;
+use sqlx::Row;
+
+use crate::postgres::Postgres;
+use crate::process::output;
+
+/// One paragraph, as Markdown.
+///
+/// # Errors
+/// Where the database does not answer.
+pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
+    let first = |file: &str, name: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
+    };
+    let cores = std::thread::available_parallelism()?;
+    let kib: u64 = first("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
+    let shown = "SELECT current_setting('server_version') || '; fsync ' || current_setting('fsync') \
+                 || ', synchronous_commit ' || current_setting('synchronous_commit') \
+                 || ', shared_buffers ' || current_setting('shared_buffers')";
+    let database: String = postgres.ask("postgres", shown)?.try_get(0)?;
+    let version = |program: &str, argument: &str| {
+        output(Command::new(program).arg(argument)).unwrap_or_default().trim().to_owned()
+    };
+    Ok(format!(
+        "{}: {cores} cores ({}), {} GiB, Linux {}; {}; PostgreSQL {database}; node {}, express and pg as in \
+         bench/peers/express; {}, packages as in bench/peers/fastapi; wrk on the same machine.",
+        web::now().as_datetime().date(),
+        first("/proc/cpuinfo", "model name"),
+        kib.div_ceil(1024 * 1024),
+        fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        version("rustc", "--version"),
+        version("node", "--version"),
+        version("target/bench/venv/bin/python", "--version"),
+    ))
+}
