@@ -105,10 +105,26 @@ ensure_browser() {
   macOS            brew install --cask chromium chromedriver"
 }
 
-# axe-core, which looks at the page for what keeps people from using it, comes from the npm registry.
+# axe-core, which looks at the page for what keeps people from using it, comes from the npm registry; so does Express.
 ensure_npm() {
     if have npm; then return; fi
-    say "The tests of the page need npm; installing it."
+    say "npm is needed; installing it."
     if [ "$(uname)" = Darwin ] && have brew; then brew install node >&2 || true; else apt_install npm || true; fi
     have npm || die "npm is missing. Install Node.js with npm (Debian, Ubuntu: sudo apt-get install npm), then run this again."
+}
+
+ensure_wrk() {
+    if have wrk; then return; fi
+    say "The benchmark needs wrk; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install wrk >&2 || true; else apt_install wrk || true; fi
+    have wrk || die "wrk is missing. Install it (Debian, Ubuntu: sudo apt-get install wrk), then run this again."
+}
+
+have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+ensure_venv() {
+    if have_venv; then return; fi
+    say "The benchmark needs Python with venv; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install python >&2 || true; else apt_install python3-venv || true; fi
+    have_venv || die "Python 3 with venv is missing. Install it (Debian, Ubuntu: sudo apt-get install python3-venv), then run this again."
 }

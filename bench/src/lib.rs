@@ -18,9 +18,15 @@ pub mod contenders;
 
 pub mod cost;
 
+pub mod load;
+
+pub mod wrk;
+
 pub mod measure;
 
 pub mod report;
+
+pub mod rounds;
 
 pub mod machine;
 

@@ -1,6 +1,5 @@
 //! One figure at a time: a load, what comes of it, and whether somebody else was at work meanwhile.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,16 +8,14 @@ use anyhow::Context;
 use crate::batches::{self, Batch};
 use crate::contenders::Running;
 use crate::cost::{Roots, memory, micros_each};
-use crate::deliveries::{self, Profiles, Signed, secret};
 use crate::generator::{self, Plan};
+use crate::load::{Load, Work};
 use crate::postgres::Postgres;
+use crate::wrk::{self, Answers};
 use crate::{interrupt, process};
 
 /// How many connections pgbench opens at most: the server has 200.
 const PGBENCH_CONNECTIONS: usize = 180;
-
-/// More than that a second nobody takes, so a load need not be longer.
-const MOST_A_SECOND: u64 = 60_000;
 
 /// How each figure is taken.
 #[derive(Debug, Clone)]
@@ -35,25 +32,6 @@ pub struct Method {
     pub foreign: f64,
     /// The threads of wrk.
     pub wrk_threads: usize,
-}
-
-/// What is asked of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    /// Signed webhooks.
-    Writes,
-    /// Profiles by their ICCIDs.
-    Reads,
-}
-
-/// Requests made beforehand, for wrk in files and for our own generator.
-#[derive(Debug)]
-pub struct Load {
-    folder: PathBuf,
-    /// The deliveries, signed.
-    pub deliveries: Vec<Signed>,
-    writes: Vec<Vec<u8>>,
-    reads: Vec<Vec<u8>>,
 }
 
 /// What was seen of a contender in one round. What was not measured is not a number.
@@ -97,33 +75,6 @@ impl Sample {
     };
 }
 
-impl Load {
-    /// Makes it, in a folder.
-    ///
-    /// # Errors
-    /// Where that cannot be written to.
-    pub fn make(folder: &Path, profiles: Profiles) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let iccids = profiles.iccids();
-        let deliveries = deliveries::make(&iccids)?;
-        deliveries::write(&folder.join("deliveries"), &deliveries)?;
-        std::fs::write(folder.join("iccids"), iccids.join("\n") + "\n")?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            writes: deliveries::read_requests(&folder.join("deliveries"))?,
-            reads: deliveries::read_profiles(&iccids),
-            deliveries,
-        })
-    }
-
-    fn requests(&self, work: Work) -> &[Vec<u8>] {
-        match work {
-            Work::Writes => &self.writes,
-            Work::Reads => &self.reads,
-        }
-    }
-}
-
 /// What is measured, and with what.
 #[derive(Debug)]
 pub struct Measurement<'a> {
@@ -156,7 +107,7 @@ impl Measurement<'_> {
 
         let mut sample = self.undisturbed(|| {
             let before = roots.spent()?;
-            let (requests, micros, refused) = self.wrk(server, *first)?;
+            let Answers { requests, micros, refused } = wrk::run(self, server.address, *first)?;
             let spent = roots.spent()? - before;
             *first += usize::try_from(requests)? + self.connections;
             let memory = memory(server.pid())?;
@@ -269,37 +220,6 @@ impl Measurement<'_> {
             sample.refused = number(figures.refused);
             Ok(sample)
         })
-    }
-
-    /// How many requests were answered, in how many microseconds, and how many of them not with 2xx.
-    fn wrk(&self, server: &Running, first: usize) -> anyhow::Result<(u64, u64, u64)> {
-        let script = match self.work {
-            Work::Writes => "bench/wrk/webhooks.lua",
-            Work::Reads => "bench/wrk/reads.lua",
-        };
-        let threads = self.method.wrk_threads.min(self.connections).to_string();
-        let mut command = Command::new("wrk");
-        command.args(["-s", script, "-t", &threads, "-c", &self.connections.to_string()]);
-        command.args(["--timeout", "10s", "-d", &format!("{}s", self.method.seconds)]);
-        command.arg(format!("http://{}", server.address)).arg("--");
-        match self.work {
-            Work::Writes => {
-                let most = MOST_A_SECOND * self.method.seconds;
-                command.arg(self.load.folder.join("deliveries")).arg(&threads);
-                command.args([first.to_string(), most.to_string()])
-            }
-            Work::Reads => {
-                command.arg(self.load.folder.join("iccids")).arg(secret("api")).arg(&threads)
-            }
-        };
-        let told = process::output(&mut command)?;
-        let line = told.lines().find(|line| line.starts_with("requests=")).unwrap_or_default();
-        let figure = |name: &str| {
-            let found = line.split_whitespace().find_map(|part| part.strip_prefix(name));
-            found.and_then(|text| text.parse::<u64>().ok()).context("wrk tells no figures")
-        };
-        let refused = figure("refused=")? + figure("broken=")?;
-        Ok((figure("requests=")?, figure("microseconds=")?, refused))
     }
 
     /// Measures, and again if somebody else was at work; gives back the least disturbed.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use axum::Json;
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use hmac::{Hmac, KeyInit, Mac};
@@ -55,7 +55,7 @@ impl Keys {
     /// # Errors
     /// 401.
     pub fn check_reader(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
-        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let matches = given.is_some_and(|given| constant_time_eq(given, self.api.as_bytes()));
         if matches { Ok(()) } else { Err(StatusCode::UNAUTHORIZED) }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::contenders::Contender;
-use crate::measure::{Sample, Work};
+use crate::load::Work;
+use crate::measure::Sample;
 
 /// What was measured: the work, on the large table or on an empty one, the connections, and who.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,312 +1,60 @@
 //! Measures esim-status beside its peers, in turns, and prints one table. `bench/run` builds what it needs and starts it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use esim_status_bench::batches::{self, Batch};
-use esim_status_bench::contenders::{Contender, Running};
-use esim_status_bench::deliveries::Profiles;
-use esim_status_bench::interrupt;
-use esim_status_bench::machine;
-use esim_status_bench::measure::{Load, Measurement, Method, Sample, Work};
-use esim_status_bench::postgres::Postgres;
-use esim_status_bench::report::{Cell, Results};
-use esim_status_bench::tables::{LARGE, LARGE_PROFILES};
-
-/// The database of whoever is being measured.
-const DATABASE: &str = "measured";
-
-/// The database that reads are measured on.
-const FILLED: &str = "filled";
-
-/// How many profiles are spoken of.
-const PROFILES: u64 = 100_000;
-
-/// How often a start is timed.
-const STARTS: usize = 5;
+use esim_status_bench::contenders::Contender;
+use esim_status_bench::rounds::{Run, Wanted};
+use esim_status_bench::{interrupt, machine};
 
 /// Measures esim-status beside its peers.
 #[derive(Debug, Parser)]
 #[command(name = "bench/run")]
 struct Args {
-    /// How often everything is measured; the table has the medians
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-
-    /// How long each measurement takes
-    #[arg(long, default_value_t = 4)]
-    seconds: u64,
-
-    /// How many connections, one after the other
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
-    connections: Vec<usize>,
-
-    /// Who is measured [default: all]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Contender>,
-
-    /// Leave out the table with 3 million profiles
-    #[arg(long)]
-    skip_large: bool,
-
-    /// Leave out reads
-    #[arg(long)]
-    skip_reads: bool,
+    #[command(flatten)]
+    wanted: Wanted,
 
     /// One short round at 1 and 256 connections, without the large table
     #[arg(long)]
     quick: bool,
-
-    /// How often a measurement that others disturbed is taken again
-    #[arg(long, default_value_t = 3)]
-    retries: u32,
-
-    /// Which part of the machine others may use before that is a disturbance
-    #[arg(long, default_value_t = 0.1)]
-    foreign: f64,
-
-    /// At which part of the rate that was reached latencies are taken
-    #[arg(long, default_value_t = 0.6)]
-    load: f64,
-
-    /// The threads of wrk
-    #[arg(long, default_value_t = 1)]
-    wrk_threads: usize,
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut args = Args::parse();
-    if args.quick {
-        (args.rounds, args.seconds, args.retries) = (1, 2, 1);
-        args.connections = vec![1, 256];
-        args.skip_large = true;
+    let Args { mut wanted, quick } = Args::parse();
+    if quick {
+        (wanted.rounds, wanted.seconds, wanted.retries) = (1, 2, 1);
+        wanted.connections = vec![1, 256];
+        wanted.skip_large = true;
     }
-    if args.only.is_empty() {
-        args.only = Contender::value_variants().to_vec();
+    if wanted.only.is_empty() {
+        wanted.only = Contender::value_variants().to_vec();
     }
-    // The order of a round.
-    args.only.sort_unstable();
+    let how = describe(&wanted);
     interrupt::watch()?;
-    let run = Run::prepare(args)?;
+    let run = Run::prepare(wanted)?;
     let (results, failed) = run.measure()?;
-    let text = run.report(&results)?;
+    let machine = machine::describe(&run.postgres).context("the machine cannot be described")?;
+    let text = format!("{machine}\n\n{how}\n\n{}\n{}", results.table(), results.goals());
     println!("{text}");
-    let file = run.folder.join("table.md");
-    fs::write(&file, text)?;
+    let file = Path::new("target/bench/table.md");
+    fs::write(file, text)?;
     eprintln!("written to {}", file.display());
-    run.postgres.remove(DATABASE)?;
-    run.postgres.remove(FILLED)?;
+    run.clean_up()?;
     anyhow::ensure!(failed == 0, "{failed} measurements failed; see above");
     Ok(())
 }
 
-struct Run {
-    args: Args,
-    method: Method,
-    folder: PathBuf,
-    postgres: Postgres,
-    small: Load,
-    large: Option<Load>,
-    batches: Vec<Batch>,
-}
-
-impl Run {
-    fn prepare(args: Args) -> anyhow::Result<Self> {
-        fs::create_dir_all("target/bench")?;
-        let folder = fs::canonicalize("target/bench")?;
-        eprintln!("making the load and the databases");
-        let postgres = Postgres::start(&folder.join("postgres"))?;
-        postgres.make_blank()?;
-        if !args.skip_reads {
-            postgres.make(FILLED)?;
-            postgres.fill(FILLED, PROFILES)?;
-        }
-        let profiles = Profiles { count: PROFILES, of: PROFILES };
-        let small = Load::make(&folder.join("load"), profiles)?;
-        let batches = if args.only.contains(&Contender::Batches) {
-            batches::make(&small.deliveries)?
-        } else {
-            Vec::new()
-        };
-        let large = if args.skip_large {
-            None
-        } else {
-            postgres.make_large()?;
-            let profiles = Profiles { count: PROFILES, of: LARGE_PROFILES };
-            Some(Load::make(&folder.join("load-large"), profiles)?)
-        };
-        let method = Method {
-            seconds: args.seconds,
-            warm_up: Duration::from_secs(1),
-            load: args.load,
-            retries: args.retries,
-            foreign: args.foreign,
-            wrk_threads: args.wrk_threads,
-        };
-        Ok(Self { args, method, folder, postgres, small, large, batches })
-    }
-
-    /// All rounds; tells how many measurements failed too.
-    fn measure(&self) -> anyhow::Result<(Results, usize)> {
-        let mut results = Results::new(self.args.foreign);
-        let mut failed = 0;
-        if self.args.only.contains(&Contender::Service) {
-            results.ready = self.time_starts()?;
-        }
-        // Where the load of the large table goes on: that table stays, so no delivery should come again too soon.
-        let mut place = 0;
-        for round in 1..=self.args.rounds {
-            let mut common_rate = None;
-            for cell in self.cells() {
-                let measured = self.measure_cell(cell, common_rate, &mut place);
-                interrupt::check()?;
-                let sample = measured.unwrap_or_else(|error| {
-                    failed += 1;
-                    eprintln!("{cell:?}: {error:#}");
-                    Sample::NONE
-                });
-                let is_common = cell.contender == Contender::Ordinary && cell.work == Work::Writes;
-                if is_common && cell.connections == 256 && !cell.large && sample.rate > 0.0 {
-                    common_rate = Some(sample.rate * self.args.load);
-                }
-                eprintln!(
-                    "round {round}  {:?}{}  {:>3}  {:<34}  {:>7.0}/s  p50 {:>7.2}  p99 {:>7.2}  others {:>2.0} %",
-                    cell.work,
-                    if cell.large { " (large)" } else { "" },
-                    cell.connections,
-                    cell.contender.name(),
-                    sample.rate,
-                    sample.p50,
-                    sample.p99,
-                    sample.foreign * 100.0
-                );
-                results.add(cell, sample);
-            }
-        }
-        Ok((results, failed))
-    }
-
-    /// What a round measures, in its order: contender after contender, at one number of connections after the other.
-    fn cells(&self) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for large in [false, true] {
-            for work in [Work::Writes, Work::Reads] {
-                for &connections in &self.args.connections {
-                    for &contender in &self.args.only {
-                        let cell = Cell { large, work, connections, contender };
-                        if self.is_measured(cell) {
-                            cells.push(cell);
-                        }
-                    }
-                }
-            }
-        }
-        cells
-    }
-
-    fn is_measured(&self, cell: Cell) -> bool {
-        use Contender::{Batches, OneStatement, Ordinary, Pgbench, Service};
-
-        // Of its own kind there is one connection only; the goals ask for it beside 256.
-        let has_connections = cell.contender != Batches || cell.connections == 256;
-        // It reads as the ordinary one does.
-        let has_work = cell.work == Work::Writes
-            || !(self.args.skip_reads
-                || matches!(cell.contender, OneStatement | Pgbench | Batches));
-        let is_on_table = !cell.large
-            || (self.large.is_some()
-                && matches!(cell.contender, Service | Ordinary)
-                && cell.connections >= 64);
-        has_connections && has_work && is_on_table
-    }
-
-    fn measure_cell(
-        &self,
-        cell: Cell,
-        common_rate: Option<f64>,
-        place: &mut usize,
-    ) -> anyhow::Result<Sample> {
-        let load = self.large.as_ref().filter(|_| cell.large).unwrap_or(&self.small);
-        let measurement = Measurement {
-            method: &self.method,
-            postgres: &self.postgres,
-            load,
-            work: cell.work,
-            connections: cell.connections,
-        };
-        let database = match (cell.large, cell.work) {
-            (true, _) => LARGE,
-            (false, Work::Reads) => FILLED,
-            (false, Work::Writes) => DATABASE,
-        };
-        if database == DATABASE {
-            self.postgres.make_from_blank(DATABASE)?;
-        }
-        // What the one before has left to be written to the disk is not for this one to wait for.
-        self.postgres.execute("postgres", "CHECKPOINT")?;
-        match cell.contender {
-            Contender::Pgbench => return measurement.of_pgbench(database),
-            Contender::Batches => return measurement.of_batches(database, &self.batches),
-            _ => {}
-        }
-        let mut running = Running::start(cell.contender, &self.postgres, database, &self.folder)?;
-        running.wait()?;
-        let is_common = cell.contender == Contender::Service
-            && cell.work == Work::Writes
-            && cell.connections == 256
-            && !cell.large;
-        let mut from_the_start = 0;
-        let first = if cell.large { place } else { &mut from_the_start };
-        measurement.of_server(&running, first, common_rate.filter(|_| is_common))
-    }
-
-    /// From exec until the service says that it is ready, with a schema that is up to date, in milliseconds.
-    fn time_starts(&self) -> anyhow::Result<Vec<f64>> {
-        self.postgres.make_from_blank(DATABASE)?;
-        let mut times = Vec::new();
-        for _ in 0..STARTS {
-            let begun = Instant::now();
-            let running =
-                Running::start(Contender::Service, &self.postgres, DATABASE, &self.folder)?;
-            while !is_ready(&running) {
-                interrupt::check()?;
-                anyhow::ensure!(begun.elapsed() < Duration::from_secs(30), "it does not get ready");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            times.push(begun.elapsed().as_secs_f64() * 1_000.0);
-        }
-        Ok(times)
-    }
-
-    fn report(&self, results: &Results) -> anyhow::Result<String> {
-        let arguments: Vec<_> = std::env::args().skip(1).collect();
-        let Args { rounds, seconds, load, foreign, retries, .. } = &self.args;
-        Ok(format!(
-            "{}\n\n`bench/run {}`: {rounds} rounds of {seconds} s each, medians; latencies at {:.0} % of the rate \
-             that each reached. \\* others used more than {:.0} % of the machine, in spite of {retries} more tries.\n\n{}\n{}",
-            machine::describe(&self.postgres).context("the machine cannot be described")?,
-            arguments.join(" "),
-            load * 100.0,
-            foreign * 100.0,
-            results.table(),
-            results.goals()
-        ))
-    }
-}
-
-fn is_ready(running: &Running) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut socket = TcpStream::connect(running.admin)?;
-        socket
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200"))
-    };
-    ask().unwrap_or(false)
+fn describe(wanted: &Wanted) -> String {
+    let command: Vec<_> =
+        std::iter::once("bench/run".to_owned()).chain(std::env::args().skip(1)).collect();
+    let Wanted { rounds, seconds, load, foreign, retries, .. } = wanted;
+    format!(
+        "`{}`: {rounds} rounds, {seconds} s for each measurement, medians; latencies at {:.0} % of the rate that each \
+         reached. \\* others used more than {:.0} % of the machine, in spite of {retries} more tries.",
+        command.join(" "),
+        load * 100.0,
+        foreign * 100.0,
+    )
 }

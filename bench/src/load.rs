@@ -1,0 +1,53 @@
+//! Requests made beforehand, for wrk in files and for our own generator in memory.
+
+use std::path::{Path, PathBuf};
+
+use crate::deliveries::{self, Profiles, Signed};
+
+/// What is asked of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Signed webhooks.
+    Writes,
+    /// Profiles by their ICCIDs.
+    Reads,
+}
+
+/// Requests made beforehand, for wrk in files and for our own generator.
+#[derive(Debug)]
+pub struct Load {
+    /// Where the files are: `deliveries` and `iccids`.
+    pub folder: PathBuf,
+    /// The deliveries, signed.
+    pub deliveries: Vec<Signed>,
+    writes: Vec<Vec<u8>>,
+    reads: Vec<Vec<u8>>,
+}
+
+impl Load {
+    /// Makes it, in a folder.
+    ///
+    /// # Errors
+    /// Where that cannot be written to.
+    pub fn make(folder: &Path, profiles: Profiles) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let iccids = profiles.iccids();
+        let deliveries = deliveries::make(&iccids)?;
+        deliveries::write(&folder.join("deliveries"), &deliveries)?;
+        std::fs::write(folder.join("iccids"), iccids.join("\n") + "\n")?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            writes: deliveries::read_requests(&folder.join("deliveries"))?,
+            reads: deliveries::read_profiles(&iccids),
+            deliveries,
+        })
+    }
+
+    /// The requests of one kind.
+    pub fn requests(&self, work: Work) -> &[Vec<u8>] {
+        match work {
+            Work::Writes => &self.writes,
+            Work::Reads => &self.reads,
+        }
+    }
+}
