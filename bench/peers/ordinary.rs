@@ -18,9 +18,6 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 use uuid::Uuid;
 
-/// Of 4, 8, 16, 32 and 64, what served best at 64 and at 256 clients on two cores.
-const CONNECTIONS: u32 = 32;
-
 #[derive(Clone)]
 struct App {
     pool: PgPool,
@@ -42,7 +39,7 @@ struct Delivery {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
+        .max_connections(peer::variable("CONNECTIONS")?.parse()?)
         .test_before_acquire(false)
         .connect(&peer::variable("DATABASE_URL")?)
         .await?;

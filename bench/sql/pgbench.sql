@@ -1,22 +1,20 @@
 -- One webhook as one statement, as in one_statement.sql, without a server before the database: what a database takes that is
--- given one event at a time. Three of four move their profile.
-\set n random(0, 99999)
-\set quarter random(0, 3)
-WITH known AS (
-    SELECT state, eid, seq, installs_seen FROM profiles
-    WHERE iccid = '894400' || lpad((:n)::text, 12, '0') || '0' FOR UPDATE
-), given AS (
+-- given one event at a time. Each client leads eight profiles at a time through their lives, as `deliveries` does: four
+-- events each, one of them repeated.
+\set i :i + 1
+\set n :client_id * 10000000 + :i / 32 * 8 + :i % 8
+\set step :i / 8 % 4
+\set place CASE WHEN :step > :n % 3 THEN :step ELSE :step + 1 END
+WITH given AS (
     SELECT '894400' || lpad((:n)::text, 12, '0') || '0' AS iccid, '234' || lpad((:n)::text, 12, '0') AS imsi,
            '89049032' || lpad((:n)::text, 12, '0') || lpad((:n)::text, 12, '0') AS eid, now() AS received_at,
-           CASE WHEN known.state IS NULL THEN 'RELEASED'
-                WHEN :quarter = 0 THEN known.state
-                WHEN known.state = 'RELEASED' THEN 'INSTALLED'
-                WHEN known.state = 'INSTALLED' THEN 'DISABLED'
-                ELSE 'RELEASED' END AS state,
+           (ARRAY['RELEASED', 'INSTALLED', 'DISABLED'])[:place] AS state,
            -- A UUIDv7: milliseconds, then random bits.
            (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
                || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid AS id
-    FROM (SELECT 1) AS one LEFT JOIN known ON true
+), known AS (
+    SELECT state, eid, seq, installs_seen FROM profiles
+    WHERE iccid = '894400' || lpad((:n)::text, 12, '0') || '0' FOR UPDATE
 ), judged AS (
     SELECT given.*, CASE given.state WHEN 'INSTALLED' THEN true WHEN 'DISABLED' THEN false END AS enabled,
            known.state AS from_state, coalesce(known.seq, 0) AS seq,

@@ -73,6 +73,19 @@ impl Contender {
     }
 }
 
+/// Where a server is started, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The database server.
+    pub postgres: &'a Postgres,
+    /// Its database.
+    pub database: &'a str,
+    /// Where settings and logs go.
+    pub folder: &'a Path,
+    /// How many connections to the database a peer may have, all its processes together.
+    pub pool: u32,
+}
+
 /// A server that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -84,16 +97,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it without waiting for anything. What it logs goes to a file in `folder`.
+    /// Starts it without waiting for anything. What it logs goes to a file of its name.
     ///
     /// # Errors
     /// What failed.
-    pub fn start(
-        contender: Contender,
-        postgres: &Postgres,
-        database: &str,
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
+    pub fn start(contender: Contender, place: &Place) -> anyhow::Result<Self> {
+        let Place { postgres, database, folder, pool } = *place;
         let command = contender.command(&programs()?).context("that is no server")?;
         let [address, admin] = free_addresses()?;
         let hooks = folder.join("hooks.toml");
@@ -106,6 +115,9 @@ impl Running {
         } else {
             environment.extend(postgres.environment(database));
             environment.push(("PORT", address.port().to_string()));
+            environment.push(("NODE_ENV", "production".to_owned()));
+            environment.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
+            environment.push(("CONNECTIONS", pool.to_string()));
             environment.push(("HOOK_SECRET", secret("hook")));
             environment.push(("API_KEY", secret("api")));
         }

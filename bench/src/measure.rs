@@ -14,9 +14,6 @@ use crate::postgres::Postgres;
 use crate::wrk::{self, Answers};
 use crate::{interrupt, process};
 
-/// How many connections pgbench opens at most: the server has 200.
-const PGBENCH_CONNECTIONS: usize = 180;
-
 /// How each figure is taken.
 #[derive(Debug, Clone)]
 pub struct Method {
@@ -142,10 +139,10 @@ impl Measurement<'_> {
         self.undisturbed(|| {
             let before = roots.spent()?;
             let mut command = Command::new(self.postgres.bin_dir().join("pgbench"));
-            let connections = self.connections.min(PGBENCH_CONNECTIONS).to_string();
+            let connections = self.connections.to_string();
             let seconds = self.method.seconds.to_string();
             command.args(["-n", "-M", "prepared", "-j", "1", "-f", "bench/sql/pgbench.sql"]);
-            command.args(["-c", &connections, "-T", &seconds]);
+            command.args(["-D", "i=0", "-c", &connections, "-T", &seconds]);
             command.envs(self.postgres.environment(database));
             let told = process::output(&mut command)?;
             let spent = roots.spent()? - before;

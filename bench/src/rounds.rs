@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::batches::{self, Batch};
-use crate::contenders::{Contender, Running};
+use crate::contenders::{Contender, Place, Running};
 use crate::deliveries::Profiles;
 use crate::interrupt;
 use crate::load::{Load, Work};
@@ -38,7 +38,7 @@ pub struct Wanted {
     pub rounds: usize,
 
     /// How long each measurement takes
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 3)]
     pub seconds: u64,
 
     /// How many connections, one after the other
@@ -68,6 +68,10 @@ pub struct Wanted {
     /// At which part of the rate that was reached latencies are taken
     #[arg(long, default_value_t = 0.6)]
     pub load: f64,
+
+    /// How many connections to the database each peer may have, all its processes together
+    #[arg(long, default_value_t = 32)]
+    pub pool: u32,
 
     /// The threads of wrk
     #[arg(long, default_value_t = 1)]
@@ -203,8 +207,13 @@ impl Run {
     fn is_measured(&self, cell: Cell) -> bool {
         use Contender::{Batches, OneStatement, Ordinary, Pgbench, Service};
 
-        // Of its own kind there is one connection only; the goals ask for it beside 256.
-        let has_connections = cell.contender != Batches || cell.connections == 256;
+        let has_connections = match cell.contender {
+            // It has one connection, whatever is asked; the goals want it beside 256.
+            Batches => cell.connections == 256,
+            // Each connection is a process of the database, and it takes 200.
+            Pgbench => cell.connections <= 128,
+            _ => true,
+        };
         // It reads as the ordinary one does.
         let has_work = cell.work == Work::Writes
             || !(self.args.skip_reads
@@ -245,7 +254,7 @@ impl Run {
             Contender::Batches => return measurement.of_batches(database, &self.batches),
             _ => {}
         }
-        let mut running = Running::start(cell.contender, &self.postgres, database, &self.folder)?;
+        let mut running = Running::start(cell.contender, &self.place(database))?;
         running.wait()?;
         let is_common = cell.contender == Contender::Service
             && cell.work == Work::Writes
@@ -256,14 +265,18 @@ impl Run {
         measurement.of_server(&running, first, common_rate.filter(|_| is_common))
     }
 
+    fn place<'a>(&'a self, database: &'a str) -> Place<'a> {
+        let Self { postgres, folder, args, .. } = self;
+        Place { postgres, database, folder, pool: args.pool }
+    }
+
     /// From exec until the service says that it is ready, with a schema that is up to date, in milliseconds.
     fn time_starts(&self) -> anyhow::Result<Vec<f64>> {
         self.postgres.make_from_blank(DATABASE)?;
         let mut times = Vec::new();
         for _ in 0..STARTS {
             let begun = Instant::now();
-            let running =
-                Running::start(Contender::Service, &self.postgres, DATABASE, &self.folder)?;
+            let running = Running::start(Contender::Service, &self.place(DATABASE))?;
             while !is_ready(&running) {
                 interrupt::check()?;
                 anyhow::ensure!(begun.elapsed() < Duration::from_secs(30), "it does not get ready");

@@ -5,8 +5,6 @@ import os from "node:os";
 import express from "express";
 import pg from "pg";
 
-// For each process. Of 4, 8, 16 and 32, what served best at 64 and at 256 clients on two cores.
-const CONNECTIONS = 16;
 const CLAIMS = {
   RELEASED: ["RELEASED", null],
   DOWNLOADED: ["DOWNLOADED", null],
@@ -159,13 +157,12 @@ async function show(pool, request, key) {
 }
 
 function serve() {
-  const { HOOK_SECRET, API_KEY, PORT } = process.env;
+  const { HOOK_SECRET, API_KEY, PORT, CONNECTIONS } = process.env;
   // Where the database is, pg learns from PGHOST and its like.
-  const pool = new pg.Pool({ max: CONNECTIONS });
+  const pool = new pg.Pool({ max: Math.ceil(CONNECTIONS / os.availableParallelism()) });
   const app = express();
   app.disable("x-powered-by");
   app.disable("etag");
-  app.set("env", "production");
   const raw = express.raw({ type: () => true, limit: "64kb" });
   app.post("/webhooks/gigastore/esim-status", raw, async (request, response) => {
     response.json(await receive(pool, request, HOOK_SECRET));

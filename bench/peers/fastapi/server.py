@@ -13,8 +13,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 
-# For each process. Of 4, 8, 16 and 32, what served best at 64 and at 256 clients on two cores.
-CONNECTIONS = 16
+# For each process.
+CONNECTIONS = -(-int(os.environ["CONNECTIONS"]) // os.cpu_count())
 CLAIMS = {
     "RELEASED": ("RELEASED", None),
     "DOWNLOADED": ("DOWNLOADED", None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use esim_status_bench::contenders::{Contender, Running};
+use esim_status_bench::contenders::{Contender, Place, Running};
 use esim_status_bench::interrupt;
 use esim_status_bench::postgres::Postgres;
 use esim_status_bench::tables::LARGE;
@@ -20,6 +20,10 @@ struct Args {
     /// Which
     #[arg(value_enum, default_value_t = Contender::Service)]
     server: Contender,
+
+    /// How many connections to the database a peer may have
+    #[arg(long, default_value_t = 32)]
+    pool: u32,
 
     /// Put so many profiles into the database first
     #[arg(long, default_value_t = 0)]
@@ -45,7 +49,8 @@ fn main() -> anyhow::Result<()> {
         postgres.fill(DATABASE, args.profiles)?;
         DATABASE
     };
-    let mut running = Running::start(args.server, &postgres, database, &folder)?;
+    let place = Place { postgres: &postgres, database, folder: &folder, pool: args.pool };
+    let mut running = Running::start(args.server, &place)?;
     running.wait().with_context(|| folder.display().to_string())?;
     println!("server    {} (process {})", running.address, running.pid());
     println!("admin     {}", running.admin);
