@@ -26,6 +26,8 @@ pub mod measure;
 
 pub mod report;
 
+pub mod wanted;
+
 pub mod rounds;
 
 pub mod machine;

@@ -1,9 +1,10 @@
 //! One figure at a time: a load, what comes of it, and whether somebody else was at work meanwhile.
 
+use std::cell::Cell;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use crate::batches::{self, Batch};
 use crate::contenders::Running;
@@ -13,6 +14,12 @@ use crate::load::{Load, Work};
 use crate::postgres::Postgres;
 use crate::wrk::{self, Answers};
 use crate::{interrupt, process};
+
+/// How long one look takes at whether others are at work.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// So many looks before a measurement that others will disturb all the same.
+const MOST_LOOKS: u32 = 50;
 
 /// How each figure is taken.
 #[derive(Debug, Clone)]
@@ -85,6 +92,8 @@ pub struct Measurement<'a> {
     pub work: Work,
     /// How many connections.
     pub connections: usize,
+    /// How long the whole run may still be held up by others.
+    pub patience: &'a Cell<Duration>,
 }
 
 impl Measurement<'_> {
@@ -140,7 +149,8 @@ impl Measurement<'_> {
             let before = roots.spent()?;
             let mut command = Command::new(self.postgres.bin_dir().join("pgbench"));
             let connections = self.connections.to_string();
-            let seconds = self.method.seconds.to_string();
+            // Its time includes that for the connections.
+            let seconds = (self.method.seconds + 1).to_string();
             command.args(["-n", "-M", "prepared", "-j", "1", "-f", "bench/sql/pgbench.sql"]);
             command.args(["-D", "i=0", "-c", &connections, "-T", &seconds]);
             command.envs(self.postgres.environment(database));
@@ -225,39 +235,42 @@ impl Measurement<'_> {
         mut measure: impl FnMut() -> anyhow::Result<Sample>,
     ) -> anyhow::Result<Sample> {
         let mut best: Option<Sample> = None;
-        for attempt in 0..=self.method.retries {
-            if self.method.retries > 0 {
-                self.wait_for_calm()?;
-            }
-            match measure() {
+        let mut tries = 0;
+        loop {
+            self.wait_for_calm()?;
+            let begun = Instant::now();
+            let failure = match measure() {
+                Ok(sample) if sample.foreign <= self.method.foreign => return Ok(sample),
                 Ok(sample) => {
                     if best.is_none_or(|best| sample.foreign < best.foreign) {
                         best = Some(sample);
                     }
-                    if sample.foreign <= self.method.foreign {
-                        break;
-                    }
+                    None
                 }
-                Err(error) => {
-                    interrupt::check()?;
-                    if best.is_none() && attempt == self.method.retries {
-                        return Err(error);
-                    }
-                }
+                Err(error) => Some(error),
+            };
+            interrupt::check()?;
+            tries += 1;
+            if tries > self.method.retries || self.patience.get().is_zero() {
+                return best.ok_or_else(|| failure.unwrap_or_else(|| anyhow!("nothing measured")));
             }
+            self.patience.set(self.patience.get().saturating_sub(begun.elapsed()));
         }
-        best.context("nothing was measured")
     }
 
     /// Waits until nobody else is at work, but not for ever.
     fn wait_for_calm(&self) -> anyhow::Result<()> {
         let roots = Roots { server: None, database: self.postgres.pid() };
-        for _ in 0..20 {
+        for _ in 0..MOST_LOOKS {
+            if self.patience.get().is_zero() {
+                break;
+            }
             let before = roots.spent()?;
-            interrupt::sleep(Duration::from_millis(500))?;
+            interrupt::sleep(LOOK)?;
             if (roots.spent()? - before).foreign() <= self.method.foreign {
                 break;
             }
+            self.patience.set(self.patience.get().saturating_sub(LOOK));
         }
         Ok(())
     }

@@ -6,8 +6,6 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-
 use crate::batches::{self, Batch};
 use crate::contenders::{Contender, Place, Running};
 use crate::deliveries::Profiles;
@@ -17,6 +15,7 @@ use crate::measure::{Measurement, Method, Sample};
 use crate::postgres::Postgres;
 use crate::report::{Cell, Results};
 use crate::tables::{LARGE, LARGE_PROFILES};
+use crate::wanted::Wanted;
 
 /// The database of whoever is being measured.
 const DATABASE: &str = "measured";
@@ -30,54 +29,6 @@ const PROFILES: u64 = 100_000;
 /// How often a start is timed.
 const STARTS: usize = 5;
 
-/// What is measured, and how.
-#[derive(Debug, Args)]
-pub struct Wanted {
-    /// How often everything is measured; the table has the medians
-    #[arg(long, default_value_t = 3)]
-    pub rounds: usize,
-
-    /// How long each measurement takes
-    #[arg(long, default_value_t = 3)]
-    pub seconds: u64,
-
-    /// How many connections, one after the other
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
-    pub connections: Vec<usize>,
-
-    /// Who is measured [default: all]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub only: Vec<Contender>,
-
-    /// Leave out the table with 3 million profiles
-    #[arg(long)]
-    pub skip_large: bool,
-
-    /// Leave out reads
-    #[arg(long)]
-    pub skip_reads: bool,
-
-    /// How often a measurement that others disturbed is taken again
-    #[arg(long, default_value_t = 3)]
-    pub retries: u32,
-
-    /// Which part of the machine others may use before that is a disturbance
-    #[arg(long, default_value_t = 0.1)]
-    pub foreign: f64,
-
-    /// At which part of the rate that was reached latencies are taken
-    #[arg(long, default_value_t = 0.6)]
-    pub load: f64,
-
-    /// How many connections to the database each peer may have, all its processes together
-    #[arg(long, default_value_t = 32)]
-    pub pool: u32,
-
-    /// The threads of wrk
-    #[arg(long, default_value_t = 1)]
-    pub wrk_threads: usize,
-}
-
 /// Everything that a run needs.
 #[derive(Debug)]
 pub struct Run {
@@ -89,6 +40,7 @@ pub struct Run {
     small: Load,
     large: Option<Load>,
     batches: Vec<Batch>,
+    patience: std::cell::Cell<Duration>,
 }
 
 impl Run {
@@ -131,7 +83,8 @@ impl Run {
             foreign: args.foreign,
             wrk_threads: args.wrk_threads,
         };
-        Ok(Self { args, method, folder, postgres, small, large, batches })
+        let patience = std::cell::Cell::new(Duration::from_secs(args.patience));
+        Ok(Self { args, method, folder, postgres, small, large, batches, patience })
     }
 
     /// All rounds; tells how many measurements failed too.
@@ -148,7 +101,7 @@ impl Run {
         let mut place = 0;
         for round in 1..=self.args.rounds {
             let mut common_rate = None;
-            for cell in self.cells() {
+            for cell in self.args.cells() {
                 let measured = self.measure_cell(cell, common_rate, &mut place);
                 interrupt::check()?;
                 let sample = measured.unwrap_or_else(|error| {
@@ -186,45 +139,6 @@ impl Run {
         self.postgres.remove(FILLED)
     }
 
-    /// What a round measures, in its order: contender after contender, at one number of connections after the other.
-    fn cells(&self) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for large in [false, true] {
-            for work in [Work::Writes, Work::Reads] {
-                for &connections in &self.args.connections {
-                    for &contender in &self.args.only {
-                        let cell = Cell { large, work, connections, contender };
-                        if self.is_measured(cell) {
-                            cells.push(cell);
-                        }
-                    }
-                }
-            }
-        }
-        cells
-    }
-
-    fn is_measured(&self, cell: Cell) -> bool {
-        use Contender::{Batches, OneStatement, Ordinary, Pgbench, Service};
-
-        let has_connections = match cell.contender {
-            // It has one connection, whatever is asked; the goals want it beside 256.
-            Batches => cell.connections == 256,
-            // Each connection is a process of the database, and it takes 200.
-            Pgbench => cell.connections <= 128,
-            _ => true,
-        };
-        // It reads as the ordinary one does.
-        let has_work = cell.work == Work::Writes
-            || !(self.args.skip_reads
-                || matches!(cell.contender, OneStatement | Pgbench | Batches));
-        let is_on_table = !cell.large
-            || (self.large.is_some()
-                && matches!(cell.contender, Service | Ordinary)
-                && cell.connections >= 64);
-        has_connections && has_work && is_on_table
-    }
-
     fn measure_cell(
         &self,
         cell: Cell,
@@ -238,6 +152,7 @@ impl Run {
             load,
             work: cell.work,
             connections: cell.connections,
+            patience: &self.patience,
         };
         let database = match (cell.large, cell.work) {
             (true, _) => LARGE,

@@ -34,19 +34,21 @@ impl Postgres {
         self.execute("postgres", &format!("CREATE DATABASE {database} TEMPLATE {BLANK}"))
     }
 
-    /// Makes the large database, unless it is there from an earlier run.
+    /// Makes the large database, unless it is there from an earlier run with a schema that can be brought up to date.
     ///
     /// # Errors
     /// What failed.
     pub fn make_large(&self) -> anyhow::Result<()> {
         let query = format!("SELECT count(*) FROM pg_database WHERE datname = '{LARGE}'");
-        if self.ask("postgres", &query)?.try_get::<i64, _>(0)? == 0 {
-            // Under another name first, so that one that was interrupted is never taken for a whole one.
-            self.make("large_new")?;
-            self.fill("large_new", LARGE_PROFILES)?;
-            self.execute("postgres", &format!("ALTER DATABASE large_new RENAME TO {LARGE}"))?;
+        let there = self.ask("postgres", &query)?.try_get::<i64, _>(0)? == 1;
+        if there && self.migrate(LARGE).is_ok() {
+            return Ok(());
         }
-        self.migrate(LARGE)
+        self.remove(LARGE)?;
+        // Under another name first, so that one that was interrupted is never taken for a whole one.
+        self.make("large_new")?;
+        self.fill("large_new", LARGE_PROFILES)?;
+        self.execute("postgres", &format!("ALTER DATABASE large_new RENAME TO {LARGE}"))
     }
 
     /// Puts profiles 0 to `count` into a database, each with a life behind it that ended `DISABLED`, as

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use esim_status_bench::contenders::Contender;
-use esim_status_bench::rounds::{Run, Wanted};
+use esim_status_bench::rounds::Run;
+use esim_status_bench::wanted::Wanted;
 use esim_status_bench::{interrupt, machine};
 
 /// Measures esim-status beside its peers.

@@ -46,8 +46,11 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The latency that so many per cent did not exceed, in milliseconds.
+    /// The latency that so many per cent did not exceed, in milliseconds; not a number, where nothing was answered.
     pub fn percentile_ms(&self, percent: f64) -> f64 {
+        if self.latencies.is_empty() {
+            return f64::NAN;
+        }
         let micros = self.latencies.value_at_percentile(percent);
         Duration::from_micros(micros).as_secs_f64() * 1_000.0
     }
