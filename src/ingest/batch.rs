@@ -1,11 +1,12 @@
 //! One batch, written as a whole or not at all.
 //!
 //! Nearly always in one stroke: read the profiles, judge, and write everything in one statement that does nothing if a profile
-//! is not as it was read. Else, which is for profiles that are not there yet, events with an id, and profiles that somebody else
-//! is at, in a transaction: lock, claim event ids, judge, write, commit.
+//! is not as it was read. Else, which is for events with an id and profiles that somebody else is at, in a transaction: lock,
+//! claim event ids, judge, write, commit.
 
 use std::collections::HashSet;
 
+use sqlx::error::DatabaseError;
 use sqlx::{Connection, PgConnection};
 
 use super::claims::{claim_events, claims_event};
@@ -52,7 +53,7 @@ pub(super) async fn write(
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
     let plan = match locks {
-        Locks::OnlyFree => write_in_one_stroke(connection, batch).await?,
+        Locks::OnlyFree => write_in_one_stroke(connection, erasure_key, batch).await?,
         Locks::Wait => None,
     };
     let plan = match plan {
@@ -66,6 +67,7 @@ pub(super) async fn write(
 /// `None` where that cannot be, and nothing was written.
 async fn write_in_one_stroke(
     connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
     batch: &[Submission],
 ) -> Result<Option<Plan>, WriteError> {
     if batch.iter().any(|submission| claims_event(submission).is_some()) {
@@ -74,16 +76,20 @@ async fn write_in_one_stroke(
     let iccids = distinct(batch.iter().filter_map(Submission::iccid));
     let read =
         if iccids.is_empty() { Vec::new() } else { profiles::read(connection, &iccids).await? };
-    // Who is not there may have been erased.
-    if read.len() < iccids.len() {
-        return Ok(None);
-    }
     let (known, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-    let plan = Plan::of(batch, known, &vec![None; batch.len()], &HashSet::new());
-    let written = stroke::write_if_unchanged(connection, &stroke(batch, &plan, &versions)).await;
-    match written {
+    // Who is not there may have been erased.
+    let erased = find_erased(connection, erasure_key, batch, &known).await?;
+    let plan = Plan::of(batch, known, &vec![None; batch.len()], &erased);
+    let stroke = Stroke { new: plan.new_profiles(), ..stroke(batch, &plan, &versions) };
+    match stroke::write_if_unchanged(connection, &stroke).await {
         Ok(true) => Ok(Some(plan)),
         Ok(false) => Ok(None),
+        // Somebody has made the same profile.
+        Err(StoreError::Database(error))
+            if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
+        {
+            Ok(None)
+        }
         // The server says that it failed, so it did; else nobody knows.
         Err(StoreError::Database(error)) if error.as_database_error().is_none() => {
             Err(WriteError::Unknown(error))
@@ -105,7 +111,13 @@ fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> S
         let submission = batch.get(*index)?;
         Some((submission.iccid()?, transition, Some(submission.delivery.id())))
     });
-    Stroke { changed, unchanged, transitions: appended.collect(), deliveries: kept(batch, plan) }
+    Stroke {
+        changed,
+        unchanged,
+        new: Vec::new(),
+        transitions: appended.collect(),
+        deliveries: kept(batch, plan),
+    }
 }
 
 /// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds

@@ -90,10 +90,12 @@ impl Plan {
         plan
     }
 
-    /// Profiles that were not there.
+    /// Profiles that were not there, in the order of their ICCIDs.
     pub fn new_profiles(&self) -> Vec<&Profile> {
         let new = self.profiles.iter().filter(|planned| !planned.is_known);
-        new.map(|planned| &planned.profile).collect()
+        let mut new: Vec<_> = new.map(|planned| &planned.profile).collect();
+        new.sort_unstable_by(|a, b| a.iccid.cmp(&b.iccid));
+        new
     }
 
     /// Those that were there, in the order in which they were given; `None` for one that does not change.

@@ -20,6 +20,8 @@ pub struct Stroke<'a> {
     pub changed: Vec<(&'a Profile, &'a Version)>,
     /// Those that were read too and stay as they are.
     pub unchanged: Vec<&'a Version>,
+    /// Profiles that were not there, in the order of their ICCIDs, so that two who make the same ones cannot deadlock.
+    pub new: Vec<&'a Profile>,
     /// What happened to them.
     pub transitions: Vec<Appended<'a>>,
     /// All deliveries of the batch.
@@ -27,22 +29,28 @@ pub struct Stroke<'a> {
 }
 
 /// Writes all of it and commits, or nothing: where a profile is not as it was read, or somebody holds its row. Never waits
-/// for a lock. `false` if nothing was written.
+/// for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds. `false` if nothing
+/// was written.
 ///
 /// Must not run inside a transaction: an error that is not the server's own leaves open whether it was committed.
 ///
 /// # Errors
 /// [`StoreError`].
+#[expect(clippy::too_many_lines, reason = "one statement, with a line for each of its parameters")]
 pub async fn write_if_unchanged(
     connection: &mut PgConnection,
     stroke: &Stroke<'_>,
 ) -> Result<bool, StoreError> {
-    let (profiles, versions): (Vec<_>, Vec<_>) = stroke.changed.iter().copied().unzip();
+    let (mut profiles, versions): (Vec<_>, Vec<_>) = stroke.changed.iter().copied().unzip();
+    profiles.extend(&stroke.new);
     let read = || versions.iter().chain(&stroke.unchanged);
     let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
     let xmins: Vec<_> = read().map(|version| version.xmin).collect();
     let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
-    let changed_places = &places[..versions.len()];
+    let is_new = stroke.new.iter().map(|_| None);
+    let changed_places: Vec<_> =
+        versions.iter().map(|version| Some(version.ctid.as_str())).chain(is_new).collect();
+    let new: Vec<_> = stroke.new.iter().map(|profile| profile.iccid.as_str()).collect();
     let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&stroke.transitions);
     let delivery = DeliveryColumns::of(&stroke.deliveries);
@@ -54,19 +62,33 @@ pub async fn write_if_unchanged(
                  ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin::text::bigint = r.xmin
                FOR UPDATE OF p SKIP LOCKED
            ),
-           unchanged AS MATERIALIZED (SELECT count(*) = cardinality($1::text[]) AS all FROM free),
+           unchanged AS MATERIALIZED (
+               SELECT (SELECT count(*) FROM free) = cardinality($1::text[])
+                      -- One that is being erased is there as long as that is not committed.
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[])) AS all
+           ),
+           given AS (
+               SELECT * FROM UNNEST($3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[],
+                                    $9::text[], $10::timestamptz[], $11::bigint[], $12::integer[], $13::bigint[],
+                                    $14::timestamptz[], $15::timestamptz[], $40::text[])
+                    AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
+                          deliveries, last_delivery_at, last_occurred_at, ctid)
+               WHERE (SELECT unchanged.all FROM unchanged)
+           ),
+           made AS (
+               INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq,
+                                     installs_seen, deliveries, last_delivery_at, last_occurred_at, updated_at)
+               SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
+                      u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
+               FROM given AS u WHERE u.ctid IS NULL
+           ),
            saved AS (
                UPDATE profiles AS p
                SET provider = u.provider, state = u.state, enabled = u.enabled, raw_state = u.raw_state,
                    imsi = u.imsi, eid = u.eid, since = u.since, seq = u.seq, installs_seen = u.installs_seen,
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, updated_at = now()
-               FROM UNNEST($3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[], $9::text[],
-                           $10::timestamptz[], $11::bigint[], $12::integer[], $13::bigint[], $14::timestamptz[],
-                           $15::timestamptz[], $40::text[])
-                    AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                          deliveries, last_delivery_at, last_occurred_at, ctid)
-               WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid AND (SELECT unchanged.all FROM unchanged)
+               FROM given AS u WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
@@ -128,7 +150,8 @@ pub async fn write_if_unchanged(
         CHANNEL,
         moved,
         &places as &[&str],
-        changed_places as &[&str],
+        &changed_places as &[Option<&str>],
+        &new as &[&str],
     )
     .fetch_one(connection)
     .await?;

@@ -4,6 +4,7 @@ use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, T
 use esim_status::store::profiles;
 use esim_status::store::stroke::{Stroke, write_if_unchanged};
 use esim_status_testing::{Answer, Database, TestApp};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
@@ -49,6 +50,7 @@ async fn install(
     let stroke = Stroke {
         changed: vec![(&after, &versions[0])],
         unchanged: vec![&versions[1]],
+        new: Vec::new(),
         transitions: vec![(&iccid, &transition, None)],
         deliveries: Vec::new(),
     };
@@ -103,4 +105,38 @@ async fn nothing_is_written_where_a_profile_was_erased_meanwhile() {
     assert!(!written);
     assert_eq!(before.len(), 2);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM transitions").await, 1);
+}
+
+#[tokio::test]
+async fn a_profile_that_is_there_after_all_is_not_made_again() {
+    let (app, mut connection) = with_two_profiles().await;
+    let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    let stroke = Stroke {
+        changed: Vec::new(),
+        unchanged: Vec::new(),
+        new: vec![&read[0].0],
+        transitions: Vec::new(),
+        deliveries: Vec::new(),
+    };
+    assert!(!write_if_unchanged(&mut connection, &stroke).await.unwrap());
+    assert_eq!(app.profile(ICCID).await["deliveries"], json!(1));
+}
+
+#[tokio::test]
+async fn profiles_that_are_made_and_profiles_that_change_go_together() {
+    let app = TestApp::start().await;
+    let numbers = 0..60;
+    let rounds = ["RELEASED", "INSTALLED"].map(|state| {
+        join_all(numbers.clone().map(|number| {
+            let app = &app;
+            async move { app.report(&iccid(number), state).await }
+        }))
+    });
+    let [first, second] = rounds;
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.iter().chain(&second).all(|outcome| outcome == "moved"), "{first:?} {second:?}");
+    for number in numbers {
+        app.assert_straight(&iccid(number)).await;
+        assert_eq!(app.profile(&iccid(number)).await["seq"], json!(2));
+    }
 }
