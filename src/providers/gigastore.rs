@@ -16,7 +16,7 @@ use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report,
 #[derive(Debug, Clone, Copy)]
 pub struct Gigastore;
 
-/// How much of a state word is kept, in bytes. The raw body has all of it.
+/// A state word of more bytes than this is cut to as many characters. The raw body has all of it.
 const LONGEST_WORD: usize = 64;
 
 /// Members that only the vendor's other webhooks have. Somebody gave them all the same URL; their events are kept.
