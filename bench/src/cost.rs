@@ -173,16 +173,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_of_ours_is_not_foreign() {
+    fn work_of_ours_is_ours() {
         let roots = Roots { server: Some(std::process::id()), database: 1 };
         let before = roots.spent().unwrap();
         let begun = std::time::Instant::now();
-        while begun.elapsed() < Duration::from_millis(300) {
-            std::hint::black_box(0);
+        let mut spent = Spent::default();
+        // A busy machine may give us little of its time.
+        while spent.server < 10 && begun.elapsed() < Duration::from_mins(1) {
+            std::hint::black_box((0..1_000_000).sum::<u64>());
+            spent = roots.spent().unwrap() - before;
         }
-        let spent = roots.spent().unwrap() - before;
-        assert!(spent.server >= 5 && spent.ours == spent.server, "{spent:?}");
-        assert!(spent.everybody >= spent.ours && spent.possible >= spent.everybody, "{spent:?}");
+        assert!(spent.server >= 10 && spent.ours == spent.server, "{spent:?}");
+        assert!((0.0..=1.0).contains(&spent.foreign()), "{spent:?}");
         assert!(memory(std::process::id()).unwrap().most > 1_000);
     }
 }

@@ -105,12 +105,17 @@ fn iccid_of(number: &str) -> Result<String, std::fmt::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::deliveries::iccid;
 
     #[test]
     fn profiles_in_the_table_are_those_that_deliveries_speak_of() {
-        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        // Where we are root, the server runs as somebody else, who has to get there.
+        let open = Permissions::from_mode(0o755);
+        let folder = tempfile::Builder::new().permissions(open).tempdir_in("/tmp").unwrap();
         let postgres = Postgres::start(&folder.path().join("bench")).unwrap();
         postgres.make("filled").unwrap();
         postgres.fill("filled", 3_000).unwrap();

@@ -27,6 +27,8 @@ struct Connection {
     received: Vec<u8>,
     /// When the request in flight was to be sent.
     due: Instant,
+    /// Whether there is one in flight.
+    waits: bool,
 }
 
 /// One load.
@@ -54,7 +56,7 @@ impl<'a> Run<'a> {
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
-            connections.push(Connection { socket, received: Vec::new(), due: begun });
+            connections.push(Connection { socket, received: Vec::new(), due: begun, waits: false });
         }
         let latencies = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         let figures = Figures { latencies, rate: 0.0, refused: 0, sent: 0 };
@@ -69,13 +71,15 @@ impl<'a> Run<'a> {
         loop {
             interrupt::check()?;
             let now = Instant::now();
-            if now < end {
-                self.send_what_is_due(now)?;
-            } else if self.idle.len() == self.connections.len() {
+            let all_sent = self.due(self.sent, now) >= end;
+            if all_sent && self.idle.len() == self.connections.len() {
                 break;
-            } else if now > end + PATIENCE {
-                bail!("the server left requests without an answer");
             }
+            if now > end + PATIENCE {
+                self.give_up(now, end);
+                break;
+            }
+            self.send_what_is_due(now, end)?;
             let ready = self.epoll.wait(&mut events, EpollTimeout::from(100_u16))?;
             for event in &events[..ready] {
                 if event.data() == TIMER {
@@ -100,9 +104,13 @@ impl<'a> Run<'a> {
         self.plan.rate.map_or(now, |rate| self.begun + after(rate))
     }
 
-    fn send_what_is_due(&mut self, now: Instant) -> anyhow::Result<()> {
+    /// Sends what is due, also what was due before the end and found no connection until now.
+    fn send_what_is_due(&mut self, now: Instant, end: Instant) -> anyhow::Result<()> {
         while let Some(&number) = self.idle.front() {
             let due = self.due(self.sent, now);
+            if due >= end {
+                break;
+            }
             if due > now {
                 let wait = TimeSpec::from(due - now);
                 self.timer.set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())?;
@@ -113,6 +121,7 @@ impl<'a> Run<'a> {
             let request = &requests[(self.plan.first + self.sent) % requests.len()];
             let connection = &mut self.connections[number];
             connection.due = due;
+            connection.waits = true;
             // A request is far smaller than a socket's buffer, and that is empty.
             connection.socket.write_all(request).context("the server closed a connection")?;
             self.sent += 1;
@@ -133,15 +142,33 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         connection.received.clear();
+        connection.waits = false;
         self.idle.push_back(number);
-        // Open loop: all that were due in the time, however late they were answered. Else: all that were answered in it.
-        let (now, due) = (Instant::now(), connection.due);
+        let due = connection.due;
+        self.record(due, Instant::now(), end, (200..300).contains(&status));
+        Ok(())
+    }
+
+    /// Open loop: all that were due in the time count, however late they were answered. Else: all that were answered in it.
+    fn record(&mut self, due: Instant, now: Instant, end: Instant, is_good: bool) {
         let at = if self.plan.rate.is_some() { due } else { now };
         if at >= self.begun + self.plan.warm_up && at < end {
             let micros = u64::try_from((now - due).as_micros()).unwrap_or(u64::MAX);
             self.figures.latencies.saturating_record(micros.max(1));
-            self.figures.refused += u64::from(!(200..300).contains(&status));
+            self.figures.refused += u64::from(!is_good);
         }
-        Ok(())
+    }
+
+    /// What has no answer by now has at least waited that long.
+    fn give_up(&mut self, now: Instant, end: Instant) {
+        let in_flight = self.connections.iter().filter(|connection| connection.waits);
+        let mut unanswered: Vec<_> = in_flight.map(|connection| connection.due).collect();
+        while self.due(self.sent, now) < end {
+            unanswered.push(self.due(self.sent, now));
+            self.sent += 1;
+        }
+        for due in unanswered {
+            self.record(due, now, end, false);
+        }
     }
 }

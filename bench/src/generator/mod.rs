@@ -35,11 +35,11 @@ pub struct Plan<'a> {
 /// What was seen.
 #[derive(Debug)]
 pub struct Figures {
-    /// Latencies in microseconds, of answers of any status.
+    /// Latencies in microseconds, of answers of any status; of requests without one, how long they had waited in the end.
     pub latencies: Histogram<u64>,
     /// Answers a second.
     pub rate: f64,
-    /// Answers that were not 2xx.
+    /// Answers that were not 2xx, and requests that had none.
     pub refused: u64,
     /// How many requests were sent, those before the measurement too.
     pub sent: usize,
@@ -59,7 +59,7 @@ impl Figures {
 /// Sends the load and measures.
 ///
 /// # Errors
-/// Where the server cannot be reached, closes a connection, or does not answer; anywhere but on Linux.
+/// Where the server cannot be reached or closes a connection; anywhere but on Linux.
 pub fn run(plan: &Plan) -> anyhow::Result<Figures> {
     #[cfg(target_os = "linux")]
     return epoll::Run::open(plan)?.run();
