@@ -14,13 +14,7 @@ use crate::process::output;
 /// # Errors
 /// Where the database does not answer.
 pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
-    let first = |file: &str, name: &str| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
-    };
     let cores = std::thread::available_parallelism()?;
-    let kib: u64 = first("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
     let shown = "SELECT current_setting('server_version') || '; fsync ' || current_setting('fsync') \
                  || ', synchronous_commit ' || current_setting('synchronous_commit') \
                  || ', shared_buffers ' || current_setting('shared_buffers')";
@@ -33,10 +27,23 @@ pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
          bench/peers/express; {}, packages as in bench/peers/fastapi; wrk on the same machine.",
         web::now().as_datetime().date(),
         first("/proc/cpuinfo", "model name"),
-        kib.div_ceil(1024 * 1024),
+        memory_mib().div_ceil(1_024),
         fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         version("rustc", "--version"),
         version("node", "--version"),
         version("target/bench/venv/bin/python", "--version"),
     ))
+}
+
+/// The machine's memory; 0 where it is not told.
+pub fn memory_mib() -> u64 {
+    let kib = first("/proc/meminfo", "MemTotal");
+    kib.trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib / 1_024)
+}
+
+/// What stands behind the first such name in a file.
+fn first(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::machine;
 use esim_status::store;
 use esim_status::store::embedded::Embedded;
 use esim_status::web;
@@ -10,12 +11,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
 
 /// What is set, the same for whoever is measured. Nothing is taken from durability: `fsync` and `synchronous_commit` are on.
-const SETTINGS: [(&str, &str); 7] = [
+/// `shared_buffers` comes to it: a quarter of the memory.
+const SETTINGS: [(&str, &str); 5] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
-    ("shared_buffers", "1GB"),
-    ("effective_cache_size", "3GB"),
     ("max_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
 ];
@@ -39,7 +39,8 @@ impl Postgres {
         let embedded = Embedded::start_in(folder)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut this = Self { embedded, runtime };
-        for (name, value) in SETTINGS {
+        let buffers = format!("{}MB", (machine::memory_mib() / 4).clamp(256, 8_192));
+        for (name, value) in SETTINGS.into_iter().chain([("shared_buffers", buffers.as_str())]) {
             this.execute("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
         }
         this.embedded.restart_server()?;

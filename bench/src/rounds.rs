@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::batches::{self, Batch};
 use crate::contenders::{Contender, Place, Running};
 use crate::deliveries::Profiles;
+use crate::generator::{self, Plan};
 use crate::interrupt;
 use crate::load::{Load, Work};
 use crate::measure::{Measurement, Method, Sample};
@@ -25,6 +26,9 @@ const FILLED: &str = "filled";
 
 /// How many profiles are spoken of.
 const PROFILES: u64 = 100_000;
+
+/// How long the large table is worked on before it is measured.
+const WARM_UP: Duration = Duration::from_secs(45);
 
 /// How often a start is timed.
 const STARTS: usize = 5;
@@ -99,9 +103,14 @@ impl Run {
         }
         // Where the load of the large table goes on: that table stays, so no delivery should come again too soon.
         let mut place = 0;
+        let mut is_warm = false;
         for round in 1..=self.args.rounds {
             let mut common_rate = None;
             for cell in self.args.cells() {
+                if cell.large && !is_warm {
+                    self.warm_large(&mut place)?;
+                    is_warm = true;
+                }
                 let measured = self.measure_cell(cell, common_rate, &mut place);
                 interrupt::check()?;
                 let sample = measured.unwrap_or_else(|error| {
@@ -162,8 +171,11 @@ impl Run {
         if database == DATABASE {
             self.postgres.make_from_blank(DATABASE)?;
         }
-        // What the one before has left to be written to the disk is not for this one to wait for.
-        self.postgres.execute("postgres", "CHECKPOINT")?;
+        // What the one before has left to be written to the disk is not for this one to wait for. On the large table, where each
+        // delivery meets another page, every page would then be logged whole once more: as never in a long run.
+        if !cell.large {
+            self.postgres.execute("postgres", "CHECKPOINT")?;
+        }
         match cell.contender {
             Contender::Pgbench => return measurement.of_pgbench(database),
             Contender::Batches => return measurement.of_batches(database, &self.batches),
@@ -178,6 +190,28 @@ impl Run {
         let mut from_the_start = 0;
         let first = if cell.large { place } else { &mut from_the_start };
         measurement.of_server(&running, first, common_rate.filter(|_| is_common))
+    }
+
+    /// Brings the large database into the condition of one that has been at work for a while: read into memory, and the
+    /// pages that the load speaks of logged whole since the last checkpoint.
+    fn warm_large(&self, first: &mut usize) -> anyhow::Result<()> {
+        let Some(load) = &self.large else { return Ok(()) };
+        eprintln!("warming the large table up");
+        self.postgres.warm_large()?;
+        self.postgres.execute("postgres", "CHECKPOINT")?;
+        let mut running = Running::start(Contender::Service, &self.place(LARGE))?;
+        running.wait()?;
+        let plan = Plan {
+            address: running.address,
+            requests: load.requests(Work::Writes),
+            first: *first,
+            connections: 256,
+            rate: None,
+            warm_up: Duration::ZERO,
+            measure: WARM_UP,
+        };
+        *first += generator::run(&plan)?.sent;
+        Ok(())
     }
 
     fn place<'a>(&'a self, database: &'a str) -> Place<'a> {
