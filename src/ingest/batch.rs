@@ -179,8 +179,12 @@ async fn execute(
             return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
         }
     }
-    // Their locks are held: this does write.
-    stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &versions)).await?;
+    // Their locks are held, so this does write; were it not so, the commit would acknowledge what is not there.
+    if !stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &versions)).await? {
+        return Err(WriteError::Contended(
+            batch.iter().filter_map(Submission::iccid).cloned().collect(),
+        ));
+    }
     Ok(plan)
 }
 
