@@ -34,13 +34,14 @@
 //! }
 //! ```
 //!
-//! Nor can the proof be claimed:
+//! Nor can the proof of one body be claimed for another:
 //!
 //! ```compile_fail,E0451
-//! use esim_status::delivery::{AuthenticDelivery, Delivery};
+//! use bytes::Bytes;
+//! use esim_status::delivery::AuthenticDelivery;
 //!
-//! fn trust(delivery: Delivery) -> AuthenticDelivery {
-//!     AuthenticDelivery { event_id: None, ..todo!() }
+//! fn swap(body: Bytes, proved: AuthenticDelivery) -> AuthenticDelivery {
+//!     AuthenticDelivery { body, ..proved }
 //! }
 //! ```
 
