@@ -77,7 +77,10 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 /// The connections of the writers. Opened when first needed, so that the service starts while the database is away.
 pub fn write_pool(options: PgConnectOptions, size: u32) -> PgPool {
-    pool(by_key(options), size, STATEMENT_TIMEOUT, "esim-status writer")
+    // Rows that come together are joined to rows of a table: by their keys, not by reading an index through, which would
+    // seem right as long as the table is small. By a bitmap an index can only be searched.
+    let options = by_key(options).options([("enable_indexscan", "off")]);
+    pool(options, size, STATEMENT_TIMEOUT, "esim-status writer")
 }
 
 /// The connection that single profiles are read through, many at once.

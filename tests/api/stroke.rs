@@ -3,7 +3,7 @@
 use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
 use esim_status::store::profiles;
 use esim_status::store::stroke::{Stroke, write_if_unchanged};
-use esim_status_testing::{Answer, Database, TestApp};
+use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
@@ -139,4 +139,36 @@ async fn profiles_that_are_made_and_profiles_that_change_go_together() {
         app.assert_straight(&iccid(number)).await;
         assert_eq!(app.profile(&iccid(number)).await["seq"], json!(2));
     }
+}
+
+#[tokio::test]
+async fn a_table_that_has_grown_is_not_read_through_for_a_batch() {
+    let app = TestApp::start_on(Database::migrated().await, |settings| settings.writers = 1).await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let mut connection = app.database.connect().await;
+    // Now Postgres knows that there is hardly anything in it, and plans for that, once.
+    connection.execute("ANALYZE profiles").await.unwrap();
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let many = "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+                SELECT '8999' || n, 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 1, now()
+                FROM generate_series(100000000000000, 100000000019999) AS n";
+    connection.execute(many).await.unwrap();
+    for state in ["RELEASED", "INSTALLED"].repeat(10) {
+        app.report(ICCID, state).await;
+    }
+    let database = app.database.clone();
+    // A connection that ends tells what it did.
+    app.stop().await;
+    wait_until("the writer has told what it did", async || {
+        database
+            .scalar::<i64>(
+                "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'transitions'",
+            )
+            .await
+            >= 21
+    })
+    .await;
+    let read = "SELECT (idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname = 'profiles'";
+    let read = database.scalar::<i64>(read).await;
+    assert!(read < 1_000, "{read} rows of the table were read for 22 deliveries");
 }
