@@ -193,7 +193,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         allowed_origins: Vec::new(),
         retention_days: 90,
         spool: None,
-        writers: 1,
+        writers: 2,
         readers: 8,
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,

@@ -101,7 +101,7 @@ pub struct ServeArgs {
     pub spool_max_mb: u32,
 
     /// How many writers commit batches at once, sharded by ICCID; more help only where the database has cores to spare
-    #[arg(long, env = "ESIM_STATUS_WRITERS", default_value_t = 1, value_name = "COUNT", value_parser = writers)]
+    #[arg(long, env = "ESIM_STATUS_WRITERS", default_value_t = 2, value_name = "COUNT", value_parser = writers)]
     pub writers: usize,
 
     /// How many database connections the read API may use

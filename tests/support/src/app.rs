@@ -57,7 +57,7 @@ pub fn settings(database: &Database) -> Settings {
         allowed_origins: Vec::new(),
         retention_days: 90,
         spool: None,
-        writers: 1,
+        writers: 2,
         readers: 4,
         max_connections: 1_024,
         max_streams: 256,
