@@ -1,8 +1,9 @@
 //! One batch, written as a whole or not at all.
 //!
-//! Nearly always in one stroke: read the profiles, judge, and write everything in one statement that does nothing if a profile
-//! is not as it was read. Else, which is for events with an id and profiles that somebody else is at, in a transaction: lock,
-//! claim event ids, judge, write, commit.
+//! Nearly always in one stroke: judge by the profiles as they were last written, read those that nobody remembers, and write
+//! everything in one statement that does nothing if a profile is another version by now; then once more with all of them read.
+//! Else, which is for events with an id and profiles that somebody else is at, in a transaction: lock, claim event ids, judge,
+//! write, commit.
 
 use std::collections::HashSet;
 
@@ -11,6 +12,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::claims::{claim_events, claims_event};
 use super::plan::Plan;
+use super::recent::Recent;
 use super::record::{count, kept, receipts};
 use super::{Receipt, Submission};
 use crate::domain::{Iccid, Profile};
@@ -48,12 +50,13 @@ impl From<StoreError> for WriteError {
 /// Writes the batch and gives back one receipt for each submission, in their order.
 pub(super) async fn write(
     connection: &mut PgConnection,
+    recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
     let plan = match locks {
-        Locks::OnlyFree => write_in_one_stroke(connection, erasure_key, batch).await?,
+        Locks::OnlyFree => write_in_one_stroke(connection, recent, erasure_key, batch).await?,
         Locks::Wait => None,
     };
     let plan = match plan {
@@ -67,6 +70,7 @@ pub(super) async fn write(
 /// `None` where that cannot be, and nothing was written.
 async fn write_in_one_stroke(
     connection: &mut PgConnection,
+    recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[Submission],
 ) -> Result<Option<Plan>, WriteError> {
@@ -74,16 +78,55 @@ async fn write_in_one_stroke(
         return Ok(None);
     }
     let iccids = distinct(batch.iter().filter_map(Submission::iccid));
-    let read =
-        if iccids.is_empty() { Vec::new() } else { profiles::read(connection, &iccids).await? };
-    let (known, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-    // Who is not there may have been erased.
+    let mut known = recent.take(&iccids);
+    if known.len() < iccids.len() {
+        known.extend(read_missing(connection, &iccids, &known).await?);
+    } else if !recent.is_fresh() {
+        // A connection that has died unnoticed shall show it by something that can be tried again.
+        connection.ping().await.map_err(StoreError::from)?;
+    }
+    // That nobody was erased is taken for granted too: the statement looks.
+    let nobody = HashSet::new();
+    if let Some(plan) = try_stroke(connection, recent, erasure_key, batch, known, &nobody).await? {
+        return Ok(Some(plan));
+    }
+    let known = read_missing(connection, &iccids, &[]).await?;
     let erased = find_erased(connection, erasure_key, batch, &known).await?;
-    let plan = Plan::of(batch, known, &vec![None; batch.len()], &erased);
-    let stroke = Stroke { new: plan.new_profiles(), ..stroke(batch, &plan, &versions) };
-    match stroke::write_if_unchanged(connection, &stroke).await {
-        Ok(true) => Ok(Some(plan)),
-        Ok(false) => Ok(None),
+    try_stroke(connection, recent, erasure_key, batch, known, &erased).await
+}
+
+async fn read_missing(
+    connection: &mut PgConnection,
+    iccids: &[String],
+    known: &[(Profile, Version)],
+) -> Result<Vec<(Profile, Version)>, StoreError> {
+    let known: HashSet<_> = known.iter().map(|(profile, _)| profile.iccid.as_str()).collect();
+    let missing: Vec<_> =
+        iccids.iter().filter(|iccid| !known.contains(iccid.as_str())).cloned().collect();
+    profiles::read(connection, &missing).await
+}
+
+/// `None` if nothing was written, because something is not as it is taken to be.
+async fn try_stroke(
+    connection: &mut PgConnection,
+    recent: &mut Recent,
+    erasure_key: &ErasureKey,
+    batch: &[Submission],
+    known: Vec<(Profile, Version)>,
+    erased: &HashSet<&Iccid>,
+) -> Result<Option<Plan>, WriteError> {
+    let (known, versions): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    let mut plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
+    let not_erased = absent(batch, versions.iter().map(|it| it.iccid.as_str()));
+    let not_erased = not_erased.difference(erased).copied().collect();
+    let new = plan.new_profiles();
+    let stroke = Stroke { new, not_erased, ..stroke(batch, &plan, &versions) };
+    match stroke::write_if_unchanged(connection, erasure_key, &stroke).await {
+        Ok(Some(versions)) => {
+            recent.keep(plan.take_touched(), versions);
+            Ok(Some(plan))
+        }
+        Ok(None) => Ok(None),
         // Somebody has made the same profile.
         Err(StoreError::Database(error))
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
@@ -115,6 +158,7 @@ fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> S
         changed,
         unchanged,
         new: Vec::new(),
+        not_erased: Vec::new(),
         transitions: appended.collect(),
         deliveries: kept(batch, plan),
     }
@@ -158,8 +202,8 @@ async fn execute(
         }
         read = profiles::lock_free(transaction, &iccids).await?;
     }
+    let erased = find_erased(transaction, erasure_key, batch, &read).await?;
     let (locked, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-    let erased = find_erased(transaction, erasure_key, batch, &locked).await?;
     let seen = claim_events(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, locked, &seen, &erased);
 
@@ -180,7 +224,8 @@ async fn execute(
         }
     }
     // Their locks are held, so this does write; were it not so, the commit would acknowledge what is not there.
-    if !stroke::write_if_unchanged(transaction, &stroke(batch, &plan, &versions)).await? {
+    let stroke = stroke(batch, &plan, &versions);
+    if stroke::write_if_unchanged(transaction, erasure_key, &stroke).await?.is_none() {
         return Err(WriteError::Contended(
             batch.iter().filter_map(Submission::iccid).cloned().collect(),
         ));
@@ -203,16 +248,24 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     iccids
 }
 
+/// Who is spoken of and is not there.
+fn absent<'a, 'k>(
+    batch: &'a [Submission],
+    known: impl Iterator<Item = &'k str>,
+) -> HashSet<&'a Iccid> {
+    let known: HashSet<_> = known.collect();
+    let spoken_of = batch.iter().filter_map(Submission::iccid);
+    spoken_of.filter(|iccid| !known.contains(iccid.as_str())).collect()
+}
+
 /// Looks up which of the profiles that are not there were erased. Most batches have none to look up.
 async fn find_erased<'a>(
     connection: &mut PgConnection,
     key: &ErasureKey,
     batch: &'a [Submission],
-    locked: &[Profile],
+    known: &[(Profile, Version)],
 ) -> Result<HashSet<&'a Iccid>, StoreError> {
-    let known: HashSet<_> = locked.iter().map(|profile| &profile.iccid).collect();
-    let absent: HashSet<_> =
-        batch.iter().filter_map(Submission::iccid).filter(|iccid| !known.contains(iccid)).collect();
+    let absent = absent(batch, known.iter().map(|(_, version)| version.iccid.as_str()));
     if absent.is_empty() {
         return Ok(HashSet::new());
     }

@@ -8,18 +8,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::batch::Locks;
+use super::link::Link;
+use super::recent::Recent;
 use super::spooling::Spooling;
 use super::writer::{MOST_AT_ONCE, Refusal, write_patiently};
 use super::{Database, Submission};
 use crate::providers;
 use crate::spool::{Entry, Kept, SpoolError};
-use crate::store::{Held, StoreError, deliveries, discard};
+use crate::store::{StoreError, deliveries};
 use crate::telemetry;
 
 /// Pauses between attempts to reach a database that is away: the first, and the longest.
@@ -43,7 +45,8 @@ pub(super) async fn run(
     spooling: Arc<Spooling>,
     mut writers: mpsc::Receiver<()>,
 ) {
-    let mut drainer = Drainer { database, spooling, held: None, most: MOST_AT_ONCE };
+    let mut drainer =
+        Drainer { database, spooling, link: Link::new(Recent::none()), most: MOST_AT_ONCE };
     tokio::select! {
         () = drainer.run() => {}
         _ = writers.recv() => {}
@@ -64,7 +67,7 @@ struct Stuck;
 struct Drainer {
     database: Database,
     spooling: Arc<Spooling>,
-    held: Held,
+    link: Link,
     /// How many are written at once: fewer while the database is slow.
     most: usize,
 }
@@ -111,7 +114,7 @@ impl Drainer {
             spooling.end(&nobody);
         } else {
             // It may have been left in the middle of a transaction.
-            discard(&mut self.held);
+            self.link.discard();
         }
         done
     }
@@ -144,24 +147,21 @@ impl Drainer {
     }
 
     /// While it is away, it is asked quietly.
-    async fn reach_database(&mut self) -> Result<(), Stuck> {
+    async fn reach_database(&mut self) -> Result<&mut PgConnection, Stuck> {
         if !self.database.erasure_key.is_known() {
             return Err(Stuck);
         }
-        if self.held.is_none() {
-            let connection = timeout(LOOK_PATIENCE, self.database.pool.acquire()).await;
-            let Ok(Ok(connection)) = connection else { return Err(Stuck) };
-            self.held = Some(connection);
-        }
-        Ok(())
+        let reached = timeout(LOOK_PATIENCE, self.link.reach(&self.database.pool)).await;
+        let Ok(Ok((connection, _))) = reached else { return Err(Stuck) };
+        Ok(connection)
     }
 
     async fn ping(&mut self) -> Result<(), Stuck> {
-        let Some(connection) = &mut self.held else { return Err(Stuck) };
+        let connection = self.reach_database().await?;
         if let Ok(Ok(())) = timeout(LOOK_PATIENCE, connection.ping()).await {
             return Ok(());
         }
-        discard(&mut self.held);
+        self.link.discard();
         Err(Stuck)
     }
 
@@ -206,8 +206,8 @@ impl Drainer {
             if batch.is_empty() {
                 return Ok(Ok(()));
             }
-            let (database, held) = (&self.database, &mut self.held);
-            match write_patiently(database, held, &batch, Locks::Wait, PATIENCE).await {
+            let (database, link) = (&self.database, &mut self.link);
+            match write_patiently(database, link, &batch, Locks::Wait, PATIENCE).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
@@ -223,10 +223,9 @@ impl Drainer {
         if batch.is_empty() {
             return Ok(HashSet::new());
         }
-        self.reach_database().await?;
-        let Some(connection) = &mut self.held else { return Err(Stuck) };
         let keys: Vec<_> =
             batch.iter().map(|it| (it.delivery.id(), it.delivery.received_at())).collect();
+        let connection = self.reach_database().await?;
         match timeout(LOOK_PATIENCE, deliveries::find_written(connection, &keys)).await {
             Ok(Ok(written)) => Ok(written),
             failed => {
@@ -234,7 +233,7 @@ impl Drainer {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "the database is still away");
                 }
-                discard(&mut self.held);
+                self.link.discard();
                 Err(Stuck)
             }
         }

@@ -14,6 +14,10 @@ mod plan;
 
 mod pace;
 
+mod recent;
+
+mod link;
+
 mod writer;
 
 mod spooling;
@@ -39,7 +43,9 @@ use crate::domain::{Iccid, Outcome};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
 use crate::store::ErasureKey;
+use link::Link;
 use pace::Pace;
+use recent::Recent;
 use spooling::Spooling;
 
 /// How many deliveries may wait for each writer; fewer, where the database is slow. Beyond it they are refused before any work
@@ -171,9 +177,9 @@ impl Ingest {
                 let (queue, waiting) = mpsc::channel(QUEUE);
                 let pace = Arc::new(Pace::new(QUEUE));
                 let database = Database { pace: pace.clone(), ..database.clone() };
-                let alive = alive.clone();
+                let (link, alive) = (Link::new(Recent::of_one_in(writers)), alive.clone());
                 tasks.spawn(async move {
-                    writer::run(database, waiting).await;
+                    writer::run(database, link, waiting).await;
                     drop(alive);
                 });
                 (queue, pace)

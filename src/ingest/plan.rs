@@ -104,6 +104,12 @@ impl Plan {
         known.map(|planned| planned.is_touched.then_some(&planned.profile))
     }
 
+    /// Those that were made or changed, as they are now; leaves the plan without profiles.
+    pub fn take_touched(&mut self) -> Vec<Profile> {
+        let profiles = std::mem::take(&mut self.profiles).into_iter();
+        profiles.filter(|planned| planned.is_touched).map(|planned| planned.profile).collect()
+    }
+
     fn add(&mut self, planned: Planned) {
         self.places.insert(planned.profile.iccid.clone(), self.profiles.len());
         self.profiles.push(planned);

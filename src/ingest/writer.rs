@@ -8,10 +8,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batch::{self, Locks, WriteError};
+use super::link::Link;
+use super::recent::Recent;
 use super::spooling::Turn;
 use super::{Accepted, Database, Receipt, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
-use crate::store::{Fault, Held, StoreError, discard, fault_of, is_time_out};
+use crate::store::{Fault, StoreError, fault_of, is_time_out};
 use crate::telemetry;
 
 /// How many deliveries one transaction writes at most.
@@ -33,9 +35,8 @@ const SPOOL_LANE_PATIENCE: Duration = Duration::from_millis(1_800);
 type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
 
 /// Runs until every sender is gone and everything is answered.
-pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>) {
+pub(super) async fn run(database: Database, mut link: Link, mut waiting: mpsc::Receiver<Waiting>) {
     let mut taken = Vec::with_capacity(database.pace.most());
-    let mut held = None;
     let mut lanes = Lanes::new(database.clone());
     loop {
         tokio::select! {
@@ -51,7 +52,7 @@ pub(super) async fn run(database: Database, mut waiting: mpsc::Receiver<Waiting>
                     database.pace.fell_behind();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let contended = write_all(&database, &mut held, batch, Locks::OnlyFree).await;
+                let contended = write_all(&database, &mut link, batch, Locks::OnlyFree).await;
                 lanes.open(contended);
                 if waiting.is_empty() {
                     database.pace.caught_up();
@@ -70,7 +71,7 @@ fn is_still_wanted(waiting: &Waiting) -> bool {
 /// Writes everything, in batches as large as can succeed, and answers it. Gives back what must wait for a profile's lock.
 async fn write_all(
     database: &Database,
-    held: &mut Held,
+    link: &mut Link,
     batch: Vec<Waiting>,
     locks: Locks,
 ) -> Vec<Waiting> {
@@ -91,7 +92,7 @@ async fn write_all(
             Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
             _ => {
                 let patience = patience(database, locks);
-                write_patiently(database, held, &submissions, locks, patience).await
+                write_patiently(database, link, &submissions, locks, patience).await
             }
         };
         match written {
@@ -186,7 +187,7 @@ pub(super) enum Refusal {
 /// Writes one batch, trying again where the same work may succeed.
 pub(super) async fn write_patiently(
     database: &Database,
-    held: &mut Held,
+    link: &mut Link,
     submissions: &[Submission],
     locks: Locks,
     patience: Duration,
@@ -194,10 +195,10 @@ pub(super) async fn write_patiently(
     let deadline = Instant::now() + patience;
     let mut tries = 0;
     loop {
-        let had_connection = held.is_some();
+        let had_connection = link.is_connected();
         let begun = Instant::now();
         let attempt =
-            tokio::time::timeout_at(deadline, write_once(database, held, submissions, locks));
+            tokio::time::timeout_at(deadline, write_once(database, link, submissions, locks));
         let error = match attempt.await {
             Ok(Ok(receipts)) => {
                 telemetry::record_commit(begun.elapsed());
@@ -208,7 +209,7 @@ pub(super) async fn write_patiently(
             }
             Ok(Err(error)) => error,
             Err(_) => {
-                discard(held);
+                link.discard();
                 database.pace.gave_up(submissions.len());
                 tracing::error!(
                     deliveries = submissions.len(),
@@ -238,9 +239,9 @@ pub(super) async fn write_patiently(
                     return Err(Refusal::Locked);
                 }
                 // A connection that was idle may have died unnoticed: once with a new one.
-                Fault::Unavailable if had_connection && tries == 1 => discard(held),
+                Fault::Unavailable if had_connection && tries == 1 => link.discard(),
                 Fault::Transient | Fault::Unavailable => {
-                    discard(held);
+                    link.discard();
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         deliveries = submissions.len(),
@@ -257,7 +258,7 @@ pub(super) async fn write_patiently(
                 return Err(Refusal::Data(error.to_string()));
             }
             WriteError::Unknown(error) => {
-                discard(held);
+                link.discard();
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     deliveries = submissions.len(),
@@ -271,15 +272,12 @@ pub(super) async fn write_patiently(
 
 async fn write_once(
     database: &Database,
-    held: &mut Held,
+    link: &mut Link,
     submissions: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
-    let connection = match held {
-        Some(connection) => connection,
-        None => held.insert(database.pool.acquire().await.map_err(StoreError::from)?),
-    };
-    batch::write(connection, &database.erasure_key, submissions, locks).await
+    let (connection, recent) = link.reach(&database.pool).await?;
+    batch::write(connection, recent, &database.erasure_key, submissions, locks).await
 }
 
 /// Where deliveries wait for a profile that somebody else has locked, so that only they wait. Each profile has a lane of
@@ -330,7 +328,8 @@ impl Lanes {
             let mut contended = batch;
             while !contended.is_empty() {
                 let batch = contended.drain(..).filter(is_still_wanted).collect();
-                contended = write_all(&database, &mut None, batch, Locks::Wait).await;
+                let mut link = Link::new(Recent::none());
+                contended = write_all(&database, &mut link, batch, Locks::Wait).await;
             }
             iccid
         });

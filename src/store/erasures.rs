@@ -39,7 +39,8 @@ impl ErasureKey {
         self.0.get().is_some()
     }
 
-    fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
+    /// What is kept of an erased profile in place of its number.
+    pub(super) fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
         let key = self.0.get().ok_or(StoreError::Busy)?;
         let mac = Hmac::<Sha256>::new_from_slice(key);
         let mac = mac.map_err(|_| StoreError::Corrupt { column: "key" })?;

@@ -1,5 +1,5 @@
-//! A whole batch in one statement, where nothing has changed since its profiles were read: nothing to begin and nothing to
-//! commit, so two round trips in place of seven. That is most of what a delivery costs that comes alone.
+//! A whole batch in one statement, where nothing has changed since its profiles were read or written: nothing to begin and
+//! nothing to commit, so one round trip, or two, in place of seven. That is most of what a delivery costs that comes alone.
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
@@ -8,29 +8,31 @@ use uuid::Uuid;
 use super::codec::StoreError;
 use super::columns::{DeliveryColumns, ProfileColumns, TransitionColumns};
 use super::deliveries::KeptDelivery;
+use super::erasures::ErasureKey;
 use super::notify::{self, CHANNEL};
-use super::profiles::Version;
+use super::profiles::{Version, xid};
 use super::transitions::Appended;
-use crate::domain::Profile;
+use crate::domain::{Iccid, Profile};
 
 /// What is to be written, and what has to be as it was for that.
 #[derive(Debug)]
 pub struct Stroke<'a> {
-    /// The profiles that change, as they are to be, with their versions as they were read.
+    /// The profiles that change, as they are to be, with their versions as they were read or written last.
     pub changed: Vec<(&'a Profile, &'a Version)>,
-    /// Those that were read too and stay as they are.
+    /// Those that were looked at too and stay as they are.
     pub unchanged: Vec<&'a Version>,
     /// Profiles that were not there, in the order of their ICCIDs, so that two who make the same ones cannot deadlock.
     pub new: Vec<&'a Profile>,
+    /// Profiles that were not there, new ones or not, and that must not have been erased.
+    pub not_erased: Vec<&'a Iccid>,
     /// What happened to them.
     pub transitions: Vec<Appended<'a>>,
     /// All deliveries of the batch.
     pub deliveries: Vec<KeptDelivery<'a>>,
 }
 
-/// Writes all of it and commits, or nothing: where a profile is not as it was read, or somebody holds its row. Never waits
-/// for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds. `false` if nothing
-/// was written.
+/// Writes all of it and commits, or nothing: where a profile is not as it was read, somebody holds its row, or one was erased. Never waits for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds.
+/// Gives the versions of the profiles that were changed or made; `None` if nothing was written.
 ///
 /// Must not run inside a transaction: an error that is not the server's own leaves open whether it was committed.
 ///
@@ -39,33 +41,38 @@ pub struct Stroke<'a> {
 #[expect(clippy::too_many_lines, reason = "one statement, with a line for each of its parameters")]
 pub async fn write_if_unchanged(
     connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
     stroke: &Stroke<'_>,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Vec<Version>>, StoreError> {
     let (mut profiles, versions): (Vec<_>, Vec<_>) = stroke.changed.iter().copied().unzip();
     profiles.extend(&stroke.new);
     let read = || versions.iter().chain(&stroke.unchanged);
     let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
-    let xmins: Vec<_> = read().map(|version| version.xmin).collect();
+    // The type of such numbers compares with a plain one of the same bits.
+    let xmins: Vec<_> = read().map(|version| version.xmin.cast_signed()).collect();
     let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
     let is_new = stroke.new.iter().map(|_| None);
     let changed_places: Vec<_> =
         versions.iter().map(|version| Some(version.ctid.as_str())).chain(is_new).collect();
     let new: Vec<_> = stroke.new.iter().map(|profile| profile.iccid.as_str()).collect();
+    let hashes = stroke.not_erased.iter().map(|iccid| erasure_key.hash(iccid));
+    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
     let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&stroke.transitions);
     let delivery = DeliveryColumns::of(&stroke.deliveries);
     let moved = notify::payload(stroke.transitions.iter().map(|(iccid, ..)| *iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM UNNEST($1::text[], $2::bigint[], $39::text[]) AS r (iccid, xmin, ctid)
+               SELECT FROM UNNEST($1::text[], $2::integer[], $39::text[]) AS r (iccid, xmin, ctid)
                JOIN profiles AS p
-                 ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin::text::bigint = r.xmin
+                 ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin = r.xmin
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (
                SELECT (SELECT count(*) FROM free) = cardinality($1::text[])
                       -- One that is being erased is there as long as that is not committed.
-                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[])) AS all
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[]))
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($42::bytea[])) AS all
            ),
            given AS (
                SELECT * FROM UNNEST($3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[],
@@ -81,6 +88,7 @@ pub async fn write_if_unchanged(
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
                FROM given AS u WHERE u.ctid IS NULL
+               RETURNING iccid, ctid
            ),
            saved AS (
                UPDATE profiles AS p
@@ -89,6 +97,11 @@ pub async fn write_if_unchanged(
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, updated_at = now()
                FROM given AS u WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid
+               RETURNING p.iccid, p.ctid
+           ),
+           written AS (
+               SELECT array_agg(w.iccid) AS iccids, array_agg(w.ctid::text) AS ctids
+               FROM (SELECT * FROM made UNION ALL SELECT * FROM saved) AS w
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
@@ -108,9 +121,10 @@ pub async fn write_if_unchanged(
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
            )
-           SELECT unchanged.all AS "all!",
-                  CASE WHEN unchanged.all AND $38::text IS NOT NULL THEN pg_notify($37, $38) END IS NULL AS "untold!"
-           FROM unchanged"#,
+           SELECT CASE WHEN unchanged.all THEN pg_current_xact_id()::text::bigint & 4294967295 END AS xid,
+                  CASE WHEN unchanged.all AND $38::text IS NOT NULL THEN pg_notify($37, $38) END IS NULL AS "untold!",
+                  written.iccids AS "iccids: Vec<String>", written.ctids AS "ctids: Vec<String>"
+           FROM unchanged, written"#,
         &iccids as &[&str],
         &xmins,
         &profile.iccid as &[&str],
@@ -152,8 +166,13 @@ pub async fn write_if_unchanged(
         &places as &[&str],
         &changed_places as &[Option<&str>],
         &new as &[&str],
+        &hashes,
     )
     .fetch_one(connection)
     .await?;
-    Ok(written.all)
+    let Some(number) = written.xid else { return Ok(None) };
+    let xmin = xid(number)?;
+    let rows =
+        written.iccids.unwrap_or_default().into_iter().zip(written.ctids.unwrap_or_default());
+    Ok(Some(rows.map(|(iccid, ctid)| Version { iccid, xmin, ctid }).collect()))
 }

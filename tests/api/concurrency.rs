@@ -5,7 +5,7 @@ use std::time::Duration;
 use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
-use sqlx::Connection;
+use sqlx::{Connection, Executor};
 use tokio::time::Instant;
 
 use super::{ICCID, iccid};
@@ -63,6 +63,29 @@ async fn two_services_that_start_at_once_on_an_empty_database_both_serve() {
     );
     assert_eq!(one.report(ICCID, "INSTALLED").await, "moved");
     assert_eq!(other.report(ICCID, "INSTALLED").await, "repeated");
+}
+
+#[tokio::test]
+async fn what_another_replica_has_written_since_is_not_overlooked() {
+    let [one, other] = two_replicas().await;
+    for (replica, state) in [
+        (&one, "RELEASED"),
+        (&other, "INSTALLED"),
+        // It remembers the profile as released.
+        (&one, "RELEASED"),
+        (&one, "INSTALLED"),
+        (&other, "DISABLED"),
+        (&one, "INSTALLED"),
+    ] {
+        assert_eq!(replica.report(ICCID, state).await, "moved", "{state}");
+    }
+    // Nor what a backend, or an operator by hand, has.
+    let by_hand = "UPDATE profiles SET imsi = '260010000000001'";
+    one.database.connect().await.execute(by_hand).await.unwrap();
+    assert_eq!(one.report(ICCID, "DISABLED").await, "moved");
+    assert_eq!(one.profile(ICCID).await["imsi"], "260010000000001");
+    assert_eq!(one.profile(ICCID).await["seq"], 7);
+    one.assert_straight(ICCID).await;
 }
 
 /// Reports as a provider does: until it is taken. A machine that is busy with other things may need a repeat.

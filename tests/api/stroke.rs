@@ -1,8 +1,8 @@
 //! A batch in one statement: all of it where its profiles are as they were read, else nothing.
 
 use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
-use esim_status::store::profiles;
 use esim_status::store::stroke::{Stroke, write_if_unchanged};
+use esim_status::store::{ErasureKey, profiles};
 use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -22,6 +22,12 @@ async fn with_two_profiles() -> (TestApp, PgConnection) {
     }
     let connection = app.database.connect().await;
     (app, connection)
+}
+
+async fn erasure_key(connection: &mut PgConnection) -> ErasureKey {
+    let key = ErasureKey::default();
+    key.load(connection).await.unwrap();
+    key
 }
 
 /// Reads both profiles, lets `meanwhile` happen, and then writes that the first is installed.
@@ -51,11 +57,19 @@ async fn install(
         changed: vec![(&after, &versions[0])],
         unchanged: vec![&versions[1]],
         new: Vec::new(),
+        not_erased: Vec::new(),
         transitions: vec![(&iccid, &transition, None)],
         deliveries: Vec::new(),
     };
-    let written = timeout(AT_ONCE, write_if_unchanged(connection, &stroke)).await;
-    (written.expect("it waits for nobody").unwrap(), before)
+    let key = erasure_key(connection).await;
+    let written = timeout(AT_ONCE, write_if_unchanged(connection, &key, &stroke)).await;
+    let written = written.expect("it waits for nobody").unwrap();
+    if let Some(versions) = &written {
+        let read = profiles::read(connection, &[ICCID.to_owned()]).await.unwrap();
+        let (profile, version) = &read[0];
+        assert_eq!((profile.seq, versions), (2, &vec![version.clone()]), "as the next reads it");
+    }
+    (written.is_some(), before)
 }
 
 #[tokio::test]
@@ -115,10 +129,12 @@ async fn a_profile_that_is_there_after_all_is_not_made_again() {
         changed: Vec::new(),
         unchanged: Vec::new(),
         new: vec![&read[0].0],
+        not_erased: vec![&read[0].0.iccid],
         transitions: Vec::new(),
         deliveries: Vec::new(),
     };
-    assert!(!write_if_unchanged(&mut connection, &stroke).await.unwrap());
+    let key = erasure_key(&mut connection).await;
+    assert_eq!(write_if_unchanged(&mut connection, &key, &stroke).await.unwrap(), None);
     assert_eq!(app.profile(ICCID).await["deliveries"], json!(1));
 }
 

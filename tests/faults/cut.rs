@@ -98,6 +98,8 @@ impl Scene {
     async fn prepare(&mut self, cold: bool) {
         if cold {
             self.proxy.cut_all();
+            // Quiet for longer than a connection is trusted to live.
+            tokio::time::sleep(Duration::from_millis(150)).await;
         } else {
             self.warm().await;
         }
@@ -196,6 +198,22 @@ async fn a_creation_cut_anywhere_is_made_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_with_an_id_cut_anywhere_is_applied_once() {
     cut_at(every_point, Work::Event, false, "event with an id").await;
+}
+
+/// Nothing is read of a profile that was written a moment ago: bind, execute, close, sync, and the answers to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_soon_after_another_is_one_round_trip() {
+    let mut scene = Scene::start(alone().await, Work::Change).await;
+    let begun = Instant::now();
+    // A busy machine may take so long from one to the next that the connection is asked first whether it lives.
+    loop {
+        let counts = scene.count(false).await;
+        if counts.client == 4 {
+            break;
+        }
+        assert!(begun.elapsed() < scene.turn.healing(), "{counts:?}");
+    }
+    assert_straight(&scene.direct).await;
 }
 
 /// A new connection has a hundred messages more: one point in three, or with `ESIM_STATUS_CUT_EVERYWHERE=1` each; the commit's

@@ -8,14 +8,19 @@ use crate::domain::Profile;
 use crate::store::codec::StoreError;
 
 /// Where a profile's row was and who wrote it, when it was read; any change of the row, by whomever, makes another version.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// Which profile.
     pub iccid: String,
     /// The transaction that wrote it (`xmin`).
-    pub xmin: i64,
+    pub xmin: u32,
     /// Where it is (`ctid`): found without a search, and checked by the others.
     pub ctid: String,
+}
+
+/// The number of a transaction as rows bear it; SQL has no plain number of that size.
+pub(in crate::store) fn xid(number: i64) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| StoreError::Corrupt { column: "xmin" })
 }
 
 /// What webhooks look at and change of a row, with its version.
@@ -39,7 +44,7 @@ struct VersionedRow {
 
 fn versioned(rows: Vec<VersionedRow>) -> Result<Vec<(Profile, Version)>, StoreError> {
     let one = |row: VersionedRow| {
-        let version = Version { iccid: row.iccid.clone(), xmin: row.xmin, ctid: row.ctid };
+        let version = Version { iccid: row.iccid.clone(), xmin: xid(row.xmin)?, ctid: row.ctid };
         let row = Row {
             iccid: row.iccid,
             provider: row.provider,

@@ -8,6 +8,7 @@ mod write;
 
 use sqlx::types::time::OffsetDateTime;
 
+pub(super) use lock::xid;
 pub use lock::{Version, lock_free, read, wait_for_locks};
 pub use look_up::{Filter, find, list};
 pub use write::{insert, save, save_registration};
