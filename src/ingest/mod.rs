@@ -1,7 +1,7 @@
 //! The hot path below HTTP: authentic deliveries go in, receipts come out once they are committed.
 //!
-//! **Group commit.** A writer takes whatever arrived while its previous commit was in flight and writes it as one
-//! transaction. It never lingers: alone, a delivery is written at once. Writers are sharded by ICCID, so the reports of one
+//! **Group commit.** A writer takes whatever arrived while its previous commit was in flight and writes it in
+//! one transaction. It never lingers: alone, a delivery is written at once. Writers are sharded by ICCID, so the reports of one
 //! profile are applied in the order in which they were submitted.
 
 mod batch;
