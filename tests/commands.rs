@@ -22,14 +22,8 @@ const ICCID: &str = "89480100000472018362";
 /// How long a start or an end may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The program with these arguments, and nothing of this process's settings.
 fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
-    for name in ["PATH", "HOME", "TMPDIR", "PG_BIN", "LLVM_PROFILE_FILE"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    command
+    esim_status_testing::program(env!("CARGO_BIN_EXE_esim-status"), arguments)
 }
 
 fn output(command: &mut Command) -> (bool, String, String) {
@@ -41,14 +35,7 @@ fn output(command: &mut Command) -> (bool, String, String) {
 /// The settings of `serve` on this database, with ports of the system's choice.
 fn serving(command: &mut Command, database: &Database) {
     let name = database.options.get_database().unwrap_or_default();
-    command
-        .env("DATABASE_URL", server().url(name))
-        .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
-        .env("ESIM_STATUS_API_KEYS", format!("shop:{API_KEY}"))
-        .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
-        .env("ESIM_STATUS_LISTEN", "127.0.0.1:0")
-        .env("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0")
-        .env("ESIM_STATUS_LOG_FORMAT", "json");
+    esim_status_testing::serving(command, &server().url(name));
 }
 
 /// A command that runs until it is told to end.

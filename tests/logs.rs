@@ -4,11 +4,11 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use esim_status_testing::{
-    API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, TestApp, server, unix_now,
-    wait_until,
+    API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, TestApp, program, server,
+    serving, unix_now, wait_until,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -46,14 +46,8 @@ impl Running {
         let url = server().url(database.options.get_database().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(log_in(&folder)).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_esim-status"))
-            .arg("serve")
-            .env("DATABASE_URL", url)
-            .env("ESIM_STATUS_LISTEN", "127.0.0.1:0")
-            .env("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0")
-            .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
-            .env("ESIM_STATUS_API_KEYS", format!("shop:{API_KEY}"))
-            .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
+        let mut command = program(env!("CARGO_BIN_EXE_esim-status"), &["serve"]);
+        let process = serving(&mut command, &url)
             .env("ESIM_STATUS_LOG_FORMAT", format)
             .env("RUST_LOG", "info,esim_status=debug")
             .stderr(Stdio::from(log))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use esim_status_testing::{API_KEY, Client, HOOK_SECRET, TOKEN_SECRET, wait_until};
+use esim_status_testing::{API_KEY, Client, program, serving, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,13 +14,15 @@ use tokio::sync::watch;
 
 use super::postgres::signal;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_esim-status");
+
 /// How long a start or an end may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service.
 pub(crate) struct Service {
     child: Child,
-    settings: Vec<(String, String)>,
+    command: Command,
     folder: TempDir,
     starts: usize,
     public: watch::Sender<SocketAddr>,
@@ -35,12 +37,13 @@ impl Service {
 
     /// The same with further settings.
     pub(crate) async fn start_with(url: &str, more: &[(&str, &str)]) -> Self {
-        let settings = settings(url, more);
+        let mut command = program(BINARY, &["serve"]);
+        serving(&mut command, url).envs(more.iter().copied());
         let folder = tempfile::tempdir().unwrap();
-        let child = spawn(&settings, log_of(&folder, 1));
+        let child = spawn(&mut command, log_of(&folder, 1));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let public = watch::Sender::new(nowhere);
-        let mut this = Self { child, settings, folder, starts: 1, public, admin: nowhere };
+        let mut this = Self { child, command, folder, starts: 1, public, admin: nowhere };
         this.listens().await;
         this
     }
@@ -48,7 +51,8 @@ impl Service {
     /// What it says where it does not start.
     pub(crate) async fn refusal(url: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = spawn(&settings(url, &[]), log_of(&folder, 1));
+        let mut command = program(BINARY, &["serve"]);
+        let mut child = spawn(serving(&mut command, url), log_of(&folder, 1));
         let mut status = None;
         wait_until("it gives up", || {
             status = child.try_wait().unwrap();
@@ -63,7 +67,7 @@ impl Service {
     /// Starts it again after its end, with the same settings, on ports of the system's choice: the old ones may be taken.
     pub(crate) async fn start_again(&mut self) {
         self.starts += 1;
-        self.child = spawn(&self.settings, log_of(&self.folder, self.starts));
+        self.child = spawn(&mut self.command, log_of(&self.folder, self.starts));
         self.listens().await;
     }
 
@@ -172,34 +176,10 @@ impl Drop for Service {
     }
 }
 
-fn settings(url: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
-    let api_keys = format!("shop:{API_KEY}");
-    let settings = [
-        ("DATABASE_URL", url),
-        ("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET),
-        ("ESIM_STATUS_API_KEYS", &api_keys),
-        ("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET),
-        ("ESIM_STATUS_LISTEN", "127.0.0.1:0"),
-        ("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0"),
-        ("ESIM_STATUS_LOG_FORMAT", "json"),
-    ];
-    let all = settings.iter().chain(more);
-    all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
 fn log_of(folder: &TempDir, start: usize) -> PathBuf {
     folder.path().join(format!("log.{start}"))
 }
 
-/// The program with these settings, and nothing of this process's own.
-fn spawn(settings: &[(String, String)], log: PathBuf) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
-    command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    for (name, value) in settings {
-        command.env(name, value);
-    }
-    command.stderr(File::create(log).unwrap()).spawn().unwrap()
+fn spawn(command: &mut Command, log: PathBuf) -> Child {
+    command.stdout(Stdio::null()).stderr(File::create(log).unwrap()).spawn().unwrap()
 }

@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
-use esim_status_testing::{API_KEY, Client, HOOK_SECRET, TOKEN_SECRET, wait_until};
+use esim_status_testing::{Client, program, serving, wait_until};
 
 /// A service with a spool.
 pub struct Serving {
@@ -17,20 +17,12 @@ pub struct Serving {
 impl Serving {
     pub fn new(database_url: &str, spool: &Path) -> Self {
         let (address, admin) = (free_address(), free_address());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esim-status"));
-        command
-            .arg("serve")
-            .env_clear()
-            .env("DATABASE_URL", database_url)
+        let mut command = program(env!("CARGO_BIN_EXE_esim-status"), &["serve"]);
+        serving(&mut command, database_url)
             .env("ESIM_STATUS_SPOOL_DIR", spool)
-            .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
-            .env("ESIM_STATUS_API_KEYS", API_KEY)
-            .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
             .env("ESIM_STATUS_LISTEN", address.to_string())
             .env("ESIM_STATUS_ADMIN_LISTEN", admin.to_string())
-            .env("ESIM_STATUS_WRITERS", "2")
-            .env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("off".into()))
-            .stdin(Stdio::null());
+            .env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("off".into()));
         Self { command, child: None, address, admin: Client::new(format!("http://{admin}")) }
     }
 

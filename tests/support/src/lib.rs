@@ -14,6 +14,9 @@ mod client;
 
 mod database;
 
+mod program;
+
 pub use app::{API_KEY, HOOK_SECRET, TOKEN_SECRET, TestApp, settings, unix_now};
 pub use client::{Answer, Client};
 pub use database::{Database, server, wait_until};
+pub use program::{program, serving};

@@ -1,0 +1,27 @@
+//! The real binary, as a command with nothing of this process's own settings.
+
+use std::process::{Command, Stdio};
+
+use super::{API_KEY, HOOK_SECRET, TOKEN_SECRET};
+
+/// The program at this path, which is `env!("CARGO_BIN_EXE_esim-status")` in the test that calls it.
+pub fn program(path: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME", "TMPDIR", "PG_BIN", "LLVM_PROFILE_FILE"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command
+}
+
+/// The settings of `serve` on this database: the secrets of a [`super::TestApp`], ports of the system's choice, a log in JSON.
+pub fn serving<'a>(command: &'a mut Command, database_url: &str) -> &'a mut Command {
+    command
+        .env("DATABASE_URL", database_url)
+        .env("ESIM_STATUS_GIGASTORE_SECRETS", HOOK_SECRET)
+        .env("ESIM_STATUS_API_KEYS", format!("shop:{API_KEY}"))
+        .env("ESIM_STATUS_TOKEN_SECRETS", TOKEN_SECRET)
+        .env("ESIM_STATUS_LISTEN", "127.0.0.1:0")
+        .env("ESIM_STATUS_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("ESIM_STATUS_LOG_FORMAT", "json")
+}
