@@ -90,7 +90,7 @@ async fn write_in_one_stroke(
     if let Some(plan) = try_stroke(connection, recent, erasure_key, batch, known, &nobody).await? {
         return Ok(Some(plan));
     }
-    let known = read_missing(connection, &iccids, &[]).await?;
+    let known = profiles::read(connection, &iccids).await?;
     let erased = find_erased(connection, erasure_key, batch, &known).await?;
     try_stroke(connection, recent, erasure_key, batch, known, &erased).await
 }

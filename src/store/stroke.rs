@@ -31,10 +31,11 @@ pub struct Stroke<'a> {
     pub deliveries: Vec<KeptDelivery<'a>>,
 }
 
-/// Writes all of it and commits, or nothing: where a profile is not as it was read, somebody holds its row, or one was erased. Never waits for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds.
-/// Gives the versions of the profiles that were changed or made; `None` if nothing was written.
+/// Writes all of it, or nothing: where a profile is not as it was read, somebody holds its row, or one was erased. Never waits
+/// for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds. Gives the versions of
+/// the profiles that were changed or made; `None` if nothing was written.
 ///
-/// Must not run inside a transaction: an error that is not the server's own leaves open whether it was committed.
+/// Without a transaction around it, it commits too: then an error that is not the server's own leaves open whether it did.
 ///
 /// # Errors
 /// [`StoreError`].
