@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgNotification};
 use tokio::sync::watch;
 
 use crate::domain::Iccid;
 use crate::store::notify::{CHANNEL, read_keys, wake_key};
+use crate::store::{Connector, StoreError};
 
 /// How long nothing may be heard before the connection is asked whether it lives: a cut one is silent too.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -38,11 +38,11 @@ pub struct Subscription {
 
 impl Feed {
     /// Listens until the task is aborted.
-    pub async fn listen(self, pool: PgPool) {
+    pub async fn listen(self, connector: Connector) {
         // Told once for each loss, not for each attempt.
         let mut is_told = false;
         loop {
-            if let Err(error) = self.listen_once(&pool, &mut is_told).await
+            if let Err(error) = self.listen_once(&connector, &mut is_told).await
                 && !is_told
             {
                 let error = &error as &dyn std::error::Error;
@@ -53,8 +53,12 @@ impl Feed {
         }
     }
 
-    async fn listen_once(&self, pool: &PgPool, is_told: &mut bool) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(pool).await?;
+    async fn listen_once(
+        &self,
+        connector: &Connector,
+        is_told: &mut bool,
+    ) -> Result<(), StoreError> {
+        let mut listener = PgListener::connect_with(&connector.listening().await?).await?;
         listener.listen(CHANNEL).await?;
         if std::mem::take(is_told) {
             tracing::info!("listening for changes again");
@@ -66,7 +70,7 @@ impl Feed {
                 Ok(Ok(Some(notification))) => self.wake(&notification),
                 // The connection was lost.
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) => {
                     let asked = sqlx::query("SELECT 1").execute(&mut listener);
                     let answered = tokio::time::timeout(PAUSE * 10, asked).await;

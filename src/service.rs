@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,7 +15,9 @@ use crate::config::Settings;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::spool::{Spool, SpoolError};
-use crate::store::{self, ErasureKey, SchemaError, StoreError, partitions};
+use crate::store::{
+    self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, partitions,
+};
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
 use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
@@ -45,11 +45,8 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 const SPOOL_PAUSE: Duration = Duration::from_millis(250);
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Connections of the writers beyond the one that each holds, for profiles whose lock somebody else has.
-const SPARE_WRITE_CONNECTIONS: u32 = 4;
-
 /// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
-const REGISTRATION_CONNECTIONS: u32 = 4;
+const REGISTRATION_CONNECTIONS: usize = 4;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,17 +119,12 @@ impl Service {
             Some(spool) => Some(Spool::open(&spool.folder, spool.most_bytes).await?),
             None => None,
         };
-        let held = u32::try_from(settings.writers).unwrap_or(1);
-        let write_pool =
-            store::write_pool(settings.database.clone(), held + SPARE_WRITE_CONNECTIONS);
+        let connector = settings.database;
         // One of them is the lookups'.
-        let lookup_pool = store::lookup_pool(settings.database.clone());
-        let others = settings.readers.saturating_sub(1).max(1);
-        let read_pool = store::read_pool(settings.database.clone(), others);
+        let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX).saturating_sub(1);
         let erasure_key = ErasureKey::default();
         let preparation = Preparation {
-            database: settings.database.clone(),
-            pool: read_pool.clone(),
+            connector: connector.clone(),
             retention_days: settings.retention_days,
             erasure_key: erasure_key.clone(),
         };
@@ -147,11 +139,9 @@ impl Service {
         let admin = address(&admin_listener, settings.admin_listen);
 
         let feed = Feed::default();
-        // A connection of its own: it is held for as long as the service runs.
-        let listening = store::read_pool(settings.database.clone(), 1);
-        let listening = tokio::spawn(feed.clone().listen(listening));
+        let listening = tokio::spawn(feed.clone().listen(connector.clone()));
         let (ingest, writers) =
-            Ingest::start(&write_pool, &erasure_key, settings.writers, spool.clone());
+            Ingest::start(&connector, &erasure_key, settings.writers, spool.clone());
         let app = AppState::new(Parts {
             hooks: settings.hooks,
             access: settings.access,
@@ -162,15 +152,19 @@ impl Service {
             vault: settings.vault,
             erasure_key,
             brand: settings.brand,
-            reader: store::ProfileReader::start(lookup_pool),
+            reader: store::ProfileReader::start(connector.clone()),
             ingest,
             spool,
             metrics: telemetry::metrics(),
             draining: Draining::default(),
             newest_delivery: NewestDelivery::default(),
-            reads: read_pool,
-            writes: write_pool,
-            registrations: store::write_pool(settings.database, REGISTRATION_CONNECTIONS),
+            reads: Pool::new(connector.clone(), Session::Reads, readers),
+            registrations: Pool::new(
+                connector.clone(),
+                Session::Registrations,
+                REGISTRATION_CONNECTIONS,
+            ),
+            connector: connector.clone(),
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let limits = Limits { max_connections: settings.max_connections, ..Limits::default() };
@@ -180,7 +174,7 @@ impl Service {
         let limits = Limits::default();
         let admin_serving =
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), NOTICE));
-        let upkeep = tokio::spawn(look_after(app.reads.clone(), settings.retention_days));
+        let upkeep = tokio::spawn(look_after(app.clone(), settings.retention_days));
         tracing::info!(%public, %admin, "serving");
         let background = [upkeep, listening].into_iter().chain(preparing).collect();
         Ok(Self {
@@ -243,17 +237,17 @@ fn raise_open_files(connections: usize) {
 /// What the database needs before it can be used: its schema, its partitions; and what we need of it, a key.
 #[derive(Clone)]
 struct Preparation {
-    database: PgConnectOptions,
-    pool: PgPool,
+    connector: Connector,
     retention_days: u32,
     erasure_key: ErasureKey,
 }
 
 impl Preparation {
     async fn once(&self) -> Result<(), StartError> {
-        store::migrate(&self.database).await?;
-        partitions::maintain(&self.pool, web::now(), self.retention_days).await?;
-        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
+        store::migrate(&self.connector).await?;
+        let connected = self.connector.connect(Session::Reads).await;
+        let mut connection = connected.map_err(StoreError::from)?;
+        partitions::maintain(&mut connection, web::now(), self.retention_days).await?;
         Ok(self.erasure_key.load(&mut connection).await?)
     }
 
@@ -326,17 +320,24 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Looks after the partitions every hour and the metrics every few seconds, until it is aborted.
-async fn look_after(pool: PgPool, retention_days: u32) {
+/// Looks after the partitions every hour, the metrics and idle connections every few seconds, until it is aborted.
+async fn look_after(app: AppState, retention_days: u32) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
     let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP, UPKEEP);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = often.tick() => metrics.run_upkeep(),
+            _ = often.tick() => {
+                metrics.run_upkeep();
+                app.reads.tidy();
+                app.registrations.tidy();
+            }
             _ = seldom.tick() => {
-                if let Err(error) = partitions::maintain(&pool, web::now(), retention_days).await {
+                let maintained = app.reads.run(async |connection| {
+                    partitions::maintain(connection, web::now(), retention_days).await
+                });
+                if let Err(error) = maintained.await {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "partitions could not be looked after; there are some months in hand");
                 }

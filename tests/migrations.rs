@@ -100,7 +100,7 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
         }
     }
     // There is nothing left to do, and doing it again does no harm.
-    store::migrate(&database.options).await.unwrap();
+    store::migrate(&database.connector()).await.unwrap();
 
     let iccid = Iccid::parse(ICCID).unwrap();
     let found = profiles::find(&mut connection, &[ICCID.to_owned()]).await.unwrap();
@@ -161,7 +161,8 @@ async fn every_table_and_column_says_what_it_is() {
 #[tokio::test]
 async fn several_starts_at_once_all_end_well() {
     let database = Database::empty().await;
-    let start = || store::migrate(&database.options);
+    let connector = database.connector();
+    let start = || store::migrate(&connector);
     let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
     for result in [a, b, c, d] {
         result.unwrap();
@@ -175,7 +176,7 @@ async fn several_starts_at_once_all_end_well() {
 async fn refusal_after(sql: &str) -> (SchemaError, String) {
     let database = Database::migrated().await;
     run(&mut database.connect().await, sql).await;
-    let refusal = store::migrate(&database.options).await.unwrap_err();
+    let refusal = store::migrate(&database.connector()).await.unwrap_err();
     let message = refusal.to_string();
     (refusal, message)
 }
@@ -215,17 +216,17 @@ async fn a_migration_that_fails_leaves_nothing_behind() {
     let database = Database::empty().await;
     let mut connection = database.connect().await;
     run(&mut connection, "CREATE TABLE event_ids (somebody_elses int)").await;
-    let refusal = store::migrate(&database.options).await.unwrap_err();
+    let refusal = store::migrate(&database.connector()).await.unwrap_err();
     assert!(matches!(refusal, SchemaError::Failed(_)), "{refusal:?}");
     run(&mut connection, "DROP TABLE event_ids").await;
-    store::migrate(&database.options).await.unwrap();
+    store::migrate(&database.connector()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_database_that_does_not_answer_is_told_apart() {
     let database = Database::empty().await;
     let nowhere = database.options.clone().database("not_there");
-    let refusal = store::migrate(&nowhere).await.unwrap_err();
+    let refusal = store::migrate(&nowhere.into()).await.unwrap_err();
     assert!(matches!(refusal, SchemaError::Unreachable(_)), "{refusal:?}");
     assert!(refusal.to_string().contains("check DATABASE_URL"), "{refusal}");
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::machine;
-use esim_status::store;
 use esim_status::store::embedded::Embedded;
+use esim_status::store::{self, Connector, Session};
 use esim_status::web;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
@@ -139,13 +139,12 @@ impl Postgres {
     /// # Errors
     /// What failed.
     pub fn migrate(&self, database: &str) -> anyhow::Result<()> {
-        let options = self.embedded.connect_options(database);
+        let connector = Connector::from(self.embedded.connect_options(database));
         self.runtime.block_on(async {
-            store::migrate(&options).await?;
-            let pool = store::write_pool(options, 2);
-            store::partitions::maintain(&pool, web::now(), RETENTION_DAYS).await?;
-            pool.close().await;
-            Ok(())
+            store::migrate(&connector).await?;
+            let mut connection = connector.connect(Session::Reads).await?;
+            store::partitions::maintain(&mut connection, web::now(), RETENTION_DAYS).await?;
+            Ok(connection.close().await?)
         })
     }
 

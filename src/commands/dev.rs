@@ -11,15 +11,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 
 use super::{client, serve, welcome};
 use crate::config::{self, DatabaseArgs, Settings};
 use crate::delivery::Secrets;
 use crate::service::{Service, StartError};
-use crate::store::Vault;
 use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
+use crate::store::{Connector, Vault};
 use crate::telemetry::{self, LogFormat};
 use crate::web::access::Access;
 use crate::web::page::Brand;
@@ -104,7 +103,7 @@ struct Home {
     secrets: DevSecrets,
     /// The server of its own, unless `DATABASE_URL` names another.
     server: Option<Embedded>,
-    database: PgConnectOptions,
+    database: Connector,
     /// Where to find it again; `None` where nothing is kept.
     kept: Option<PathBuf>,
 }
@@ -136,7 +135,7 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
 async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
     let folder = args.data_dir.clone().unwrap_or_else(default_data_dir);
     if args.database.database_url.is_some() {
-        let database = args.database.options().map_err(anyhow::Error::msg)?;
+        let database = args.database.connector().map_err(anyhow::Error::msg)?;
         fs::create_dir_all(&folder)?;
         let secrets =
             if args.ephemeral { DevSecrets::generate() } else { DevSecrets::kept_in(&folder)? };
@@ -161,7 +160,7 @@ async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
     let (server, keeps) = tokio::task::spawn_blocking(start).await??;
     let secrets = if keeps { DevSecrets::kept_in(&folder)? } else { DevSecrets::generate() };
     create_database(&server).await.context("the embedded database could not be set up")?;
-    let database = server.connect_options(DATABASE);
+    let database = server.connect_options(DATABASE).into();
     Ok(Home { secrets, database, server: Some(server), kept: keeps.then_some(folder) })
 }
 

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::PgConnection;
 use url::Url;
 
 use super::{client, send};
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme};
-use crate::store;
+use crate::store::{self, Connector, Session};
 use crate::web;
 use crate::web::webhooks::Hook;
 
@@ -79,8 +78,8 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         }
     };
     println!("Database");
-    match args.serve.database.options() {
-        Ok(options) => examine_database(&mut findings, &options).await,
+    match args.serve.database.connector() {
+        Ok(connector) => examine_database(&mut findings, &connector).await,
         Err(_) => odd("not looked at: DATABASE_URL does not say where it is"),
     }
     if let Some(settings) = settings {
@@ -101,8 +100,8 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(if findings.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn examine_database(findings: &mut Findings, options: &PgConnectOptions) {
-    match options.connect().await {
+async fn examine_database(findings: &mut Findings, connector: &Connector) {
+    match connector.connect(Session::Reads).await {
         Err(error) => findings
             .wrong(format!("it does not answer: {error}. Is it up, and DATABASE_URL right?")),
         Ok(mut connection) => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{self, DataKeyArgs, DatabaseArgs};
+use crate::store::Session;
 use crate::{ingest, store, web};
 
 /// What `migrate` takes.
@@ -22,13 +23,13 @@ pub struct MigrateArgs {
 /// # Errors
 /// Where the database is away, its schema is newer, changed or half applied, or a data key is missing; says what to do.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
-    let options = args.database.options().map_err(anyhow::Error::msg)?;
+    let connector = args.database.connector().map_err(anyhow::Error::msg)?;
     let vault = config::vault(&args.data).map_err(anyhow::Error::msg)?;
-    store::migrate(&options).await?;
+    store::migrate(&connector).await?;
     println!("The schema is at migration {}.", store::latest_version());
     if vault.seals() {
-        let pool = store::write_pool(options, 1);
-        let count = ingest::seal_anew(&pool, &vault, web::now()).await?;
+        let mut connection = connector.connect(Session::Writer).await?;
+        let count = ingest::seal_anew(&mut connection, &vault, web::now()).await?;
         println!("Credentials sealed anew with the first data key: {count}.");
     }
     Ok(ExitCode::SUCCESS)

@@ -23,7 +23,7 @@ pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::providers::{Gigastore, Provider};
-use crate::store::{self, Vault};
+use crate::store::{Connector, Vault};
 use crate::web::access::Access;
 use crate::web::page::Brand;
 use crate::web::webhooks::{Hook, Hooks};
@@ -35,7 +35,7 @@ pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
 #[derive(Debug)]
 pub struct Settings {
     /// How to reach Postgres.
-    pub database: sqlx::postgres::PgConnectOptions,
+    pub database: Connector,
     /// Where webhooks, API and page are served.
     pub listen: SocketAddr,
     /// Where health and metrics are served.
@@ -97,7 +97,7 @@ impl Settings {
     /// [`ConfigError`] with everything that is missing or unsafe.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
         let mut complaints = Complaints::default();
-        let database = complaints.note(args.database.options());
+        let database = complaints.note(args.database.connector());
         let hooks = complaints.note(load_hooks(args)).unwrap_or_default();
         let api_keys = complaints.note(api_keys(&args.secrets));
         let token_secrets = complaints.note(token_secrets(&args.tokens));
@@ -160,6 +160,9 @@ impl Settings {
             credentials_encrypted = self.vault.seals(),
             "effective settings"
         );
+        for warning in self.database.warnings() {
+            tracing::warn!(warning, "a parameter of DATABASE_URL cannot be honoured");
+        }
         if !self.vault.seals() {
             tracing::warn!(
                 "activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them"
@@ -176,13 +179,12 @@ impl DatabaseArgs {
     ///
     /// # Errors
     /// What is missing or wrong.
-    pub fn options(&self) -> Result<sqlx::postgres::PgConnectOptions, String> {
+    pub fn connector(&self) -> Result<Connector, String> {
         let url = self.database_url.as_deref().ok_or(
             "DATABASE_URL is missing: set it to your Postgres, such as postgres://user:password@host/database, \
              or run `esim-status dev`, which brings its own",
         )?;
-        store::connect_options(url)
-            .map_err(|_| "DATABASE_URL is no Postgres URL: write it as postgres://user:password@host/database".to_owned())
+        Connector::parse(url).map_err(|error| error.to_string())
     }
 }
 

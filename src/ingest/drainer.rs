@@ -151,7 +151,7 @@ impl Drainer {
         if !self.database.erasure_key.is_known() {
             return Err(Stuck);
         }
-        let reached = timeout(LOOK_PATIENCE, self.link.reach(&self.database.pool)).await;
+        let reached = timeout(LOOK_PATIENCE, self.link.reach(&self.database.connector)).await;
         let Ok(Ok((connection, _))) = reached else { return Err(Stuck) };
         Ok(connection)
     }

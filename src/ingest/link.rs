@@ -1,9 +1,9 @@
 //! What a writer holds on to from one batch to the next: its connection, and what it has written over it.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::recent::Recent;
-use crate::store::{self, Held, StoreError};
+use crate::store::{Connector, Held, Session, StoreError};
 
 /// One writer's way to the database.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ impl Link {
     /// Connects if need be.
     pub(super) async fn reach(
         &mut self,
-        pool: &PgPool,
+        connector: &Connector,
     ) -> Result<(&mut PgConnection, &mut Recent), StoreError> {
         let connection = match &mut self.held {
             Some(connection) => connection,
             held @ None => {
                 self.recent.forget();
-                held.insert(pool.acquire().await?)
+                held.insert(connector.connect(Session::Writer).await?)
             }
         };
         Ok((connection, &mut self.recent))
@@ -40,7 +40,7 @@ impl Link {
 
     /// Gives the connection up, whatever state it is in.
     pub(super) fn discard(&mut self) {
-        store::discard(&mut self.held);
+        self.held = None;
         self.recent.forget();
     }
 }

@@ -32,7 +32,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -42,7 +41,7 @@ use crate::delivery::AuthenticDelivery;
 use crate::domain::{Iccid, Outcome};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
-use crate::store::ErasureKey;
+use crate::store::{Connector, ErasureKey};
 use link::Link;
 use pace::Pace;
 use recent::Recent;
@@ -133,7 +132,7 @@ struct Waiting {
 /// What a writer writes with.
 #[derive(Debug, Clone)]
 struct Database {
-    pool: PgPool,
+    connector: Connector,
     erasure_key: ErasureKey,
     spooling: Option<Arc<Spooling>>,
     pace: Arc<Pace>,
@@ -159,16 +158,16 @@ impl Ingest {
     /// Starts `writers` writers (at least one), and what drains the spool if there is one. Awaiting the set waits until all that
     /// was submitted has been answered.
     pub fn start(
-        pool: &PgPool,
+        connector: &Connector,
         erasure_key: &ErasureKey,
         writers: usize,
         spool: Option<Spool>,
     ) -> (Self, JoinSet<()>) {
-        let (pool, erasure_key) = (pool.clone(), erasure_key.clone());
+        let (connector, erasure_key) = (connector.clone(), erasure_key.clone());
         let known = erasure_key.is_known();
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
         let pace = Arc::new(Pace::new(QUEUE));
-        let database = Database { pool, erasure_key, spooling, pace };
+        let database = Database { connector, erasure_key, spooling, pace };
         let mut tasks = JoinSet::new();
         // The drainer ends when the last writer has ended.
         let (alive, writers_alive) = mpsc::channel(1);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use crate::domain::{Credentials, Iccid, Profile, Registration, Timestamp};
 use crate::store::{
-    self, ErasureKey, StoreError, Vault, erasures, install_credentials, notify, profiles,
+    self, ErasureKey, Pool, StoreError, Vault, erasures, install_credentials, notify, profiles,
     transitions,
 };
 use crate::telemetry;
@@ -31,31 +31,30 @@ pub enum Registered {
 /// # Errors
 /// [`StoreError`]; nothing was changed then, or the outcome of the commit is unknown. Repeating is safe.
 pub async fn register(
-    pool: &PgPool,
+    pool: &Pool,
     vault: &Vault,
     erasure_key: &ErasureKey,
     registration: &Registration,
 ) -> Result<Registered, StoreError> {
-    let attempt = async {
+    let attempt = pool.run(async |connection| {
         for _ in 0..TRIES {
-            if let Some(done) = try_register(pool, vault, erasure_key, registration).await? {
+            if let Some(done) = try_register(connection, vault, erasure_key, registration).await? {
                 return Ok(done);
             }
         }
         Err(StoreError::Busy)
-    };
+    });
     tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
 /// `None` if a webhook has made the profile meanwhile.
 async fn try_register(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     vault: &Vault,
     erasure_key: &ErasureKey,
     registration: &Registration,
 ) -> Result<Option<Registered>, StoreError> {
     let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
-    let mut connection = pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let known = lock(&mut transaction, iccid).await?;
     let verdict = Profile::register(known.as_ref(), &registration.report);
@@ -98,13 +97,12 @@ async fn try_register(
 /// # Errors
 /// [`StoreError`]; repeating is safe.
 pub async fn erase(
-    pool: &PgPool,
+    pool: &Pool,
     erasure_key: &ErasureKey,
     iccid: &Iccid,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let attempt = async {
-        let mut connection = pool.acquire().await?;
+    let attempt = pool.run(async |connection| {
         let mut transaction = connection.begin().await?;
         lock(&mut transaction, iccid).await?;
         if !erasures::delete_all(&mut transaction, iccid).await? {
@@ -114,14 +112,11 @@ pub async fn erase(
         notify::wake(&mut transaction, iccid).await?;
         transaction.commit().await?;
         Ok(true)
-    };
+    });
     tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
-async fn lock(
-    connection: &mut sqlx::PgConnection,
-    iccid: &Iccid,
-) -> Result<Option<Profile>, StoreError> {
+async fn lock(connection: &mut PgConnection, iccid: &Iccid) -> Result<Option<Profile>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;
@@ -132,12 +127,16 @@ async fn lock(
 ///
 /// # Errors
 /// [`StoreError`], also where a key that is still needed is missing.
-pub async fn seal_anew(pool: &PgPool, vault: &Vault, now: Timestamp) -> Result<u64, StoreError> {
+pub async fn seal_anew(
+    connection: &mut PgConnection,
+    vault: &Vault,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     const AT_ONCE: i64 = 500;
     let Some(current) = vault.current_key() else { return Ok(0) };
     let (mut after, mut count) = (String::new(), 0);
     loop {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         let stale =
             install_credentials::lock_stale(&mut transaction, current, &after, AT_ONCE).await?;
         let Some((last, _)) = stale.last() else { return Ok(count) };

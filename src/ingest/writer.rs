@@ -13,7 +13,7 @@ use super::recent::Recent;
 use super::spooling::Turn;
 use super::{Accepted, Database, Receipt, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
-use crate::store::{Fault, StoreError, fault_of, is_time_out};
+use crate::store::{Fault, Session, StoreError, fault_of, is_time_out};
 use crate::telemetry;
 
 /// How many deliveries one transaction writes at most.
@@ -276,7 +276,8 @@ async fn write_once(
     submissions: &[Submission],
     locks: Locks,
 ) -> Result<Vec<Receipt>, WriteError> {
-    let (connection, recent) = link.reach(&database.pool).await?;
+    let (connection, recent) = link.reach(&database.connector).await?;
+    let _busy = database.connector.busy(Session::Writer);
     batch::write(connection, recent, &database.erasure_key, submissions, locks).await
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Text that comes out of the database is parsed again; a bad row is a [`StoreError`], never a panic.
 
+pub mod connector;
+
 mod pool;
 
 mod schema;
@@ -40,11 +42,9 @@ pub mod embedded;
 
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
+pub use connector::{ConnectError, Connector, Pool, Session};
 pub use erasures::ErasureKey;
-pub use pool::{
-    Fault, Held, connect_options, discard, fault_of, is_time_out, lookup_pool, read_pool,
-    write_pool,
-};
+pub use pool::{Fault, Held, fault_of, is_time_out};
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, latest_version, migrate};

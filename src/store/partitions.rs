@@ -1,7 +1,7 @@
 //! The monthly partitions of `deliveries`: made ahead, dropped after the retention, by whichever replica comes first.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use time::{Date, Month};
 
 use super::codec::StoreError;
@@ -23,8 +23,12 @@ const FORGET_AT_ONCE: i64 = 10_000;
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn maintain(pool: &PgPool, now: Timestamp, days: u32) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
+pub async fn maintain(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    days: u32,
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut *transaction).await?;
     let existing = names(&mut transaction).await?;
     let oldest_kept = now.plus_seconds(-i64::from(days) * 86_400);
@@ -44,17 +48,16 @@ pub async fn maintain(pool: &PgPool, now: Timestamp, days: u32) -> Result<(), St
         let expired = month_of(&partition)
             .is_some_and(|month| midnight(next_month(month)) <= oldest_kept.as_datetime());
         if expired {
-            drop_partition(pool, &partition).await?;
+            drop_partition(connection, &partition).await?;
         }
     }
-    let mut connection = pool.acquire().await?;
-    while event_ids::forget(&mut connection, oldest_kept, FORGET_AT_ONCE).await? > 0 {}
+    while event_ids::forget(connection, oldest_kept, FORGET_AT_ONCE).await? > 0 {}
     Ok(())
 }
 
 /// Nobody reads or writes the table while this waits for its lock, so it waits a moment only; the next time may be better.
-async fn drop_partition(pool: &PgPool, partition: &str) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
+async fn drop_partition(connection: &mut PgConnection, partition: &str) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
     sqlx::query!("SELECT set_config('lock_timeout', '200ms', true)")
         .fetch_one(&mut *transaction)
         .await?;

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::StoreError;
-use super::pool::{Held, discard};
+use super::connector::{Connector, Session};
+use super::pool::Held;
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::domain::{Iccid, Transition};
@@ -69,9 +70,9 @@ pub struct ProfileReader {
 
 impl ProfileReader {
     /// Starts the task that asks the database. It ends when the last handle is dropped.
-    pub fn start(pool: PgPool) -> Self {
+    pub fn start(connector: Connector) -> Self {
         let (questions, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(answer_all(pool, waiting));
+        tokio::spawn(answer_all(connector, waiting));
         Self { questions }
     }
 
@@ -100,11 +101,11 @@ impl ProfileReader {
     }
 }
 
-async fn answer_all(pool: PgPool, mut waiting: mpsc::Receiver<Question>) {
+async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>) {
     let mut questions = Vec::with_capacity(MOST_AT_ONCE);
     let mut held = None;
     while waiting.recv_many(&mut questions, MOST_AT_ONCE).await > 0 {
-        let query = query(&pool, &mut held, &questions);
+        let query = query(&connector, &mut held, &questions);
         let error = match tokio::time::timeout(PATIENCE, query).await {
             Ok(Ok(found)) => {
                 for Question { asked, answer } in questions.drain(..) {
@@ -119,26 +120,27 @@ async fn answer_all(pool: PgPool, mut waiting: mpsc::Receiver<Question>) {
         for question in questions.drain(..) {
             drop(question.answer.send(Err(error.clone())));
         }
-        discard(&mut held);
+        held = None;
     }
 }
 
 async fn query(
-    pool: &PgPool,
+    connector: &Connector,
     held: &mut Held,
     questions: &[Question],
 ) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
     let mut asked: Vec<Asked> = questions.iter().map(|question| question.asked.clone()).collect();
     asked.sort_unstable();
     asked.dedup();
+    let _busy = connector.busy(Session::Lookup);
     if let Some(connection) = held {
         match look_up(connection, &asked).await {
             Ok(found) => return Ok(found),
             // It may have died while it was idle; reading again is harmless.
-            Err(_) => discard(held),
+            Err(_) => *held = None,
         }
     }
-    let connection = held.insert(pool.acquire().await?);
+    let connection = held.insert(connector.connect(Session::Lookup).await?);
     look_up(connection, &asked).await
 }
 

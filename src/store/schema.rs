@@ -4,9 +4,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
+
+use super::connector::{ConnectError, Connector, Session};
 
 /// How long migrating may take before that is said, and how often it is said.
 const QUIET: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ pub enum SchemaError {
     #[error(
         "the database did not answer: check DATABASE_URL and that Postgres accepts connections"
     )]
-    Unreachable(#[source] sqlx::Error),
+    Unreachable(#[source] ConnectError),
     /// A newer release has been here.
     #[error(
         "the schema has migration {0}, which this binary does not know: run a release at least as new as the one that applied it"
@@ -49,15 +49,10 @@ pub enum SchemaError {
 ///
 /// # Errors
 /// [`SchemaError`], which says what to do.
-pub async fn migrate(options: &PgConnectOptions) -> Result<(), SchemaError> {
-    // A connection of its own, without the time-outs of the pools: a migration may take long.
-    let mut connection = options
-        .clone()
-        .application_name("esim-status migrate")
-        .connect()
-        .await
-        .map_err(SchemaError::Unreachable)?;
-    let result = audibly(MIGRATOR.run_direct(None, &mut connection, false)).await;
+pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
+    let connected = connector.connect(Session::Migrate).await;
+    let mut connection = connected.map_err(SchemaError::Unreachable)?;
+    let result = audibly(MIGRATOR.run_direct(None, &mut *connection, false)).await;
     // What the connection says on closing changes nothing.
     drop(connection.close().await);
     result.map_err(|error| match error {

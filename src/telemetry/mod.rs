@@ -205,12 +205,13 @@ pub fn count_stream(more: f64) {
     gauge!(STREAMS).increment(more);
 }
 
-/// Sets the gauges that are read when somebody asks.
-pub fn set_gauges(queue: usize, pools: &[(&'static str, u32, usize)], newest_age: Option<f64>) {
+/// Sets the gauges that are read when somebody asks. Of each pool: how many connections are open, and in use.
+pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))], newest_age: Option<f64>) {
     gauge!(QUEUE).set(u32::try_from(queue).unwrap_or(u32::MAX));
-    for (pool, size, idle) in pools {
-        let idle = u32::try_from(*idle).unwrap_or(u32::MAX);
-        gauge!(POOL, "pool" => *pool, "use" => "open").set(*size);
+    for (pool, (open, busy)) in pools {
+        let [open, idle] = [*open, open.saturating_sub(*busy)]
+            .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        gauge!(POOL, "pool" => *pool, "use" => "open").set(open);
         gauge!(POOL, "pool" => *pool, "use" => "idle").set(idle);
     }
     if let Some(age) = newest_age {

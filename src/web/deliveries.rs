@@ -100,8 +100,10 @@ pub async fn of_profile(
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let mut connection = app.reads.acquire().await?;
-    let rows = deliveries::list_of_profile(&mut connection, &iccid, before, limit + 1).await?;
+    let rows = app.reads.run(async |connection| {
+        deliveries::list_of_profile(connection, &iccid, before, limit + 1).await
+    });
+    let rows = rows.await?;
     // A profile whose only deliveries were not applied is not there, and support wants to see them all the same.
     if rows.is_empty() && app.reader.find(&iccid).await?.is_none() {
         return Err(Problem::new(Code::UnknownProfile));
@@ -149,13 +151,12 @@ pub async fn list(
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let mut connection = app.reads.acquire().await?;
-    let rows = match outcome {
+    let rows = app.reads.run(async |connection| match outcome {
         Some(outcome) => {
-            deliveries::list_with_outcome(&mut connection, outcome, provider, before, limit + 1)
-                .await?
+            deliveries::list_with_outcome(connection, outcome, provider, before, limit + 1).await
         }
-        None => deliveries::list_not_applied(&mut connection, provider, before, limit + 1).await?,
-    };
+        None => deliveries::list_not_applied(connection, provider, before, limit + 1).await,
+    });
+    let rows = rows.await?;
     Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))
 }

@@ -6,12 +6,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use http::{StatusCode, header};
+use sqlx::Connection;
 
 use super::AppState;
 use super::observe::{method_not_allowed, unknown_path};
 use super::problem::{Code, Problem};
 use super::{clock, wrap};
 use crate::spool::Figures;
+use crate::store::Session;
 use crate::telemetry;
 
 /// How long the database may take to answer before the service counts as not ready.
@@ -61,9 +63,9 @@ fn age(figures: &Figures) -> Option<f64> {
 }
 
 async fn ask_database(app: &AppState) -> Result<(), Problem> {
-    let asked = async { sqlx::query("SELECT 1").execute(&app.reads).await };
+    let asked = app.reads.run(async |connection| Ok(connection.ping().await?));
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -83,9 +85,9 @@ async fn render_metrics(
     State(app): State<AppState>,
 ) -> (StatusCode, [(http::HeaderName, &'static str); 1], String) {
     let pools = [
-        ("reads", app.reads.size(), app.reads.num_idle()),
-        ("writes", app.writes.size(), app.writes.num_idle()),
-        ("registrations", app.registrations.size(), app.registrations.num_idle()),
+        ("reads", app.connector.connections(&[Session::Lookup, Session::Reads])),
+        ("writes", app.connector.connections(&[Session::Writer])),
+        ("registrations", app.connector.connections(&[Session::Registrations])),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));
     if let Some(spool) = &app.spool {

@@ -14,7 +14,7 @@ use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, Timestamp};
 use crate::providers::{self, Provider};
-use crate::store::{install_credentials, transitions};
+use crate::store::{StoreError, Vault, install_credentials, transitions};
 
 /// How much of the history the progress looks at; a profile's present life is far shorter.
 const HISTORY: i64 = 100;
@@ -104,16 +104,19 @@ pub async fn show(
     params.finish()?;
     let stored = app.reader.find(&subject.iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
-    let mut connection = app.reads.acquire().await?;
-    let history = transitions::list_last(&mut connection, &subject.iccid, HISTORY).await?;
     let install_limit = providers::find(&profile.provider).and_then(Provider::install_limit);
-    let journey = Journey::of(&profile, &history, install_limit, subject.received_at);
-    let install = if journey.can_install {
-        let credentials = credentials(&app, &mut connection, &subject.iccid).await?;
-        install(credentials, &subject)
-    } else {
-        None
-    };
+    let read = app.reads.run(async |connection| {
+        let history = transitions::list_last(connection, &subject.iccid, HISTORY).await?;
+        let journey = Journey::of(&profile, &history, install_limit, subject.received_at);
+        let credentials = if journey.can_install {
+            Some(credentials(&app.vault, connection, &subject.iccid).await?)
+        } else {
+            None
+        };
+        Ok((journey, credentials))
+    });
+    let (journey, credentials) = read.await?;
+    let install = credentials.and_then(|credentials| install(credentials, &subject));
     let view = JourneyView {
         iccid: profile.iccid.as_str().to_owned(),
         state: profile.state,
@@ -134,12 +137,12 @@ pub async fn show(
 
 /// Reads and opens the credentials of a profile; empty where none were registered.
 pub(super) async fn credentials(
-    app: &AppState,
+    vault: &Vault,
     connection: &mut PgConnection,
     iccid: &Iccid,
-) -> Result<Credentials, Problem> {
+) -> Result<Credentials, StoreError> {
     match install_credentials::find(connection, iccid).await? {
-        Some(sealed) => Ok(app.vault.open(iccid, &sealed)?),
+        Some(sealed) => vault.open(iccid, &sealed),
         None => Ok(Credentials::default()),
     }
 }

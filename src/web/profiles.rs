@@ -113,9 +113,11 @@ pub async fn history(
     })?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let mut connection = app.reads.acquire().await?;
     let after = after.unwrap_or_default();
-    let rows = transitions::list(&mut connection, &subject.iccid, after, limit + 1).await?;
+    let rows = app.reads.run(async |connection| {
+        transitions::list(connection, &subject.iccid, after, limit + 1).await
+    });
+    let rows = rows.await?;
     // Every profile has a first transition, so nothing behind 0 means no profile.
     if rows.is_empty() && (after == 0 || app.reader.find(&subject.iccid).await?.is_none()) {
         return Err(Problem::new(Code::UnknownProfile));
@@ -177,8 +179,10 @@ pub async fn list(
     let after = params.take_cursor(Iccid::parse)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let mut connection = app.reads.acquire().await?;
-    let rows = profiles::list(&mut connection, &filter, after.as_ref(), limit + 1).await?;
+    let rows = app.reads.run(async |connection| {
+        profiles::list(connection, &filter, after.as_ref(), limit + 1).await
+    });
+    let rows = rows.await?;
     Ok(Json(Page::of(rows, limit, |last| cursor(last.profile.iccid.as_str()))))
 }
 

@@ -83,8 +83,9 @@ async fn activation_code(app: &AppState, subject: &Subject) -> Result<Activation
     if app.reader.find(&subject.iccid).await?.is_none() {
         return Err(Problem::new(Code::UnknownProfile));
     }
-    let mut connection = app.reads.acquire().await?;
-    let credentials = credentials(app, &mut connection, &subject.iccid).await?;
+    let credentials =
+        app.reads.run(async |connection| credentials(&app.vault, connection, &subject.iccid).await);
+    let credentials = credentials.await?;
     credentials.activation_code.ok_or_else(|| Problem::new(Code::NoActivationCode))
 }
 

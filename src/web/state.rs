@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use crate::domain::Timestamp;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::spool::Spool;
-use crate::store::{ErasureKey, ProfileReader, Vault};
+use crate::store::{Connector, ErasureKey, Pool, ProfileReader, Vault};
 
 /// The parts of a running service; cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,12 +48,12 @@ pub struct Parts {
     pub brand: Brand,
     /// The coalesced reads of single profiles.
     pub reader: ProfileReader,
+    /// Where the database is.
+    pub connector: Connector,
     /// The connections of all other reads.
-    pub reads: PgPool,
-    /// The connections of the writers.
-    pub writes: PgPool,
+    pub reads: Pool,
     /// The connections of registrations and erasures.
-    pub registrations: PgPool,
+    pub registrations: Pool,
     /// What renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whether the service is ending.

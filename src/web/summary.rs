@@ -109,10 +109,12 @@ pub async fn show(
     })?;
     params.finish()?;
     let since = now.plus_seconds(-86_400 * days.unwrap_or(DAYS));
-    let mut connection = app.reads.acquire().await?;
-    let states = summary::count_states(&mut connection).await?;
-    let days = summary::count_days(&mut connection, since).await?;
-    let stuck = summary::list_stuck(&mut connection, now, STUCK_SHOWN).await?;
+    let counted = app.reads.run(async |connection| {
+        let states = summary::count_states(connection).await?;
+        let days = summary::count_days(connection, since).await?;
+        Ok((states, days, summary::list_stuck(connection, now, STUCK_SHOWN).await?))
+    });
+    let (states, days, stuck) = counted.await?;
     Ok(Json(Summary {
         states: states.into_iter().map(Into::into).collect(),
         days: days.into_iter().map(Into::into).collect(),

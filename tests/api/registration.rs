@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use esim_status::domain::Timestamp;
 use esim_status::ingest::seal_anew;
-use esim_status::store::{StoreError, Vault, write_pool};
+use esim_status::store::{Session, StoreError, Vault};
 use esim_status_testing::{Answer, Database, TestApp};
 use futures_util::future::{join, join_all};
 use reqwest::Method;
@@ -430,15 +430,15 @@ async fn data_keys_are_rotated_without_losing_a_credential() {
     }
     assert_eq!(places_of(&database, MATCHING_ID).await, ["install_credentials.sealed"]);
 
-    let pool = write_pool(database.options.clone(), 1);
+    let mut connection = database.connector().connect(Session::Writer).await.unwrap();
     let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
     assert!(matches!(
-        seal_anew(&pool, &vault(&[2]), now).await,
+        seal_anew(&mut connection, &vault(&[2]), now).await,
         Err(StoreError::UnknownDataKey(_))
     ));
-    assert_eq!(seal_anew(&pool, &Vault::default(), now).await.unwrap(), 0);
-    assert_eq!(seal_anew(&pool, &vault(&[2, 1]), now).await.unwrap(), 2);
-    assert_eq!(seal_anew(&pool, &vault(&[2, 1]), now).await.unwrap(), 0);
+    assert_eq!(seal_anew(&mut connection, &Vault::default(), now).await.unwrap(), 0);
+    assert_eq!(seal_anew(&mut connection, &vault(&[2, 1]), now).await.unwrap(), 2);
+    assert_eq!(seal_anew(&mut connection, &vault(&[2, 1]), now).await.unwrap(), 0);
     assert_eq!(places_of(&database, MATCHING_ID).await, Vec::<String>::new());
 
     // The old key can go now; a service that has only the old one says that it cannot, and nothing else.
@@ -466,9 +466,9 @@ async fn sealing_anew_takes_many_batches() {
     .execute(&mut connection)
     .await
     .unwrap();
-    let pool = write_pool(app.database.options.clone(), 1);
+    let mut connection = app.database.connector().connect(Session::Writer).await.unwrap();
     let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
-    assert_eq!(seal_anew(&pool, &vault(&[1]), now).await.unwrap(), 1_201);
+    assert_eq!(seal_anew(&mut connection, &vault(&[1]), now).await.unwrap(), 1_201);
     assert_eq!(places_of(&app.database, MATCHING_ID).await, Vec::<String>::new());
 }
 

@@ -18,7 +18,7 @@ pub struct Postgres {
 impl Postgres {
     pub async fn start() -> Self {
         let this = Self::start_empty();
-        store::migrate(&this.database.options).await.expect("the migrations apply");
+        store::migrate(&this.database.connector()).await.expect("the migrations apply");
         this
     }
 

@@ -45,7 +45,7 @@ pub fn settings(database: &Database) -> Settings {
     let secrets = |name, value| Secrets::parse(name, [value]).expect("the test's secret is good");
     let hook = url_secret_hook(secrets("hook", HOOK_SECRET));
     Settings {
-        database: database.options.clone(),
+        database: database.connector(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         hooks: Hooks::from([(hook.path.clone(), Arc::new(hook))]),

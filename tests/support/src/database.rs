@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use esim_status::store;
 use esim_status::store::embedded::Embedded;
+use esim_status::store::{self, Connector};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
@@ -37,7 +37,7 @@ impl Database {
         static TEMPLATE: OnceCell<()> = OnceCell::const_new();
         let make = || async {
             let template = Self::create("template_app", "template1").await;
-            store::migrate(&template.options).await.expect("the migrations apply");
+            store::migrate(&template.connector()).await.expect("the migrations apply");
         };
         TEMPLATE.get_or_init(make).await;
         Self::create(&Self::next_name(), "template_app").await
@@ -66,6 +66,11 @@ impl Database {
         connection.execute(AssertSqlSafe(statement)).await.expect("the database is made");
         connection.close().await.expect("the connection closes");
         Self { options }
+    }
+
+    /// The same for a service.
+    pub fn connector(&self) -> Connector {
+        self.options.clone().into()
     }
 
     /// A connection of the test's own.

@@ -1,0 +1,183 @@
+//! The one place that knows where the database is and how a session is set up.
+//!
+//! Connections are opened here and nowhere else, so that each of them is bounded in time, leads to a server that takes writes,
+//! and has its settings whatever sits between us and the server.
+
+mod count;
+
+mod error;
+
+mod pool;
+
+mod session;
+
+mod url;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+use tokio::time::{sleep, timeout};
+
+use count::Counts;
+pub use count::{Busy, Connected};
+pub use error::{ConnectError, Failure};
+pub use pool::Pool;
+pub use session::Session;
+pub use url::UrlError;
+
+/// How long one host may take to give us a session, where `connect_timeout` does not say it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a host may be silent before the next one is tried beside it. One that is only slow may still win.
+const STAGGER: Duration = Duration::from_millis(300);
+
+/// Which server a session may lead to: `target_session_attrs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Any that answers.
+    Any,
+    /// One whose sessions can write.
+    ReadWrite,
+    /// One that is not in recovery.
+    Primary,
+}
+
+/// Where the database is; cheap to clone.
+#[derive(Clone)]
+pub struct Connector(Arc<Inner>);
+
+struct Inner {
+    hosts: Vec<PgConnectOptions>,
+    target: Target,
+    /// How long one host may take.
+    timeout: Duration,
+    /// The host that last gave a session.
+    last_good: AtomicUsize,
+    warnings: Vec<String>,
+    counts: Counts,
+}
+
+impl Connector {
+    /// Reads a `DATABASE_URL`, which may name several hosts as libpq has it.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the remedy.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        url::parse(text).map(Self::new)
+    }
+
+    fn new(parsed: url::Parsed) -> Self {
+        let url::Parsed { hosts, target, timeout, warnings } = parsed;
+        // Every server has printed floats exactly since Postgres 12, and pgbouncer refuses this parameter.
+        let hosts = hosts.into_iter().map(|host| host.extra_float_digits(None)).collect();
+        let timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
+        let (last_good, counts) = (AtomicUsize::new(0), Counts::default());
+        Self(Arc::new(Inner { hosts, target, timeout, last_good, warnings, counts }))
+    }
+
+    /// What of the URL is not honoured, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+
+    /// Opens a session. The host that was last good is tried first; the next one as soon as one fails or is silent for a
+    /// moment.
+    ///
+    /// # Errors
+    /// [`ConnectError`] with what every host did. A caller with less patience drops the future.
+    pub async fn connect(&self, session: Session) -> Result<Connected, ConnectError> {
+        let inner = &*self.0;
+        let (count, first) = (inner.hosts.len(), inner.last_good.load(Ordering::Relaxed));
+        let mut untried = (0..count).map(|step| (first + step) % count);
+        let attempt = |index: usize| async move { (index, self.try_host(index, session).await) };
+        let (mut attempts, mut failures) = (FuturesUnordered::new(), Vec::new());
+        attempts.extend(untried.next().map(attempt));
+        while !attempts.is_empty() {
+            tokio::select! {
+                Some((index, result)) = attempts.next() => match result {
+                    Ok(connection) => {
+                        inner.last_good.store(index, Ordering::Relaxed);
+                        return Ok(inner.counts.opened(session, connection));
+                    }
+                    Err(failure) => {
+                        failures.push((name_of(&inner.hosts[index]), failure));
+                        attempts.extend(untried.next().map(attempt));
+                    }
+                },
+                () = sleep(STAGGER), if untried.len() > 0 => {
+                    attempts.extend(untried.next().map(attempt));
+                }
+            }
+        }
+        Err(ConnectError::new(failures))
+    }
+
+    async fn try_host(&self, index: usize, session: Session) -> Result<PgConnection, Failure> {
+        let (inner, options) = (&*self.0, &self.0.hosts[index]);
+        let opening = async {
+            let mut connection = options.clone().application_name(session.name()).connect().await?;
+            let server = session.set_up(&mut connection).await?;
+            match inner.target {
+                Target::ReadWrite if server.read_only => Err(Failure::ReadOnly),
+                Target::Primary if server.in_recovery => Err(Failure::ReadOnly),
+                _ => Ok(connection),
+            }
+        };
+        timeout(inner.timeout, opening).await.unwrap_or(Err(Failure::Silent(inner.timeout)))
+    }
+
+    /// A pool of one for a [`sqlx::postgres::PgListener`], which wants one. It leads to the host that takes writes now, so it is
+    /// to be made anew for each attempt.
+    ///
+    /// # Errors
+    /// [`ConnectError`], where no host is right.
+    pub async fn listening(&self) -> Result<PgPool, ConnectError> {
+        // The host is found by a session like any other, which is not needed then.
+        drop(self.connect(Session::Listen).await?);
+        let options = &self.0.hosts[self.0.last_good.load(Ordering::Relaxed)];
+        let options = options.clone().application_name(Session::Listen.name());
+        Ok(PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.0.timeout)
+            .connect_lazy_with(options))
+    }
+
+    /// How many sessions of these kinds are open, and how many of them are in use.
+    pub fn connections(&self, sessions: &[Session]) -> (usize, usize) {
+        self.0.counts.of(sessions)
+    }
+
+    /// Counts a session of this kind as in use, until the guard is dropped.
+    pub fn busy(&self, session: Session) -> Busy {
+        self.0.counts.busy(session)
+    }
+}
+
+/// One host, any server.
+impl From<PgConnectOptions> for Connector {
+    fn from(options: PgConnectOptions) -> Self {
+        Self::new(url::Parsed::of(vec![options], Target::Any))
+    }
+}
+
+/// Says where the database is, and nothing of who connects.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.0.hosts.iter().map(name_of).collect();
+        write!(f, "Connector({}, {:?})", hosts.join(", "), self.0.target)
+    }
+}
+
+/// As an operator would name it.
+fn name_of(host: &PgConnectOptions) -> String {
+    match host.get_socket() {
+        Some(folder) => format!("{}:{}", folder.display(), host.get_port()),
+        None => format!("{}:{}", host.get_host(), host.get_port()),
+    }
+}

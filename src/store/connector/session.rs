@@ -1,0 +1,103 @@
+//! What a session is for, and what is set for it. Settings are made by a statement after connecting: what sits between us and the
+//! server may refuse start-up options, or drop them without a word.
+
+use std::fmt::Write;
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+/// How long one statement of the hot path may run, a wait for a lock included.
+const STATEMENT_TIMEOUT: &str = "1500ms";
+
+/// How long one statement of the read API may run; lists and counts may look at many rows.
+const READ_TIMEOUT: &str = "5s";
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// A writer's, a lane's or the drainer's.
+    Writer,
+    /// Registrations and erasures.
+    Registrations,
+    /// Single profiles, many at once.
+    Lookup,
+    /// Lists, counts, histories, upkeep.
+    Reads,
+    /// Hears of changes.
+    Listen,
+    /// Brings the schema up to date; may take long.
+    Migrate,
+}
+
+/// How many kinds there are.
+pub(super) const KINDS: usize = 6;
+
+type Setting = (&'static str, &'static str);
+
+/// For all that has a time-out.
+const BOUNDED: [Setting; 3] = [
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("default_transaction_isolation", "read committed"),
+    ("timezone", "UTC"),
+];
+
+/// For statements that find every row by its key: planned once, and never by reading a table through, which would seem right for
+/// as long as the table is small and stay so in a plan that is kept.
+const BY_KEY: [Setting; 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+
+/// Rows that come together are joined to rows of a table: by their keys, not by reading an index through, which would seem right
+/// as long as the table is small. By a bitmap an index can only be searched.
+const JOINED_BY_KEY: Setting = ("enable_indexscan", "off");
+
+/// What a server says of itself when a session begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Server {
+    pub read_only: bool,
+    pub in_recovery: bool,
+}
+
+impl Session {
+    /// Under which name the server shows it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Writer | Self::Registrations => "esim-status writer",
+            Self::Lookup | Self::Reads => "esim-status reader",
+            Self::Listen => "esim-status listener",
+            Self::Migrate => "esim-status migrate",
+        }
+    }
+
+    /// What is set for it.
+    pub(super) fn settings(self) -> Vec<Setting> {
+        let timeout = match self {
+            Self::Writer | Self::Registrations => STATEMENT_TIMEOUT,
+            Self::Lookup | Self::Reads | Self::Listen => READ_TIMEOUT,
+            Self::Migrate => "0",
+        };
+        let mut settings = vec![("statement_timeout", timeout)];
+        if self != Self::Migrate {
+            settings.extend(BOUNDED);
+        }
+        if let Self::Writer | Self::Registrations | Self::Lookup = self {
+            settings.extend(BY_KEY);
+        }
+        if let Self::Writer | Self::Registrations = self {
+            settings.push(JOINED_BY_KEY);
+        }
+        settings
+    }
+
+    /// Sets it up in one round trip, for as long as it lives: no rollback undoes it.
+    pub(super) async fn set_up(self, connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
+        let mut statement =
+            "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()"
+                .to_owned();
+        for (name, value) in self.settings() {
+            // Names and values are the constants above.
+            _ = write!(statement, ", set_config('{name}', '{value}', false)");
+        }
+        // A simple query: it prepares nothing that a pooler could mix up.
+        let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?;
+        Ok(Server { read_only: row.try_get(0)?, in_recovery: row.try_get(1)? })
+    }
+}

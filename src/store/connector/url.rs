@@ -1,0 +1,278 @@
+//! `DATABASE_URL`, with several hosts as libpq has it: each becomes a URL with one host, which sqlx reads.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use sqlx::postgres::PgConnectOptions;
+use url::Url;
+
+use super::Target;
+
+/// Parameters that sqlx honours.
+const HONOURED: [&str; 16] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "dbname",
+    "user",
+    "password",
+    "options",
+    // Defaults of other clients, which change nothing here.
+    "fallback_application_name",
+    "gssencmode",
+];
+
+/// Parameters that cannot be honoured, with what to know about it.
+const NOT_HONOURED: [(&str, &str); 13] = [
+    ("application_name", "each connection is named by what it is for"),
+    ("channel_binding", "sslmode=verify-full keeps a man in the middle out"),
+    ("keepalives", KEEPALIVES),
+    ("keepalives_idle", KEEPALIVES),
+    ("keepalives_interval", KEEPALIVES),
+    ("keepalives_count", KEEPALIVES),
+    ("tcp_user_timeout", KEEPALIVES),
+    ("load_balance_hosts", "the host that was last good is tried first"),
+    ("client_encoding", "it is always UTF8"),
+    ("sslcrl", "revoked certificates are not looked up"),
+    ("sslnegotiation", "TLS is asked for first, which every server understands"),
+    (
+        "require_auth",
+        "the server chooses how the password is asked for; sslmode=verify-full makes sure who asks",
+    ),
+    ("passfile", "the file is the one that PGPASSFILE names, or ~/.pgpass"),
+];
+
+const KEEPALIVES: &str = "idle connections are asked by the service itself";
+
+/// What is wrong with a `DATABASE_URL`. Never echoes it, since it holds a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It cannot be read at all.
+    #[error(
+        "DATABASE_URL is no Postgres URL: write it as postgres://user:password@host/database; percent-encode what is special in the password, such as %2F for /"
+    )]
+    Malformed,
+    /// A port is none, or there is not one for each host.
+    #[error(
+        "DATABASE_URL: give each host its port, such as host1:5432,host2:5432, or all of them one by ?port=5432"
+    )]
+    Ports,
+    /// A server is asked for that the service cannot use, or that does not exist.
+    #[error(
+        "DATABASE_URL: target_session_attrs={0} is of no use here, since the service writes: use read-write, primary or any"
+    )]
+    Target(String),
+    /// It is no number of seconds.
+    #[error("DATABASE_URL: connect_timeout must be a number of seconds, such as 5")]
+    Timeout,
+    /// A parameter's value is not understood.
+    #[error("DATABASE_URL: a parameter has a value that is not understood: {0}")]
+    Parameter(String),
+}
+
+/// What a URL says.
+pub(super) struct Parsed {
+    pub hosts: Vec<PgConnectOptions>,
+    pub target: Target,
+    pub timeout: Option<Duration>,
+    pub warnings: Vec<String>,
+}
+
+impl Parsed {
+    pub(super) fn of(hosts: Vec<PgConnectOptions>, target: Target) -> Self {
+        Self { hosts, target, timeout: None, warnings: Vec::new() }
+    }
+}
+
+pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
+    let (mut url, in_authority) = one_host(text)?;
+    let mut hosts: Vec<_> = if in_authority.is_empty() {
+        hosts_alone(PgConnectOptions::new_without_pgpass().get_host())
+    } else {
+        in_authority.split(',').map(split_port).collect::<Result<_, _>>()?
+    };
+    let (mut ports, mut target, mut timeout) = (Vec::new(), None, None);
+    let (mut kept, mut warnings) = (Vec::new(), Vec::new());
+    for (key, value) in url.query_pairs() {
+        match &*key {
+            // hostaddr is an address, by which the certificate is verified too, unlike libpq's.
+            "host" | "hostaddr" => hosts = hosts_alone(&value),
+            "port" => ports = value.split(',').map(port).collect::<Result<_, _>>()?,
+            "target_session_attrs" => target = Some(target_of(&value)?),
+            "connect_timeout" => {
+                let seconds: u64 = value.parse().map_err(|_| UrlError::Timeout)?;
+                // None and 0 are libpq's word for no limit, which would be one of the kernel's: minutes.
+                timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+            }
+            name if HONOURED.contains(&name) || name.starts_with("options[") => {
+                kept.push((key.into_owned(), value.into_owned()));
+            }
+            name => {
+                let known = NOT_HONOURED.iter().find(|(known, _)| *known == name);
+                let why = known.map_or("it is not known here", |(_, why)| why);
+                warnings.push(format!("{} is ignored: {why}", name.escape_debug()));
+            }
+        }
+    }
+    match &ports[..] {
+        [] => {}
+        [one] => hosts.iter_mut().for_each(|(_, port)| *port = *one),
+        many if many.len() == hosts.len() => {
+            hosts.iter_mut().zip(many).for_each(|((_, port), own)| *port = *own);
+        }
+        _ => return Err(UrlError::Ports),
+    }
+    let hosts = hosts.into_iter().map(|(host, port)| {
+        url.query_pairs_mut().clear().extend_pairs(&kept);
+        url.query_pairs_mut().append_pair("host", &host);
+        if let Some(port) = port {
+            url.query_pairs_mut().append_pair("port", &port.to_string());
+        }
+        PgConnectOptions::from_str(url.as_str())
+            .map_err(|error| UrlError::Parameter(error.to_string()))
+    });
+    let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    // With several, one is a standby as a rule, and the service writes.
+    let target = target.unwrap_or(if hosts.len() > 1 { Target::ReadWrite } else { Target::Any });
+    Ok(Parsed { hosts, target, timeout, warnings })
+}
+
+/// The same URL with a host that is always one, and the hosts that it names.
+fn one_host(text: &str) -> Result<(Url, String), UrlError> {
+    let (scheme, rest) = text.trim().split_once("://").ok_or(UrlError::Malformed)?;
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(UrlError::Malformed);
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(u, h)| (u, h));
+    let at = if user.is_empty() { "" } else { "@" };
+    let url = Url::parse(&format!("{scheme}://{user}{at}placeholder{rest}"))
+        .map_err(|_| UrlError::Malformed)?;
+    Ok((url, hosts.to_owned()))
+}
+
+/// `host`, `host:port`, `[address]:port`; a folder of sockets is percent-encoded there.
+fn split_port(text: &str) -> Result<(String, Option<u16>), UrlError> {
+    let (host, port_text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address, port.strip_prefix(':').unwrap_or_default()),
+        None => text.rsplit_once(':').unwrap_or((text, "")),
+    };
+    let host = percent_decode_str(host).decode_utf8().map_err(|_| UrlError::Malformed)?;
+    Ok((host.into_owned(), port(port_text)?))
+}
+
+fn hosts_alone(text: &str) -> Vec<(String, Option<u16>)> {
+    text.split(',').map(|host| (host.to_owned(), None)).collect()
+}
+
+/// Nothing is the usual port.
+fn port(text: &str) -> Result<Option<u16>, UrlError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.trim().parse().map(Some).map_err(|_| UrlError::Ports)
+}
+
+fn target_of(value: &str) -> Result<Target, UrlError> {
+    match value {
+        "any" => Ok(Target::Any),
+        "read-write" => Ok(Target::ReadWrite),
+        "primary" => Ok(Target::Primary),
+        other => Err(UrlError::Target(other.escape_debug().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(text: &str) -> Vec<String> {
+        let parsed = parse(text).unwrap();
+        parsed.hosts.iter().map(super::super::name_of).collect()
+    }
+
+    #[test]
+    fn hosts_and_ports_are_read_as_libpq_reads_them() {
+        let rows: [(&str, &[&str]); 10] = [
+            ("postgres://u:p@h1/db", &["h1:5432"]),
+            ("postgresql://u:p@h1:6/db?sslmode=disable", &["h1:6"]),
+            ("postgres://u:p@h1:1,h2:2/db", &["h1:1", "h2:2"]),
+            ("postgres://u:p@h1,h2:2", &["h1:5432", "h2:2"]),
+            ("postgres://u@ad:p@h1,[::1]:2,[::2]/db", &["h1:5432", "::1:2", "::2:5432"]),
+            ("postgres://u@/db?host=h1,h2&port=1,2", &["h1:1", "h2:2"]),
+            ("postgres://u@h0:9/db?host=h1,h2&port=1", &["h1:1", "h2:1"]),
+            ("postgres:///db?host=/run/a,h2", &["/run/a:5432", "h2:5432"]),
+            ("postgres://u@%2Frun%2Fa:7/db", &["/run/a:7"]),
+            ("postgres://u@127.0.0.1/db?hostaddr=127.0.0.2", &["127.0.0.2:5432"]),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(hosts(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_every_host_shares_is_the_same_for_each() {
+        let parsed =
+            parse("postgres://u%40x:p%2Fq@h1,h2/d%20b?sslmode=require&options[a]=b").unwrap();
+        for host in parsed.hosts {
+            assert_eq!((host.get_username(), host.get_database()), ("u@x", Some("d b")));
+            assert_eq!(host.get_options(), Some("-c a=b"));
+            assert!(format!("{host:?}").contains(r#"password: Some("p/q")"#));
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_asked_which_of_them_takes_writes_unless_it_is_said_otherwise() {
+        let rows = [
+            ("postgres://h1/db", Target::Any),
+            ("postgres://h1,h2/db", Target::ReadWrite),
+            ("postgres://h1,h2/db?target_session_attrs=any", Target::Any),
+            ("postgres://h1/db?target_session_attrs=read-write", Target::ReadWrite),
+            ("postgres://h1/db?target_session_attrs=primary", Target::Primary),
+        ];
+        for (text, target) in rows {
+            assert_eq!(parse(text).unwrap().target, target, "{text}");
+        }
+        let standby = parse("postgres://h1/db?target_session_attrs=standby").err();
+        assert_eq!(standby, Some(UrlError::Target("standby".to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_and_never_echoed() {
+        let rows = [
+            ("mysql://u:secret@h/db", UrlError::Malformed),
+            ("host=h password=secret", UrlError::Malformed),
+            ("postgres://u:se/cret@h/db", UrlError::Ports),
+            ("postgres://u:secret@h1:1,h2:x/db", UrlError::Ports),
+            ("postgres://u:secret@h1,h2,h3/db?port=1,2", UrlError::Ports),
+            ("postgres://u:secret@h/db?connect_timeout=soon", UrlError::Timeout),
+        ];
+        for (text, expected) in rows {
+            let error = parse(text).err().unwrap();
+            assert!(!error.to_string().contains("secret") && !error.to_string().contains("cret@"));
+            assert_eq!(error, expected, "{text}");
+        }
+        assert!(parse("postgres://h/db?sslmode=sometimes").is_err());
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_named_without_its_value() {
+        let text = "postgres://h/db?channel_binding=require&keepalives=1&sslpassword=secret&connect_timeout=3";
+        let parsed = parse(text).unwrap();
+        assert_eq!(parsed.timeout, Some(Duration::from_secs(3)));
+        let warnings = parsed.warnings.join("\n");
+        for name in ["channel_binding", "keepalives", "sslpassword"] {
+            assert!(warnings.contains(name), "{warnings}");
+        }
+        assert!(!warnings.contains("secret"), "{warnings}");
+    }
+}
