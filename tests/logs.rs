@@ -200,3 +200,38 @@ async fn json_lines_are_one_object_each_and_name_nobody() {
         &json!({ "id": REQUEST_ID, "method": "POST", "route": "/webhooks/{provider}/{topic}" })
     );
 }
+
+/// Everything fails while the database is away; one line says so.
+#[tokio::test]
+async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
+    let app = Running::start("json").await;
+    let report = || json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
+    assert_eq!(app.deliver(report()).await.outcome(), "moved");
+    let name = app.database.options.get_database().unwrap().to_owned();
+    let mut operator = server_connection().await;
+    let allow = |allowed: bool| format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    sqlx::raw_sql(sqlx::AssertSqlSafe(allow(false))).execute(&mut operator).await.unwrap();
+    sqlx::query(end).bind(&name).execute(&mut operator).await.unwrap();
+    for _ in 0..30 {
+        assert_eq!(app.deliver(report()).await.status, 503);
+        assert_eq!(app.backend.get(&format!("/v1/profiles/{ICCID}/transitions")).await.status, 503);
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(allow(true))).execute(&mut operator).await.unwrap();
+    wait_until("deliveries are accepted again", async || app.deliver(report()).await.status == 200)
+        .await;
+    let log = app.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+    // One of the writers, and one of the reads.
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    let back = "the database takes deliveries again";
+    let back: Vec<_> = lines.iter().filter(|line| line["message"] == back).collect();
+    assert_eq!(back.len(), 1, "{log}");
+    assert!(back[0]["deliveries"].as_u64().unwrap() >= 30, "{back:?}");
+}
+
+async fn server_connection() -> sqlx::PgConnection {
+    let options = server().connect_options("postgres");
+    sqlx::ConnectOptions::connect(&options).await.unwrap()
+}

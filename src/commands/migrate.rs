@@ -28,7 +28,7 @@ pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     store::migrate(&connector).await?;
     println!("The schema is at migration {}.", store::latest_version());
     if vault.seals() {
-        let mut connection = connector.connect(Session::Writer).await?;
+        let mut connection = connector.connect(Session::Registrations).await?;
         let count = ingest::seal_anew(&mut connection, &vault, web::now()).await?;
         println!("Credentials sealed anew with the first data key: {count}.");
     }

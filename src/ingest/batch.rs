@@ -2,8 +2,8 @@
 //!
 //! Nearly always in one stroke: judge by the profiles as they were last written, read those that nobody remembers, and write
 //! everything in one statement that does nothing if a profile is another version by now; then once more with all of them read.
-//! Else, which is for events with an id and profiles that somebody else is at, in a transaction: lock, claim event ids, judge,
-//! write, commit.
+//! Else, which is for events with an id and profiles that another transaction holds, in a transaction: lock, claim event ids,
+//! judge, write, commit.
 
 use std::collections::HashSet;
 
@@ -33,13 +33,15 @@ pub(super) enum Locks {
 /// Why a batch was not written.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// Somebody else holds these profiles, or is just creating them. Nothing was written.
+    /// Another transaction holds these profiles, or is just creating them. Nothing was written.
     Contended(HashSet<Iccid>),
-    /// A statement failed before the commit. Nothing was written.
+    /// A statement failed. Nothing was written, unless the batch is in doubt.
     Failed(StoreError),
-    /// The commit was sent and not confirmed. It may have happened.
-    Unknown(sqlx::Error),
 }
+
+/// What a batch writes, from the moment at which the message that commits may have been sent until the server has said what
+/// became of it. Whoever finds something in it after a failure, or after giving up, does not know whether it was written.
+pub(super) type InDoubt = Option<Plan>;
 
 impl From<StoreError> for WriteError {
     fn from(error: StoreError) -> Self {
@@ -54,17 +56,25 @@ pub(super) async fn write(
     erasure_key: &ErasureKey,
     batch: &[Submission],
     locks: Locks,
+    in_doubt: &mut InDoubt,
 ) -> Result<Vec<Receipt>, WriteError> {
     let plan = match locks {
-        Locks::OnlyFree => write_in_one_stroke(connection, recent, erasure_key, batch).await?,
+        Locks::OnlyFree => {
+            write_in_one_stroke(connection, recent, erasure_key, batch, in_doubt).await?
+        }
         Locks::Wait => None,
     };
     let plan = match plan {
         Some(plan) => plan,
-        None => write_in_transaction(connection, erasure_key, batch, locks).await?,
+        None => write_in_transaction(connection, erasure_key, batch, locks, in_doubt).await?,
     };
+    Ok(written(batch, plan))
+}
+
+/// Counts what is committed, and gives the receipts.
+pub(super) fn written(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
     count(batch, &plan);
-    Ok(receipts(batch, plan))
+    receipts(batch, plan)
 }
 
 /// `None` where that cannot be, and nothing was written.
@@ -73,6 +83,7 @@ async fn write_in_one_stroke(
     recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[Submission],
+    in_doubt: &mut InDoubt,
 ) -> Result<Option<Plan>, WriteError> {
     if batch.iter().any(|submission| claims_event(submission).is_some()) {
         return Ok(None);
@@ -81,18 +92,16 @@ async fn write_in_one_stroke(
     let mut known = recent.take(&iccids);
     if known.len() < iccids.len() {
         known.extend(read_missing(connection, &iccids, &known).await?);
-    } else if !recent.is_fresh() {
-        // A connection that has died unnoticed shall show it by something that can be tried again.
-        connection.ping().await.map_err(StoreError::from)?;
     }
     // That nobody was erased is taken for granted too: the statement looks.
     let nobody = HashSet::new();
-    if let Some(plan) = try_stroke(connection, recent, erasure_key, batch, known, &nobody).await? {
+    let first = try_stroke(connection, recent, erasure_key, batch, known, &nobody, in_doubt);
+    if let Some(plan) = first.await? {
         return Ok(Some(plan));
     }
     let known = profiles::read(connection, &iccids).await?;
     let erased = find_erased(connection, erasure_key, batch, &known).await?;
-    try_stroke(connection, recent, erasure_key, batch, known, &erased).await
+    try_stroke(connection, recent, erasure_key, batch, known, &erased, in_doubt).await
 }
 
 async fn read_missing(
@@ -106,7 +115,7 @@ async fn read_missing(
     profiles::read(connection, &missing).await
 }
 
-/// `None` if nothing was written, because something is not as it is taken to be.
+/// `None` if nothing was written, because something is not as it is assumed to be.
 async fn try_stroke(
     connection: &mut PgConnection,
     recent: &mut Recent,
@@ -114,30 +123,41 @@ async fn try_stroke(
     batch: &[Submission],
     known: Vec<(Profile, Version)>,
     erased: &HashSet<&Iccid>,
+    in_doubt: &mut InDoubt,
 ) -> Result<Option<Plan>, WriteError> {
     let (known, versions): (Vec<_>, Vec<_>) = known.into_iter().unzip();
-    let mut plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
+    let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
+    // The statement commits too, so it is in doubt as soon as it is sent.
+    let plan = in_doubt.insert(plan);
     let not_erased = absent(batch, versions.iter().map(|it| it.iccid.as_str()));
     let not_erased = not_erased.difference(erased).copied().collect();
     let new = plan.new_profiles();
-    let stroke = Stroke { new, not_erased, ..stroke(batch, &plan, &versions) };
-    match stroke::write_if_unchanged(connection, erasure_key, &stroke).await {
-        Ok(Some(versions)) => {
+    let stroke = Stroke { new, not_erased, ..stroke(batch, plan, &versions) };
+    let written = stroke::write_if_unchanged(connection, erasure_key, &stroke).await;
+    let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
+    match (written, plan) {
+        (Ok(Some(versions)), Some(mut plan)) => {
             recent.keep(plan.take_touched(), versions);
             Ok(Some(plan))
         }
-        Ok(None) => Ok(None),
-        // Somebody has made the same profile.
-        Err(StoreError::Database(error))
+        (Ok(_), _) => Ok(None),
+        // Another transaction has created the same profile, or this very delivery was written by an earlier attempt.
+        (Err(StoreError::Database(error)), _)
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
         {
             Ok(None)
         }
-        // The server says that it failed, so it did; else nobody knows.
-        Err(StoreError::Database(error)) if error.as_database_error().is_none() => {
-            Err(WriteError::Unknown(error))
-        }
-        Err(error) => Err(WriteError::Failed(error)),
+        (Err(error), _) => Err(WriteError::Failed(error)),
+    }
+}
+
+/// Whether the server has said what became of a message that commits. Errors of any other kind are the connection's: they leave
+/// that open.
+fn is_said_by_the_server<T>(result: &Result<T, StoreError>) -> bool {
+    match result {
+        Err(StoreError::Database(error)) => error.as_database_error().is_some(),
+        // Any other error was found before anything was sent.
+        _ => true,
     }
 }
 
@@ -164,23 +184,27 @@ fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> S
     }
 }
 
-/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only who holds
-/// nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
+/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a transaction that
+/// holds nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
 async fn write_in_transaction(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     batch: &[Submission],
     locks: Locks,
+    in_doubt: &mut InDoubt,
 ) -> Result<Plan, WriteError> {
     let mut transaction = connection.begin().await.map_err(StoreError::from)?;
     match execute(&mut transaction, erasure_key, batch, locks).await {
         Ok(plan) => {
-            transaction.commit().await.map_err(WriteError::Unknown)?;
-            Ok(plan)
+            in_doubt.replace(plan);
+            let committed = transaction.commit().await.map_err(StoreError::from);
+            let plan = if is_said_by_the_server(&committed) { in_doubt.take() } else { None };
+            committed?;
+            plan.ok_or(WriteError::Failed(StoreError::Busy))
         }
         Err(error) => {
-            // Now, not when the connection is next used: until then, event ids claimed here would stay claimed, and whoever
-            // tries this again on another connection would wait for them.
+            // Now, not when the connection is next used: until then, event ids claimed here would stay claimed, and the next
+            // attempt on another connection would wait for them.
             drop(transaction.rollback().await);
             Err(error)
         }
@@ -201,6 +225,11 @@ async fn execute(
             profiles::wait_for_locks(transaction, &iccids).await?;
         }
         read = profiles::lock_free(transaction, &iccids).await?;
+        // Before anything is inserted: an insert would wait for a transaction that has changed or deleted the row.
+        let held = find_held(transaction, &iccids, &read).await?;
+        if !held.is_empty() {
+            return Err(WriteError::Contended(held));
+        }
     }
     let erased = find_erased(transaction, erasure_key, batch, &read).await?;
     let (locked, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
@@ -211,7 +240,7 @@ async fn execute(
     if !new.is_empty() {
         let inserted = profiles::insert(transaction, &new).await?;
         if inserted.len() < new.len() {
-            // They are there after all: locked, or made since we looked.
+            // They exist after all: created since we looked.
             let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
             contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
             return Err(WriteError::Contended(contended));
@@ -223,7 +252,7 @@ async fn execute(
             return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
         }
     }
-    // Their locks are held, so this does write; were it not so, the commit would acknowledge what is not there.
+    // Their locks are held, so this does write; were it not so, the commit would acknowledge what does not exist.
     let stroke = stroke(batch, &plan, &versions);
     if stroke::write_if_unchanged(transaction, erasure_key, &stroke).await?.is_none() {
         return Err(WriteError::Contended(
@@ -231,6 +260,21 @@ async fn execute(
         ));
     }
     Ok(plan)
+}
+
+/// Those of the profiles that exist and could not be locked.
+async fn find_held(
+    transaction: &mut PgConnection,
+    iccids: &[String],
+    locked: &[(Profile, Version)],
+) -> Result<HashSet<Iccid>, StoreError> {
+    let locked: HashSet<_> = locked.iter().map(|(_, version)| version.iccid.as_str()).collect();
+    let rest: Vec<_> = iccids.iter().filter(|it| !locked.contains(it.as_str())).cloned().collect();
+    if rest.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let held = profiles::read(transaction, &rest).await?;
+    Ok(held.into_iter().map(|(profile, _)| profile.iccid).collect())
 }
 
 fn reported_iccids(batch: &[Submission]) -> Vec<String> {

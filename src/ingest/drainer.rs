@@ -13,12 +13,13 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::attempt::{Patience, Refusal, write_patiently};
 use super::batch::Locks;
 use super::link::Link;
-use super::recent::Recent;
 use super::spooling::Spooling;
-use super::writer::{MOST_AT_ONCE, Refusal, write_patiently};
-use super::{Database, Submission};
+use super::writer::MAX_BATCH;
+use super::{Arrival, Database, Submission};
+use crate::domain::Iccid;
 use crate::providers;
 use crate::spool::{Entry, Kept, SpoolError};
 use crate::store::{StoreError, deliveries};
@@ -27,8 +28,11 @@ use crate::telemetry;
 /// Pauses between attempts to reach a database that is away: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// How long the database may take over a batch. Nobody waits for an answer here.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before the deliveries of held profiles are tried again.
+const HELD_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the database may take over a batch. No sender waits for an answer here.
+const PATIENCE: Patience = Patience::once(Duration::from_secs(5));
 
 /// How long a look at the database may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,17 +40,18 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long new deliveries may be held back while the last ones are drained; they have to be answered in time.
 const LAST_PATIENCE: Duration = Duration::from_millis(600);
 
-/// How long to wait for those that are just writing to end.
+/// How long to wait for writers that are just writing.
 const TURNS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs until every sender of `writers` is gone.
 pub(super) async fn run(
     database: Database,
     spooling: Arc<Spooling>,
+    link: Link,
     mut writers: mpsc::Receiver<()>,
 ) {
     let mut drainer =
-        Drainer { database, spooling, link: Link::new(Recent::none()), most: MOST_AT_ONCE };
+        Drainer { database, spooling, link, max_batch: MAX_BATCH, held: HashSet::new(), behind: 0 };
     tokio::select! {
         () = drainer.run() => {}
         _ = writers.recv() => {}
@@ -64,12 +69,27 @@ pub(super) async fn run(
 #[derive(Debug)]
 struct Stuck;
 
+/// What a step has done.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Drained a batch, or found nothing to drain.
+    Drained,
+    /// Found nothing but deliveries of held profiles.
+    OnlyHeld,
+}
+
+/// Passes through the spool from its head to its end. The deliveries of a profile that another transaction holds stay where
+/// they are, in their order, and the next pass tries them again; the others do not wait for them.
 struct Drainer {
     database: Database,
     spooling: Arc<Spooling>,
     link: Link,
-    /// How many are written at once: fewer while the database is slow.
-    most: usize,
+    /// How many are written in one batch: fewer while the database is slow.
+    max_batch: usize,
+    /// Profiles that were found held in this pass.
+    held: HashSet<Iccid>,
+    /// The place in the spool behind which this pass continues; 0 is the head.
+    behind: i64,
 }
 
 impl Drainer {
@@ -79,8 +99,9 @@ impl Drainer {
             let mut pause = PAUSES[0];
             loop {
                 match self.drain_some().await {
-                    Ok(()) if self.is_nearly_done() && self.finish().await => break,
-                    Ok(()) => pause = PAUSES[0],
+                    Ok(Step::Drained) if self.is_nearly_done() && self.finish().await => break,
+                    Ok(Step::Drained) => pause = PAUSES[0],
+                    Ok(Step::OnlyHeld) => sleep(HELD_PAUSE).await,
                     Err(Stuck) => {
                         sleep(pause).await;
                         pause = PAUSES[1].min(pause * 2);
@@ -96,7 +117,7 @@ impl Drainer {
     }
 
     fn is_nearly_done(&self) -> bool {
-        self.spooling.spool.figures().deliveries < self.most as u64
+        self.held.is_empty() && self.spooling.spool.figures().deliveries < self.max_batch as u64
     }
 
     /// Holds new deliveries back, drains the rest, and lets the held ones go to the database. Says whether that was done.
@@ -106,6 +127,9 @@ impl Drainer {
         let rest = async {
             while spooling.spool.figures().deliveries > 0 {
                 self.drain_some().await?;
+                if !self.held.is_empty() {
+                    return Err(Stuck);
+                }
             }
             Ok::<_, Stuck>(())
         };
@@ -119,31 +143,43 @@ impl Drainer {
         done
     }
 
-    /// Drains one batch; of an empty spool, only sees that the database is there.
-    async fn drain_some(&mut self) -> Result<(), Stuck> {
+    /// Drains one batch; of an empty spool, only sees that the database answers.
+    async fn drain_some(&mut self) -> Result<Step, Stuck> {
         self.reach_database().await?;
-        let entries = self.spooling.spool.first(self.most).await.map_err(|error| stuck(&error))?;
+        let spool = &self.spooling.spool;
+        let entries =
+            spool.first(self.behind, self.max_batch).await.map_err(|error| stuck(&error))?;
         if entries.is_empty() {
-            return self.ping().await;
+            self.ping().await?;
+            let is_end_of_pass = self.behind > 0;
+            self.behind = 0;
+            self.held.clear();
+            return Ok(if is_end_of_pass { Step::OnlyHeld } else { Step::Drained });
         }
-        let (mut batch, mut seqs, mut last) = (Vec::new(), HashMap::new(), None);
+        let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.behind);
         for entry in entries {
             match read(entry) {
                 Ok((seq, submission)) => {
-                    last = Some(seq);
+                    last = seq;
                     seqs.insert(submission.delivery.id(), seq);
                     batch.push(submission);
                 }
-                Err((seq, reason)) => self.refuse(seq, &reason).await?,
+                Err((seq, reason)) => {
+                    last = seq;
+                    self.refuse(seq, &reason).await?;
+                }
             }
         }
-        if let Err(Stuck) = self.write(batch, &seqs).await {
-            self.most = (self.most / 2).max(1);
+        if self.write(batch, &mut seqs).await.is_err() {
+            // A smaller batch may be written in time.
+            self.max_batch = (self.max_batch / 2).max(1);
             return Err(Stuck);
         }
-        self.most = (self.most * 2).min(MOST_AT_ONCE);
-        let Some(last) = last else { return Ok(()) };
-        self.spooling.spool.remove_to(last).await.map_err(|error| stuck(&error))
+        self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
+        let done: Vec<_> = seqs.into_values().collect();
+        self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
+        self.behind = if self.held.is_empty() { 0 } else { last };
+        Ok(Step::Drained)
     }
 
     /// While it is away, it is asked quietly.
@@ -151,7 +187,7 @@ impl Drainer {
         if !self.database.erasure_key.is_known() {
             return Err(Stuck);
         }
-        let reached = timeout(LOOK_PATIENCE, self.link.reach(&self.database.connector)).await;
+        let reached = timeout(LOOK_PATIENCE, self.link.reach()).await;
         let Ok(Ok((connection, _))) = reached else { return Err(Stuck) };
         Ok(connection)
     }
@@ -166,40 +202,54 @@ impl Drainer {
     }
 
     /// Writes those that are not written yet. What the database refuses for its content is tried in halves, down to the one.
+    /// Takes out of `seqs` what stays in the spool.
     async fn write(
         &mut self,
         batch: Vec<Submission>,
-        seqs: &HashMap<Uuid, i64>,
+        seqs: &mut HashMap<Uuid, i64>,
     ) -> Result<(), Stuck> {
         let mut work = vec![batch];
         while let Some(batch) = work.pop() {
-            let (batch, reason) = match self.write_once(batch).await? {
-                Ok(()) => continue,
-                Err(refused) => refused,
+            let Err((mut batch, mut refusal)) = self.write_once(batch, seqs).await? else {
+                continue;
             };
-            if let [only] = &batch[..] {
-                // The commit of an earlier attempt may have come between the look and the write: then the next look finds it.
-                let id = only.delivery.id();
-                let Err(_) = self.write_once(batch).await? else { continue };
-                if let Some(seq) = seqs.get(&id) {
-                    self.refuse(*seq, &reason).await?;
-                }
-            } else {
-                let mut first = batch;
-                let second = first.split_off(first.len() / 2);
+            if batch.len() > 1 {
+                let second = batch.split_off(batch.len() / 2);
                 work.push(second);
-                work.push(first);
+                work.push(batch);
+                continue;
+            }
+            if let Refusal::Data(_) = refusal {
+                // The commit of an earlier attempt may have come between the look and the write: then the next look finds it.
+                let Err(again) = self.write_once(batch, seqs).await? else { continue };
+                (batch, refusal) = again;
+            }
+            let Some(only) = batch.pop() else { continue };
+            match (refusal, only.iccid(), seqs.remove(&only.delivery.id())) {
+                (Refusal::Data(reason), _, Some(seq)) => self.refuse(seq, &reason).await?,
+                (_, Some(iccid), _) => drop(self.held.insert(iccid.clone())),
+                // Without a profile it can only wait for an event id.
+                _ => return Err(Stuck),
             }
         }
         Ok(())
     }
 
-    /// Writes those that are not written yet, as one batch; gives them back, with the reason, where it is refused for its content.
+    /// Writes those that are not written yet and whose profiles are free, as one batch; gives them back where the database
+    /// refuses them for their content, or where one of them is held and nobody knows which.
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
-    ) -> Result<Result<(), (Vec<Submission>, String)>, Stuck> {
+        seqs: &mut HashMap<Uuid, i64>,
+    ) -> Result<Result<(), (Vec<Submission>, Refusal)>, Stuck> {
         loop {
+            batch.retain(|submission| {
+                let is_held = submission.iccid().is_some_and(|iccid| self.held.contains(iccid));
+                if is_held {
+                    seqs.remove(&submission.delivery.id());
+                }
+                !is_held
+            });
             let written = self.find_written(&batch).await?;
             batch.retain(|submission| !written.contains(&submission.delivery.id()));
             telemetry::count_already_written(written.len());
@@ -207,13 +257,15 @@ impl Drainer {
                 return Ok(Ok(()));
             }
             let (database, link) = (&self.database, &mut self.link);
-            match write_patiently(database, link, &batch, Locks::Wait, PATIENCE).await {
+            match write_patiently(database, link, &batch, Locks::OnlyFree, PATIENCE).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
-                Err(Refusal::Contended(_)) => sleep(Duration::from_millis(10)).await,
-                Err(Refusal::Data(reason)) => return Ok(Err((batch, reason))),
+                Err(Refusal::Contended(iccids)) => self.held.extend(iccids),
+                Err(refusal @ (Refusal::Data(_) | Refusal::Held)) => {
+                    return Ok(Err((batch, refusal)));
+                }
                 Err(Refusal::Locked | Refusal::Unavailable) => return Err(Stuck),
             }
         }
@@ -223,8 +275,7 @@ impl Drainer {
         if batch.is_empty() {
             return Ok(HashSet::new());
         }
-        let keys: Vec<_> =
-            batch.iter().map(|it| (it.delivery.id(), it.delivery.received_at())).collect();
+        let keys: Vec<_> = batch.iter().map(Submission::key).collect();
         let connection = self.reach_database().await?;
         match timeout(LOOK_PATIENCE, deliveries::find_written(connection, &keys)).await {
             Ok(Ok(written)) => Ok(written),
@@ -265,5 +316,6 @@ fn read(entry: Entry) -> Result<(i64, Submission), (i64, String)> {
         return Err((seq, format!("this version knows no provider {provider}")));
     };
     let parsed = provider.parse(&delivery);
-    Ok((seq, Submission { delivery, provider: provider.slug(), parsed }))
+    let arrival = Arrival::Delayed;
+    Ok((seq, Submission { delivery, provider: provider.slug(), parsed, arrival }))
 }

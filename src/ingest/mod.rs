@@ -4,6 +4,8 @@
 //! one transaction. It never lingers: alone, a delivery is written at once. Writers are sharded by ICCID, so the reports of one
 //! profile are applied in the order in which they were submitted.
 
+mod attempt;
+
 mod batch;
 
 mod claims;
@@ -18,7 +20,11 @@ mod recent;
 
 mod link;
 
+mod outage;
+
 mod writer;
+
+mod lanes;
 
 mod spooling;
 
@@ -38,11 +44,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::delivery::AuthenticDelivery;
-use crate::domain::{Iccid, Outcome};
+use crate::domain::{Iccid, Outcome, Timestamp};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
-use crate::store::{Connector, ErasureKey};
+use crate::store::{Connector, ErasureKey, Session};
+use lanes::LaneLinks;
 use link::Link;
+use outage::Outage;
 use pace::Pace;
 use recent::Recent;
 use spooling::Spooling;
@@ -63,6 +71,17 @@ pub struct Submission {
     pub provider: &'static str,
     /// What it says.
     pub parsed: Result<Reading, Malformed>,
+    /// Whether it comes straight from its sender.
+    pub arrival: Arrival,
+}
+
+/// When a delivery reaches the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// As soon as it reached us.
+    Direct,
+    /// Later: it has waited in the spool, while another replica may have written what came after it.
+    Delayed,
 }
 
 /// How a delivery was made durable.
@@ -132,13 +151,18 @@ struct Waiting {
 /// What a writer writes with.
 #[derive(Debug, Clone)]
 struct Database {
-    connector: Connector,
     erasure_key: ErasureKey,
     spooling: Option<Arc<Spooling>>,
     pace: Arc<Pace>,
+    outage: Arc<Outage>,
 }
 
 impl Submission {
+    /// What identifies its delivery in the database.
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.delivery.id(), self.delivery.received_at())
+    }
+
     /// The profile it speaks of, where that could be read.
     fn iccid(&self) -> Option<&Iccid> {
         match &self.parsed {
@@ -163,11 +187,13 @@ impl Ingest {
         writers: usize,
         spool: Option<Spool>,
     ) -> (Self, JoinSet<()>) {
-        let (connector, erasure_key) = (connector.clone(), erasure_key.clone());
+        let erasure_key = erasure_key.clone();
         let known = erasure_key.is_known();
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
-        let pace = Arc::new(Pace::new(QUEUE));
-        let database = Database { connector, erasure_key, spooling, pace };
+        let (pace, outage) = (Arc::new(Pace::new(QUEUE)), Arc::default());
+        let database = Database { erasure_key, spooling, pace, outage };
+        let link = |recent| Link::new(connector.clone(), Session::Writer, recent);
+        let lane_links = Arc::new(LaneLinks::new(connector));
         let mut tasks = JoinSet::new();
         // The drainer ends when the last writer has ended.
         let (alive, writers_alive) = mpsc::channel(1);
@@ -176,16 +202,17 @@ impl Ingest {
                 let (queue, waiting) = mpsc::channel(QUEUE);
                 let pace = Arc::new(Pace::new(QUEUE));
                 let database = Database { pace: pace.clone(), ..database.clone() };
-                let (link, alive) = (Link::new(Recent::of_one_in(writers)), alive.clone());
+                let (link, alive) = (link(Recent::of_one_in(writers)), alive.clone());
+                let lane_links = lane_links.clone();
                 tasks.spawn(async move {
-                    writer::run(database, link, waiting).await;
+                    writer::run(database, link, lane_links, waiting).await;
                     drop(alive);
                 });
                 (queue, pace)
             })
             .collect();
         if let Some(spooling) = database.spooling.clone() {
-            tasks.spawn(drainer::run(database, spooling, writers_alive));
+            tasks.spawn(drainer::run(database, spooling, link(Recent::none()), writers_alive));
         }
         (Self { queues }, tasks)
     }

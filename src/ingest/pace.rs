@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::writer::MOST_AT_ONCE as MOST;
+use super::writer::MAX_BATCH;
 
 /// Below this it is not the size of the batch that takes the time.
 const LEAST: usize = 64;
@@ -33,11 +33,11 @@ pub(super) struct Pace {
 impl Pace {
     /// That of a database of which nothing is known, and of a queue of this length.
     pub(super) fn new(queue: usize) -> Self {
-        Self { most: AtomicUsize::new(MOST), room: AtomicUsize::new(queue), queue }
+        Self { most: AtomicUsize::new(MAX_BATCH), room: AtomicUsize::new(queue), queue }
     }
 
     /// How many to take at once.
-    pub(super) fn most(&self) -> usize {
+    pub(super) fn max_batch(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
@@ -48,7 +48,7 @@ impl Pace {
 
     /// So many were written in this time.
     pub(super) fn committed(&self, count: usize, took: Duration) {
-        let most = self.most();
+        let most = self.max_batch();
         // What a small batch takes says little of a large one.
         if count < most / 2 {
             return;
@@ -60,7 +60,7 @@ impl Pace {
         } else {
             most
         };
-        let next = next.clamp(LEAST, MOST);
+        let next = next.clamp(LEAST, MAX_BATCH);
         self.most.store(next, Ordering::Relaxed);
         self.room.store(within(count, took, WAIT).clamp(next, self.queue), Ordering::Relaxed);
     }
@@ -68,13 +68,13 @@ impl Pace {
     /// So many were not written within the time that they had.
     pub(super) fn gave_up(&self, count: usize) {
         if count > LEAST {
-            self.most.store((count / 4).clamp(LEAST, MOST), Ordering::Relaxed);
+            self.most.store((count / 4).clamp(LEAST, MAX_BATCH), Ordering::Relaxed);
         }
     }
 
     /// Some have waited for their turn in vain: no more are let in than one batch takes, until a batch shows better.
     pub(super) fn fell_behind(&self) {
-        self.room.fetch_min(self.most(), Ordering::Relaxed);
+        self.room.fetch_min(self.max_batch(), Ordering::Relaxed);
     }
 
     /// Nobody waits any more, so there is room again.
@@ -100,7 +100,7 @@ mod tests {
         let pace = Pace::new(QUEUE);
         for count in [1, 300, 512, 512] {
             pace.committed(count, Duration::from_millis(20));
-            assert_eq!((pace.most(), pace.room()), (MOST, QUEUE));
+            assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
         }
     }
 
@@ -110,20 +110,20 @@ mod tests {
         let takes = |count: usize| Duration::from_millis(4) * u32::try_from(count).unwrap();
         let pace = Pace::new(QUEUE);
         for _ in 0..10 {
-            let count = pace.most();
+            let count = pace.max_batch();
             if takes(count) > Duration::from_millis(1_500) {
                 pace.gave_up(count);
             } else {
                 pace.committed(count, takes(count));
             }
         }
-        assert!(takes(pace.most()) <= SLOW, "{pace:?}");
-        let wait = takes(pace.room()) + 2 * takes(pace.most());
+        assert!(takes(pace.max_batch()) <= SLOW, "{pace:?}");
+        let wait = takes(pace.room()) + 2 * takes(pace.max_batch());
         assert!(wait < super::super::PATIENCE, "{wait:?}: {pace:?}");
         for _ in 0..5 {
-            pace.committed(pace.most(), Duration::from_millis(10));
+            pace.committed(pace.max_batch(), Duration::from_millis(10));
         }
-        assert_eq!((pace.most(), pace.room()), (MOST, QUEUE));
+        assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
     }
 
     #[test]
@@ -131,15 +131,15 @@ mod tests {
         let pace = Pace::new(QUEUE);
         pace.committed(3, Duration::from_secs(1));
         pace.gave_up(3);
-        assert_eq!((pace.most(), pace.room()), (MOST, QUEUE));
+        assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
     }
 
     #[test]
     fn who_falls_behind_lets_few_in_until_the_queue_is_empty_or_a_batch_was_quick() {
         let pace = Pace::new(QUEUE);
         pace.fell_behind();
-        assert_eq!(pace.room(), MOST);
-        pace.committed(MOST, Duration::from_millis(20));
+        assert_eq!(pace.room(), MAX_BATCH);
+        pace.committed(MAX_BATCH, Duration::from_millis(20));
         assert_eq!(pace.room(), QUEUE);
         pace.fell_behind();
         pace.caught_up();

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Submission;
+use super::{Arrival, Submission};
 use crate::domain::{Iccid, Outcome, Profile, Transition};
 use crate::providers::Reading;
 
@@ -135,13 +135,21 @@ impl Plan {
         let place = self.places.get(&report.iccid).copied();
         let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
         let mut remarks = report.remarks.clone();
-        let verdict = Profile::observe(known, report);
+        let verdict = match submission.arrival {
+            Arrival::Direct => Profile::observe(known, report),
+            Arrival::Delayed => Profile::observe_delayed(known, report),
+        };
         match (verdict.outcome, known) {
             (Outcome::Foreign, Some(profile)) => {
                 remarks.push(format!("the profile belongs to provider {}", profile.provider));
             }
             (Outcome::Late, _) => {
-                remarks.push("its event time is older than that of what was applied".to_owned());
+                let older = if report.occurred_at.is_some() {
+                    "its event time is older than that of what was applied"
+                } else {
+                    "it waited in the spool while a newer one was applied"
+                };
+                remarks.push(older.to_owned());
             }
             _ => {}
         }
@@ -185,7 +193,7 @@ mod tests {
         let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, body);
         let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
         let parsed = Gigastore.parse(&delivery);
-        Submission { delivery, provider: "gigastore", parsed }
+        Submission { delivery, provider: "gigastore", parsed, arrival: Arrival::Direct }
     }
 
     fn report(iccid: &str, state: &str) -> Submission {

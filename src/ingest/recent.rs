@@ -3,34 +3,28 @@
 
 use std::collections::HashMap;
 
-use hashlink::LruCache;
-use tokio::time::{Duration, Instant};
-
 use crate::domain::Profile;
 use crate::store::profiles::Version;
+use hashlink::LruCache;
 
 /// How many profiles all writers together remember at most; each takes about half a kilobyte.
 const MOST: usize = 8_192;
-
-/// After how long a connection may have died unnoticed. A server does not come back in less.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// The profiles that were last written over one connection.
 #[derive(Debug)]
 pub(super) struct Recent {
     profiles: LruCache<String, (Profile, Version)>,
-    last_kept: Option<Instant>,
 }
 
 impl Recent {
     /// The share of one of so many writers.
     pub(super) fn of_one_in(writers: usize) -> Self {
-        Self { profiles: LruCache::new(MOST / writers.max(1)), last_kept: None }
+        Self { profiles: LruCache::new(MOST / writers.max(1)) }
     }
 
     /// Remembers nothing, ever.
     pub(super) fn none() -> Self {
-        Self { profiles: LruCache::new(0), last_kept: None }
+        Self { profiles: LruCache::new(0) }
     }
 
     /// Takes out those that it knows; whoever writes them puts them back as they then are.
@@ -43,7 +37,6 @@ impl Recent {
         if self.profiles.capacity() == 0 {
             return;
         }
-        self.last_kept = Some(Instant::now());
         let mut profiles: HashMap<_, _> = profiles
             .into_iter()
             .map(|profile| (profile.iccid.as_str().to_owned(), profile))
@@ -53,11 +46,6 @@ impl Recent {
                 self.profiles.insert(iccid, (profile, version));
             }
         }
-    }
-
-    /// Whether the connection has only just been written over.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.last_kept.is_some_and(|at| at.elapsed() < FRESH)
     }
 
     /// Forgets all: through another connection there may be another server, which has not seen what was written to this one.
@@ -137,6 +125,6 @@ mod tests {
         assert!(recent.take(&[iccid(1)]).is_empty());
         let mut none = Recent::none();
         none.keep(vec![profile(1, 1)], vec![version(1, 100)]);
-        assert!(none.take(&[iccid(1)]).is_empty() && !none.is_fresh());
+        assert!(none.take(&[iccid(1)]).is_empty());
     }
 }

@@ -1,48 +1,69 @@
 //! A writer: takes what waits, writes it as one batch, answers everybody, and never lets one delivery fail another.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::batch::{self, Locks, WriteError};
+use super::attempt::{Patience, Refusal, write_patiently};
+use super::batch::Locks;
+use super::lanes::{LaneLinks, Lanes};
 use super::link::Link;
-use super::recent::Recent;
 use super::spooling::Turn;
-use super::{Accepted, Database, Receipt, Submission, SubmitError, Waiting};
+use super::{Accepted, Database, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
-use crate::store::{Fault, Session, StoreError, fault_of, is_time_out};
 use crate::telemetry;
 
 /// How many deliveries one transaction writes at most.
-pub(super) const MOST_AT_ONCE: usize = 512;
+pub(super) const MAX_BATCH: usize = 512;
 
-/// How often a batch is tried again after a serialization failure, a deadlock or a dead connection.
-const RETRIES: u32 = 3;
-
-/// How long one try may take, seen from here: a stalled server sends no time-out of its own.
-const TRY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a batch may take. One attempt may take less, so that a silent connection, or a commit in doubt, leaves the time to
+/// ask over another one.
+const PATIENCE: Patience =
+    Patience { whole: Duration::from_secs(2), attempt: Duration::from_millis(1_200) };
 
 /// The same where there is a spool, in which the delivery then has to be in time.
-const SPOOL_TRY_PATIENCE: Duration = Duration::from_secs(1);
+const SPOOL_PATIENCE: Patience = Patience::once(Duration::from_secs(1));
 
-/// The same for profiles that somebody else has locked: longer than a statement may run, so that a server that lives says so
+/// The same for profiles that another transaction holds: longer than a statement may run, so that a server that lives says so
 /// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
-const SPOOL_LANE_PATIENCE: Duration = Duration::from_millis(1_800);
+const LANE_PATIENCE: Patience = Patience::once(Duration::from_secs(2));
+
+/// How often a lane that cannot reach the database looks whether deliveries go to the spool by now.
+const SPOOL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Into how many pieces a batch is cut that cannot be written as a whole.
+const PIECES: usize = 16;
 
 type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
 
+/// What could not be written now.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Deliveries that have to wait until another transaction lets go of their profile.
+    pub contended: Vec<Waiting>,
+    /// Whether a wait for a profile took longer than a statement may.
+    pub is_locked: bool,
+}
+
 /// Runs until every sender is gone and everything is answered.
-pub(super) async fn run(database: Database, mut link: Link, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut taken = Vec::with_capacity(database.pace.most());
-    let mut lanes = Lanes::new(database.clone());
+pub(super) async fn run(
+    database: Database,
+    mut link: Link,
+    lane_links: Arc<LaneLinks>,
+    mut waiting: mpsc::Receiver<Waiting>,
+) {
+    let mut taken = Vec::with_capacity(database.pace.max_batch());
+    let mut lanes = Lanes::new(database.clone(), lane_links);
+    link.connect_ahead();
     loop {
+        let next_question = link.next_question();
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
-            count = waiting.recv_many(&mut taken, database.pace.most()) => {
+            count = waiting.recv_many(&mut taken, database.pace.max_batch()) => {
                 if count == 0 {
                     break;
                 }
@@ -52,32 +73,39 @@ pub(super) async fn run(database: Database, mut link: Link, mut waiting: mpsc::R
                     database.pace.fell_behind();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let contended = write_all(&database, &mut link, batch, Locks::OnlyFree).await;
-                lanes.open(contended);
+                let left = write_all(&database, &mut link, batch, Locks::OnlyFree).await;
+                lanes.open(left.contended);
                 if waiting.is_empty() {
                     database.pace.caught_up();
                 }
             }
+            () = sleep_until(next_question) => link.keep_alive().await,
         }
     }
     while lanes.advance().await.is_some() {}
 }
 
-/// Whoever waits longer than that has been told so; writing it now would only keep others waiting.
-fn is_still_wanted(waiting: &Waiting) -> bool {
+/// A sender that has waited longer than that was answered already; writing its delivery now would only keep others waiting.
+pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
     Instant::now() < waiting.deadline
 }
 
-/// Writes everything, in batches as large as can succeed, and answers it. Gives back what must wait for a profile's lock.
-async fn write_all(
+/// Writes everything, in batches as large as can succeed, and answers it.
+pub(super) async fn write_all(
     database: &Database,
     link: &mut Link,
     batch: Vec<Waiting>,
     locks: Locks,
-) -> Vec<Waiting> {
-    let mut contended = Vec::new();
+) -> Left {
+    let mut left = Left::default();
+    let mut held: HashSet<Iccid> = HashSet::new();
     let mut work = VecDeque::from([batch]);
     while let Some(batch) = work.pop_front() {
+        // A later piece must not overtake what an earlier one left of the same profile.
+        let (wait, batch): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
+        left.contended.extend(wait);
         if batch.is_empty() {
             continue;
         }
@@ -102,24 +130,48 @@ async fn write_all(
                 }
             }
             Err(Refusal::Contended(iccids)) => {
-                let (wait, go) = rejoined(submissions, answers)
-                    .partition(|w| w.submission.iccid().is_some_and(|i| iccids.contains(i)));
-                contended.extend::<Vec<_>>(wait);
-                work.push_front(go);
+                held.extend(iccids);
+                work.push_front(rejoined(submissions, answers).collect());
             }
-            // One bad row must not fail its neighbours: each half is tried alone, down to the one.
-            Err(Refusal::Data(_)) if submissions.len() > 1 => {
-                let mut first: Vec<_> = rejoined(submissions, answers).collect();
-                let second = first.split_off(first.len() / 2);
-                work.push_front(second);
-                work.push_front(first);
+            // One bad row must not fail its neighbours, and one held profile not delay them: smaller pieces are tried alone,
+            // down to the one.
+            Err(Refusal::Data(_) | Refusal::Held) if submissions.len() > 1 => {
+                for piece in pieces(rejoined(submissions, answers).collect()).into_iter().rev() {
+                    work.push_front(piece);
+                }
+            }
+            Err(Refusal::Held) if submissions.iter().all(|it| it.iccid().is_some()) => {
+                held.extend(submissions.iter().filter_map(Submission::iccid).cloned());
+                work.push_front(rejoined(submissions, answers).collect());
             }
             Err(Refusal::Data(_)) => reply_all(answers, SubmitError::Rejected),
-            Err(Refusal::Locked) => reply_all(answers, SubmitError::Unavailable),
-            Err(Refusal::Unavailable) => keep(turn.as_ref(), &submissions, answers).await,
+            Err(Refusal::Locked | Refusal::Held) => {
+                left.is_locked = true;
+                reply_all(answers, SubmitError::Unavailable);
+            }
+            Err(Refusal::Unavailable) => {
+                let turn = match turn {
+                    Some(turn) if locks == Locks::Wait => is_for_spool_by(turn, &answers).await,
+                    turn => turn,
+                };
+                keep(turn.as_ref(), &submissions, answers).await;
+            }
         }
     }
-    contended
+    left
+}
+
+/// A lane that cannot write says nothing about the database, only the writers do: waits until they send deliveries to the spool,
+/// or nobody waits for an answer any more.
+async fn is_for_spool_by<'a>(turn: Turn<'a>, answers: &[(Instant, Answer)]) -> Option<Turn<'a>> {
+    let deadline = answers.iter().map(|(deadline, _)| *deadline).min()?;
+    while !turn.is_for_spool() {
+        if Instant::now() + SPOOL_PAUSE > deadline {
+            return None;
+        }
+        tokio::time::sleep(SPOOL_PAUSE).await;
+    }
+    Some(turn)
 }
 
 /// What the database does not take goes to the spool, if there is one.
@@ -142,12 +194,24 @@ async fn keep(
     }
 }
 
-fn patience(database: &Database, locks: Locks) -> Duration {
+fn patience(database: &Database, locks: Locks) -> Patience {
     match (&database.spooling, locks) {
-        (None, _) => TRY_PATIENCE,
-        (Some(_), Locks::OnlyFree) => SPOOL_TRY_PATIENCE,
-        (Some(_), Locks::Wait) => SPOOL_LANE_PATIENCE,
+        (_, Locks::Wait) => LANE_PATIENCE,
+        (None, Locks::OnlyFree) => PATIENCE,
+        (Some(_), Locks::OnlyFree) => SPOOL_PATIENCE,
     }
+}
+
+/// Cuts a batch into pieces, in order. Many at a time: for each piece that holds the cause, a time-out may have to pass.
+fn pieces(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let size = batch.len().div_ceil(PIECES).max(1);
+    let mut pieces = Vec::with_capacity(PIECES);
+    while batch.len() > size {
+        let rest = batch.split_off(size);
+        pieces.push(std::mem::replace(&mut batch, rest));
+    }
+    pieces.push(batch);
+    pieces
 }
 
 fn rejoined(
@@ -169,183 +233,5 @@ fn reply(answer: Answer, result: Result<Accepted, SubmitError>) {
 fn reply_all(answers: Vec<(Instant, Answer)>, error: SubmitError) {
     for (_, answer) in answers {
         reply(answer, Err(error));
-    }
-}
-
-/// Why a batch was not written.
-pub(super) enum Refusal {
-    /// Somebody else holds these profiles.
-    Contended(HashSet<Iccid>),
-    /// The database refuses it for what it is, and says this.
-    Data(String),
-    /// Somebody else holds a profile for longer than a statement may wait.
-    Locked,
-    /// The database is away, slow, or silent.
-    Unavailable,
-}
-
-/// Writes one batch, trying again where the same work may succeed.
-pub(super) async fn write_patiently(
-    database: &Database,
-    link: &mut Link,
-    submissions: &[Submission],
-    locks: Locks,
-    patience: Duration,
-) -> Result<Vec<Receipt>, Refusal> {
-    let deadline = Instant::now() + patience;
-    let mut tries = 0;
-    loop {
-        let had_connection = link.is_connected();
-        let begun = Instant::now();
-        let attempt =
-            tokio::time::timeout_at(deadline, write_once(database, link, submissions, locks));
-        let error = match attempt.await {
-            Ok(Ok(receipts)) => {
-                telemetry::record_commit(begun.elapsed());
-                if locks == Locks::OnlyFree {
-                    database.pace.committed(submissions.len(), begun.elapsed());
-                }
-                return Ok(receipts);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                link.discard();
-                database.pace.gave_up(submissions.len());
-                tracing::error!(
-                    deliveries = submissions.len(),
-                    "the database did not answer in time: is it up, and has it room?"
-                );
-                return Err(Refusal::Unavailable);
-            }
-        };
-        tries += 1;
-        match error {
-            WriteError::Contended(iccids) => return Err(Refusal::Contended(iccids)),
-            WriteError::Failed(StoreError::Database(error)) => match fault_of(&error) {
-                Fault::Transient if tries <= RETRIES => {}
-                Fault::Data => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        deliveries = submissions.len(),
-                        "the database refuses a batch for its content"
-                    );
-                    return Err(Refusal::Data(error.to_string()));
-                }
-                Fault::Unavailable if locks == Locks::Wait && is_time_out(&error) => {
-                    tracing::warn!(
-                        deliveries = submissions.len(),
-                        "a profile is locked by somebody else: who holds a transaction open?"
-                    );
-                    return Err(Refusal::Locked);
-                }
-                // A connection that was idle may have died unnoticed: once with a new one.
-                Fault::Unavailable if had_connection && tries == 1 => link.discard(),
-                Fault::Transient | Fault::Unavailable => {
-                    link.discard();
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        deliveries = submissions.len(),
-                        "the database is not available"
-                    );
-                    return Err(Refusal::Unavailable);
-                }
-            },
-            WriteError::Failed(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a stored row cannot be read; look at the table profiles"
-                );
-                return Err(Refusal::Data(error.to_string()));
-            }
-            WriteError::Unknown(error) => {
-                link.discard();
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    deliveries = submissions.len(),
-                    "a commit was sent and not confirmed"
-                );
-                return Err(Refusal::Unavailable);
-            }
-        }
-    }
-}
-
-async fn write_once(
-    database: &Database,
-    link: &mut Link,
-    submissions: &[Submission],
-    locks: Locks,
-) -> Result<Vec<Receipt>, WriteError> {
-    let (connection, recent) = link.reach(&database.connector).await?;
-    let _busy = database.connector.busy(Session::Writer);
-    batch::write(connection, recent, &database.erasure_key, submissions, locks).await
-}
-
-/// Where deliveries wait for a profile that somebody else has locked, so that only they wait. Each profile has a lane of
-/// its own, in which the order of arrival is kept.
-struct Lanes {
-    database: Database,
-    waiting: HashMap<Iccid, Vec<Waiting>>,
-    running: JoinSet<Iccid>,
-}
-
-impl Lanes {
-    fn new(database: Database) -> Self {
-        Self { database, waiting: HashMap::new(), running: JoinSet::new() }
-    }
-
-    /// Takes out what must queue behind a lane that is open.
-    fn divert(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
-        if self.waiting.is_empty() {
-            return batch;
-        }
-        let mut rest = Vec::with_capacity(batch.len());
-        for waiting in batch {
-            match waiting.submission.iccid().and_then(|iccid| self.waiting.get_mut(iccid)) {
-                Some(lane) => lane.push(waiting),
-                None => rest.push(waiting),
-            }
-        }
-        rest
-    }
-
-    /// Opens a lane for each profile and starts it.
-    fn open(&mut self, contended: Vec<Waiting>) {
-        let mut lanes: HashMap<Iccid, Vec<Waiting>> = HashMap::new();
-        for waiting in contended {
-            if let Some(iccid) = waiting.submission.iccid().cloned() {
-                lanes.entry(iccid).or_default().push(waiting);
-            }
-        }
-        for (iccid, batch) in lanes {
-            self.waiting.insert(iccid.clone(), Vec::new());
-            self.start(iccid, batch);
-        }
-    }
-
-    fn start(&mut self, iccid: Iccid, batch: Vec<Waiting>) {
-        let database = self.database.clone();
-        self.running.spawn(async move {
-            let mut contended = batch;
-            while !contended.is_empty() {
-                let batch = contended.drain(..).filter(is_still_wanted).collect();
-                let mut link = Link::new(Recent::none());
-                contended = write_all(&database, &mut link, batch, Locks::Wait).await;
-            }
-            iccid
-        });
-    }
-
-    /// Waits for a lane to end, and starts it again if more has queued in it meanwhile. `None` if no lane is open.
-    async fn advance(&mut self) -> Option<()> {
-        // A lane does not panic; if one did, its profile's lane would stay closed and its senders be told to try again.
-        let iccid = self.running.join_next().await?.ok()?;
-        let batch = self.waiting.get_mut(&iccid).map(std::mem::take).unwrap_or_default();
-        if batch.is_empty() {
-            self.waiting.remove(&iccid);
-        } else {
-            self.start(iccid, batch);
-        }
-        Some(())
     }
 }

@@ -151,14 +151,16 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// The entries at the head, in order: `most` at most, and no more once they have `bytes`.
+/// The first entries behind a place, in order: `max` at most, and no more once they have `bytes`.
 pub(super) async fn first(
     connection: &mut SqliteConnection,
-    most: usize,
+    behind: i64,
+    max: usize,
     bytes: u64,
 ) -> Result<Vec<Entry>, SpoolError> {
-    let mut rows = sqlx::query("SELECT * FROM waiting ORDER BY seq LIMIT ?")
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    let mut rows = sqlx::query("SELECT * FROM waiting WHERE seq > ? ORDER BY seq LIMIT ?")
+        .bind(behind)
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch(connection);
     let (mut entries, mut total) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
@@ -172,13 +174,16 @@ pub(super) async fn first(
     Ok(entries)
 }
 
-/// Removes all up to and including `last`, and gives back the size of each.
-pub(super) async fn remove_to(
+/// Removes the entries at these places, and gives back the size of each.
+pub(super) async fn remove(
     connection: &mut SqliteConnection,
-    last: i64,
+    seqs: &[i64],
 ) -> Result<Vec<i64>, SpoolError> {
-    let remove = sqlx::query_scalar("DELETE FROM waiting WHERE seq <= ? RETURNING size");
-    Ok(remove.bind(last).fetch_all(connection).await?)
+    let remove = sqlx::query_scalar(
+        "DELETE FROM waiting WHERE seq IN (SELECT value FROM json_each(?)) RETURNING size",
+    );
+    let seqs = serde_json::Value::from(seqs).to_string();
+    Ok(remove.bind(seqs).fetch_all(connection).await?)
 }
 
 /// Moves one to the table `refused`, and gives back its size, if it was there.

@@ -128,22 +128,22 @@ impl Spool {
         Ok(())
     }
 
-    /// The deliveries at the head, in the order of arrival, `most` at most.
+    /// The first deliveries behind the place `behind`, in the order of arrival, `max` at most; behind 0 is the head.
     ///
     /// # Errors
     /// A failure of SQLite.
-    pub async fn first(&self, most: usize) -> Result<Vec<Entry>, SpoolError> {
+    pub async fn first(&self, behind: i64, max: usize) -> Result<Vec<Entry>, SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        file::first(&mut connection, most, BYTES_AT_ONCE).await
+        file::first(&mut connection, behind, max, BYTES_AT_ONCE).await
     }
 
-    /// Removes all up to and including `last`.
+    /// Removes the deliveries at these places.
     ///
     /// # Errors
-    /// A failure of SQLite; they are all there then.
-    pub async fn remove_to(&self, last: i64) -> Result<(), SpoolError> {
+    /// A failure of SQLite; none is removed then.
+    pub async fn remove(&self, seqs: &[i64]) -> Result<(), SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        let removed = file::remove_to(&mut connection, last).await?;
+        let removed = file::remove(&mut connection, seqs).await?;
         self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
         Ok(())
     }

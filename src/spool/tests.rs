@@ -53,7 +53,7 @@ async fn numbers(spool: &Spool) -> Vec<Option<u8>> {
         Entry::Kept(kept) => Some(kept.delivery.id().as_bytes()[0]),
         Entry::Damaged { .. } => None,
     };
-    spool.first(1_000).await.unwrap().into_iter().map(number).collect()
+    spool.first(0, 1_000).await.unwrap().into_iter().map(number).collect()
 }
 
 /// The files as a crash would leave them: nothing is closed.
@@ -102,7 +102,7 @@ async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
     );
     append(&spool, 1..2).await;
     spool.append(&[(&odd, "gigastore"), (&event, "other")]).await.unwrap();
-    let entries = spool.first(10).await.unwrap();
+    let entries = spool.first(0, 10).await.unwrap();
     let kept: Vec<_> = entries
         .iter()
         .map(|entry| match entry {
@@ -130,9 +130,9 @@ async fn what_is_removed_is_gone_and_the_figures_say_what_is_left() {
     let spool = open(&folder).await;
     assert_eq!(spool.figures(), Figures::default());
     append(&spool, 1..6).await;
-    let head = spool.first(2).await.unwrap();
+    let head = spool.first(0, 2).await.unwrap();
     let Entry::Kept(last) = head.last().unwrap() else { panic!("damaged") };
-    spool.remove_to(last.seq).await.unwrap();
+    spool.remove(&(1..=last.seq).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(numbers(&spool).await, range(3..6));
     let figures = spool.figures();
     assert_eq!((figures.deliveries, figures.oldest), (3, Some(noon(3))));
@@ -140,7 +140,7 @@ async fn what_is_removed_is_gone_and_the_figures_say_what_is_left() {
 
     let spool = open(&folder).await;
     assert_eq!(spool.figures(), figures);
-    spool.remove_to(1_000).await.unwrap();
+    spool.remove(&(1..=1_000).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(spool.figures(), Figures::default());
     append(&spool, 6..8).await;
     assert_eq!(numbers(&spool).await, range(6..8));
@@ -153,7 +153,7 @@ async fn removed_bodies_are_overwritten_and_an_empty_spool_is_small() {
     append(&spool, 1..100).await;
     spool.tidy().await.unwrap();
     assert_eq!(numbers(&spool).await, range(1..100));
-    spool.remove_to(1_000).await.unwrap();
+    spool.remove(&(1..=1_000).collect::<Vec<_>>()).await.unwrap();
     spool.tidy().await.unwrap();
     let mut size = 0;
     for name in ["spool.db", "spool.db-wal"] {
@@ -175,7 +175,7 @@ async fn a_spool_is_bounded_and_takes_more_once_there_is_room() {
     assert!(matches!(refused, SpoolError::Full), "{refused}");
     assert!(!spool.accepts());
     assert_eq!(numbers(&spool).await, range(1..3));
-    spool.remove_to(1).await.unwrap();
+    spool.remove(&(1..=1).collect::<Vec<_>>()).await.unwrap();
     assert!(spool.accepts());
     append(&spool, 3..4).await;
     assert_eq!(numbers(&spool).await, range(2..4));

@@ -6,6 +6,8 @@ pub mod connector;
 
 mod pool;
 
+pub mod backends;
+
 mod schema;
 
 mod codec;
@@ -42,9 +44,9 @@ pub mod embedded;
 
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
-pub use connector::{ConnectError, Connector, Pool, Session};
+pub use connector::{ConnectError, Connected, Connector, Pool, Session};
 pub use erasures::ErasureKey;
-pub use pool::{Fault, Held, fault_of, is_time_out};
+pub use pool::{Fault, Held, fault_of, is_held_by_another, is_lock_time_out, is_time_out};
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, latest_version, migrate};

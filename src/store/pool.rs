@@ -1,5 +1,7 @@
 //! What a failure of the database means for a retry.
 
+use sqlx::postgres::PgDatabaseError;
+
 use super::connector::Connected;
 
 /// What a database error means for the work at hand.
@@ -9,6 +11,8 @@ pub enum Fault {
     Transient,
     /// The connection, or the server behind it, is gone, read-only, out of room or too slow.
     Unavailable,
+    /// There is no partition for a delivery of that time.
+    NoPartition,
     /// This work as it is cannot succeed.
     Data,
 }
@@ -22,6 +26,20 @@ pub fn is_time_out(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     // query_canceled
     code.is_some_and(|code| code == "57014")
+}
+
+/// Whether a statement waited for a lock for as long as its session allows.
+pub fn is_lock_time_out(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // lock_not_available
+    code.is_some_and(|code| code == "55P03")
+}
+
+/// Whether what a statement waited for as long as its session allows was a row of another transaction, one that it has just
+/// created perhaps. Any other lock is a table's. Postgres gives a context to a wait for a row only.
+pub fn is_held_by_another(error: &sqlx::Error) -> bool {
+    let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
+    is_lock_time_out(error) && said.is_some_and(|it| it.r#where().is_some())
 }
 
 /// Sorts a database error by what may be done about it.

@@ -4,6 +4,8 @@
 
 mod request;
 
+mod seldom;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -18,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::DefaultFields;
 
 pub use request::RequestLabel;
+pub use seldom::{INTERVAL, Seldom};
 
 use crate::domain::{Outcome, ProfileState, TransitionKind};
 
@@ -33,6 +36,8 @@ const QUEUE: &str = "esim_status_queue_deliveries";
 const POOL: &str = "esim_status_pool_connections";
 const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
+const GIVEN_UP: &str = "esim_status_connections_given_up_total";
+const LOOKED_UP: &str = "esim_status_commits_looked_up_total";
 const SPOOLED: &str = "esim_status_spooled_total";
 const DRAINED: &str = "esim_status_spool_drained_total";
 const ALREADY_WRITTEN: &str = "esim_status_spool_already_written_total";
@@ -109,6 +114,14 @@ fn collect() -> PrometheusHandle {
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Live streams that are open");
     describe_gauge!(NEWEST, "Seconds since the newest delivery was committed by this process");
+    describe_counter!(
+        GIVEN_UP,
+        "Connections of the writers that were given up while they may have been at work"
+    );
+    describe_counter!(
+        LOOKED_UP,
+        "Batches whose commit was not confirmed, and was found in the database"
+    );
     describe_counter!(SPOOLED, "Deliveries put into the spool because the database was away");
     describe_counter!(DRAINED, "Deliveries written from the spool to the database");
     describe_counter!(
@@ -217,6 +230,16 @@ pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))], newest
     if let Some(age) = newest_age {
         gauge!(NEWEST).set(age);
     }
+}
+
+/// A writer has given up a connection that failed or fell silent.
+pub fn count_connection_given_up() {
+    counter!(GIVEN_UP).increment(1);
+}
+
+/// A commit that was not confirmed was found in the database.
+pub fn count_commit_looked_up() {
+    counter!(LOOKED_UP).increment(1);
 }
 
 /// Deliveries went to the spool instead of the database.

@@ -86,7 +86,7 @@ async fn render_metrics(
 ) -> (StatusCode, [(http::HeaderName, &'static str); 1], String) {
     let pools = [
         ("reads", app.connector.connections(&[Session::Lookup, Session::Reads])),
-        ("writes", app.connector.connections(&[Session::Writer])),
+        ("writes", app.connector.connections(&[Session::Writer, Session::Lane])),
         ("registrations", app.connector.connections(&[Session::Registrations])),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 pub use super::catalogue::{CATALOGUE, Code, Entry};
 use crate::store::{Fault, StoreError, fault_of};
+use crate::telemetry::Seldom;
 
 /// An error answer before it is rendered.
 #[derive(Debug, Clone)]
@@ -114,11 +115,16 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        /// Every request fails while the database is away.
+        static SELDOM: Seldom = Seldom::new();
+
         let cause = &error as &dyn std::error::Error;
         match &error {
             StoreError::Busy => Self::new(Code::Unavailable),
             StoreError::Database(database) if fault_of(database) != Fault::Data => {
-                tracing::error!(error = cause, "the database failed: is it up?");
+                if let Some(left_out) = SELDOM.due() {
+                    tracing::error!(error = cause, left_out, "the database failed: is it up?");
+                }
                 Self::new(Code::Unavailable)
             }
             _ => {

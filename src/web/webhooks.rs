@@ -23,7 +23,7 @@ use super::observe::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Authenticator, Delivery};
 use crate::domain::Outcome;
-use crate::ingest::{Accepted, Receipt, Spooled, Submission, SubmitError};
+use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
 use crate::providers::Provider;
 use crate::telemetry;
 
@@ -212,7 +212,8 @@ async fn accept(
         Problem::new(Code::NotAuthentic)
     })?;
     let parsed = hook.provider.parse(&delivery);
-    let submission = Submission { delivery, provider: hook.provider.slug(), parsed };
+    let submission =
+        Submission { delivery, provider: hook.provider.slug(), parsed, arrival: Arrival::Direct };
 
     let accepted = app.ingest.submit(submission).await.map_err(|error| match error {
         SubmitError::Rejected => Problem::new(Code::Internal),

@@ -45,10 +45,17 @@ async fn run(connection: &mut PgConnection, sql: &str) {
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
 }
 
-/// Waits until one of the service's statements waits for a lock.
-async fn one_waits(app: &TestApp) {
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    wait_until("it waits", async || app.database.scalar::<i64>(waits).await > 0).await;
+/// Waits until a statement of the service that has these words waits for a lock.
+async fn one_waits_for(app: &TestApp, words: &'static str) {
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'
+                   AND application_name LIKE 'esim-status %' AND position($1 IN query) > 0";
+    wait_until("it waits", async || {
+        let mut connection = app.database.connect().await;
+        let waiting = sqlx::query_scalar::<_, i64>(waits).bind(words).fetch_one(&mut connection);
+        waiting.await.unwrap() > 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -91,14 +98,20 @@ async fn the_victim_of_a_deadlock_tries_again() {
                WHERE datname = current_database() AND application_name = 'esim-status writer'";
     run(&mut connection, cut).await;
 
+    // The rival holds the profile, so the delivery waits for it in a lane, and claims its event id once it has the profile.
+    let mut holder = app.database.connect().await;
+    let mut holder = holder.begin().await.unwrap();
+    run(&mut holder, "SELECT 1 FROM profiles FOR UPDATE").await;
     let mut rival = connection.begin().await.unwrap();
     let claim = "INSERT INTO event_ids (hook, event_id, body_sha256, received_at)
                  VALUES ('gigastore/relayed', 'msg_1', '\\x00', now())";
     run(&mut rival, claim).await;
     let begun = Instant::now();
     let rivalling = async {
+        one_waits_for(&app, "FOR UPDATE").await;
+        holder.rollback().await.unwrap();
         // It has locked the profile and waits for the id; the rival has the id and waits for the profile.
-        one_waits(&app).await;
+        one_waits_for(&app, "INSERT INTO event_ids").await;
         run(&mut rival, "SELECT 1 FROM profiles FOR UPDATE").await;
         rival.rollback().await.unwrap();
     };
@@ -164,7 +177,7 @@ async fn a_table_that_somebody_has_locked_is_waited_for_within_the_budget() {
     // Released while somebody waits: taken without a refusal.
     let profile = iccid(0);
     let (outcome, ()) = tokio::join!(app.report(&profile, "ERROR"), async {
-        one_waits(&app).await;
+        one_waits_for(&app, "").await;
         rival.rollback().await.unwrap();
     });
     assert_eq!(outcome, "moved");

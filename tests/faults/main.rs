@@ -23,6 +23,8 @@ mod cut;
 mod disk;
 mod failover;
 mod hangup;
+mod held;
+mod hung_commit;
 mod kill;
 mod migrations;
 mod overload;

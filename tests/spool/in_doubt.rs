@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
 use esim_status::domain::Timestamp;
-use esim_status::ingest::{Accepted, Submission};
+use esim_status::ingest::{Accepted, Arrival, Submission};
 use esim_status::providers;
 use esim_status::spool::Spool;
 use esim_status::web;
@@ -49,7 +49,8 @@ async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
     let delivery = copy(delivery);
     let provider = providers::find("gigastore").unwrap();
     let parsed = provider.parse(&delivery);
-    let submission = Submission { delivery, provider: provider.slug(), parsed };
+    let submission =
+        Submission { delivery, provider: provider.slug(), parsed, arrival: Arrival::Direct };
     let accepted = app.service.app().ingest.submit(submission).await.unwrap();
     assert!(matches!(accepted, Accepted::Committed(_)), "{accepted:?}");
 }
@@ -216,4 +217,67 @@ async fn a_repeated_event_in_the_spool_is_a_duplicate() {
         "SELECT count(*) FROM deliveries WHERE event_id = 'msg_1' AND outcome = 'duplicate'";
     assert_eq!(app.database.scalar::<i64>(count).await, 1);
     assert_eq!(states(&app, 1).await, ["RELEASED"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_another_transaction_holds_delays_nobody_elses_deliveries_in_the_spool() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    app.stop().await;
+    let deliveries = [
+        report(1, 9, 1, "INSTALLED"),
+        report(2, 8, 2, "RELEASED"),
+        report(3, 7, 1, "DISABLED"),
+        report(4, 6, 3, "RELEASED"),
+        delivery(5, 5, "{"),
+    ];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let mut operator = postgres.database.connect().await;
+    let mut transaction = operator.begin().await.unwrap();
+    let hold = "UPDATE profiles SET uid = 'backfilled'";
+    sqlx::query(hold).execute(&mut *transaction).await.unwrap();
+
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let spool = app.service.app().spool.clone().unwrap();
+    wait_until("the others are drained", async || spool.figures().deliveries == 2).await;
+    assert_eq!(states(&app, 2).await, ["RELEASED"]);
+    // What comes meanwhile is drained too.
+    let direct = json!({ "iccid": iccid(2), "profileState": "INSTALLED" }).to_string();
+    assert_eq!(app.deliver(direct).await.status, 202);
+    wait_until("it is drained", async || states(&app, 2).await.len() == 2).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED"]);
+
+    transaction.rollback().await.unwrap();
+    drained(&app).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 7);
+    let states_of_the_held = states(&app, 1).await;
+    assert_eq!(states_of_the_held, ["RELEASED", "INSTALLED", "DISABLED"]);
+    app.assert_straight(&iccid(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_the_spool_while_another_replica_wrote_something_newer_is_late() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let other = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(other.report(&iccid(1), "RELEASED").await, "moved");
+    assert_eq!(other.report(&iccid(1), "DISABLED").await, "moved");
+    assert_eq!(other.report(&iccid(2), "RELEASED").await, "moved");
+    // One from before, and one of a replica whose clock is a little behind.
+    let deliveries = [report(1, 120, 1, "INSTALLED"), report(2, 1, 2, "INSTALLED")];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(app.profile(&iccid(1)).await["state"], "DISABLED");
+    let transitions = app.transitions(&iccid(1)).await;
+    assert_eq!(
+        (&transitions[2]["toState"], &transitions[2]["kind"]),
+        (&json!("INSTALLED"), &json!("late"))
+    );
+    app.assert_straight(&iccid(1)).await;
+    let own = format!("/v1/profiles/{}/deliveries", iccid(1));
+    let deliveries = app.backend.get(&own).await.json();
+    let late = deliveries["items"].as_array().unwrap().iter().find(|it| it["outcome"] == "late");
+    assert!(late.unwrap()["reason"].as_str().unwrap().contains("waited in the spool"), "{late:?}");
+    assert_eq!(app.profile(&iccid(2)).await["state"], "INSTALLED");
 }

@@ -11,6 +11,9 @@ use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
 /// by arrival, so that one wrong clock cannot freeze a profile.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
+/// How far the clocks of two replicas may differ.
+const REPLICA_TOLERANCE_SECONDS: i64 = 5;
+
 /// What we believe of one eSIM profile now. It always equals its last transition that was not late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -119,6 +122,20 @@ impl Profile {
     /// Judges `report` against what is `known` of its profile; `None` for an ICCID that was never seen, which is normal:
     /// a webhook may overtake the customer's own order.
     pub fn observe(known: Option<&Self>, report: &Report) -> Verdict {
+        Self::judge(known, report, false)
+    }
+
+    /// The same for a report that has waited, while another replica may have applied what came after it. Where it has no event
+    /// time, the time of its receipt tells whether it is late: it is not applied over evidence that is newer by some seconds.
+    pub fn observe_delayed(known: Option<&Self>, report: &Report) -> Verdict {
+        let newest = known.and_then(|profile| profile.last_delivery_at);
+        let latest = report.received_at.plus_seconds(REPLICA_TOLERANCE_SECONDS);
+        let is_overtaken =
+            event_time(report).is_none() && newest.is_some_and(|newest| newest > latest);
+        Self::judge(known, report, is_overtaken)
+    }
+
+    fn judge(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         match (known, report.claim) {
             (Some(profile), _) if profile.provider != report.provider => {
                 Verdict { outcome: Outcome::Foreign, profile: None, transition: None }
@@ -131,7 +148,7 @@ impl Profile {
                 Verdict { outcome: Outcome::Unrecognised, profile: None, transition: None }
             }
             (None, Some(claim)) => Self::first(claim, report),
-            (Some(profile), Some(claim)) => profile.compare(claim, report),
+            (Some(profile), Some(claim)) => profile.compare(claim, report, is_overtaken),
         }
     }
 
@@ -155,9 +172,9 @@ impl Profile {
         Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }
     }
 
-    fn compare(&self, claim: Claim, report: &Report) -> Verdict {
+    fn compare(&self, claim: Claim, report: &Report, is_overtaken: bool) -> Verdict {
         let mut profile = self.touched(report);
-        if self.is_behind(claim, report) {
+        if is_overtaken || self.is_behind(claim, report) {
             profile.seq += 1;
             let kind = TransitionKind::Late;
             let transition = transition(profile.seq, Some(self.state), claim, kind, report);

@@ -280,6 +280,28 @@ fn reports_without_an_event_time_are_applied_in_the_order_of_arrival() {
     assert_eq!(story.profile().last_occurred_at, Some(at(10)));
 }
 
+#[test]
+fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
+    let newest = Story::of(&[report(0, state(Released)), report(100, state(Released))]);
+    let judge = |report: &Report| Profile::observe_delayed(Some(newest.profile()), report);
+    // Five seconds are for clocks that differ.
+    for (second, outcome) in
+        [(94, Outcome::Late), (95, Outcome::Moved), (100, Outcome::Moved), (200, Outcome::Moved)]
+    {
+        let verdict = judge(&report(second, state(Installed)));
+        assert_eq!(verdict.outcome, outcome, "{second}");
+        let profile = verdict.profile.unwrap();
+        let applied = if outcome == Outcome::Late { Released } else { Installed };
+        assert_eq!((profile.state, profile.seq), (applied, 2), "{second}");
+        assert!(profile.last_delivery_at >= Some(at(100)), "{second}");
+    }
+    // The provider's own time decides where there is one, and a first report has nothing to be late for.
+    let timed = Report { occurred_at: Some(at(90)), ..report(91, state(Installed)) };
+    assert_eq!(judge(&timed).outcome, Outcome::Moved);
+    let first = Profile::observe_delayed(None, &report(0, state(Installed)));
+    assert_eq!(first.outcome, Outcome::Moved);
+}
+
 fn a_claim() -> impl Strategy<Value = Claim> {
     (select(&ProfileState::ALL[..]), option::of(any::<bool>()))
         .prop_map(|(state, enabled)| Claim { state, enabled })

@@ -8,14 +8,20 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 /// How long one statement of the hot path may run, a wait for a lock included.
 const STATEMENT_TIMEOUT: &str = "1500ms";
 
+/// How long a writer's statement waits for a lock: it then leaves what is held to a lane. Long enough for another replica that is
+/// just creating the same profile.
+const LOCK_TIMEOUT: &str = "50ms";
+
 /// How long one statement of the read API may run; lists and counts may look at many rows.
 const READ_TIMEOUT: &str = "5s";
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
-    /// A writer's, a lane's or the drainer's.
+    /// A writer's or the drainer's: never waits for another transaction for long.
     Writer,
+    /// A lane's: waits for a profile that another transaction holds, as long as a statement may run.
+    Lane,
     /// Registrations and erasures.
     Registrations,
     /// Single profiles, many at once.
@@ -29,7 +35,7 @@ pub enum Session {
 }
 
 /// How many kinds there are.
-pub(super) const KINDS: usize = 6;
+pub(super) const KINDS: usize = 7;
 
 type Setting = (&'static str, &'static str);
 
@@ -61,6 +67,7 @@ impl Session {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Writer | Self::Registrations => "esim-status writer",
+            Self::Lane => "esim-status lane",
             Self::Lookup | Self::Reads => "esim-status reader",
             Self::Listen => "esim-status listener",
             Self::Migrate => "esim-status migrate",
@@ -70,7 +77,7 @@ impl Session {
     /// What is set for it.
     pub(super) fn settings(self) -> Vec<Setting> {
         let timeout = match self {
-            Self::Writer | Self::Registrations => STATEMENT_TIMEOUT,
+            Self::Writer | Self::Lane | Self::Registrations => STATEMENT_TIMEOUT,
             Self::Lookup | Self::Reads | Self::Listen => READ_TIMEOUT,
             Self::Migrate => "0",
         };
@@ -78,12 +85,14 @@ impl Session {
         if self != Self::Migrate {
             settings.extend(BOUNDED);
         }
-        if let Self::Writer | Self::Registrations | Self::Lookup = self {
+        if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup = self {
             settings.extend(BY_KEY);
         }
-        if let Self::Writer | Self::Registrations = self {
+        if let Self::Writer | Self::Lane | Self::Registrations = self {
             settings.push(JOINED_BY_KEY);
         }
+        let lock_timeout = if self == Self::Writer { LOCK_TIMEOUT } else { "0" };
+        settings.push(("lock_timeout", lock_timeout));
         settings
     }
 

@@ -1,0 +1,213 @@
+//! Writing one batch: tried until it is written, refused, or out of time; and a commit in doubt is looked up.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::batch::{self, InDoubt, Locks, WriteError};
+use super::link::Link;
+use super::{Database, Receipt, Submission};
+use crate::domain::Iccid;
+use crate::store::{
+    Fault, StoreError, deliveries, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
+    partitions,
+};
+use crate::telemetry;
+
+/// How often a batch is tried again after a serialization failure, a deadlock or a dead connection.
+const RETRIES: u32 = 3;
+
+/// How long to wait before a connection is made anew.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a batch may take, seen from here: a stalled server sends no time-out itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// All attempts together.
+    pub whole: Duration,
+    /// One attempt. What is given up before the whole time is over can be looked up, and written again, over another
+    /// connection.
+    pub attempt: Duration,
+}
+
+impl Patience {
+    /// That of a batch of which only one attempt is made in time.
+    pub(super) const fn once(whole: Duration) -> Self {
+        Self { whole, attempt: whole }
+    }
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Other transactions hold these profiles.
+    Contended(HashSet<Iccid>),
+    /// Another transaction holds a profile or an event id of the batch; nobody knows which.
+    Held,
+    /// The database refuses the batch for its content, and gives this reason.
+    Data(String),
+    /// Another transaction holds a profile for longer than a statement may wait.
+    Locked,
+    /// The database is away, slow, or silent.
+    Unavailable,
+}
+
+/// Writes a batch, within this time.
+pub(super) async fn write_patiently(
+    database: &Database,
+    link: &mut Link,
+    submissions: &[Submission],
+    locks: Locks,
+    patience: Patience,
+) -> Result<Vec<Receipt>, Refusal> {
+    let deadline = Instant::now() + patience.whole;
+    let mut work = Work { database, link, submissions, locks, in_doubt: None, tries: 0 };
+    if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
+        return done;
+    }
+    let is_in_doubt = work.in_doubt.is_some();
+    link.discard();
+    let what = if is_in_doubt {
+        "the database did not confirm a commit in time"
+    } else {
+        "the database did not answer in time"
+    };
+    database.outage.note(submissions.len(), what, None);
+    Err(Refusal::Unavailable)
+}
+
+/// A batch on its way.
+struct Work<'a> {
+    database: &'a Database,
+    link: &'a mut Link,
+    submissions: &'a [Submission],
+    locks: Locks,
+    in_doubt: InDoubt,
+    tries: u32,
+}
+
+impl Work<'_> {
+    async fn try_until_decided(&mut self, patience: Duration) -> Result<Vec<Receipt>, Refusal> {
+        loop {
+            let begun = Instant::now();
+            let error = match timeout(patience, self.try_once()).await {
+                Ok(Ok(receipts)) => {
+                    self.note_success(begun.elapsed());
+                    return Ok(receipts);
+                }
+                Ok(Err(WriteError::Contended(iccids))) => {
+                    self.link.heard();
+                    return Err(Refusal::Contended(iccids));
+                }
+                Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
+                Ok(Err(WriteError::Failed(error))) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "a stored row cannot be read; look at the table profiles"
+                    );
+                    return Err(Refusal::Data(error.to_string()));
+                }
+                Err(_) => {
+                    self.database.pace.gave_up(self.submissions.len());
+                    self.link.discard();
+                    continue;
+                }
+            };
+            self.tries += 1;
+            if self.in_doubt.is_some() {
+                // Until the time is over: a sender that is told to try again may not do so.
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a commit was sent and not confirmed"
+                );
+                self.link.discard();
+                sleep(PAUSE).await;
+                continue;
+            }
+            self.prepare_another_try(&error).await?;
+        }
+    }
+
+    /// One attempt. Before anything is written again, the database is asked what became of the attempt before.
+    async fn try_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
+        let _busy = self.link.busy();
+        let (connection, recent) = self.link.reach().await?;
+        if self.in_doubt.is_some() {
+            let keys: Vec<_> = self.submissions.iter().map(Submission::key).collect();
+            let found = deliveries::find_written(connection, &keys).await?;
+            if let Some(plan) = self.in_doubt.take()
+                && found.len() == keys.len()
+            {
+                telemetry::count_commit_looked_up();
+                return Ok(batch::written(self.submissions, plan));
+            }
+        }
+        let (key, in_doubt) = (&self.database.erasure_key, &mut self.in_doubt);
+        batch::write(connection, recent, key, self.submissions, self.locks, in_doubt).await
+    }
+
+    fn note_success(&mut self, took: Duration) {
+        self.link.heard();
+        self.database.outage.end();
+        telemetry::record_commit(took);
+        if self.locks == Locks::OnlyFree {
+            self.database.pace.committed(self.submissions.len(), took);
+        }
+    }
+
+    /// Says whether the batch may succeed if it is tried again; the error decides, and nothing was written.
+    async fn prepare_another_try(&mut self, error: &sqlx::Error) -> Result<(), Refusal> {
+        let deliveries = self.submissions.len();
+        match fault_of(error) {
+            Fault::Transient if self.tries <= RETRIES => Ok(()),
+            Fault::NoPartition if self.tries <= RETRIES => self.make_partitions().await,
+            Fault::Data => {
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, deliveries, "the database refuses a batch for its content");
+                Err(Refusal::Data(error.to_string()))
+            }
+            Fault::Unavailable if is_held_by_another(error) => Err(Refusal::Held),
+            // A table is locked: nobody can be served until it is free.
+            Fault::Unavailable if is_lock_time_out(error) => Ok(()),
+            Fault::Unavailable if self.locks == Locks::Wait && is_time_out(error) => {
+                Err(Refusal::Locked)
+            }
+            // The connection may have died unnoticed, and the next one while it was made. What a server says is tried once more.
+            Fault::Unavailable
+                if self.tries == 1
+                    || error.as_database_error().is_none() && self.tries <= RETRIES =>
+            {
+                self.link.discard();
+                sleep(PAUSE).await;
+                Ok(())
+            }
+            Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
+                self.link.discard();
+                self.database.outage.note(deliveries, "the database is not available", Some(error));
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+
+    async fn make_partitions(&mut self) -> Result<(), Refusal> {
+        let received_at: Vec<_> =
+            self.submissions.iter().map(|it| it.delivery.received_at()).collect();
+        let made = async {
+            let (connection, _) = self.link.reach().await?;
+            partitions::make_for(connection, &received_at).await
+        };
+        if let Err(error) = made.await {
+            self.link.discard();
+            let error = &error as &dyn std::error::Error;
+            self.database.outage.note(
+                self.submissions.len(),
+                "the partition that deliveries belong to does not exist and cannot be created",
+                Some(error),
+            );
+            return Err(Refusal::Unavailable);
+        }
+        Ok(())
+    }
+}

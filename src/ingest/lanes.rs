@@ -1,0 +1,174 @@
+//! Where deliveries wait for a profile that another transaction holds, so that only they wait. Each profile has a lane, in which
+//! the order of arrival is kept.
+//!
+//! Lanes wait over connections of their own, a few for all writers together: however many profiles are held, the writers keep
+//! theirs. A lane whose wait was in vain stays open for a while, so that the next delivery of the profile is not tried beside
+//! others first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::batch::Locks;
+use super::link::Link;
+use super::recent::Recent;
+use super::writer::{is_still_wanted, write_all};
+use super::{Database, Waiting};
+use crate::domain::Iccid;
+use crate::store::{Connector, Session};
+
+/// How many lanes may wait for a lock at once, over as many connections.
+pub(super) const MAX_CONNECTIONS: usize = 4;
+
+/// How long a profile is expected to stay held after a lane waited for it in vain.
+const STAYS_HELD: Duration = Duration::from_secs(10);
+
+/// The lanes' connections, shared by all writers.
+#[derive(Debug)]
+pub(super) struct LaneLinks {
+    permits: Semaphore,
+    idle: Mutex<Vec<Link>>,
+}
+
+impl LaneLinks {
+    pub(super) fn new(connector: &Connector) -> Self {
+        let link = || Link::new(connector.clone(), Session::Lane, Recent::none());
+        let idle = std::iter::repeat_with(link).take(MAX_CONNECTIONS).collect();
+        Self { permits: Semaphore::new(MAX_CONNECTIONS), idle: Mutex::new(idle) }
+    }
+
+    async fn take(&self) -> Option<(SemaphorePermit<'_>, Link)> {
+        // The semaphore is never closed.
+        let permit = self.permits.acquire().await.ok()?;
+        let link = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some((permit, link))
+    }
+
+    fn give_back(&self, link: Link) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+    }
+}
+
+/// The lanes of one writer.
+pub(super) struct Lanes {
+    database: Database,
+    links: Arc<LaneLinks>,
+    open: HashMap<Iccid, Lane>,
+    running: JoinSet<(Iccid, End)>,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// What came while the lane was busy.
+    queue: Vec<Waiting>,
+    is_running: bool,
+    held_until: Option<Instant>,
+}
+
+/// How the wait in a lane ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    StillHeld,
+}
+
+impl Lanes {
+    pub(super) fn new(database: Database, links: Arc<LaneLinks>) -> Self {
+        Self { database, links, open: HashMap::new(), running: JoinSet::new() }
+    }
+
+    /// Moves what belongs into a lane that is open there, and gives back the rest.
+    pub(super) fn divert(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        if self.open.is_empty() {
+            return batch;
+        }
+        let now = Instant::now();
+        self.open.retain(|_, lane| lane.is_running || lane.held_until.is_some_and(|at| at > now));
+        let mut rest = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            match waiting.submission.iccid().and_then(|iccid| self.open.get_mut(iccid)) {
+                Some(lane) => lane.queue.push(waiting),
+                None => rest.push(waiting),
+            }
+        }
+        self.start_waiting();
+        rest
+    }
+
+    /// Opens a lane for each profile and starts it.
+    pub(super) fn open(&mut self, contended: Vec<Waiting>) {
+        for waiting in contended {
+            if let Some(iccid) = waiting.submission.iccid().cloned() {
+                self.open.entry(iccid).or_default().queue.push(waiting);
+            }
+        }
+        self.start_waiting();
+    }
+
+    /// Waits for a lane to end, and starts it again if more has queued in it meanwhile. `None` if no lane is running.
+    pub(super) async fn advance(&mut self) -> Option<()> {
+        // A lane does not panic; if one did, its profile's lane would stay closed and its senders be told to try again.
+        let (iccid, end) = self.running.join_next().await?.ok()?;
+        if let Some(lane) = self.open.get_mut(&iccid) {
+            lane.is_running = false;
+            let was_held = lane.held_until.is_some();
+            if end == End::StillHeld {
+                if !was_held {
+                    tracing::warn!(
+                        ?iccid,
+                        "another transaction holds a profile for longer than a delivery may wait: who has a transaction open? Its deliveries are answered 503"
+                    );
+                }
+                lane.held_until = Some(Instant::now() + STAYS_HELD);
+            } else {
+                if was_held {
+                    tracing::info!(?iccid, "a profile that was held takes deliveries again");
+                }
+                lane.held_until = None;
+            }
+            if lane.queue.is_empty() && lane.held_until.is_none() {
+                self.open.remove(&iccid);
+            }
+        }
+        self.start_waiting();
+        Some(())
+    }
+
+    fn start_waiting(&mut self) {
+        for (iccid, lane) in &mut self.open {
+            if lane.is_running || lane.queue.is_empty() {
+                continue;
+            }
+            lane.is_running = true;
+            let batch = std::mem::take(&mut lane.queue);
+            let (database, links, iccid) =
+                (self.database.clone(), self.links.clone(), iccid.clone());
+            self.running.spawn(async move { (iccid, wait(database, &links, batch).await) });
+        }
+    }
+}
+
+/// Writes a lane's deliveries as soon as their profile is free. The senders are answered in time in any case: see
+/// [`super::Ingest::submit`].
+async fn wait(database: Database, links: &LaneLinks, batch: Vec<Waiting>) -> End {
+    let Some((_permit, mut link)) = links.take().await else { return End::StillHeld };
+    let mut contended = batch;
+    let mut end = End::Done;
+    loop {
+        let batch: Vec<_> = contended.drain(..).filter(is_still_wanted).collect();
+        if batch.is_empty() {
+            break;
+        }
+        let left = write_all(&database, &mut link, batch, Locks::Wait).await;
+        if left.is_locked {
+            end = End::StillHeld;
+        }
+        contended = left.contended;
+    }
+    links.give_back(link);
+    end
+}

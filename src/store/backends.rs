@@ -1,0 +1,60 @@
+//! The server's processes that serve our connections: whether one that lost its client is still executing something.
+
+use sqlx::PgConnection;
+use sqlx::types::time::OffsetDateTime;
+
+use super::codec::StoreError;
+
+/// The server's process behind a connection. Process ids are used again, so its start belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    pid: i32,
+    started: OffsetDateTime,
+}
+
+/// The process behind this connection.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn current(connection: &mut PgConnection) -> Result<Backend, StoreError> {
+    let found = sqlx::query_as!(
+        Backend,
+        r#"SELECT pid AS "pid!", backend_start AS "started!" FROM pg_stat_activity WHERE pid = pg_backend_pid()"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(found)
+}
+
+/// Whether a process whose client has given up is still executing something, a commit perhaps. One that only waits for its
+/// client is ended: its message is lost, and the locks of an open transaction would delay the next attempt. One on another
+/// server, or one that has ended, is not busy.
+///
+/// A process that executes is never ended: while a commit waits for its synchronous standby, ending the process would make the
+/// commit visible before the standby has it.
+///
+/// # Errors
+/// [`StoreError`] where the connection fails.
+pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result<bool, StoreError> {
+    let found = sqlx::query!(
+        r#"SELECT coalesce(state LIKE 'idle%' OR wait_event = 'ClientRead', false) AS "waits_for_its_client!"
+           FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"#,
+        backend.pid,
+        backend.started,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    match found {
+        Some(found) if found.waits_for_its_client => {
+            let ended = sqlx::query_scalar!("SELECT pg_terminate_backend($1)", backend.pid)
+                .fetch_one(connection)
+                .await;
+            match ended {
+                // A server that does not allow it: nothing is being executed all the same.
+                Ok(_) | Err(sqlx::Error::Database(_)) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+        found => Ok(found.is_some()),
+    }
+}
