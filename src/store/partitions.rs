@@ -1,5 +1,7 @@
 //! The monthly partitions of `deliveries`: made ahead, dropped after the retention, by whichever replica comes first.
 
+use std::collections::BTreeSet;
+
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use time::{Date, Month};
@@ -55,8 +57,35 @@ pub async fn maintain(
     Ok(())
 }
 
-/// shim
-pub async fn make_for(_c: &mut PgConnection, _r: &[Timestamp]) -> Result<(), StoreError> {
+/// Makes the partitions that deliveries with these times of receipt need, and no others. Safe to call from any number of
+/// replicas; nobody who reads or writes `deliveries` waits for it. A month that is past the retention is made too: its deliveries
+/// can then be written and applied, and the next upkeep drops it.
+///
+/// # Errors
+/// [`StoreError`]; no partition was made then.
+pub async fn make_for(
+    connection: &mut PgConnection,
+    received_at: &[Timestamp],
+) -> Result<(), StoreError> {
+    let months = received_at.iter().map(|it| first_of_month(it.as_datetime().date()));
+    make(connection, months.collect()).await
+}
+
+/// Makes those of the months that are missing. Each begins with its first day.
+async fn make(connection: &mut PgConnection, months: BTreeSet<Date>) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    // A writer's session does not wait for locks; here it waits for another replica that makes the same.
+    sqlx::query!("SELECT set_config('lock_timeout', '1s', true)")
+        .fetch_one(&mut *transaction)
+        .await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut *transaction).await?;
+    let existing = names(&mut transaction).await?;
+    for month in months {
+        if !existing.contains(&name(month)) {
+            create(&mut transaction, month, next_month(month)).await?;
+        }
+    }
+    transaction.commit().await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ pub enum Fault {
     Transient,
     /// The connection, or the server behind it, is gone, read-only, out of room or too slow.
     Unavailable,
-    /// There is no partition for a delivery of that time.
+    /// A delivery's month has no partition: see [`super::partitions::make_for`].
     NoPartition,
     /// This work as it is cannot succeed.
     Data,
@@ -54,6 +54,7 @@ pub fn fault_of(error: &sqlx::Error) -> Fault {
         };
     };
     match code.as_ref() {
+        "23514" if misses_partition(error) => Fault::NoPartition,
         // serialization_failure, deadlock_detected
         "40001" | "40P01" => Fault::Transient,
         // data exceptions and broken constraints
@@ -63,4 +64,11 @@ pub fn fault_of(error: &sqlx::Error) -> Fault {
         // lock not available (55P03), system error (58).
         _ => Fault::Unavailable,
     }
+}
+
+/// A missing partition has the code of a check constraint, and names no constraint. The text depends on the server's language.
+fn misses_partition(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.table() == Some("deliveries") && error.constraint().is_none())
 }

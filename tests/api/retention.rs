@@ -4,7 +4,7 @@ use esim_status::domain::Timestamp;
 use esim_status::store::partitions;
 use esim_status_testing::{Database, TestApp};
 use futures_util::future::join_all;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::ICCID;
 
@@ -64,6 +64,41 @@ async fn several_replicas_may_look_after_them_at_once() {
     let done = done.await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     assert_eq!(months(&mut database.connect().await).await.len(), 5);
+}
+
+#[tokio::test]
+async fn the_months_that_a_batch_needs_are_made_by_any_number_of_replicas_and_nobody_waits() {
+    let database = Database::migrated().await;
+    let mut connection = database.connect().await;
+    let times = ["2019-03-31T23:59:59Z", "2019-03-01T00:00:00Z", "2026-11-23T12:00:00Z"].map(at);
+    partitions::make_for(&mut connection, &times[2..]).await.unwrap();
+    assert_eq!(months(&mut connection).await, ["2026_11"]);
+    // A writer that is in the middle of its transaction, and a reader of all months.
+    let mut writer = database.connect().await;
+    let mut writing = writer.begin().await.unwrap();
+    let statement = "WITH read AS (SELECT count(*) FROM deliveries)
+         INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
+         SELECT gen_random_uuid(), '2026-11-23T12:00:00Z', 'h', 'p', 'ignored', '{}', '' FROM read";
+    writing.execute(statement).await.unwrap();
+    let make = || async { partitions::make_for(&mut database.connect().await, &times).await };
+    let done = join_all((0..6).map(|_| make())).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(months(&mut connection).await, ["2019_03", "2026_11"]);
+    writing.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delivery_whose_month_has_no_partition_gets_one() {
+    let app = TestApp::start().await;
+    let mut connection = app.database.connect().await;
+    for month in months(&mut connection).await {
+        let statement = format!("DROP TABLE deliveries_{month}");
+        connection.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    assert_eq!(months(&mut connection).await.len(), 1);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 1);
+    app.assert_straight(ICCID).await;
 }
 
 #[tokio::test]

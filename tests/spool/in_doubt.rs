@@ -142,17 +142,19 @@ async fn a_commit_that_is_still_under_way_is_waited_for_and_not_applied_again() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_never_be_written_stands_in_nobodys_way() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let forty_years = 40 * 365 * 86_400;
     let deliveries = [
         report(1, 9, 1, "RELEASED"),
-        // There is no partition of that time.
-        report(2, forty_years, 1, "INSTALLED"),
+        // The database refuses it.
+        report(2, 9, 4, "INSTALLED"),
         report(3, 8, 2, "RELEASED"),
         report(4, 7, 1, "DISABLED"),
     ];
     let mut entries = deliveries.each_ref().map(|it| (it, "gigastore"));
     entries[2].1 = "a-provider-that-is-gone";
     fill(folder.path(), &entries).await;
+    let refuse = format!("ALTER TABLE profiles ADD CHECK (iccid <> '{}')", iccid(4));
+    let mut operator = postgres.database.connect().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&mut operator).await.unwrap();
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     drained(&app).await;
     assert_eq!(states(&app, 1).await, ["RELEASED", "DISABLED"]);
@@ -168,8 +170,19 @@ async fn what_can_never_be_written_stands_in_nobodys_way() {
         .fetch_all(&mut connection)
         .await
         .unwrap();
-    assert!(reasons[0].contains("no partition of relation"), "{reasons:?}");
+    assert!(reasons[0].contains("violates check constraint"), "{reasons:?}");
     assert_eq!(reasons[1], "this version knows no provider a-provider-that-is-gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_every_partition_is_written_all_the_same() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let (old, new) = (report(1, 40 * 365 * 86_400, 1, "RELEASED"), report(2, 9, 1, "INSTALLED"));
+    fill(folder.path(), &[(&old, "gigastore"), (&new, "gigastore")]).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "INSTALLED"]);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
