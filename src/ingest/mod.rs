@@ -32,7 +32,10 @@ mod drainer;
 
 mod registration;
 
-pub use registration::{Registered, erase, register, seal_anew};
+mod erasure;
+
+pub use erasure::{EraseError, erase};
+pub use registration::{Registered, register, seal_anew};
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A backend registers a profile, or has one erased: the same row lock as the webhooks', one transaction each.
+//! A backend registers a profile: under the same row lock as the webhooks', in one transaction.
 
 use std::time::Duration;
 
@@ -91,32 +91,11 @@ async fn try_register(
     Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
 }
 
-/// Erases all that is kept of a profile, and remembers only a keyed hash of its number, so that a late webhook does not bring
-/// it back. Says whether there was anything.
-///
-/// # Errors
-/// [`StoreError`]; repeating is safe.
-pub async fn erase(
-    pool: &Pool,
-    erasure_key: &ErasureKey,
+/// Locks a profile, if it exists, and reads it.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
     iccid: &Iccid,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let attempt = pool.run(async |connection| {
-        let mut transaction = connection.begin().await?;
-        lock(&mut transaction, iccid).await?;
-        if !erasures::delete_all(&mut transaction, iccid).await? {
-            return Ok(false);
-        }
-        erasures::remember(&mut transaction, erasure_key, iccid, now).await?;
-        notify::wake(&mut transaction, iccid).await?;
-        transaction.commit().await?;
-        Ok(true)
-    });
-    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
-}
-
-async fn lock(connection: &mut PgConnection, iccid: &Iccid) -> Result<Option<Profile>, StoreError> {
+) -> Result<Option<Profile>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;

@@ -208,6 +208,15 @@ pub(super) async fn refuse(
     Ok(sizes)
 }
 
+/// Deletes refused rows whose body holds this text, and gives back how many.
+pub(super) async fn erase_refused(
+    connection: &mut SqliteConnection,
+    text: &str,
+) -> Result<u64, SpoolError> {
+    let delete = sqlx::query("DELETE FROM refused WHERE instr(body, ?) > 0");
+    Ok(delete.bind(text.as_bytes()).execute(connection).await?.rows_affected())
+}
+
 /// The same for a row that comes from elsewhere.
 pub(super) async fn append_refused(
     connection: &mut SqliteConnection,

@@ -74,6 +74,7 @@ struct Inner {
     connection: Mutex<SqliteConnection>,
     live: Live,
     most_bytes: u64,
+    folder: PathBuf,
     _lock: Lock,
 }
 
@@ -101,7 +102,13 @@ impl Spool {
         let live = Live::default();
         live.set(file::figures(&mut connection).await?);
         let connection = Mutex::new(connection);
-        Ok(Self(Arc::new(Inner { connection, live, most_bytes, _lock: lock })))
+        Ok(Self(Arc::new(Inner {
+            connection,
+            live,
+            most_bytes,
+            folder: folder.to_owned(),
+            _lock: lock,
+        })))
     }
 
     /// Appends deliveries, each with the slug of its provider, all or none; they are on the disk when this returns.
@@ -158,6 +165,22 @@ impl Spool {
         self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
         self.0.live.add_refused(removed.len() as u64);
         Ok(())
+    }
+
+    /// Deletes what was refused and holds this ICCID; says whether there was anything.
+    ///
+    /// # Errors
+    /// A failure of SQLite; nothing is deleted then.
+    pub async fn erase_refused(&self, iccid: &str) -> Result<bool, SpoolError> {
+        let mut connection = self.0.connection.lock().await;
+        let erased = file::erase_refused(&mut connection, iccid).await?;
+        self.0.live.set(file::figures(&mut connection).await?);
+        Ok(erased > 0)
+    }
+
+    /// The damaged files that were set aside, from which nothing can be erased.
+    pub fn set_aside(&self) -> Vec<PathBuf> {
+        salvage::set_aside(&self.0.folder)
     }
 
     /// Gives room back to the disk, once nothing waits. Does nothing otherwise.

@@ -175,6 +175,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// The damaged files of a folder.
+pub(super) fn set_aside(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+    paths.filter(|path| path.to_string_lossy().contains(".damaged-")).collect()
+}
+
 /// `spool.db.damaged-1`, or the next number that is free.
 fn free_name(path: &Path) -> PathBuf {
     let mut number = 1;

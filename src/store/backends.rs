@@ -58,3 +58,35 @@ pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result
         found => Ok(found.is_some()),
     }
 }
+
+/// The server's time.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, StoreError> {
+    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(connection);
+    Ok(now.await?)
+}
+
+/// Whether a writer of any replica is still at work on something that it began before this time, by the server's clock. One whose
+/// work this role may not see counts as busy.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_a_writer_busy_since_before(
+    connection: &mut PgConnection,
+    time: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let busy = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()
+                 AND application_name IN ('esim-status writer', 'esim-status lane')
+                 AND state IS DISTINCT FROM 'idle' AND coalesce(xact_start < $1, state IS NULL)
+           ) AS "busy!""#,
+        time
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(busy)
+}

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::zeroize::Zeroizing;
 use sha2::Sha256;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::codec::StoreError;
 use crate::domain::{Iccid, Timestamp};
@@ -81,7 +82,8 @@ pub async fn remember(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ($1, $2)
+         ON CONFLICT (iccid_hmac) DO UPDATE SET erased_at = EXCLUDED.erased_at",
         key.hash(iccid)?,
         at.as_datetime()
     )
@@ -105,7 +107,7 @@ pub async fn forget(
     Ok(())
 }
 
-/// Deletes all that is kept of a profile; says whether there was anything.
+/// Deletes all that is kept of a profile and names it by its ICCID; says whether there was anything.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -117,14 +119,6 @@ pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     let deliveries = sqlx::query!("DELETE FROM deliveries WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;
-    // Of a body that could not be read nobody noted whom it is about. There are few, and they have an index.
-    let unread = sqlx::query!(
-        r#"DELETE FROM deliveries
-           WHERE iccid IS NULL AND outcome = 'malformed' AND position($1::bytea IN body) > 0"#,
-        iccid.as_bytes()
-    )
-    .execute(&mut *connection)
-    .await?;
     sqlx::query!("DELETE FROM transitions WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;
@@ -135,5 +129,48 @@ pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)
         .await?;
-    Ok(profile.rows_affected() + deliveries.rows_affected() + unread.rows_affected() > 0)
+    Ok(profile.rows_affected() + deliveries.rows_affected() > 0)
+}
+
+/// How many bodies that could not be read are looked through in one statement: a few megabytes as a rule, 64 at most.
+const UNREAD_PAGE: i64 = 1_000;
+
+/// What a page of [`delete_unread`] has done.
+#[derive(Debug, Clone, Copy)]
+pub struct UnreadPage {
+    /// Whether something was deleted.
+    pub deleted: bool,
+    /// The last delivery that was looked at; `None` if there were no more.
+    pub last: Option<Uuid>,
+}
+
+/// Deletes deliveries whose bodies could not be read, so that nobody noted whom they are about, and hold this ICCID: of the next
+/// ones behind `after`, in the order of receipt.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete_unread(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    after: Option<Uuid>,
+) -> Result<UnreadPage, StoreError> {
+    let page = sqlx::query!(
+        r#"WITH page AS (
+               SELECT id, received_at FROM deliveries
+               WHERE outcome = 'malformed' AND iccid IS NULL AND ($2::uuid IS NULL OR id > $2)
+               ORDER BY id LIMIT $3
+           ),
+           gone AS (
+               DELETE FROM deliveries AS d USING page AS p
+               WHERE d.id = p.id AND d.received_at = p.received_at AND position($1::bytea IN d.body) > 0
+               RETURNING d.id
+           )
+           SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last, EXISTS (SELECT FROM gone) AS "deleted!""#,
+        iccid.as_str().as_bytes(),
+        after,
+        UNREAD_PAGE
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(UnreadPage { deleted: page.deleted, last: page.last })
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use super::catalogue::{CATALOGUE, Code, Entry};
+use crate::ingest::EraseError;
 use crate::store::{Fault, StoreError, fault_of};
 use crate::telemetry::Seldom;
 
@@ -130,6 +131,21 @@ impl From<StoreError> for Problem {
             _ => {
                 tracing::error!(error = cause, "the database's content, or a statement, is wrong");
                 Self::new(Code::Internal)
+            }
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Store(error) => error.into(),
+            EraseError::Spool(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the spool did not erase"
+                );
+                Self::new(Code::Unavailable)
             }
         }
     }

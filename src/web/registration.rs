@@ -118,7 +118,8 @@ pub async fn erase(
 ) -> Result<StatusCode, Problem> {
     let iccid = subject.for_backend()?;
     params.finish()?;
-    if ingest::erase(&app.registrations, &app.erasure_key, &iccid, subject.received_at).await? {
+    let (pool, spool, key) = (&app.registrations, app.spool.as_ref(), &app.erasure_key);
+    if ingest::erase(pool, spool, key, &iccid, subject.received_at).await? {
         tracing::info!(?iccid, "a profile was erased on request");
         Ok(StatusCode::NO_CONTENT)
     } else {

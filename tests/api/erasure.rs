@@ -1,6 +1,6 @@
 //! `DELETE /v1/profiles/{iccid}`: everything that is kept of a profile goes, and stays away until it is registered anew.
 
-use esim_status_testing::TestApp;
+use esim_status_testing::{TestApp, wait_until};
 use futures_util::future::{join, join_all};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
@@ -81,7 +81,6 @@ async fn what_was_never_there_or_is_erased_already_cannot_be_erased() {
     let app = TestApp::start().await;
     let unknown = erase(&app.backend, ICCID).await;
     assert_eq!((unknown.status.as_u16(), &*unknown.problem()), (404, "unknown-profile"));
-    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
     fill(&app).await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
@@ -201,7 +200,7 @@ async fn a_webhook_that_meets_an_erasure_half_way_does_not_bring_the_profile_bac
     let mut connection = app.database.connect().await;
     // Held up by a lock on the last table that an erasure writes to.
     let mut held = connection.begin().await.unwrap();
-    sqlx::query("LOCK TABLE erasures IN SHARE MODE").execute(&mut *held).await.unwrap();
+    sqlx::query("LOCK TABLE event_ids IN SHARE MODE").execute(&mut *held).await.unwrap();
     let erasing = erase(&app.backend, ICCID);
     let (erased, outcome) = tokio::join!(erasing, async {
         wait_for_waiting(&app.database, 1).await;
@@ -261,4 +260,59 @@ async fn erasures_registrations_and_webhooks_at_once_leave_no_half_profile() {
             assert_eq!(traces(&app).await, Vec::<String>::new(), "{round}");
         }
     }
+}
+
+/// Writers of another replica, in the middle of a statement that began before the erasure: they do not see it.
+#[tokio::test]
+async fn what_began_before_an_erasure_and_commits_after_it_leaves_nothing_behind() {
+    let creates = "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+                   VALUES ('89972123300991848961', 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 1, now())";
+    let keeps = "INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, headers, body)
+                 VALUES (gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', '89972123300991848961',
+                         'unrecognised', '{}', 'a body that names 89972123300991848961')";
+    let cannot_read =
+        "INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, headers, body)
+                       VALUES (gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', NULL,
+                               'malformed', '{}', '{\"iccid\":\"89972123300991848961\"')";
+    for statement in [creates, keeps, cannot_read] {
+        let app = TestApp::start().await;
+        let options = app.database.options.clone().application_name("esim-status writer");
+        let mut writer = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        let mut writing = writer.begin().await.unwrap();
+        sqlx::query(statement).execute(&mut *writing).await.unwrap();
+        let remembered = "SELECT count(*) FROM erasures";
+        let (answer, ()) = join(erase(&app.backend, ICCID), async {
+            wait_until("the erasure is remembered", async || {
+                app.database.scalar::<i64>(remembered).await == 1
+            })
+            .await;
+            writing.commit().await.unwrap();
+        })
+        .await;
+        assert_eq!(answer.status, 204, "{statement}: {answer:?}");
+        assert_eq!(traces(&app).await, Vec::<String>::new(), "{statement}");
+        assert_eq!(app.report(ICCID, "INSTALLED").await, "ignored");
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_that_finds_nothing_is_remembered_all_the_same() {
+    let app = TestApp::start().await;
+    assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "ignored");
+    assert_eq!(app.backend.get(&format!("/v1/profiles/{ICCID}")).await.status, 404);
+    register(&app, &object(ICCID)).await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+}
+
+#[tokio::test]
+async fn many_unreadable_bodies_do_not_make_an_erasure_fail() {
+    let app = TestApp::start().await;
+    let fill = "INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
+                SELECT gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', 'malformed', '{}',
+                       convert_to('{ \"iccid\": \"' || CASE WHEN n = 2500 THEN '89972123300991848961' ELSE n::text END, 'UTF8')
+                FROM generate_series(1, 5000) AS n";
+    sqlx::query(fill).execute(&mut app.database.connect().await).await.unwrap();
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 4_999);
 }
