@@ -123,6 +123,15 @@ fn is_damage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether SQLite says that the disk, or the file system, has no room.
+pub(super) fn is_full(error: &SpoolError) -> bool {
+    /// `FULL`.
+    const FULL: i32 = 13;
+    let SpoolError::Sqlite(sqlx::Error::Database(error)) = error else { return false };
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == FULL)
+}
+
 /// Appends rows, each with its place, or behind all others. One statement is one transaction is one sync.
 pub(super) async fn append(
     connection: &mut SqliteConnection,

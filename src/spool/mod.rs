@@ -5,6 +5,8 @@
 //!
 //! Deliveries are personal data: the files can be read by their owner only, and what is removed is overwritten.
 
+mod ballast;
+
 mod file;
 
 mod figures;
@@ -25,6 +27,7 @@ use tokio::sync::Mutex;
 
 use crate::delivery::AuthenticDelivery;
 
+use ballast::Ballast;
 pub use figures::Figures;
 use figures::Live;
 use lock::Lock;
@@ -57,8 +60,10 @@ pub enum SpoolError {
     /// A newer version of the service wrote it.
     #[error("a newer version wrote {}: start that one, which drains it", .0.display())]
     Newer(PathBuf),
-    /// There is no room for more.
-    #[error("the spool is full: raise ESIM_STATUS_SPOOL_MAX_MB, or bring the database back")]
+    /// There is no room for more, by the bound or on the disk.
+    #[error(
+        "the spool is full: raise ESIM_STATUS_SPOOL_MAX_MB, enlarge its disk, or bring the database back"
+    )]
     Full,
     /// SQLite failed.
     #[error("the spool failed: has its disk room, and is it sound?")]
@@ -73,8 +78,9 @@ pub struct Spool(Arc<Inner>);
 struct Inner {
     connection: Mutex<SqliteConnection>,
     live: Live,
-    most_bytes: u64,
+    max_bytes: u64,
     folder: PathBuf,
+    ballast: Ballast,
     _lock: Lock,
 }
 
@@ -91,22 +97,26 @@ pub enum Entry {
 }
 
 impl Spool {
-    /// Opens the spool in `folder`, or makes one, which is to hold at most `most_bytes` of deliveries. A file that is damaged
+    /// Opens the spool in `folder`, or makes one, which is to hold at most `max_bytes` of deliveries. A file that is damaged
     /// is set aside, and what can be read of it is taken over.
     ///
     /// # Errors
     /// [`SpoolError`]; the message says what to do.
-    pub async fn open(folder: &Path, most_bytes: u64) -> Result<Self, SpoolError> {
+    pub async fn open(folder: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
         let lock = lock::lock(folder)?;
+        let ballast = Ballast::of(folder);
+        ballast.release_if_full();
         let mut connection = file::open_or_salvage(folder).await?;
+        ballast.lay();
         let live = Live::default();
         live.set(file::figures(&mut connection).await?);
         let connection = Mutex::new(connection);
         Ok(Self(Arc::new(Inner {
             connection,
             live,
-            most_bytes,
+            max_bytes,
             folder: folder.to_owned(),
+            ballast,
             _lock: lock,
         })))
     }
@@ -122,17 +132,37 @@ impl Spool {
         let records: Vec<_> = deliveries.iter().map(|(it, slug)| Record::of(it, slug)).collect();
         let Some(oldest) = records.first().map(Record::received_at) else { return Ok(()) };
         let (count, bytes) = (records.len() as u64, records.iter().map(Record::size).sum());
-        let mut connection = self.0.connection.lock().await;
-        if self.0.live.figures().bytes + bytes > self.0.most_bytes {
-            self.0.live.note_attempt(false);
-            return Err(SpoolError::Full);
-        }
         let records = records.into_iter().map(|record| (None, record)).collect();
-        let appended = file::append(&mut connection, records).await;
-        self.0.live.note_attempt(appended.is_ok());
-        appended?;
-        self.0.live.add(count, bytes, oldest);
-        Ok(())
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            if spool.live.figures().bytes + bytes > spool.max_bytes || !spool.ballast.is_kept() {
+                spool.live.note_attempt(false);
+                return Err(SpoolError::Full);
+            }
+            let appended = file::append(&mut connection, records).await;
+            spool.live.note_attempt(appended.is_ok());
+            match appended {
+                Err(error) if file::is_full(&error) => return Err(SpoolError::Full),
+                appended => appended?,
+            }
+            spool.live.add(count, bytes, oldest);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does work that a caller who goes away must not leave half done: SQLite executes a statement whose caller is gone, and the
+    /// figures would not know.
+    async fn uncancelled<T: Send + 'static, F>(
+        &self,
+        work: impl FnOnce(Arc<Inner>) -> F,
+    ) -> Result<T, SpoolError>
+    where
+        F: Future<Output = Result<T, SpoolError>> + Send + 'static,
+    {
+        let done = tokio::spawn(work(self.0.clone())).await;
+        // It does not panic.
+        done.unwrap_or(Err(SpoolError::Sqlite(sqlx::Error::WorkerCrashed)))
     }
 
     /// The first deliveries behind the place `behind`, in the order of arrival, `max` at most; behind 0 is the head.
@@ -144,27 +174,43 @@ impl Spool {
         file::first(&mut connection, behind, max, BYTES_AT_ONCE).await
     }
 
-    /// Removes the deliveries at these places.
+    /// Removes the deliveries at these places. On a full disk this uses the room that is kept for it.
     ///
     /// # Errors
     /// A failure of SQLite; none is removed then.
     pub async fn remove(&self, seqs: &[i64]) -> Result<(), SpoolError> {
-        let mut connection = self.0.connection.lock().await;
-        let removed = file::remove(&mut connection, seqs).await?;
-        self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
-        Ok(())
+        let seqs = seqs.to_vec();
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            let removed = match file::remove(&mut connection, &seqs).await {
+                Err(_) if spool.ballast.release() => file::remove(&mut connection, &seqs).await?,
+                removed => removed?,
+            };
+            spool.live.subtract(&removed, file::oldest(&mut connection).await?);
+            Ok(())
+        })
+        .await
     }
 
-    /// Moves one to the table `refused`, with the reason, where it stands in nobody's way.
+    /// Moves one to the table `refused`, with the reason, where it delays no other.
     ///
     /// # Errors
     /// A failure of SQLite; it is where it was then.
     pub async fn refuse(&self, seq: i64, reason: &str) -> Result<(), SpoolError> {
-        let mut connection = self.0.connection.lock().await;
-        let removed = file::refuse(&mut connection, seq, reason).await?;
-        self.0.live.subtract(&removed, file::oldest(&mut connection).await?);
-        self.0.live.add_refused(removed.len() as u64);
-        Ok(())
+        let reason = reason.to_owned();
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            let removed = match file::refuse(&mut connection, seq, &reason).await {
+                Err(_) if spool.ballast.release() => {
+                    file::refuse(&mut connection, seq, &reason).await?
+                }
+                removed => removed?,
+            };
+            spool.live.subtract(&removed, file::oldest(&mut connection).await?);
+            spool.live.add_refused(removed.len() as u64);
+            Ok(())
+        })
+        .await
     }
 
     /// Deletes what was refused and holds this ICCID; says whether there was anything.
@@ -172,10 +218,14 @@ impl Spool {
     /// # Errors
     /// A failure of SQLite; nothing is deleted then.
     pub async fn erase_refused(&self, iccid: &str) -> Result<bool, SpoolError> {
-        let mut connection = self.0.connection.lock().await;
-        let erased = file::erase_refused(&mut connection, iccid).await?;
-        self.0.live.set(file::figures(&mut connection).await?);
-        Ok(erased > 0)
+        let iccid = iccid.to_owned();
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            let erased = file::erase_refused(&mut connection, &iccid).await?;
+            spool.live.set(file::figures(&mut connection).await?);
+            Ok(erased > 0)
+        })
+        .await
     }
 
     /// The damaged files that were set aside, from which nothing can be erased.
@@ -189,11 +239,12 @@ impl Spool {
     /// A failure of SQLite; nothing is lost.
     pub async fn tidy(&self) -> Result<(), SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        if self.0.live.figures().deliveries == 0 {
-            file::tidy(&mut connection).await
-        } else {
-            Ok(())
+        if self.0.live.figures().deliveries > 0 {
+            return Ok(());
         }
+        file::tidy(&mut connection).await?;
+        self.0.ballast.lay();
+        Ok(())
     }
 
     /// What waits in it.
@@ -203,7 +254,7 @@ impl Spool {
 
     /// Whether it would take more: the last attempt did not fail, and there is room.
     pub fn accepts(&self) -> bool {
-        self.0.live.accepts(self.0.most_bytes)
+        self.0.live.accepts(self.0.max_bytes)
     }
 }
 

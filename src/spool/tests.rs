@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -300,7 +301,7 @@ async fn a_full_disk_costs_what_comes_and_nothing_that_is_there() {
     execute("PRAGMA max_page_count = 1").await;
     let large = delivery(3, &vec![b'x'; 60_000]);
     let failed = spool.append(&[(&large, "gigastore")]).await.unwrap_err();
-    assert!(matches!(failed, SpoolError::Sqlite(_)), "{failed}");
+    assert!(matches!(failed, SpoolError::Full), "{failed}");
     assert!(!spool.accepts());
     assert_eq!((numbers(&spool).await, spool.figures().deliveries), (range(1..3), 2));
     execute("PRAGMA max_page_count = 1000000").await;
@@ -382,4 +383,40 @@ async fn a_file_of_a_newer_version_is_left_alone() {
     close(spool).await;
     let refused = Spool::open(folder.path(), ROOM).await.unwrap_err();
     assert!(matches!(refused, SpoolError::Newer(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn figures_agree_with_what_waits_whoever_gives_up_halfway() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..241).await;
+    for (round, seq) in (1..=240).enumerate() {
+        let limit = Duration::from_micros(1 + u64::try_from(round).unwrap() % 60);
+        match round % 3 {
+            0 => drop(tokio::time::timeout(limit, spool.remove(&[seq])).await),
+            1 => drop(tokio::time::timeout(limit, spool.refuse(seq, "for a test")).await),
+            _ => drop(tokio::time::timeout(limit, spool.remove(&[])).await),
+        }
+    }
+    // Behind whatever is still under way.
+    spool.remove(&[]).await.unwrap();
+    let figures = spool.figures();
+    let waiting = numbers(&spool).await.len();
+    assert!(waiting < 120, "{waiting}");
+    assert_eq!(usize::try_from(figures.deliveries), Ok(waiting));
+    close(spool).await;
+    assert_eq!(open(&folder).await.figures(), figures);
+}
+
+#[tokio::test]
+async fn refused_deliveries_of_an_erased_profile_are_erased() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..4).await;
+    for seq in 1..=2 {
+        spool.refuse(seq, "for a test").await.unwrap();
+    }
+    assert!(spool.erase_refused("body 001").await.unwrap());
+    assert!(!spool.erase_refused("body 001").await.unwrap());
+    assert_eq!((spool.figures().refused, spool.figures().deliveries), (1, 1));
 }

@@ -1,14 +1,9 @@
 //! The disk under Postgres is full: first tables cannot grow, then Postgres itself dies of it. Needs a small file system of its
 //! own, which only root can make; who cannot is told so.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use esim_status_testing::SmallDisk;
 use tokio::time::timeout;
 
 use super::history::{assert_moved_once_each, assert_straight, lost};
@@ -16,57 +11,6 @@ use super::postgres::Postgres;
 use super::senders::{Senders, healed, refusals};
 use super::service::Service;
 use super::turn::{alone, measured};
-
-/// A small file system in memory, for as long as this lives.
-struct SmallDisk {
-    folder: TempDir,
-}
-
-impl SmallDisk {
-    /// An error says why there is none.
-    fn mount(size: &str) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("full-disk-").tempdir_in("/tmp").unwrap();
-        // The server's user has to get through.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let options = format!("size={size},mode=755");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "esim-status-faults"])
-            .arg(folder.path())
-            .output()
-            .map_err(|error| error.to_string())?;
-        if mount.status.success() {
-            Ok(Self { folder })
-        } else {
-            Err(String::from_utf8_lossy(&mount.stderr).trim().to_owned())
-        }
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.path().join("ballast")
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
-        let mut piece = 1 << 20;
-        while piece >= 512 {
-            if ballast.write_all(&vec![1; piece]).is_err() {
-                piece /= 2;
-            }
-        }
-    }
-
-    /// Makes room again.
-    fn relieve(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(self.folder.path()).status());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_repeats_and_no_delivery() {
@@ -78,7 +22,7 @@ async fn a_full_disk_costs_repeats_and_no_delivery() {
             return;
         }
     };
-    let mut postgres = Postgres::start_in(&disk.folder.path().join("data"));
+    let mut postgres = Postgres::start_in(&disk.path().join("data"));
     let mut service = Service::start(&postgres.url()).await;
     let database = postgres.database();
     let mut operator = database.connect().await;

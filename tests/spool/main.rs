@@ -10,6 +10,7 @@
 )]
 
 mod away;
+mod full;
 mod in_doubt;
 mod killed;
 mod load;

@@ -14,9 +14,12 @@ mod client;
 
 mod database;
 
+mod disk;
+
 mod program;
 
 pub use app::{API_KEY, HOOK_SECRET, TOKEN_SECRET, TestApp, settings, unix_now};
 pub use client::{Answer, Client};
 pub use database::{Database, server, wait_until};
+pub use disk::SmallDisk;
 pub use program::{program, serving};
