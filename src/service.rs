@@ -8,16 +8,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::spool::{Spool, SpoolError};
-use crate::store::{
-    self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, partitions,
-};
+use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
 use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
@@ -28,8 +26,9 @@ const NOTICE: Duration = Duration::from_millis(500);
 /// How long requests in flight may take to end, and after them the writers.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How often partitions are looked after.
+/// How often the tables are looked after; and how soon after the start, or after it failed.
 const UPKEEP: Duration = Duration::from_hours(1);
+const UPKEEP_SOON: Duration = Duration::from_mins(1);
 
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -211,7 +210,7 @@ impl Service {
         drop(self.app);
         let mut writers = self.writers;
         let writing = async { while writers.join_next().await.is_some() {} };
-        let all_answered = tokio::time::timeout(DRAIN / 2, writing).await.is_ok();
+        let all_answered = timeout(DRAIN / 2, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }
     }
@@ -247,7 +246,7 @@ impl Preparation {
         store::migrate(&self.connector).await?;
         let connected = self.connector.connect(Session::Reads).await;
         let mut connection = connected.map_err(StoreError::from)?;
-        partitions::maintain(&mut connection, web::now(), self.retention_days).await?;
+        upkeep::prepare(&mut connection, web::now(), self.retention_days).await?;
         Ok(self.erasure_key.load(&mut connection).await?)
     }
 
@@ -273,7 +272,7 @@ impl Preparation {
     async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
         let first = self.clone();
         let mut first = tokio::spawn(async move { first.once().await });
-        match tokio::time::timeout(SPOOL_PATIENCE, &mut first).await {
+        match timeout(SPOOL_PATIENCE, &mut first).await {
             Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "serving without the database: deliveries go to the spool");
@@ -320,28 +319,41 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Looks after the partitions every hour, the metrics and idle connections every few seconds, until it is aborted.
+/// Looks after the tables every hour, the metrics and idle connections every few seconds, until it is aborted.
 async fn look_after(app: AppState, retention_days: u32) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
-    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP, UPKEEP);
+    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_SOON, UPKEEP);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = often.tick() => {
-                metrics.run_upkeep();
-                app.reads.tidy();
-                app.registrations.tidy();
-            }
-            _ = seldom.tick() => {
-                let maintained = app.reads.run(async |connection| {
-                    partitions::maintain(connection, web::now(), retention_days).await
-                });
-                if let Err(error) = maintained.await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "partitions could not be looked after; there are some months in hand");
-                }
+    let look_after_tables = async {
+        loop {
+            seldom.tick().await;
+            // A connection that is lost in silence would keep it waiting for ever.
+            let upkeep = timeout(UPKEEP, look_after_tables(&app.connector, retention_days));
+            if let Ok(Err(error)) = upkeep.await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    error,
+                    "the tables could not be looked after; there are partitions for some months"
+                );
+                seldom.reset_after(UPKEEP_SOON);
             }
         }
-    }
+    };
+    let look_after_metrics = async {
+        loop {
+            often.tick().await;
+            metrics.run_upkeep();
+            app.reads.tidy();
+            app.registrations.tidy();
+        }
+    };
+    tokio::join!(look_after_tables, look_after_metrics);
+}
+
+/// Over its own connection: an index may take long to build, and readers would miss theirs.
+async fn look_after_tables(connector: &Connector, retention_days: u32) -> Result<(), StoreError> {
+    let mut connection = connector.connect(Session::Reads).await?;
+    upkeep::look_after(&mut connection, web::now(), retention_days).await?;
+    Ok(connection.close().await?)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use esim_status::domain::{Iccid, Outcome, ProfileState, Timestamp, TransitionKind};
+use esim_status::domain::{Iccid, Outcome, ProfileState, TransitionKind};
 use esim_status::store::event_ids::{self, Claimed};
 use esim_status::store::{self, SchemaError, deliveries, profiles, transitions};
 use esim_status_testing::Database;
@@ -127,7 +127,6 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
         event_id: "msg_1",
         body_sha256: &[0],
         iccid: Some(&iccid),
-        received_at: Timestamp::parse("2026-11-23T11:00:00Z").unwrap(),
     };
     assert_eq!(event_ids::claim(&mut connection, &[again]).await.unwrap().len(), 1);
 }

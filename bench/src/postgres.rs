@@ -143,7 +143,7 @@ impl Postgres {
         self.runtime.block_on(async {
             store::migrate(&connector).await?;
             let mut connection = connector.connect(Session::Reads).await?;
-            store::partitions::maintain(&mut connection, web::now(), RETENTION_DAYS).await?;
+            store::upkeep::prepare(&mut connection, web::now(), RETENTION_DAYS).await?;
             Ok(connection.close().await?)
         })
     }

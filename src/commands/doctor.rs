@@ -9,15 +9,12 @@ use url::Url;
 use super::{client, send};
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme};
-use crate::store::{self, Connector, Session};
+use crate::store::{self, Clocks, Connector, Session};
 use crate::web;
 use crate::web::webhooks::Hook;
 
 /// The oldest Postgres that the service is tested with, as `server_version_num` has it.
 const OLDEST_POSTGRES: i32 = 150_000;
-
-/// From how many seconds on two clocks differ enough to say so. Signed webhooks tolerate 300.
-const CLOCK_WARNING: f64 = 5.0;
 
 /// What `doctor` takes: the settings of `serve`, and where the service runs.
 #[derive(Debug, Args)]
@@ -143,11 +140,13 @@ async fn question_database(
             format!("the schema is at migration {at}, newer than this binary ({newest}): run a newer release"),
         ),
     }
-    let skew = web::now().seconds_since(condition.now).abs();
-    if skew > CLOCK_WARNING {
-        odd(format!("its clock and this machine's differ by {skew:.0} s: set both by NTP"));
-    } else {
-        good("its clock agrees with this machine's");
+    let clocks = Clocks { ours: web::now(), theirs: condition.now };
+    match clocks.difference() {
+        Some(ahead) => {
+            let seconds = ahead.abs();
+            odd(format!("its clock and this machine's differ by {seconds:.0} s: set both by NTP"));
+        }
+        None => good("its clock agrees with this machine's"),
     }
     Ok(())
 }

@@ -47,7 +47,6 @@ pub(super) async fn claim_events(
             event_id,
             body_sha256: digest,
             iccid: batch[*index].iccid().filter(|iccid| !erased.contains(iccid)),
-            received_at: batch[*index].delivery.received_at(),
         })
         .collect();
     for earlier in event_ids::claim(connection, &claims).await? {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
-use sqlx::types::time::OffsetDateTime;
 
 use super::codec::StoreError;
 use crate::domain::{Iccid, Timestamp};
@@ -19,8 +18,6 @@ pub struct Claimed<'a> {
     pub body_sha256: &'a [u8],
     /// The profile it speaks of.
     pub iccid: Option<&'a Iccid>,
-    /// When it reached us.
-    pub received_at: Timestamp,
 }
 
 /// An event that had been claimed before this transaction.
@@ -35,7 +32,8 @@ pub struct Seen {
 }
 
 /// Claims events for this transaction and gives back those that were seen before. An event that another transaction is
-/// claiming is waited for.
+/// claiming is waited for. The time of the claim is the database's: by a replica's clock that is wrong it could be forgotten too
+/// early.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -48,11 +46,10 @@ pub async fn claim(
     let event_id: Vec<_> = each().map(|e| e.event_id).collect();
     let body_sha256: Vec<_> = each().map(|e| e.body_sha256).collect();
     let iccid: Vec<_> = each().map(|e| e.iccid.map(Iccid::as_str)).collect();
-    let received_at: Vec<_> = each().map(|e| e.received_at.as_datetime()).collect();
     let claimed = sqlx::query!(
         r#"INSERT INTO event_ids (hook, event_id, body_sha256, iccid, received_at)
-           SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[])
-                AS u (hook, event_id, body_sha256, iccid, received_at)
+           SELECT u.hook, u.event_id, u.body_sha256, u.iccid, now()
+           FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::text[]) AS u (hook, event_id, body_sha256, iccid)
            -- The same order in every replica, so that two claiming the same events cannot deadlock.
            ORDER BY u.hook, u.event_id
            ON CONFLICT DO NOTHING
@@ -61,7 +58,6 @@ pub async fn claim(
         &event_id as &[&str],
         &body_sha256 as &[&[u8]],
         &iccid as &[Option<&str>],
-        &received_at as &[OffsetDateTime],
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -86,23 +82,89 @@ pub async fn claim(
     Ok(seen)
 }
 
-/// Forgets up to `limit` events that were received before `before`; says how many.
+/// Forgets up to `limit` of the events that were claimed before `before`, the oldest first; says how many.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn forget(
     connection: &mut PgConnection,
     before: Timestamp,
-    limit: i64,
+    limit: u64,
 ) -> Result<u64, StoreError> {
     let done = sqlx::query!(
         r#"DELETE FROM event_ids WHERE (hook, event_id) IN (
-               SELECT hook, event_id FROM event_ids WHERE received_at < $1 LIMIT $2
+               SELECT hook, event_id FROM event_ids WHERE received_at < $1 ORDER BY received_at LIMIT $2
            )"#,
         before.as_datetime(),
-        limit
+        i64::try_from(limit).unwrap_or(i64::MAX)
     )
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The key of the advisory lock that lets one replica at a time build the index; an arbitrary number that stays the same.
+const LOCK: i64 = 0x6573_696d_6576_6964;
+
+/// Builds the index that [`forget`] needs, if a migration found the table too large to build it while others wait. Nobody who
+/// reads or writes the table waits for this; it may take minutes, and longer while transactions of others stay open. Says
+/// whether the index can be used: it cannot as long as another replica builds it.
+///
+/// # Errors
+/// [`StoreError`]; the next call begins anew.
+pub async fn ensure_index(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    if is_index_valid(connection).await? == Some(true) {
+        return Ok(true);
+    }
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
+    if !locked.fetch_one(&mut *connection).await? {
+        return Ok(false);
+    }
+    let built = build_index(connection).await;
+    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
+    built.map(|()| true)
+}
+
+async fn build_index(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // Another replica may have built it between the look and the lock.
+    let valid = is_index_valid(connection).await?;
+    if valid == Some(true) {
+        return Ok(());
+    }
+    let time_out = sqlx::query_scalar!(r#"SELECT current_setting('statement_timeout') AS "it!""#);
+    let time_out = time_out.fetch_one(&mut *connection).await?;
+    set_time_out(connection, "0").await?;
+    let built = async {
+        if valid.is_some() {
+            // Left over by a build that was interrupted.
+            sqlx::query("DROP INDEX CONCURRENTLY event_ids_age").execute(&mut *connection).await?;
+        }
+        tracing::info!(
+            "building an index on the event ids: that may take minutes, and nobody waits for it"
+        );
+        for statement in [
+            "CREATE INDEX CONCURRENTLY event_ids_age ON event_ids (received_at)",
+            "DROP INDEX CONCURRENTLY IF EXISTS event_ids_received_at",
+        ] {
+            sqlx::query(statement).execute(&mut *connection).await?;
+        }
+        Ok(())
+    };
+    let built = built.await;
+    set_time_out(connection, &time_out).await?;
+    built
+}
+
+/// `None` if there is no such index.
+async fn is_index_valid(connection: &mut PgConnection) -> Result<Option<bool>, StoreError> {
+    let valid = sqlx::query_scalar!(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('event_ids_age')"
+    );
+    Ok(valid.fetch_optional(connection).await?)
+}
+
+async fn set_time_out(connection: &mut PgConnection, value: &str) -> Result<(), StoreError> {
+    let set = sqlx::query!("SELECT set_config('statement_timeout', $1, false)", value);
+    set.fetch_one(connection).await?;
+    Ok(())
 }

@@ -34,6 +34,10 @@ mod vault;
 
 pub mod partitions;
 
+mod clocks;
+
+pub mod upkeep;
+
 pub mod summary;
 
 mod condition;
@@ -42,6 +46,7 @@ mod reader;
 
 pub mod embedded;
 
+pub use clocks::Clocks;
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
 pub use connector::{ConnectError, Connected, Connector, Pool, Session};

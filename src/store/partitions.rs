@@ -1,13 +1,14 @@
 //! The monthly partitions of `deliveries`: made ahead, dropped after the retention, by whichever replica comes first.
 
 use std::collections::BTreeSet;
+use std::iter::successors;
 
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use time::{Date, Month};
 
+use super::clocks::Clocks;
 use super::codec::StoreError;
-use super::event_ids;
 use crate::domain::Timestamp;
 
 /// How many months ahead of the current one have a partition. A service that was down for a while, or a database whose
@@ -17,43 +18,38 @@ const MONTHS_AHEAD: u8 = 3;
 /// The key of the advisory lock that lets one replica at a time do this; an arbitrary number that stays the same.
 const LOCK: i64 = 0x6573_696d_7061_7274;
 
-/// How many event ids one statement forgets, so that none runs long.
-const FORGET_AT_ONCE: i64 = 10_000;
+/// How many partitions one call drops at most. Each drop may hold up readers and writers for as long as it waits for its lock.
+const MAX_DROPPED: usize = 12;
 
-/// Makes the partitions that are missing around `now` and drops what is older than the retention. Safe to call at any
-/// time from any number of replicas.
+/// Makes the partitions that are missing around either clock, except those that end before `kept_from`: the next
+/// [`drop_expired`] would drop them. Safe to call at any time from any number of replicas.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn maintain(
+/// [`StoreError`]; no partition was made then.
+pub async fn make_ahead(
     connection: &mut PgConnection,
-    now: Timestamp,
-    days: u32,
+    clocks: Clocks,
+    kept_from: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut *transaction).await?;
-    let existing = names(&mut transaction).await?;
-    let oldest_kept = now.plus_seconds(-i64::from(days) * 86_400);
-    // The month before too: a delivery that waited over midnight of the first keeps its time of receipt.
-    let mut month = first_of_month(now.as_datetime().date()).previous_day().unwrap_or(Date::MIN);
-    for _ in 0..MONTHS_AHEAD + 2 {
-        month = first_of_month(month);
-        let next = next_month(month);
-        if midnight(next) > oldest_kept.as_datetime() && !existing.contains(&name(month)) {
-            create(&mut transaction, month, next).await?;
-        }
-        month = next;
-    }
-    transaction.commit().await?;
+    let months = [clocks.ours, clocks.theirs].into_iter().flat_map(around);
+    make(connection, months.filter(|month| !is_expired(*month, kept_from)).collect()).await
+}
 
-    for partition in existing {
-        let expired = month_of(&partition)
-            .is_some_and(|month| midnight(next_month(month)) <= oldest_kept.as_datetime());
-        if expired {
-            drop_partition(connection, &partition).await?;
-        }
+/// Drops the partitions that end before `kept_from`, up to a bound.
+///
+/// # Errors
+/// [`StoreError`]; a partition that somebody is using is no error, and is left for the next time.
+pub async fn drop_expired(
+    connection: &mut PgConnection,
+    kept_from: Timestamp,
+) -> Result<(), StoreError> {
+    let existing = names(connection).await?;
+    let expired = existing
+        .iter()
+        .filter(|name| month_of(name).is_some_and(|month| is_expired(month, kept_from)));
+    for partition in expired.take(MAX_DROPPED) {
+        drop_partition(connection, partition).await?;
     }
-    while event_ids::forget(connection, oldest_kept, FORGET_AT_ONCE).await? > 0 {}
     Ok(())
 }
 
@@ -133,6 +129,18 @@ async fn create(connection: &mut PgConnection, from: Date, to: Date) -> Result<(
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// The month of `now`, those ahead of it, and the one before: a delivery that waited over midnight of the first keeps its time
+/// of receipt.
+fn around(now: Timestamp) -> impl Iterator<Item = Date> {
+    let this = first_of_month(now.as_datetime().date());
+    let before = first_of_month(this.previous_day().unwrap_or(this));
+    successors(Some(before), |month| Some(next_month(*month))).take(usize::from(MONTHS_AHEAD) + 2)
+}
+
+fn is_expired(month: Date, kept_from: Timestamp) -> bool {
+    midnight(next_month(month)) <= kept_from.as_datetime()
 }
 
 fn name(month: Date) -> String {

@@ -1,10 +1,11 @@
 //! The monthly partitions of the deliveries: made ahead, dropped after the retention.
 
 use esim_status::domain::Timestamp;
-use esim_status::store::partitions;
-use esim_status_testing::{Database, TestApp};
+use esim_status::store::{Clocks, partitions, upkeep};
+use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use super::ICCID;
 
@@ -12,20 +13,25 @@ fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-async fn months(connection: &mut PgConnection) -> Vec<String> {
-    let names = "SELECT replace(inhrelid::regclass::text, 'deliveries_', '') FROM pg_inherits
-                 WHERE inhparent = 'deliveries'::regclass ORDER BY 1";
-    sqlx::query_scalar(names).fetch_all(connection).await.unwrap()
+fn read_pool(options: PgConnectOptions, size: u32) -> PgPool {
+    let options = options.options([("statement_timeout", "5s")]);
+    PgPoolOptions::new().max_connections(size).connect_lazy_with(options)
 }
 
-async fn empty_table() -> PgConnection {
-    Database::migrated().await.connect().await
+async fn months(pool: &PgPool) -> Vec<String> {
+    let names = "SELECT replace(inhrelid::regclass::text, 'deliveries_', '') FROM pg_inherits
+                 WHERE inhparent = 'deliveries'::regclass ORDER BY 1";
+    sqlx::query_scalar(names).fetch_all(pool).await.unwrap()
+}
+
+async fn empty_table() -> PgPool {
+    read_pool(Database::migrated().await.options, 8)
 }
 
 #[tokio::test]
 async fn months_are_made_ahead_and_dropped_once_all_of_them_is_past_the_retention() {
-    let mut connection = empty_table().await;
-    let rows: [(&str, u32, &[&str]); 6] = [
+    let pool = empty_table().await;
+    let rows: [(&str, i64, &[&str]); 6] = [
         ("2026-11-23T12:00:00Z", 90, &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]),
         // The same again, and at the turn of the year.
         ("2026-11-30T23:59:59Z", 90, &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]),
@@ -47,88 +53,183 @@ async fn months_are_made_ahead_and_dropped_once_all_of_them_is_past_the_retentio
         ),
         ("2027-01-30T00:00:00Z", 1, &["2027_01", "2027_02", "2027_03", "2027_04"]),
     ];
+    let mut connection = pool.acquire().await.unwrap();
     for (now, days, expected) in rows {
-        partitions::maintain(&mut connection, at(now), days).await.unwrap();
-        assert_eq!(months(&mut connection).await, expected, "{now}, {days} days");
+        let (now, kept_from) = (at(now), at(now).plus_seconds(-86_400 * days));
+        let clocks = Clocks { ours: now, theirs: now };
+        partitions::make_ahead(&mut connection, clocks, kept_from).await.unwrap();
+        partitions::drop_expired(&mut connection, kept_from).await.unwrap();
+        assert_eq!(months(&pool).await, expected, "{now}, {days} days");
     }
 }
 
 #[tokio::test]
+async fn months_are_made_around_either_clock() {
+    let pool = empty_table().await;
+    let (ours, theirs) = (at("2027-12-23T12:00:00Z"), at("2026-11-23T12:00:00Z"));
+    let clocks = Clocks { ours, theirs };
+    let kept_from = clocks.earlier().plus_seconds(-86_400 * 90);
+    let mut connection = pool.acquire().await.unwrap();
+    partitions::make_ahead(&mut connection, clocks, kept_from).await.unwrap();
+    let made = months(&pool).await;
+    assert_eq!(made[..5], ["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]);
+    assert_eq!(made[5..], ["2027_11", "2027_12", "2028_01", "2028_02", "2028_03"]);
+}
+
+#[tokio::test]
 async fn several_replicas_may_look_after_them_at_once() {
-    let database = Database::migrated().await;
-    let now = at("2026-11-23T12:00:00Z");
-    let done = join_all(
-        (0..8)
-            .map(|_| async { partitions::maintain(&mut database.connect().await, now, 90).await }),
-    );
-    let done = done.await;
+    let pool = empty_table().await;
+    let now = esim_status::web::now();
+    let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
+    let done = join_all((0..8).map(|_| look_after())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-    assert_eq!(months(&mut database.connect().await).await.len(), 5);
+    assert_eq!(months(&pool).await.len(), 5);
 }
 
 #[tokio::test]
 async fn the_months_that_a_batch_needs_are_made_by_any_number_of_replicas_and_nobody_waits() {
-    let database = Database::migrated().await;
-    let mut connection = database.connect().await;
+    let pool = empty_table().await;
     let times = ["2019-03-31T23:59:59Z", "2019-03-01T00:00:00Z", "2026-11-23T12:00:00Z"].map(at);
-    partitions::make_for(&mut connection, &times[2..]).await.unwrap();
-    assert_eq!(months(&mut connection).await, ["2026_11"]);
+    partitions::make_for(&mut pool.acquire().await.unwrap(), &times[2..]).await.unwrap();
+    assert_eq!(months(&pool).await, ["2026_11"]);
     // A writer that is in the middle of its transaction, and a reader of all months.
-    let mut writer = database.connect().await;
-    let mut writing = writer.begin().await.unwrap();
+    let mut writing = pool.begin().await.unwrap();
     let statement = "WITH read AS (SELECT count(*) FROM deliveries)
-         INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
-         SELECT gen_random_uuid(), '2026-11-23T12:00:00Z', 'h', 'p', 'ignored', '{}', '' FROM read";
-    writing.execute(statement).await.unwrap();
-    let make = || async { partitions::make_for(&mut database.connect().await, &times).await };
+        INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
+        SELECT gen_random_uuid(), '2026-11-23T12:00:00Z', 'h', 'p', 'ignored', '{}', '' FROM read";
+    sqlx::query(statement).execute(&mut *writing).await.unwrap();
+    let make = || async { partitions::make_for(&mut *pool.acquire().await?, &times).await };
     let done = join_all((0..6).map(|_| make())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-    assert_eq!(months(&mut connection).await, ["2019_03", "2026_11"]);
+    assert_eq!(months(&pool).await, ["2019_03", "2026_11"]);
     writing.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_delivery_whose_month_has_no_partition_gets_one() {
     let app = TestApp::start().await;
-    let mut connection = app.database.connect().await;
-    for month in months(&mut connection).await {
+    let pool = read_pool(app.database.options.clone(), 2);
+    for month in months(&pool).await {
         let statement = format!("DROP TABLE deliveries_{month}");
-        connection.execute(AssertSqlSafe(statement)).await.unwrap();
+        sqlx::query(AssertSqlSafe(statement)).execute(&pool).await.unwrap();
     }
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
-    assert_eq!(months(&mut connection).await.len(), 1);
+    assert_eq!(months(&pool).await.len(), 1);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 1);
     app.assert_straight(ICCID).await;
 }
 
 #[tokio::test]
-async fn deliveries_and_event_ids_go_with_their_month_and_the_history_stays() {
+async fn deliveries_and_event_ids_go_with_their_time_and_the_history_stays() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let mut connection = app.database.connect().await;
-    let statement = "INSERT INTO event_ids VALUES ('h', 'old', '', NULL, now() - interval '91 days'),
-                                                  ('h', 'new', '', NULL, now() - interval '89 days')";
-    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    let fill = "INSERT INTO event_ids VALUES ('h', 'old', '', NULL, now() - interval '91 days'),
+                                             ('h', 'new', '', NULL, now() - interval '89 days'),
+                                             ('h', 'retried', '', NULL, now() - interval '13 days')";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
     let now = esim_status::web::now();
-    partitions::maintain(&mut connection, now, 90).await.unwrap();
-    let left: Vec<String> = sqlx::query_scalar("SELECT event_id FROM event_ids")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(left, ["new"]);
-    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 1);
-
-    partitions::maintain(&mut connection, now.plus_seconds(86_400 * 200), 90).await.unwrap();
-    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 0);
+    for (days, expected) in [(90, &["new", "retried"][..]), (1, &["retried"])] {
+        upkeep::look_after(&mut connection, now, days).await.unwrap();
+        let left = sqlx::query_scalar::<_, String>("SELECT event_id FROM event_ids ORDER BY 1");
+        assert_eq!(left.fetch_all(&mut connection).await.unwrap(), expected, "{days} days");
+    }
+    let of_now = "SELECT count(*) FROM deliveries";
+    assert_eq!(app.database.scalar::<i64>(of_now).await, 1);
+    let in_a_while = now.plus_seconds(86_400 * 200);
+    partitions::drop_expired(&mut connection, in_a_while).await.unwrap();
+    assert_eq!(app.database.scalar::<i64>(of_now).await, 0);
     assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
     app.assert_straight(ICCID).await;
 }
 
 #[tokio::test]
+async fn a_clock_that_is_wrong_loses_no_partition_and_no_event_id() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let mut connection = app.database.connect().await;
+    let fill = "INSERT INTO event_ids VALUES ('h', 'seen', '', NULL, now())";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    let pool = read_pool(app.database.options.clone(), 1);
+    let before = months(&pool).await;
+    for days in [400, -400, 20_000] {
+        let now = esim_status::web::now().plus_seconds(86_400 * days);
+        upkeep::look_after(&mut connection, now, 90).await.unwrap();
+        let kept = months(&pool).await;
+        assert!(before.iter().all(|month| kept.contains(month)), "{days}: {kept:?}");
+    }
+    for query in ["SELECT count(*) FROM deliveries", "SELECT count(*) FROM event_ids"] {
+        assert_eq!(app.database.scalar::<i64>(query).await, 1, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_past_its_retention_does_not_keep_a_service_from_starting() {
+    let database = Database::migrated().await;
+    let mut connection = database.connect().await;
+    let old = "CREATE TABLE deliveries_2020_01 PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
+    sqlx::query(old).execute(&mut connection).await.unwrap();
+    // Neither can be dropped or searched now.
+    let mut held = connection.begin().await.unwrap();
+    let lock = "LOCK TABLE event_ids, deliveries_2020_01 IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    let app = TestApp::start_on(database, |_| ()).await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+}
+
+/// The table as a large one has it before the upkeep: without the index, or with one whose build was interrupted.
+#[tokio::test]
+async fn the_index_on_a_large_table_is_built_beside_those_who_write() {
+    let pool = empty_table().await;
+    let execute = async |statement: &'static str| sqlx::query(statement).execute(&pool).await;
+    let indexes = "SELECT indexrelid::regclass::text || ' ' || indisvalid FROM pg_index
+                   WHERE indrelid = 'event_ids'::regclass AND indexrelid::regclass::text LIKE '%_id%' ORDER BY 1";
+    let before: Vec<String> = sqlx::query_scalar(indexes).fetch_all(&pool).await.unwrap();
+    execute("DROP INDEX event_ids_age").await.unwrap();
+    execute("CREATE INDEX event_ids_received_at ON event_ids USING brin (received_at)")
+        .await
+        .unwrap();
+    // A replica that ended in the middle of it has left an index that is of no use.
+    let mut writing = pool.begin().await.unwrap();
+    let claim = "INSERT INTO event_ids VALUES ('h', 'open', '', NULL, now())";
+    sqlx::query(claim).execute(&mut *writing).await.unwrap();
+    let mut building = pool.acquire().await.unwrap();
+    execute_with_time_out(&mut building).await.unwrap_err();
+    let mut connection = pool.acquire().await.unwrap();
+    let (built, ()) = tokio::join!(
+        async { upkeep::look_after(&mut connection, esim_status::web::now(), 90).await },
+        async {
+            wait_until("it waits for a transaction", async || {
+                let waits = "SELECT count(*) > 0 FROM pg_stat_activity
+                             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap()
+            })
+            .await;
+            execute("INSERT INTO event_ids VALUES ('h', 'other', '', NULL, now())").await.unwrap();
+            writing.commit().await.unwrap();
+        }
+    );
+    built.unwrap();
+    let after: Vec<String> = sqlx::query_scalar(indexes).fetch_all(&pool).await.unwrap();
+    assert_eq!(after, before);
+    let time_out: String =
+        sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *connection).await.unwrap();
+    assert_eq!(time_out, "5s");
+}
+
+async fn execute_with_time_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SET statement_timeout = '100ms'").execute(&mut *connection).await?;
+    let build = "CREATE INDEX CONCURRENTLY event_ids_age ON event_ids (received_at)";
+    sqlx::query(build).execute(connection).await.map(drop)
+}
+
+#[tokio::test]
 async fn a_table_that_somebody_else_attached_is_left_alone() {
-    let mut connection = empty_table().await;
+    let pool = empty_table().await;
     let statement = "CREATE TABLE deliveries_archive PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
-    sqlx::query(statement).execute(&mut connection).await.unwrap();
-    partitions::maintain(&mut connection, at("2026-11-23T12:00:00Z"), 1).await.unwrap();
-    assert!(months(&mut connection).await.contains(&"archive".to_owned()));
+    sqlx::query(statement).execute(&pool).await.unwrap();
+    upkeep::look_after(&mut *pool.acquire().await.unwrap(), esim_status::web::now(), 1)
+        .await
+        .unwrap();
+    assert!(months(&pool).await.contains(&"archive".to_owned()));
 }

@@ -1,0 +1,74 @@
+//! What time does to the tables: months that need a partition, and what is past its retention.
+//!
+//! A clock that is wrong must not destroy anything. Partitions are made around this machine's clock and around the database's,
+//! since deliveries bear the times of the former. Only what has expired by both clocks is dropped, so one that is ahead cannot.
+
+use sqlx::PgConnection;
+
+use super::clocks::Clocks;
+use super::codec::StoreError;
+use super::{event_ids, partitions};
+use crate::domain::Timestamp;
+
+/// How long event ids are kept at least, in days. Senders retry for some days, whatever the retention of deliveries is.
+const MIN_EVENT_ID_DAYS: u32 = 14;
+
+/// How many event ids one statement forgets, so that none runs long; and how many statements one upkeep may send.
+const MAX_FORGOTTEN: u64 = 10_000;
+const MAX_ROUNDS: u32 = 100;
+
+/// Makes the partitions that are missing around now, and warns if the clocks differ. A service needs no more of the upkeep to
+/// start. `now` is this machine's clock, `days` the retention of deliveries.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn prepare(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    days: u32,
+) -> Result<(), StoreError> {
+    let clocks = read_clocks(connection, now).await?;
+    partitions::make_ahead(connection, clocks, days_before(clocks.earlier(), days)).await
+}
+
+/// The whole upkeep, bounded in what it does at once: what is left over is for the next one. Safe to call from any number of
+/// replicas.
+///
+/// # Errors
+/// [`StoreError`]; what was done before it stays done.
+pub async fn look_after(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    days: u32,
+) -> Result<(), StoreError> {
+    let clocks = read_clocks(connection, now).await?;
+    let now = clocks.earlier();
+    let kept_from = days_before(now, days);
+    partitions::make_ahead(connection, clocks, kept_from).await?;
+    partitions::drop_expired(connection, kept_from).await?;
+    if event_ids::ensure_index(connection).await? {
+        let kept_from = days_before(now, days.max(MIN_EVENT_ID_DAYS));
+        for _ in 0..MAX_ROUNDS {
+            let forgotten = event_ids::forget(connection, kept_from, MAX_FORGOTTEN).await?;
+            if forgotten < MAX_FORGOTTEN {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read_clocks(connection: &mut PgConnection, now: Timestamp) -> Result<Clocks, StoreError> {
+    let clocks = Clocks::read(connection, now).await?;
+    if let Some(ahead) = clocks.difference() {
+        tracing::warn!(
+            seconds_ahead = ahead.round(),
+            "this machine's clock and the database's differ: set both by NTP"
+        );
+    }
+    Ok(clocks)
+}
+
+fn days_before(now: Timestamp, days: u32) -> Timestamp {
+    now.plus_seconds(-i64::from(days) * 86_400)
+}
