@@ -4,21 +4,30 @@
 //! followers look again on a slow timer of their own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgNotification};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use crate::domain::Iccid;
 use crate::store::notify::{CHANNEL, read_keys, wake_key};
 use crate::store::{Connector, StoreError};
 
 /// How long nothing may be heard before the connection is asked whether it lives: a cut one is silent too.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before a lost connection is tried again.
+/// How long it may take to answer then.
+const QUESTION: Duration = Duration::from_secs(1);
+
+/// How long to wait after an attempt to listen that failed.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long an attempt may take: one that is given up soon, and one that waits for a slow server.
+const BRISK: Duration = Duration::from_millis(500);
+const PATIENT: Duration = Duration::from_secs(10);
 
 type Followers = Arc<Mutex<HashMap<u32, watch::Sender<()>>>>;
 
@@ -40,41 +49,38 @@ impl Feed {
     /// Listens until the task is aborted.
     pub async fn listen(self, connector: Connector) {
         // Told once for each loss, not for each attempt.
-        let mut is_told = false;
+        let is_told = AtomicBool::new(false);
         loop {
-            if let Err(error) = self.listen_once(&connector, &mut is_told).await
-                && !is_told
-            {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "not listening for changes; trying again until it works");
-                is_told = true;
+            // Brisk attempts are there soon after the network is; a patient one beside them gets through to a slow server.
+            let mut listener = tokio::select! {
+                listener = persist(&connector, BRISK, &is_told) => listener,
+                listener = async {
+                    sleep(BRISK).await;
+                    persist(&connector, PATIENT, &is_told).await
+                } => listener,
+            };
+            if is_told.swap(false, Ordering::Relaxed) {
+                tracing::info!("listening for changes again");
             }
-            tokio::time::sleep(PAUSE).await;
+            // Whatever moved before this moment was not heard.
+            self.wake_all();
+            if let Err(error) = self.hear(&mut listener).await {
+                tell(&is_told, &error);
+            }
         }
     }
 
-    async fn listen_once(
-        &self,
-        connector: &Connector,
-        is_told: &mut bool,
-    ) -> Result<(), StoreError> {
-        let mut listener = PgListener::connect_with(&connector.listening().await?).await?;
-        listener.listen(CHANNEL).await?;
-        if std::mem::take(is_told) {
-            tracing::info!("listening for changes again");
-        }
-        // Whatever moved before this moment was not heard.
-        self.wake_all();
+    /// Wakes followers until the connection is lost.
+    async fn hear(&self, listener: &mut PgListener) -> Result<(), StoreError> {
         loop {
-            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            match timeout(SILENCE, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => self.wake(&notification),
                 // The connection was lost.
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => {
-                    let asked = sqlx::query("SELECT 1").execute(&mut listener);
-                    let answered = tokio::time::timeout(PAUSE * 10, asked).await;
-                    answered.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                    let asked = sqlx::query("SELECT 1").execute(&mut *listener);
+                    timeout(QUESTION, asked).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 }
             }
         }
@@ -101,6 +107,36 @@ impl Feed {
         for sender in followers.values() {
             sender.send_replace(());
         }
+    }
+}
+
+/// Tries until it listens. An attempt that takes longer than `limit` is given up for a new one.
+async fn persist(connector: &Connector, limit: Duration, is_told: &AtomicBool) -> PgListener {
+    loop {
+        match timeout(limit, attempt(connector)).await {
+            Ok(Ok(listener)) => return listener,
+            Ok(Err(error)) => {
+                tell(is_told, &error);
+                sleep(PAUSE).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Each with a pool of its own: what hangs in another one, such as a farewell to a server that is gone, keeps nobody waiting.
+async fn attempt(connector: &Connector) -> Result<PgListener, StoreError> {
+    let mut listener = PgListener::connect_with(&connector.listening().await?).await?;
+    // A connection that is lost is replaced here, by one to the server that is right then.
+    listener.eager_reconnect(false);
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+fn tell(is_told: &AtomicBool, error: &StoreError) {
+    if !is_told.swap(true, Ordering::Relaxed) {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(error, "not listening for changes; trying again until it works");
     }
 }
 

@@ -67,7 +67,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
             "feed",
             "web/state.rs",
             "config/",
-            "service.rs",
+            "service/",
             "commands/",
         ],
     ),

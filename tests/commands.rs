@@ -392,6 +392,25 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
     let (success, text) = doctor(|command| command.env("DATABASE_URL", "postgres://127.0.0.1:1/x"));
     assert!(!success && text.contains("it does not answer"), "{text}");
 
+    let (success, text) =
+        doctor(|command| command.env("DATABASE_URL", "postgres://h/x?sslrootcert=/not/there"));
+    assert!(!success && text.contains("/not/there"), "{text}");
+
+    // Each host is looked at by itself, and what the service would use is what counts.
+    let options = &database.options;
+    let (user, name) = (options.get_username(), options.get_database().unwrap());
+    let (folder, port) = (options.get_socket().unwrap().display(), options.get_port());
+    let hosts = format!("postgres:///{name}?user={user}&host=127.0.0.1,{folder}&port=1,{port}");
+    let mut command = program(&["doctor", "--url", &url]);
+    serving(&mut command, &database);
+    let (success, text, _) = output(command.env("DATABASE_URL", hosts));
+    assert!(success, "{text}");
+    for said in
+        ["127.0.0.1:1: Connection refused", ": takes writes", "a session keeps its time-outs"]
+    {
+        assert!(text.contains(said), "{text}");
+    }
+
     let (success, text) = doctor(Command::env_clear);
     assert!(!success, "{text}");
     for name in ["DATABASE_URL", "ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"] {

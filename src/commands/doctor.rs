@@ -9,7 +9,9 @@ use url::Url;
 use super::{client, send};
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme};
-use crate::store::{self, Clocks, Connector, Session};
+use crate::service::{StartError, connections_needed};
+use crate::store::install_credentials::{self, Missing};
+use crate::store::{self, Clocks, Connector, Session, StoreError};
 use crate::web;
 use crate::web::webhooks::Hook;
 
@@ -76,7 +78,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     };
     println!("Database");
     match args.serve.database.connector() {
-        Ok(connector) => examine_database(&mut findings, &connector).await,
+        Ok(connector) => examine_database(&mut findings, &connector, settings.as_ref()).await,
         Err(_) => odd("not looked at: DATABASE_URL does not say where it is"),
     }
     if let Some(settings) = settings {
@@ -97,17 +99,73 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(if findings.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn examine_database(findings: &mut Findings, connector: &Connector) {
-    match connector.connect(Session::Reads).await {
-        Err(error) => findings
-            .wrong(format!("it does not answer: {error}. Is it up, and DATABASE_URL right?")),
+async fn examine_database(
+    findings: &mut Findings,
+    connector: &Connector,
+    settings: Option<&Settings>,
+) {
+    for warning in connector.warnings() {
+        odd(format!("a parameter of DATABASE_URL cannot be honoured: {warning}"));
+    }
+    let hosts = connector.examine().await;
+    if hosts.len() > 1 {
+        for (host, found) in &hosts {
+            match found {
+                Ok(server) if server.in_recovery => good(format!("{host}: a standby")),
+                Ok(server) if server.read_only => odd(format!("{host}: read-only")),
+                Ok(_) => good(format!("{host}: takes writes")),
+                Err(failure) => odd(format!("{host}: {failure}")),
+            }
+        }
+    }
+    match connector.connect(Session::Writer).await {
+        Err(error) if error.is_away() => findings.wrong(format!("it does not answer: {error}")),
+        Err(error) => findings.wrong(format!("it refuses to let the service in: {error}")),
         Ok(mut connection) => {
             good("it answers");
+            if let Err(error) = store::refuse_shared_sessions(connector, &mut connection).await {
+                findings.wrong(error);
+            }
             if let Err(error) = question_database(findings, &mut connection).await {
+                findings.wrong(format!("it answers, but a question failed: {error}"));
+            }
+            if let Err(error) = question_session(findings, &mut connection, settings).await {
                 findings.wrong(format!("it answers, but a question failed: {error}"));
             }
         }
     }
+}
+
+/// What the service needs of its session: settings that stay, enough connections, and keys for what is stored.
+async fn question_session(
+    findings: &mut Findings,
+    connection: &mut PgConnection,
+    settings: Option<&Settings>,
+) -> Result<(), StoreError> {
+    let lost = Session::Writer.lost_settings(connection).await?;
+    findings.check(
+        lost.is_empty(),
+        "a session keeps its time-outs and settings",
+        format!("a session does not keep what is set for it ({}): a pooler in between drops it; use one that pools by session, or connect to Postgres directly", lost.join(", ")),
+    );
+    let Some(settings) = settings else { return Ok(()) };
+    let needed = connections_needed(settings);
+    match store::limit(connection).await? {
+        Some(limit) if limit.connections < needed => odd(format!(
+            "a replica may need {needed} connections and is allowed {} ({}): raise it, or lower ESIM_STATUS_READERS; until then lists give way to webhooks",
+            limit.connections, limit.set_by
+        )),
+        _ => good(format!("it allows the {needed} connections that a replica may need")),
+    }
+    if store::condition(connection).await?.schema.is_none() {
+        return Ok(());
+    }
+    match install_credentials::missing_keys(connection, &settings.vault).await? {
+        Missing::None => good("all stored credentials can be opened"),
+        Missing::Some(keys) => findings.wrong(format!("some credentials are sealed with data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add them again behind the first", keys.join(", "))),
+        Missing::All(keys) => findings.wrong(StartError::DataKeys(keys)),
+    }
+    Ok(())
 }
 
 async fn question_database(

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Somebody else holds the profile for too long.
     #[error("the profile is held by another transaction")]
     Busy,
+    /// As many pieces of work of this kind are under way as there may be.
+    #[error("all connections for this are in use")]
+    Crowded,
     /// Credentials could not be encrypted.
     #[error("credentials could not be encrypted")]
     Sealing,

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::codec::{StoreError, parsed};
-use super::vault::Sealed;
+use super::vault::{Sealed, Vault};
 use crate::domain::{Iccid, Timestamp};
 
 /// Saves the credentials of a profile whose lock is held.
@@ -45,6 +45,39 @@ pub async fn find(
     .fetch_optional(connection)
     .await?;
     Ok(found.map(|row| Sealed { key_id: row.key_id, bytes: row.sealed }))
+}
+
+/// The data keys that stored credentials need and a vault does not have, by their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// All can be opened.
+    None,
+    /// Some cannot.
+    Some(Vec<String>),
+    /// Some are sealed, and none of those can be opened: the keys are lost from the settings.
+    All(Vec<String>),
+}
+
+/// Compares the keys that seal what is stored with those of the vault.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn missing_keys(
+    connection: &mut PgConnection,
+    vault: &Vault,
+) -> Result<Missing, StoreError> {
+    let needed = sqlx::query_scalar!(
+        r#"SELECT DISTINCT key_id AS "key_id!" FROM install_credentials WHERE key_id IS NOT NULL
+           ORDER BY 1"#
+    )
+    .fetch_all(connection)
+    .await?;
+    let (live, missing): (Vec<_>, Vec<_>) = needed.into_iter().partition(|id| vault.opens(id));
+    Ok(match (missing.is_empty(), live.is_empty()) {
+        (true, _) => Missing::None,
+        (false, false) => Missing::Some(missing),
+        (false, true) => Missing::All(missing),
+    })
 }
 
 /// Locks up to `limit` credentials, from behind `after`, that are not sealed with the key `current`.

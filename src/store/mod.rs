@@ -42,6 +42,8 @@ pub mod summary;
 
 mod condition;
 
+mod limits;
+
 mod reader;
 
 pub mod embedded;
@@ -49,10 +51,11 @@ pub mod embedded;
 pub use clocks::Clocks;
 pub use codec::StoreError;
 pub use condition::{Condition, condition};
-pub use connector::{ConnectError, Connected, Connector, Pool, Session};
+pub use connector::{ConnectError, Connected, Connector, Line, Pool, Session, is_away};
 pub use erasures::ErasureKey;
+pub use limits::{Limit, limit};
 pub use pool::{Fault, Held, fault_of, is_held_by_another, is_lock_time_out, is_time_out};
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
-pub use schema::{SchemaError, latest_version, migrate};
+pub use schema::{SchemaError, latest_version, migrate, refuse_shared_sessions};
 pub use vault::{Sealed, Vault};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
 use super::codec::StoreError;
-use super::connector::{Connector, Session};
-use super::pool::Held;
+use super::connector::{Connector, Line, Session};
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::domain::{Iccid, Transition};
@@ -27,6 +27,12 @@ pub const HISTORY_AT_ONCE: i64 = 100;
 
 /// How long one query may take, seen from here: a stalled server sends no time-out of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take over a connection that was there before, and may have died unnoticed; after that a new one is tried.
+const HELD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is said that nothing can be read.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 
 /// Why a profile could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,45 +109,117 @@ impl ProfileReader {
 
 async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>) {
     let mut questions = Vec::with_capacity(MOST_AT_ONCE);
-    let mut held = None;
-    while waiting.recv_many(&mut questions, MOST_AT_ONCE).await > 0 {
-        let query = query(&connector, &mut held, &questions);
-        let error = match tokio::time::timeout(PATIENCE, query).await {
+    let mut line = Line::new(connector.clone(), Session::Lookup);
+    let mut outage = Outage::default();
+    loop {
+        let count = tokio::select! {
+            biased;
+            count = waiting.recv_many(&mut questions, MOST_AT_ONCE) => count,
+            never = line.keep() => match never {},
+        };
+        if count == 0 {
+            return;
+        }
+        let busy = connector.busy(Session::Lookup);
+        let found = timeout(PATIENCE, query(&mut line, &questions)).await;
+        drop(busy);
+        let error = match found {
             Ok(Ok(found)) => {
                 for Question { asked, answer } in questions.drain(..) {
                     // Whoever asked may have gone.
-                    drop(answer.send(Ok(found.get(&asked).cloned())));
+                    drop(answer.send(found.get(&asked).cloned().unwrap_or(Ok(None))));
                 }
+                outage.end();
                 continue;
             }
             Ok(Err(error)) => ReadError::Failed(Arc::new(error)),
             Err(_) => ReadError::Stalled,
         };
+        line.discard();
+        // Those that wait meanwhile would fare no better, one patience after another.
+        while let Ok(question) = waiting.try_recv() {
+            questions.push(question);
+        }
+        outage.goes_on(&error, questions.len());
         for question in questions.drain(..) {
             drop(question.answer.send(Err(error.clone())));
         }
-        held = None;
+        questions.shrink_to(MOST_AT_ONCE);
     }
 }
 
+/// While the database is away, said when it begins, once a minute, and when it ends.
+#[derive(Debug, Default)]
+struct Outage {
+    said: Option<Instant>,
+    questions: usize,
+}
+
+impl Outage {
+    fn goes_on(&mut self, error: &ReadError, questions: usize) {
+        self.questions += questions;
+        if self.said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                reads = self.questions,
+                "profiles cannot be read: is the database up?"
+            );
+            (self.said, self.questions) = (Some(Instant::now()), 0);
+        }
+    }
+
+    fn end(&mut self) {
+        if self.said.take().is_some() {
+            tracing::info!(
+                reads = std::mem::take(&mut self.questions),
+                "profiles can be read again"
+            );
+        }
+    }
+}
+
+/// The answers to those of the questions that have one.
 async fn query(
-    connector: &Connector,
-    held: &mut Held,
+    line: &mut Line,
     questions: &[Question],
-) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
+) -> Result<HashMap<Asked, Answer>, StoreError> {
     let mut asked: Vec<Asked> = questions.iter().map(|question| question.asked.clone()).collect();
     asked.sort_unstable();
     asked.dedup();
-    let _busy = connector.busy(Session::Lookup);
-    if let Some(connection) = held {
-        match look_up(connection, &asked).await {
-            Ok(found) => return Ok(found),
-            // It may have died while it was idle; reading again is harmless.
-            Err(_) => *held = None,
+    if line.is_open() {
+        let connection = line.reach().await?;
+        // It may have died unnoticed; reading again is harmless.
+        if let Ok(Ok(found)) = timeout(HELD_PATIENCE, look_up_each(connection, &asked)).await {
+            return Ok(found);
+        }
+        line.discard();
+    }
+    look_up_each(line.reach().await?, &asked).await
+}
+
+/// Together; one by one where a row cannot be read, so that it is the problem of one profile only.
+async fn look_up_each(
+    connection: &mut PgConnection,
+    asked: &[Asked],
+) -> Result<HashMap<Asked, Answer>, StoreError> {
+    match look_up(connection, asked).await {
+        Err(StoreError::Corrupt { .. }) => {}
+        together => {
+            let found = together?.into_iter().map(|(asked, followed)| (asked, Ok(Some(followed))));
+            return Ok(found.collect());
         }
     }
-    let connection = held.insert(connector.connect(Session::Lookup).await?);
-    look_up(connection, &asked).await
+    let mut answers = HashMap::new();
+    for asked in asked {
+        let answer = match look_up(connection, std::slice::from_ref(asked)).await {
+            Ok(mut found) => Ok(found.remove(asked)),
+            Err(error @ StoreError::Corrupt { .. }) => Err(ReadError::Failed(Arc::new(error))),
+            Err(error) => return Err(error),
+        };
+        answers.insert(asked.clone(), answer);
+    }
+    Ok(answers)
 }
 
 async fn look_up(

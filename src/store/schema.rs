@@ -4,9 +4,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::timeout;
 
-use super::connector::{ConnectError, Connector, Session};
+use super::connector::{ConnectError, Connected, Connector, Session, is_away};
 
 /// How long migrating may take before that is said, and how often it is said.
 const QUIET: Duration = Duration::from_secs(2);
@@ -17,11 +18,22 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The database could not be reached.
+    /// The database is away.
     #[error(
         "the database did not answer: check DATABASE_URL and that Postgres accepts connections"
     )]
     Unreachable(#[source] ConnectError),
+    /// The database, a pooler before it, or TLS said no. It would say so again.
+    #[error("the database refuses to let the service in")]
+    Refused(#[source] ConnectError),
+    /// The database went away meanwhile. What was under way is rolled back.
+    #[error("the database went away while its schema was looked at")]
+    Interrupted(#[source] Box<MigrateError>),
+    /// A session is not ours alone.
+    #[error(
+        "a pooler in between shares sessions by transaction (pgbouncer's pool_mode = transaction, a host with `-pooler` in its name, port 6543): LISTEN, time-outs and prepared statements do not work that way; use pool_mode = session, or connect to Postgres directly"
+    )]
+    Pooled,
     /// A newer release has been here.
     #[error(
         "the schema has migration {0}, which this binary does not know: run a release at least as new as the one that applied it"
@@ -50,8 +62,8 @@ pub enum SchemaError {
 /// # Errors
 /// [`SchemaError`], which says what to do.
 pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
-    let connected = connector.connect(Session::Migrate).await;
-    let mut connection = connected.map_err(SchemaError::Unreachable)?;
+    let mut connection = connect(connector).await?;
+    refuse_shared_sessions(connector, &mut connection).await?;
     let result = audibly(MIGRATOR.run_direct(None, &mut *connection, false)).await;
     // What the connection says on closing changes nothing.
     drop(connection.close().await);
@@ -59,7 +71,67 @@ pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
         MigrateError::VersionMissing(version) => SchemaError::Newer(version),
         MigrateError::VersionMismatch(version) => SchemaError::Changed(version),
         MigrateError::Dirty(version) => SchemaError::HalfApplied(version),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
+            if is_of_a_pooler(&error) =>
+        {
+            SchemaError::Pooled
+        }
+        MigrateError::Execute(ref said) | MigrateError::ExecuteMigration(ref said, _)
+            if is_away(said) =>
+        {
+            SchemaError::Interrupted(Box::new(error))
+        }
         other => SchemaError::Failed(Box::new(other)),
+    })
+}
+
+async fn connect(connector: &Connector) -> Result<Connected, SchemaError> {
+    connector.connect(Session::Migrate).await.map_err(|error| {
+        if error.is_away() { SchemaError::Unreachable(error) } else { SchemaError::Refused(error) }
+    })
+}
+
+/// Refuses a pooler that gives the sessions of one client to another between transactions: then what one sets, the other sees, or
+/// the first does not see any more while the other is busy.
+///
+/// # Errors
+/// [`SchemaError::Pooled`]; else what connecting fails with.
+pub async fn refuse_shared_sessions(
+    connector: &Connector,
+    one: &mut PgConnection,
+) -> Result<(), SchemaError> {
+    let mut other = connect(connector).await?;
+    let looking = async {
+        let token = format!("{:x}", rand::random::<u64>());
+        let set = format!("SELECT set_config('esim_status.session', '{token}', false)");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *one).await?;
+        sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
+        let others = token_of(&mut other).await?;
+        let own = timeout(QUIET, token_of(one)).await;
+        // With one server session for all, the first waits for the other's transaction.
+        let own = own.unwrap_or(Ok(None))?;
+        Ok(others.as_deref() == Some(&*token) || own.as_deref() != Some(&*token))
+    };
+    let shares = looking.await;
+    drop(other.close().await);
+    // The migrator will meet whatever is wrong, and say so.
+    let shares = shares.unwrap_or_else(|error: sqlx::Error| is_of_a_pooler(&error));
+    if shares { Err(SchemaError::Pooled) } else { Ok(()) }
+}
+
+async fn token_of(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::raw_sql("SELECT current_setting('esim_status.session', true)")
+        .fetch_one(connection)
+        .await?;
+    row.try_get(0)
+}
+
+/// Another client's prepared statement is in the way, or ours is gone.
+fn is_of_a_pooler(error: &sqlx::Error) -> bool {
+    let said = error.as_database_error();
+    said.is_some_and(|said| {
+        matches!(said.code().as_deref(), Some("42P05" | "26000"))
+            && said.message().contains("sqlx_s_")
     })
 }
 

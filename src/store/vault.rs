@@ -64,6 +64,11 @@ impl Vault {
         self.keys.first().map(|key| key.id.as_str())
     }
 
+    /// Whether the key with this id is among the live ones.
+    pub fn opens(&self, key_id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == key_id)
+    }
+
     /// Seals credentials for storage.
     ///
     /// # Errors

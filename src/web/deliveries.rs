@@ -151,12 +151,15 @@ pub async fn list(
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let rows = app.reads.run(async |connection| match outcome {
+    // The index of what was not applied knows no provider, and nothing of what was.
+    let is_applied = matches!(outcome, Some(Outcome::Moved | Outcome::Repeated));
+    let is_indexed = provider.is_none() && !is_applied;
+    let list = async |connection: &mut _| match outcome {
         Some(outcome) => {
             deliveries::list_with_outcome(connection, outcome, provider, before, limit + 1).await
         }
         None => deliveries::list_not_applied(connection, provider, before, limit + 1).await,
-    });
-    let rows = rows.await?;
+    };
+    let rows = if is_indexed { app.reads.run(list).await? } else { app.scan(list).await? };
     Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))
 }

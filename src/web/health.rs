@@ -63,7 +63,7 @@ fn age(figures: &Figures) -> Option<f64> {
 }
 
 async fn ask_database(app: &AppState) -> Result<(), Problem> {
-    let asked = app.reads.run(async |connection| Ok(connection.ping().await?));
+    let asked = app.probe.run(async |connection| Ok(connection.ping().await?));
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {

@@ -142,7 +142,10 @@ pub(super) async fn credentials(
     iccid: &Iccid,
 ) -> Result<Credentials, StoreError> {
     match install_credentials::find(connection, iccid).await? {
-        Some(sealed) => vault.open(iccid, &sealed),
+        Some(sealed) => vault.open(iccid, &sealed).inspect_err(|error| {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(?iccid, error, "the credentials of this profile cannot be opened");
+        }),
         None => Ok(Credentials::default()),
     }
 }

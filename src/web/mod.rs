@@ -67,6 +67,7 @@ pub use clock::now;
 pub use health::routes as admin_routes;
 pub use state::{AppState, Draining, NewestDelivery, Parts};
 
+use crate::store::{ReadError, StoreError};
 use problem::{Code, Problem};
 
 /// Every route of the public listener, documented.
@@ -149,12 +150,18 @@ fn spread(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(0.75..1.25))
 }
 
-impl From<crate::store::ReadError> for Problem {
-    fn from(error: crate::store::ReadError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a profile could not be read: is the database up?"
-        );
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        let unreadable = |error: &StoreError| matches!(error, StoreError::Corrupt { .. });
+        if matches!(&error, ReadError::Failed(error) if unreadable(error)) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "a stored profile cannot be read: look at its row");
+            return Self::new(Code::Internal);
+        }
+        if matches!(error, ReadError::Overloaded) {
+            tracing::warn!("a read was refused: more wait than can be answered in time");
+        }
+        // The reader itself logs that the database is away, once for all who ask.
         Self::new(Code::Unavailable)
     }
 }

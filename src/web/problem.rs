@@ -122,11 +122,22 @@ impl From<StoreError> for Problem {
         let cause = &error as &dyn std::error::Error;
         match &error {
             StoreError::Busy => Self::new(Code::Unavailable),
+            StoreError::Crowded => Self::because(
+                Code::Unavailable,
+                "too many requests of this kind are being answered; try again in a moment",
+            ),
             StoreError::Database(database) if fault_of(database) != Fault::Data => {
                 if let Some(left_out) = SELDOM.due() {
                     tracing::error!(error = cause, left_out, "the database failed: is it up?");
                 }
                 Self::new(Code::Unavailable)
+            }
+            // Logged with the profile where it was opened.
+            StoreError::UnknownDataKey(_) | StoreError::Corrupt { column: "sealed" } => {
+                Self::because(
+                    Code::Internal,
+                    "what is stored to install this profile cannot be opened; registering the profile again replaces it",
+                )
             }
             _ => {
                 tracing::error!(error = cause, "the database's content, or a statement, is wrong");

@@ -179,10 +179,11 @@ pub async fn list(
     let after = params.take_cursor(Iccid::parse)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let rows = app.reads.run(async |connection| {
+    let list = async |connection: &mut _| {
         profiles::list(connection, &filter, after.as_ref(), limit + 1).await
-    });
-    let rows = rows.await?;
+    };
+    let rows =
+        if filter.is_indexed() { app.reads.run(list).await? } else { app.scan(list).await? };
     Ok(Json(Page::of(rows, limit, |last| cursor(last.profile.iccid.as_str()))))
 }
 

@@ -3,9 +3,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgConnection;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
@@ -15,7 +18,10 @@ use crate::domain::Timestamp;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::spool::Spool;
-use crate::store::{Connector, ErasureKey, Pool, ProfileReader, Vault};
+use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
+
+/// How long a read that no index serves may wait for its turn.
+const SCAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The parts of a running service; cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,7 +47,7 @@ pub struct Parts {
     /// A permit for each live stream.
     pub streams: Arc<Semaphore>,
     /// What seals credentials at rest.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// The key under which erased ICCIDs are hashed.
     pub erasure_key: ErasureKey,
     /// How the install page presents itself.
@@ -52,6 +58,10 @@ pub struct Parts {
     pub connector: Connector,
     /// The connections of all other reads.
     pub reads: Pool,
+    /// A permit for each read that no index serves, so that those never keep the others waiting.
+    pub scans: Semaphore,
+    /// The connection that readiness asks over.
+    pub probe: Pool,
     /// The connections of registrations and erasures.
     pub registrations: Pool,
     /// What renders the metrics.
@@ -66,6 +76,20 @@ impl AppState {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// Does a read that no index serves: few run at once, and who gets no turn in time is told to try again.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub async fn scan<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let turn = timeout(SCAN_PATIENCE, self.scans.acquire()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(_turn)) = turn else { return Err(StoreError::Crowded) };
+        self.reads.run(work).await
     }
 }
 

@@ -109,7 +109,7 @@ pub async fn show(
     })?;
     params.finish()?;
     let since = now.plus_seconds(-86_400 * days.unwrap_or(DAYS));
-    let counted = app.reads.run(async |connection| {
+    let counted = app.scan(async |connection| {
         let states = summary::count_states(connection).await?;
         let days = summary::count_days(connection, since).await?;
         Ok((states, days, summary::list_stuck(connection, now, STUCK_SHOWN).await?))

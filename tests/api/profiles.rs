@@ -1,6 +1,7 @@
 //! `GET /v1/profiles/{iccid}` and its history.
 
 use esim_status_testing::{Answer, TestApp};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -171,4 +172,24 @@ async fn a_head_request_is_a_get_without_the_body() {
     let request = app.backend.request(Method::HEAD, &format!("/v1/profiles/{ICCID}"));
     let answer = Answer::of(request).await;
     assert_eq!((answer.status.as_u16(), answer.header("etag"), &*answer.text), (200, "\"1\"", ""));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_the_problem_of_its_profile_only() {
+    let app = TestApp::start().await;
+    for number in 0..2 {
+        assert_eq!(app.report(&iccid(number), "INSTALLED").await, "moved");
+    }
+    // As a hand that corrects data may leave it.
+    let spoil = "UPDATE profiles SET eid = 'zz' WHERE iccid = $1";
+    let mut connection = app.database.connect().await;
+    sqlx::query(spoil).bind(iccid(0)).execute(&mut connection).await.unwrap();
+    // Asked together, so that one query answers several.
+    let paths = (0..40).map(|number| format!("/v1/profiles/{}", iccid(number % 2)));
+    let client = &app.backend;
+    let answers = join_all(paths.map(|path| async move { client.get(&path).await })).await;
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status.as_u16(), if number % 2 == 0 { 500 } else { 200 }, "{answer:?}");
+    }
+    assert_eq!(answers[0].problem(), "internal");
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use esim_status::domain::Timestamp;
 use esim_status::ingest::seal_anew;
+use esim_status::service::{Service, StartError};
 use esim_status::store::{Session, StoreError, Vault};
-use esim_status_testing::{Answer, Database, TestApp};
+use esim_status_testing::{Answer, Database, TestApp, settings};
 use futures_util::future::{join, join_all};
 use reqwest::Method;
 use secrecy::zeroize::Zeroizing;
@@ -450,6 +451,38 @@ async fn data_keys_are_rotated_without_losing_a_credential() {
     let behind = code_of(&first, 1).await;
     assert!(behind.status.is_server_error(), "{behind:?}");
     assert!(!behind.problem().is_empty() && !behind.text.contains("key"), "{behind:?}");
+}
+
+#[tokio::test]
+async fn settings_that_have_lost_the_data_key_are_refused_and_a_lost_key_is_one_profiles_problem() {
+    let app = TestApp::start_with(|settings| settings.vault = vault(&[1])).await;
+    register(&app, &object(ICCID)).await;
+    let database = app.database.clone();
+    assert!(app.stop().await.all_answered);
+    for lost in [Vault::default(), vault(&[2])] {
+        let mut settings = settings(&database);
+        settings.vault = lost;
+        let error = Service::start(settings).await.unwrap_err();
+        assert!(matches!(&error, StartError::DataKeys(keys) if keys.len() == 1), "{error:?}");
+        assert!(error.to_string().contains("add the keys again"), "{error}");
+    }
+    // Another profile is sealed with a key that is there: the service starts, and only the first cannot be installed.
+    let both = with_keys(&database, &[2, 1]).await;
+    register(&both, &object(&iccid(1))).await;
+    let one = with_keys(&database, &[2]).await;
+    let journey = |iccid: String| {
+        let client = one.backend.clone();
+        async move { client.get(&format!("/v1/profiles/{iccid}/journey")).await }
+    };
+    assert_eq!(journey(iccid(1)).await.json()["install"]["activationCode"], activation_code());
+    let answer = journey(ICCID.to_owned()).await;
+    assert_eq!((answer.status.as_u16(), &*answer.problem()), (500, "internal"));
+    assert!(answer.text.contains("registering the profile again"), "{answer:?}");
+    register(&one, &object(ICCID)).await;
+    assert_eq!(
+        journey(ICCID.to_owned()).await.json()["install"]["activationCode"],
+        activation_code()
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 /// How the connections name themselves that are counted and cut.
-const WRITER: &[u8] = b"esim-status writer";
+const WRITER: &str = "esim-status writer";
 
 /// A point in the conversation, counted from the moment at which the proxy was armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,10 @@ struct State {
     armed: Option<(Counts, Option<Cut>)>,
     /// Ends every connection of a writer that is open.
     open: CancellationToken,
+    /// What each connection so far began with, and what silences it.
+    seen: Vec<(Vec<u8>, CancellationToken)>,
+    /// New connections of this name are silent from the start.
+    forgetting: Option<&'static str>,
 }
 
 /// The proxy. It ends with the test.
@@ -115,10 +119,33 @@ impl Proxy {
         lock(&self.state).armed.take().expect("it was armed").0
     }
 
+    /// Forgets the connections of this name, as a router does: what is sent over them is swallowed, and neither end hears of it. New
+    /// ones fare no better until [`Self::remember`].
+    pub(crate) fn forget(&self, name: &'static str) {
+        let mut state = lock(&self.state);
+        state.forgetting = Some(name);
+        state.seen.iter().filter(|(hello, _)| names(hello, name)).for_each(|it| it.1.cancel());
+    }
+
+    /// New connections get through again. Those that were forgotten stay so.
+    pub(crate) fn remember(&self) {
+        lock(&self.state).forgetting = None;
+    }
+
+    /// How many connections of this name have come so far.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        lock(&self.state).seen.iter().filter(|(hello, _)| names(hello, name)).count()
+    }
+
     /// Cuts every connection of a writer.
     pub(crate) fn cut_all(&self) {
         std::mem::take(&mut lock(&self.state).open).cancel();
     }
+}
+
+/// Whether a connection that began with this has this name.
+fn names(hello: &[u8], name: &str) -> bool {
+    hello.windows(name.len()).any(|part| part == name.as_bytes())
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
@@ -165,9 +192,16 @@ async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> 
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let hello = read_message(&mut from_client, false).await?;
-    let counted = hello.windows(WRITER.len()).any(|part| part == WRITER).then_some(&*state);
-    let open = lock(&state).open.clone();
+    let counted = names(&hello, WRITER).then_some(&*state);
     let silenced = CancellationToken::new();
+    let open = {
+        let mut state = lock(&state);
+        if state.forgetting.is_some_and(|name| names(&hello, name)) {
+            silenced.cancel();
+        }
+        state.seen.push((hello.clone(), silenced.clone()));
+        state.open.clone()
+    };
     let upwards = async {
         let first = pass(counted, true, &hello, &mut to_server, &silenced).await?;
         if first {

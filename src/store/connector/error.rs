@@ -5,19 +5,68 @@ use std::io;
 use std::time::Duration;
 
 use super::super::codec::StoreError;
+use super::diagnosis::{Diagnosis, diagnose};
 
 /// What one host did instead of giving a session.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum Failure {
     /// It cannot be reached, or refuses.
-    #[error("{0}")]
-    Failed(#[from] sqlx::Error),
+    Failed(sqlx::Error),
     /// It did not answer for so long.
-    #[error("no answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
     /// It answers, and takes no writes.
-    #[error("it takes no writes: it is a standby, or set to read-only")]
     ReadOnly,
+    /// It was not asked, since it has no room and others come first.
+    GaveWay,
+}
+
+impl Failure {
+    /// Whether this passes by itself; else somebody has to correct something.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Failed(error) => diagnose(error).is_away,
+            Self::Silent(_) | Self::ReadOnly | Self::GaveWay => true,
+        }
+    }
+
+    /// Whether the server, or a role's limit, has no room for one more session.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Failed(sqlx::Error::Database(error)) => error.code().as_deref() == Some("53300"),
+            Self::GaveWay => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Cause and remedy.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => {
+                let Diagnosis { cause, remedy, .. } = diagnose(error);
+                f.write_str(&cause)?;
+                remedy.map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
+            }
+            Self::Silent(limit) => write!(
+                f,
+                "no answer within {} s: does a firewall swallow what is sent there? connect_timeout in DATABASE_URL sets the limit",
+                limit.as_secs()
+            ),
+            Self::ReadOnly => {
+                f.write_str("it takes no writes: it is a standby, or set to read-only")
+            }
+            Self::GaveWay => f.write_str(
+                "it has no more connections for this service, and what webhooks need comes first",
+            ),
+        }
+    }
 }
 
 /// No host gave a session.
@@ -31,17 +80,26 @@ impl ConnectError {
         Self { hosts }
     }
 
-    /// Each host with what it did.
-    pub fn hosts(&self) -> &[(String, Failure)] {
-        &self.hosts
+    /// Lists and registrations do without for now.
+    pub(super) fn gave_way() -> Self {
+        Self::new(vec![("the database".to_owned(), Failure::GaveWay)])
+    }
+
+    /// Whether this may pass by itself: one host is away, or takes no writes for now.
+    pub fn is_away(&self) -> bool {
+        self.hosts.iter().any(|(_, failure)| failure.is_away())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.hosts.iter().any(|(_, failure)| failure.is_full())
     }
 }
 
+/// Each host with what it did, and the remedy.
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no connection to the database")?;
         for (number, (host, failure)) in self.hosts.iter().enumerate() {
-            let separator = if number == 0 { ": " } else { "; " };
+            let separator = if number == 0 { "" } else { "; " };
             write!(f, "{separator}{host}: {failure}")?;
         }
         Ok(())
@@ -54,4 +112,13 @@ impl From<ConnectError> for StoreError {
     fn from(error: ConnectError) -> Self {
         Self::Database(sqlx::Error::Io(io::Error::other(error)))
     }
+}
+
+/// Whether the database is away, rather than refusing what is asked of it: waiting may help.
+pub fn is_away(error: &sqlx::Error) -> bool {
+    let connecting = match error {
+        sqlx::Error::Io(error) => error.get_ref().and_then(|it| it.downcast_ref::<ConnectError>()),
+        _ => None,
+    };
+    connecting.map_or_else(|| diagnose(error).is_away, ConnectError::is_away)
 }

@@ -5,9 +5,15 @@
 
 mod count;
 
+mod diagnosis;
+
 mod error;
 
+mod line;
+
 mod pool;
+
+mod room;
 
 mod session;
 
@@ -19,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
@@ -26,9 +33,11 @@ use tokio::time::{sleep, timeout};
 
 use count::Counts;
 pub use count::{Busy, Connected};
-pub use error::{ConnectError, Failure};
+pub use error::{ConnectError, Failure, is_away};
+pub use line::Line;
 pub use pool::Pool;
-pub use session::Session;
+use room::Room;
+pub use session::{Server, Session};
 pub use url::UrlError;
 
 /// How long one host may take to give us a session, where `connect_timeout` does not say it.
@@ -36,6 +45,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a host may be silent before the next one is tried beside it. One that is only slow may still win.
 const STAGGER: Duration = Duration::from_millis(300);
+
+/// Pauses until a session that gave way is gone.
+const ROOM_PAUSES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+];
 
 /// Which server a session may lead to: `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +79,7 @@ struct Inner {
     last_good: AtomicUsize,
     warnings: Vec<String>,
     counts: Counts,
+    room: Room,
 }
 
 impl Connector {
@@ -77,8 +96,8 @@ impl Connector {
         // Every server has printed floats exactly since Postgres 12, and pgbouncer refuses this parameter.
         let hosts = hosts.into_iter().map(|host| host.extra_float_digits(None)).collect();
         let timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
-        let (last_good, counts) = (AtomicUsize::new(0), Counts::default());
-        Self(Arc::new(Inner { hosts, target, timeout, last_good, warnings, counts }))
+        let (last_good, counts, room) = (AtomicUsize::new(0), Counts::default(), Room::default());
+        Self(Arc::new(Inner { hosts, target, timeout, last_good, warnings, counts, room }))
     }
 
     /// What of the URL is not honoured, for the log.
@@ -87,11 +106,25 @@ impl Connector {
     }
 
     /// Opens a session. The host that was last good is tried first; the next one as soon as one fails or is silent for a
-    /// moment.
+    /// moment. Where the server has no room, lists and registrations give way to the others.
     ///
     /// # Errors
     /// [`ConnectError`] with what every host did. A caller with less patience drops the future.
     pub async fn connect(&self, session: Session) -> Result<Connected, ConnectError> {
+        let mut pauses = ROOM_PAUSES.into_iter();
+        loop {
+            let error = match self.try_hosts(session).await {
+                Err(error) if error.is_full() && !session.gives_way() => error,
+                result => return result,
+            };
+            let Some(pause) = pauses.next() else { return Err(error) };
+            self.0.room.make().await;
+            // The server needs a moment to see that a session is over.
+            sleep(pause).await;
+        }
+    }
+
+    async fn try_hosts(&self, session: Session) -> Result<Connected, ConnectError> {
         let inner = &*self.0;
         let (count, first) = (inner.hosts.len(), inner.last_good.load(Ordering::Relaxed));
         let mut untried = (0..count).map(|step| (first + step) % count);
@@ -119,17 +152,35 @@ impl Connector {
     }
 
     async fn try_host(&self, index: usize, session: Session) -> Result<PgConnection, Failure> {
-        let (inner, options) = (&*self.0, &self.0.hosts[index]);
+        let (connection, server) = self.open(index, session).await?;
+        match self.0.target {
+            Target::ReadWrite if server.read_only => Err(Failure::ReadOnly),
+            Target::Primary if server.in_recovery => Err(Failure::ReadOnly),
+            _ => Ok(connection),
+        }
+    }
+
+    async fn open(
+        &self,
+        index: usize,
+        session: Session,
+    ) -> Result<(PgConnection, Server), Failure> {
+        let (limit, options) = (self.0.timeout, &self.0.hosts[index]);
         let opening = async {
             let mut connection = options.clone().application_name(session.name()).connect().await?;
             let server = session.set_up(&mut connection).await?;
-            match inner.target {
-                Target::ReadWrite if server.read_only => Err(Failure::ReadOnly),
-                Target::Primary if server.in_recovery => Err(Failure::ReadOnly),
-                _ => Ok(connection),
-            }
+            Ok::<_, Failure>((connection, server))
         };
-        timeout(inner.timeout, opening).await.unwrap_or(Err(Failure::Silent(inner.timeout)))
+        timeout(limit, opening).await.unwrap_or(Err(Failure::Silent(limit)))
+    }
+
+    /// Looks at every host by itself: says what it is, or why it gives no session.
+    pub async fn examine(&self) -> Vec<(String, Result<Server, Failure>)> {
+        let looks = self.0.hosts.iter().enumerate().map(|(index, host)| async move {
+            let opened = self.open(index, Session::Upkeep).await;
+            (name_of(host), opened.map(|(_, server)| server))
+        });
+        join_all(looks).await
     }
 
     /// A pool of one for a [`sqlx::postgres::PgListener`], which wants one. It leads to the host that takes writes now, so it is
@@ -138,8 +189,8 @@ impl Connector {
     /// # Errors
     /// [`ConnectError`], where no host is right.
     pub async fn listening(&self) -> Result<PgPool, ConnectError> {
-        // The host is found by a session like any other, which is not needed then.
-        drop(self.connect(Session::Listen).await?);
+        // The host is found by a session like any other, which is not needed then. It may be over already.
+        drop(self.connect(Session::Listen).await?.close().await);
         let options = &self.0.hosts[self.0.last_good.load(Ordering::Relaxed)];
         let options = options.clone().application_name(Session::Listen.name());
         Ok(PgPoolOptions::new()

@@ -7,32 +7,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::codec::StoreError;
-use super::{Connected, Connector, Session};
+use super::line::{FRESH, QUESTION};
+use super::{ConnectError, Connected, Connector, Session};
 
 /// How long to wait for a session. Together with a statement's time-out it stays inside the 2.5 s that a provider has.
 const PATIENCE: Duration = Duration::from_millis(1_200);
 
-/// How long a session that was idle may take to say that it lives.
-const QUESTION: Duration = Duration::from_millis(300);
-
-/// After how long a session may have died unnoticed. A server does not come back in less.
-const FRESH: Duration = Duration::from_millis(100);
-
 /// For how long a session is kept that nobody needs: less than what routers and firewalls on the way forget one after.
 const MAX_IDLE: Duration = Duration::from_mins(3);
+
+/// How long to wait for room in the server before the next look.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The handle; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     connector: Connector,
     session: Session,
+    /// How long a piece of work may take, seen from here: a stalled server sends no time-out of its own.
+    limit: Duration,
     permits: Arc<Semaphore>,
     /// The last one was used last.
     idle: Mutex<Vec<Idle>>,
@@ -44,35 +44,45 @@ struct Idle {
     since: Instant,
 }
 
+/// A session with its permit, without which there would be more of them than there may be.
+type Lent = (Connected, OwnedSemaphorePermit);
+
 impl Pool {
-    /// At most `size` sessions, opened when they are needed.
-    pub fn new(connector: Connector, session: Session, size: usize) -> Self {
+    /// At most `size` sessions, opened when they are needed. A piece of work may take as long as `limit`.
+    pub fn new(connector: &Connector, session: Session, size: usize, limit: Duration) -> Self {
         let (permits, idle) = (Arc::new(Semaphore::new(size.max(1))), Mutex::default());
-        Self(Arc::new(Inner { connector, session, permits, idle }))
+        let inner = Inner { connector: connector.clone(), session, limit, permits, idle };
+        let this = Self(Arc::new(inner));
+        if session.gives_way() {
+            connector.0.room.add(Arc::downgrade(&this.0));
+        }
+        this
     }
 
-    /// Does this piece of work with a session. Given up, it closes the session.
+    /// Does this piece of work with a session. Given up, or not done in time, it closes the session.
     ///
     /// # Errors
-    /// What the work says; [`StoreError::Database`] where there is no session for it in time.
+    /// What the work says; [`StoreError::Crowded`] where all sessions are in use for too long; [`StoreError::Database`] where
+    /// there is none, or it does not answer in time.
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let acquired = timeout(PATIENCE, async {
-            // The semaphore is never closed.
-            let permit = self.0.permits.clone().acquire_owned().await.ok();
-            Ok::<_, StoreError>((permit, self.0.session().await?))
-        });
-        let (permit, mut connection) = acquired.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let deadline = Instant::now() + PATIENCE;
+        let permit = tokio::time::timeout_at(deadline, self.0.permits.clone().acquire_owned());
+        // The semaphore is never closed.
+        let Ok(Ok(permit)) = permit.await else { return Err(StoreError::Crowded) };
+        let lent = tokio::time::timeout_at(deadline, self.0.clone().lend(permit)).await;
+        let (mut connection, permit) = lent.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let busy = self.0.connector.busy(self.0.session);
-        let result = work(&mut connection).await;
+        let done = timeout(self.0.limit, work(&mut connection)).await;
+        let result = done.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let inner = self.0.clone();
         // Nobody waits for this: the answer tells that the session lives, and that a rollback, if there is one, is done.
         tokio::spawn(async move {
             if let Ok(Ok(())) = timeout(QUESTION, connection.ping()).await {
                 drop(busy);
-                inner.lock().push(Idle { connection, since: Instant::now() });
+                inner.put_back(connection).await;
             }
             drop(permit);
         });
@@ -83,31 +93,82 @@ impl Pool {
     pub fn tidy(&self) {
         self.0.lock().retain(|idle| idle.since.elapsed() < MAX_IDLE);
     }
+}
+
+impl Inner {
+    /// An idle session that lives, or a new one. Opening goes on where the caller gives up, and keeps the permit until then.
+    async fn lend(self: Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Lent, StoreError> {
+        if let Some(connection) = self.take().await {
+            return Ok((connection, permit));
+        }
+        let (giver, lent) = oneshot::channel::<Result<Lent, ConnectError>>();
+        tokio::spawn(async move {
+            let opened = self.open(&giver).await.map(|connection| (connection, permit));
+            if let Err(Ok((connection, _permit))) = giver.send(opened) {
+                self.put_back(connection).await;
+            }
+        });
+        // The task does not panic.
+        Ok(lent.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
+    }
+
+    async fn take(&self) -> Option<Connected> {
+        let Idle { mut connection, since } = self.lock().pop()?;
+        if since.elapsed() < FRESH {
+            return Some(connection);
+        }
+        if let Ok(Ok(())) = timeout(QUESTION, connection.ping()).await {
+            return Some(connection);
+        }
+        // The others have been idle for longer.
+        self.lock().clear();
+        None
+    }
+
+    /// Where the server has no room, the next session that comes back will do, as long as somebody waits.
+    async fn open(
+        &self,
+        wanted: &oneshot::Sender<Result<Lent, ConnectError>>,
+    ) -> Result<Connected, ConnectError> {
+        loop {
+            let full = if self.must_wait() {
+                ConnectError::gave_way()
+            } else {
+                match self.connector.connect(self.session).await {
+                    Err(error) if error.is_full() => error,
+                    result => return result,
+                }
+            };
+            if wanted.is_closed() {
+                return Err(full);
+            }
+            sleep(FULL_PAUSE).await;
+            if let Some(connection) = self.take().await {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// Keeps the session for the next, or closes it where others need the room.
+    async fn put_back(&self, connection: Connected) {
+        if self.must_wait() {
+            drop(timeout(QUESTION, connection.close()).await);
+        } else {
+            self.lock().push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    fn must_wait(&self) -> bool {
+        self.session.gives_way() && self.connector.0.room.is_scarce()
+    }
 
     /// Closes every session that is not in use.
-    pub async fn close_idle(&self) {
-        let idle = std::mem::take(&mut *self.0.lock());
+    pub(super) async fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.lock());
         for Idle { connection, .. } in idle {
             // A server that does not listen any more has nothing to be told.
             drop(timeout(QUESTION, connection.close()).await);
         }
-    }
-}
-
-impl Inner {
-    async fn session(&self) -> Result<Connected, StoreError> {
-        let idle = self.lock().pop();
-        if let Some(mut idle) = idle {
-            if idle.since.elapsed() < FRESH {
-                return Ok(idle.connection);
-            }
-            if let Ok(Ok(())) = timeout(QUESTION, idle.connection.ping()).await {
-                return Ok(idle.connection);
-            }
-            // The others have been idle for longer.
-            self.lock().clear();
-        }
-        Ok(self.connector.connect(self.session).await?)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {

@@ -26,16 +26,23 @@ pub enum Session {
     Registrations,
     /// Single profiles, many at once.
     Lookup,
-    /// Lists, counts, histories, upkeep.
+    /// Lists, counts, histories.
     Reads,
     /// Hears of changes.
     Listen,
+    /// Says whether the database answers.
+    Probe,
+    /// Gets the tables ready and looks after them.
+    Upkeep,
     /// Brings the schema up to date; may take long.
     Migrate,
 }
 
 /// How many kinds there are.
-pub(super) const KINDS: usize = 7;
+pub(super) const KINDS: usize = 9;
+
+/// What a server says of itself.
+const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
 
 type Setting = (&'static str, &'static str);
 
@@ -57,12 +64,19 @@ const JOINED_BY_KEY: Setting = ("enable_indexscan", "off");
 
 /// What a server says of itself when a session begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Server {
+pub struct Server {
+    /// Whether its sessions cannot write.
     pub read_only: bool,
+    /// Whether it is a standby.
     pub in_recovery: bool,
 }
 
 impl Session {
+    /// Whether it goes without a session while there are too few for those that webhooks and readiness need.
+    pub(super) fn gives_way(self) -> bool {
+        matches!(self, Self::Registrations | Self::Reads)
+    }
+
     /// Under which name the server shows it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -70,6 +84,8 @@ impl Session {
             Self::Lane => "esim-status lane",
             Self::Lookup | Self::Reads => "esim-status reader",
             Self::Listen => "esim-status listener",
+            Self::Probe => "esim-status probe",
+            Self::Upkeep => "esim-status upkeep",
             Self::Migrate => "esim-status migrate",
         }
     }
@@ -78,7 +94,7 @@ impl Session {
     pub(super) fn settings(self) -> Vec<Setting> {
         let timeout = match self {
             Self::Writer | Self::Lane | Self::Registrations => STATEMENT_TIMEOUT,
-            Self::Lookup | Self::Reads | Self::Listen => READ_TIMEOUT,
+            Self::Lookup | Self::Reads | Self::Listen | Self::Probe | Self::Upkeep => READ_TIMEOUT,
             Self::Migrate => "0",
         };
         let mut settings = vec![("statement_timeout", timeout)];
@@ -98,9 +114,7 @@ impl Session {
 
     /// Sets it up in one round trip, for as long as it lives: no rollback undoes it.
     pub(super) async fn set_up(self, connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
-        let mut statement =
-            "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()"
-                .to_owned();
+        let mut statement = format!("SELECT {SERVER}");
         for (name, value) in self.settings() {
             // Names and values are the constants above.
             _ = write!(statement, ", set_config('{name}', '{value}', false)");
@@ -108,5 +122,25 @@ impl Session {
         // A simple query: it prepares nothing that a pooler could mix up.
         let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?;
         Ok(Server { read_only: row.try_get(0)?, in_recovery: row.try_get(1)? })
+    }
+
+    /// Reads its settings back: names those that are not what was set, each with the value that it has.
+    ///
+    /// # Errors
+    /// Where the server does not answer.
+    pub async fn lost_settings(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<String>, sqlx::Error> {
+        let mut lost = Vec::new();
+        for (name, wanted) in self.settings() {
+            let statement = format!("SELECT current_setting('{name}')");
+            let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(&mut *connection).await?;
+            let found: String = row.try_get(0)?;
+            if found != wanted {
+                lost.push(format!("{name} is {found} and not {wanted}"));
+            }
+        }
+        Ok(lost)
     }
 }

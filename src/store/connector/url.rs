@@ -1,5 +1,6 @@
 //! `DATABASE_URL`, with several hosts as libpq has it: each becomes a URL with one host, which sqlx reads.
 
+use std::fs::File;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -50,6 +51,12 @@ const NOT_HONOURED: [(&str, &str); 13] = [
     ("passfile", "the file is the one that PGPASSFILE names, or ~/.pgpass"),
 ];
 
+/// Names of the file of trusted CAs.
+const ROOTS: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
+
+/// What stands for the CAs that everybody trusts.
+const SYSTEM: &str = "system";
+
 const KEEPALIVES: &str = "idle connections are asked by the service itself";
 
 /// What is wrong with a `DATABASE_URL`. Never echoes it, since it holds a password.
@@ -73,6 +80,16 @@ pub enum UrlError {
     /// It is no number of seconds.
     #[error("DATABASE_URL: connect_timeout must be a number of seconds, such as 5")]
     Timeout,
+    /// A file that it names cannot be read.
+    #[error("DATABASE_URL: the file that {parameter} names cannot be read: {path}: {why}")]
+    File {
+        /// The parameter.
+        parameter: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        why: String,
+    },
     /// A parameter's value is not understood.
     #[error("DATABASE_URL: a parameter has a value that is not understood: {0}")]
     Parameter(String),
@@ -122,6 +139,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
             }
         }
     }
+    settle_tls(&mut kept)?;
     match &ports[..] {
         [] => {}
         [one] => hosts.iter_mut().for_each(|(_, port)| *port = *one),
@@ -143,6 +161,41 @@ pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
     // With several, one is a standby as a rule, and the service writes.
     let target = target.unwrap_or(if hosts.len() > 1 { Target::ReadWrite } else { Target::Any });
     Ok(Parsed { hosts, target, timeout, warnings })
+}
+
+/// Reads what there is on TLS as libpq does, where sqlx would not.
+fn settle_tls(parameters: &mut Vec<(String, String)>) -> Result<(), UrlError> {
+    for (names, parameter) in [
+        (ROOTS, "sslrootcert"),
+        (["sslcert", "ssl-cert", "sslcert"], "sslcert"),
+        (["sslkey", "ssl-key", "sslkey"], "sslkey"),
+    ] {
+        for (_, path) in parameters.iter().filter(|(name, _)| names.contains(&&**name)) {
+            // It may be the certificate itself.
+            if (parameter, &**path) == ("sslrootcert", SYSTEM) || path.starts_with("-----BEGIN") {
+                continue;
+            }
+            File::open(path).map_err(|error| UrlError::File {
+                parameter,
+                path: path.clone(),
+                why: error.to_string(),
+            })?;
+        }
+    }
+    let is_roots = |name: &str| ROOTS.contains(&name);
+    let names_roots = parameters.iter().any(|(name, _)| is_roots(name));
+    let means_system = parameters.iter().any(|(name, roots)| is_roots(name) && roots == SYSTEM);
+    // The public CAs are built in, and trusted where no other is named.
+    parameters.retain(|(name, _)| !(means_system && is_roots(name)));
+    let mode = parameters.iter_mut().find(|(name, _)| matches!(&**name, "sslmode" | "ssl-mode"));
+    match mode {
+        Some((_, mode)) if means_system && mode != "disable" => "verify-full".clone_into(mode),
+        // Whoever names a CA wants it looked at.
+        Some((_, mode)) if names_roots && mode == "require" => "verify-ca".clone_into(mode),
+        None if means_system => parameters.push(("sslmode".to_owned(), "verify-full".to_owned())),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The same URL with a host that is always one, and the hosts that it names.
@@ -262,6 +315,30 @@ mod tests {
             assert_eq!(error, expected, "{text}");
         }
         assert!(parse("postgres://h/db?sslmode=sometimes").is_err());
+    }
+
+    #[test]
+    fn a_ca_that_is_named_is_looked_at_and_a_file_that_is_not_there_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        let rows = [
+            (format!("sslmode=require&sslrootcert={path}"), "VerifyCa"),
+            (format!("sslmode=verify-full&sslrootcert={path}"), "VerifyFull"),
+            (format!("sslrootcert={path}"), "Prefer"),
+            ("sslmode=require".to_owned(), "Require"),
+            ("sslrootcert=system".to_owned(), "VerifyFull"),
+            ("sslrootcert=system&sslmode=require".to_owned(), "VerifyFull"),
+        ];
+        for (query, mode) in rows {
+            let parsed = parse(&format!("postgres://h/db?{query}")).unwrap();
+            assert_eq!(format!("{:?}", parsed.hosts[0].get_ssl_mode()), mode, "{query}");
+            assert!(!format!("{:?}", parsed.hosts[0]).contains("system"), "{query}");
+        }
+        for parameter in ["sslrootcert", "sslcert", "sslkey"] {
+            let error = parse(&format!("postgres://h/db?{parameter}=/not/there")).err().unwrap();
+            assert!(error.to_string().contains(parameter), "{error}");
+            assert!(error.to_string().contains("/not/there"), "{error}");
+        }
     }
 
     #[test]

@@ -23,6 +23,15 @@ pub struct Filter {
     pub updated_since: Option<Timestamp>,
 }
 
+impl Filter {
+    /// Whether an index leads to the profiles. Without one, a page of the list may take reading all of them.
+    pub fn is_indexed(&self) -> bool {
+        let leads = self.uid.is_some() || self.imsi.is_some() || self.eid.is_some();
+        let sifts = self.state.is_some() || self.provider.is_some() || self.updated_since.is_some();
+        leads || !sifts
+    }
+}
+
 /// Finds those of the profiles that exist.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! A running service: listeners, writers and upkeep, started together and ended in order.
 
+mod preparation;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, Stor
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
 use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
+use preparation::Preparation;
 
 /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
 const NOTICE: Duration = Duration::from_millis(500);
@@ -36,16 +39,26 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long a start waits for a database that is not up yet.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a start waits for it where there is a spool to begin with.
-const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Pauses between attempts to find the database: without a spool, with one, and where it was found and cannot be used.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
-const SPOOL_PAUSE: Duration = Duration::from_millis(250);
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
-
 /// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
+
+/// Connections of profiles whose lock somebody else has.
+const LANE_CONNECTIONS: usize = 4;
+
+/// The listener's, readiness' and upkeep's.
+const SINGLE_CONNECTIONS: usize = 3;
+
+/// How many reads run at once that no index serves.
+const SCANS: usize = 2;
+
+/// How long a list or a count may take in all, seen from here: each of its statements has a time-out in the server.
+const READ_PATIENCE: Duration = Duration::from_secs(6);
+
+/// The same for a registration or an erasure.
+const REGISTRATION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for readiness.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +66,12 @@ pub enum StartError {
     /// The schema could not be brought up to date.
     #[error("the database is not usable")]
     Schema(#[from] SchemaError),
+    /// What is stored is sealed with keys that are not there.
+    #[error(
+        "credentials in the database are sealed with data keys that ESIM_STATUS_DATA_KEYS does not have ({}), and none with one that it has: add the keys again behind the first; if they are lost for good, delete what nobody can open (DELETE FROM install_credentials WHERE key_id IN (…)) and register those profiles again",
+        .0.join(", ")
+    )]
+    DataKeys(Vec<String>),
     /// The partitions of the deliveries could not be made.
     #[error("the partitions of the deliveries could not be made: may this user create tables?")]
     Partitions(#[from] StoreError),
@@ -75,8 +94,8 @@ impl StartError {
     /// Whether the database could not be reached, rather than not be used.
     fn is_about_reaching_it(&self) -> bool {
         match self {
-            Self::Schema(SchemaError::Unreachable(_)) => true,
-            Self::Partitions(StoreError::Database(error)) => error.as_database_error().is_none(),
+            Self::Schema(SchemaError::Unreachable(_) | SchemaError::Interrupted(_)) => true,
+            Self::Partitions(StoreError::Database(error)) => store::is_away(error),
             _ => false,
         }
     }
@@ -118,7 +137,9 @@ impl Service {
             Some(spool) => Some(Spool::open(&spool.folder, spool.most_bytes).await?),
             None => None,
         };
+        let needed = connections_needed(&settings);
         let connector = settings.database;
+        let vault = Arc::new(settings.vault);
         // One of them is the lookups'.
         let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX).saturating_sub(1);
         let erasure_key = ErasureKey::default();
@@ -126,6 +147,8 @@ impl Service {
             connector: connector.clone(),
             retention_days: settings.retention_days,
             erasure_key: erasure_key.clone(),
+            vault: vault.clone(),
+            needed,
         };
         let preparing = match &spool {
             Some(_) => preparation.begin().await?,
@@ -148,7 +171,7 @@ impl Service {
             allowed_origins: settings.allowed_origins,
             feed: feed.clone(),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
-            vault: settings.vault,
+            vault,
             erasure_key,
             brand: settings.brand,
             reader: store::ProfileReader::start(connector.clone()),
@@ -157,11 +180,14 @@ impl Service {
             metrics: telemetry::metrics(),
             draining: Draining::default(),
             newest_delivery: NewestDelivery::default(),
-            reads: Pool::new(connector.clone(), Session::Reads, readers),
+            reads: Pool::new(&connector, Session::Reads, readers, READ_PATIENCE),
+            scans: Semaphore::new(SCANS.min(readers.saturating_sub(1)).max(1)),
+            probe: Pool::new(&connector, Session::Probe, 1, PROBE_PATIENCE),
             registrations: Pool::new(
-                connector.clone(),
+                &connector,
                 Session::Registrations,
                 REGISTRATION_CONNECTIONS,
+                REGISTRATION_PATIENCE,
             ),
             connector: connector.clone(),
         });
@@ -233,82 +259,16 @@ fn raise_open_files(connections: usize) {
     }
 }
 
-/// What the database needs before it can be used: its schema, its partitions; and what we need of it, a key.
-#[derive(Clone)]
-struct Preparation {
-    connector: Connector,
-    retention_days: u32,
-    erasure_key: ErasureKey,
-}
-
-impl Preparation {
-    async fn once(&self) -> Result<(), StartError> {
-        store::migrate(&self.connector).await?;
-        let connected = self.connector.connect(Session::Reads).await;
-        let mut connection = connected.map_err(StoreError::from)?;
-        upkeep::prepare(&mut connection, web::now(), self.retention_days).await?;
-        Ok(self.erasure_key.load(&mut connection).await?)
-    }
-
-    /// A database that starts together with the service may take a while.
-    async fn finish(&self, patience: Duration) -> Result<(), StartError> {
-        let begun = Instant::now();
-        loop {
-            match self.once().await {
-                Err(StartError::Schema(SchemaError::Unreachable(error)))
-                    if begun.elapsed() < patience =>
-                {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "waiting for the database");
-                    tokio::time::sleep(DATABASE_PAUSE).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    /// Where there is a spool, deliveries are taken without the database. It is prepared when it comes; what runs until then is
-    /// given back. What is wrong with one that answers at once is said at once.
-    async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
-        let first = self.clone();
-        let mut first = tokio::spawn(async move { first.once().await });
-        match timeout(SPOOL_PATIENCE, &mut first).await {
-            Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "serving without the database: deliveries go to the spool");
-                Ok(Some(tokio::spawn(self.persist())))
-            }
-            Ok(Ok(result)) => result.map(|()| None),
-            // Silent, or only slow, as a long migration is: that one goes on.
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!("serving before the database is ready: deliveries go to the spool");
-                Ok(Some(tokio::spawn(async move {
-                    if !matches!(first.await, Ok(Ok(()))) {
-                        self.persist().await;
-                    }
-                })))
-            }
-        }
-    }
-
-    /// Tries again until it is done.
-    async fn persist(self) {
-        loop {
-            tokio::time::sleep(SPOOL_PAUSE).await;
-            let complained = match self.once().await {
-                Ok(()) => return,
-                Err(error) if error.is_about_reaching_it() => false,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "deliveries stay in the spool until this is mended");
-                    true
-                }
-            };
-            if complained {
-                tokio::time::sleep(COMPLAINT_PAUSE).await;
-            }
-        }
-    }
+/// How many connections a service with these settings needs when everything is in use.
+pub fn connections_needed(settings: &Settings) -> usize {
+    let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX);
+    let drainer = usize::from(settings.spool.is_some());
+    settings.writers
+        + LANE_CONNECTIONS
+        + drainer
+        + readers
+        + REGISTRATION_CONNECTIONS
+        + SINGLE_CONNECTIONS
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
@@ -344,8 +304,9 @@ async fn look_after(app: AppState, retention_days: u32) {
         loop {
             often.tick().await;
             metrics.run_upkeep();
-            app.reads.tidy();
-            app.registrations.tidy();
+            for pool in [&app.reads, &app.registrations, &app.probe] {
+                pool.tidy();
+            }
         }
     };
     tokio::join!(look_after_tables, look_after_metrics);
@@ -353,7 +314,7 @@ async fn look_after(app: AppState, retention_days: u32) {
 
 /// Over its own connection: an index may take long to build, and readers would miss theirs.
 async fn look_after_tables(connector: &Connector, retention_days: u32) -> Result<(), StoreError> {
-    let mut connection = connector.connect(Session::Reads).await?;
+    let mut connection = connector.connect(Session::Upkeep).await?;
     upkeep::look_after(&mut connection, web::now(), retention_days).await?;
     Ok(connection.close().await?)
 }

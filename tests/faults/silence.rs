@@ -1,0 +1,169 @@
+//! Connections that are lost without a packet, as routers and firewalls lose them, and a database that stalls: found in time, and
+//! nobody waits for somebody else's time-out.
+
+use std::time::{Duration, Instant};
+
+use esim_status::domain::Iccid;
+use esim_status_testing::{Answer, Database, TestApp, wait_until};
+use futures_util::future::join_all;
+use reqwest::Method;
+use sqlx::PgConnection;
+
+use super::iccid;
+use super::postgres::Postgres;
+use super::proxy::Proxy;
+use super::turn::{alone, beside_others, measured};
+
+/// A service that reaches its database through a proxy.
+async fn behind_a_proxy() -> (Proxy, TestApp) {
+    let direct = Database::migrated().await;
+    let proxy = Proxy::start(&direct.options).await;
+    let app = TestApp::start_on(direct.clone(), |settings| {
+        settings.database = proxy.options(&direct.options).into();
+    });
+    let app = app.await;
+    (proxy, app)
+}
+
+async fn timed(answer: impl Future<Output = Answer>) -> (Answer, Duration) {
+    let begun = Instant::now();
+    (answer.await, begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_over_connections_that_a_router_forgot_are_answered() {
+    let turn = beside_others().await;
+    let (proxy, app) = behind_a_proxy().await;
+    assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
+    let own = format!("/v1/profiles/{}", iccid(0));
+    let paths = [&own, "/v1/profiles", "/v1/deliveries", "/v1/summary"];
+    // Several connections for lists.
+    let lists = join_all((0..8).map(|_| app.backend.get("/v1/profiles"))).await;
+    assert!(lists.iter().all(|answer| answer.status == 200), "{lists:?}");
+    proxy.forget("esim-status");
+    proxy.remember();
+    let mut worst = Duration::ZERO;
+    for path in paths {
+        let (answer, took) = timed(app.backend.get(path)).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        worst = worst.max(took);
+    }
+    assert_eq!(app.admin.get("/readyz").await.status, 200);
+    assert!(worst < Duration::from_secs(1) + turn.slack(), "{worst:?}");
+    measured("forgotten connections of reads", format!("all answered, the slowest in {worst:.2?}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_was_forgotten_hears_again_soon_after_the_network_is_back() {
+    const LISTENER: &str = "esim-status listener";
+    let turn = beside_others().await;
+    let (proxy, app) = behind_a_proxy().await;
+    assert_eq!(app.report(&iccid(0), "RELEASED").await, "moved");
+    wait_until("it listens", async || proxy.count(LISTENER) >= 2).await;
+    let listening = proxy.count(LISTENER);
+    let lost = Instant::now();
+    proxy.forget(LISTENER);
+    // It notices by itself, and its attempts are swallowed too.
+    wait_until("it has tried again", async || proxy.count(LISTENER) >= listening + 2).await;
+    let found = lost.elapsed();
+    let path = format!("/v1/profiles/{}?wait=30", iccid(0));
+    let tag =
+        app.backend.get(&format!("/v1/profiles/{}", iccid(0))).await.header("etag").to_owned();
+    let request = app.backend.request(Method::GET, &path).header("if-none-match", tag);
+    let waiting = tokio::spawn(Answer::of(request));
+    assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
+    proxy.remember();
+    let healed = Instant::now();
+    let answer = waiting.await.unwrap();
+    let took = healed.elapsed();
+    assert_eq!((answer.status.as_u16(), &answer.json()["state"]), (200, &"INSTALLED".into()));
+    assert!(took < Duration::from_secs(1) + turn.slack(), "{took:?}");
+    measured(
+        "a forgotten LISTEN",
+        format!(
+            "noticed after {found:.1?}; a change arrived {took:.2?} after the network was back"
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_for_a_stalled_database_are_answered_together() {
+    const QUESTIONS: usize = 2_000;
+    let turn = alone().await;
+    let mut postgres = Postgres::start();
+    let app = TestApp::start_on(postgres.database(), |_| ()).await;
+    assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
+    let reader = app.service.app().reader.clone();
+    let stalled = postgres.stall();
+    let begun = Instant::now();
+    let asked = (0..QUESTIONS).map(|number| {
+        let (reader, iccid) = (reader.clone(), Iccid::parse(&iccid(number * 10)).unwrap());
+        async move { reader.find(&iccid).await }
+    });
+    let answers = join_all(asked).await;
+    let took = begun.elapsed();
+    assert!(answers.iter().all(Result::is_err), "nobody can have read");
+    assert!(took < Duration::from_millis(4_500) + turn.slack(), "{took:?}");
+    let list = timed(app.backend.get("/v1/profiles")).await;
+    let ready = timed(app.admin.get("/readyz")).await;
+    for (answer, took) in [list, ready] {
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+        assert!(took < turn.budget(), "{took:?}");
+    }
+    drop(stalled);
+    let own = format!("/v1/profiles/{}", iccid(0));
+    wait_until("reads are answered", async || app.backend.get(&own).await.status == 200).await;
+    measured("a stalled database", format!("{QUESTIONS} reads all answered within {took:.2?}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_and_lists_do_not_wait_for_what_no_index_serves() {
+    let turn = beside_others().await;
+    let app = TestApp::start().await;
+    assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
+    let mut rival = app.database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE profiles").execute(&mut rival).await.unwrap();
+    let client = app.backend.clone();
+    let dashboards =
+        tokio::spawn(
+            async move { join_all((0..12).map(|_| timed(client.get("/v1/summary")))).await },
+        );
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until("they wait", async || app.database.scalar::<i64>(waits).await > 0).await;
+    let (ready, took) = timed(app.admin.get("/readyz")).await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert!(took < Duration::from_millis(500) + turn.slack(), "{took:?}");
+    let (list, took) = timed(app.backend.get("/v1/deliveries")).await;
+    assert_eq!(list.status, 200, "{list:?}");
+    assert!(took < Duration::from_millis(500) + turn.slack(), "{took:?}");
+    let mut refused: Vec<_> = dashboards.await.unwrap();
+    refused.sort_by_key(|(_, took)| *took);
+    for (answer, _) in &refused {
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    // All but the two that run had their answer after their wait for a turn.
+    let (_, tenth) = refused[9];
+    assert!(tenth < Duration::from_millis(1_500) + turn.slack(), "{tenth:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut rival).await.unwrap();
+    assert_eq!(app.backend.get("/v1/summary").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_is_given_up_leaves_no_connection_that_blocks() {
+    let turn = beside_others().await;
+    let app = TestApp::start().await;
+    let reads = app.service.app().reads.clone();
+    let sleep = async |connection: &mut PgConnection| {
+        sqlx::query("SELECT pg_sleep(4)").execute(connection).await?;
+        Ok(())
+    };
+    let begun = Instant::now();
+    for _ in 0..8 {
+        let given_up = tokio::time::timeout(Duration::from_millis(100), reads.run(sleep)).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+    }
+    assert_eq!(app.backend.get("/v1/profiles").await.status, 200);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(1_600) + turn.slack(), "{took:?}");
+}
