@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use esim_status_testing::{
     API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, TestApp, program, server,
@@ -27,53 +27,84 @@ const REQUEST_ID: &str = "shop-4711";
 /// A line break, an escape sequence, a mark that turns the line around, and a line break of Unicode's.
 const NASTY: &str = "TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}";
 
-/// `esim-status serve` as a process of its own.
-struct Running {
+/// `esim-status serve` as a process of its own, with its log in a file.
+struct Serve {
     process: Child,
     folder: TempDir,
-    database: Database,
-    anybody: Client,
-    backend: Client,
+}
+
+impl Serve {
+    fn start(database_url: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(log_in(&folder)).unwrap();
+        let mut command = program(env!("CARGO_BIN_EXE_esim-status"), &["serve"]);
+        change(serving(&mut command, database_url).stderr(Stdio::from(log)));
+        Self { process: command.spawn().unwrap(), folder }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(log_in(&self.folder)).unwrap_or_default()
+    }
+
+    /// Waits for a whole line with this text.
+    async fn says(&self, text: &str) -> String {
+        let find = || {
+            let log = self.log();
+            let mut lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            lines.find(|line| line.contains(text)).map(str::to_owned)
+        };
+        wait_until(text, async || find().is_some()).await;
+        find().unwrap()
+    }
+
+    /// Ends it as an operator would, and gives back what it wrote.
+    fn stop(mut self) -> String {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.process.wait().unwrap().success());
+        self.log()
+    }
+}
+
+/// Where a test fails, nothing is left running.
+impl Drop for Serve {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
 }
 
 fn log_in(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
 
+/// A service at debug, with its database and its callers.
+struct Running {
+    serve: Serve,
+    database: Database,
+    anybody: Client,
+    backend: Client,
+}
+
 impl Running {
     async fn start(format: &str) -> Self {
         let database = Database::migrated().await;
         let url = server().url(database.options.get_database().unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let log = File::create(log_in(&folder)).unwrap();
-        let mut command = program(env!("CARGO_BIN_EXE_esim-status"), &["serve"]);
-        let process = serving(&mut command, &url)
-            .env("ESIM_STATUS_LOG_FORMAT", format)
-            .env("RUST_LOG", "info,esim_status=debug")
-            .stderr(Stdio::from(log))
-            .spawn()
-            .unwrap();
-        let address = || {
-            let log = fs::read_to_string(log_in(&folder)).unwrap_or_default();
-            let line = log.lines().find(|line| line.contains("serving"))?;
-            let at = line.find("127.0.0.1:")?;
-            let end = line[at..].find([' ', '"']).unwrap_or(line.len() - at);
-            Some(line[at..at + end].to_owned())
-        };
-        wait_until("the service listens", async || address().is_some()).await;
-        let anybody = Client::new(format!("http://{}", address().unwrap()));
-        Self { process, backend: anybody.with_bearer(API_KEY), anybody, folder, database }
+        let serve = Serve::start(&url, |command| {
+            command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", "info,esim_status=debug");
+        });
+        let line = serve.says("serving").await;
+        let at = line.find("127.0.0.1:").unwrap();
+        let end = line[at..].find([' ', '"', '\n']).unwrap();
+        let anybody = Client::new(format!("http://{}", &line[at..at + end]));
+        Self { serve, backend: anybody.with_bearer(API_KEY), anybody, database }
     }
 
     async fn deliver(&self, body: impl Into<reqwest::Body>) -> Answer {
         self.anybody.post(&TestApp::hook_path(), body).await
     }
 
-    /// Ends the service as an operator would, and gives back what it wrote.
-    fn stop(mut self) -> String {
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(self.process.wait().unwrap().success());
-        fs::read_to_string(log_in(&self.folder)).unwrap()
+    fn stop(self) -> String {
+        self.serve.stop()
     }
 }
 
@@ -149,6 +180,12 @@ fn assert_keeps_secrets(log: &str) {
     assert!(!log.contains(odd), "{log:?}");
 }
 
+/// The table that was renamed is named by the cause of the cause.
+fn assert_gives_the_cause(log: &str) {
+    let line = log.lines().find(|line| line.contains("a profile could not be read")).unwrap();
+    assert!(line.contains(r"does not exist") && line.contains("the database failed"), "{line}");
+}
+
 #[tokio::test]
 async fn text_lines_are_whole_escaped_and_name_nobody() {
     let app = Running::start("text").await;
@@ -158,6 +195,7 @@ async fn text_lines_are_whole_escaped_and_name_nobody() {
     for line in log.lines() {
         assert!(line.starts_with("20"), "every line begins with its time: {line}");
     }
+    assert_gives_the_cause(&log);
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(told("TELEPORTED"), 1, "{log}");
     assert_eq!(told(r#"word="TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#), 1, "{log}");
@@ -180,6 +218,7 @@ async fn json_lines_are_one_object_each_and_name_nobody() {
     provoke(&app).await;
     let log = app.stop();
     assert_keeps_secrets(&log);
+    assert_gives_the_cause(&log);
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for line in &lines {
         for member in ["timestamp", "level", "message"] {
@@ -234,4 +273,43 @@ async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
 async fn server_connection() -> sqlx::PgConnection {
     let options = server().connect_options("postgres");
     sqlx::ConnectOptions::connect(&options).await.unwrap()
+}
+
+/// A service that does not reach its database, once it has said so, with its folder for the spool.
+fn without_database(format: &str, filter: &str) -> (Serve, TempDir) {
+    let spool = tempfile::tempdir().unwrap();
+    // Port 1 of this machine: nobody answers.
+    let serve = Serve::start("postgres://nobody@127.0.0.1:1/nothing", |command| {
+        command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", filter);
+        command.env("ESIM_STATUS_SPOOL_DIR", spool.path());
+    });
+    (serve, spool)
+}
+
+#[tokio::test]
+async fn an_outage_is_logged_with_all_its_causes_in_either_format() {
+    const OUTAGE: &str = "serving without the database";
+    let (text, _spool) = without_database("text", "info");
+    let (json, _spool) = without_database("json", "info");
+    let (text, json) = (text.says(OUTAGE).await, json.says(OUTAGE).await);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let causes: Vec<_> =
+        json["error_sources"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert!(causes.iter().any(|cause| cause.contains("Connection refused")), "{json}");
+    for cause in [json["error"].as_str().unwrap()].iter().chain(&causes) {
+        assert!(text.contains(cause), "{cause} is not in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_of_nothing_is_none_and_one_that_cannot_be_meant_is_said() {
+    let (empty, _spool) = without_database("json", "");
+    empty.says("effective settings").await;
+    let (unreadable, _spool) = without_database("json", "esim_status=loud");
+    unreadable.says("RUST_LOG cannot be read, so it is `info`").await;
+    unreadable.says("effective settings").await;
+    // Read as the name of a crate.
+    let (word, _spool) = without_database("json", "warning");
+    word.says("RUST_LOG hides errors of this service").await;
+    assert!(!empty.log().contains("RUST_LOG"), "{}", empty.log());
 }

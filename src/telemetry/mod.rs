@@ -2,13 +2,16 @@
 //!
 //! No secret, IMSI, EID, activation code or whole ICCID is ever a field or a label.
 
+mod log;
+
+mod json;
+
 mod request;
 
 mod seldom;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -16,9 +19,8 @@ use metrics::{
     Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::DefaultFields;
 
+pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
 pub use seldom::{INTERVAL, Seldom};
 
@@ -50,37 +52,6 @@ const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 const COUNTS: [f64; 8] = [1.0, 2.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0];
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
-}
-
-/// Sends logs to standard error; `RUST_LOG` filters them. Without a format: text on a terminal, else JSON.
-pub fn log_to_stderr(format: Option<LogFormat>) {
-    let terminal = std::io::stderr().is_terminal();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    // A second call, as in tests, changes nothing.
-    drop(match format {
-        LogFormat::Text => logs
-            .with_ansi(terminal)
-            .with_target(false)
-            .fmt_fields(request::Named(DefaultFields::new()))
-            .try_init(),
-        LogFormat::Json => logs
-            .json()
-            .flatten_event(true)
-            .with_target(false)
-            .map_event_format(request::Named)
-            .try_init(),
-    });
-}
 
 /// What renders the metrics of this process; the first call starts collecting them.
 pub fn metrics() -> PrometheusHandle {

@@ -7,11 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tracing::{Event, Subscriber};
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
 
 tokio::task_local! {
     static CURRENT: RequestLabel;
@@ -40,10 +38,9 @@ impl RequestLabel {
     }
 }
 
-/// Adds the request, where there is one, to what is written otherwise.
+/// Adds the request, where there is one, to a line of text.
 pub(super) struct Named<T>(pub T);
 
-/// In lines of text, behind the other fields.
 impl<'writer, T: FormatFields<'writer>> FormatFields<'writer> for Named<T> {
     fn format_fields<R: RecordFields>(
         &self,
@@ -61,29 +58,12 @@ impl<'writer, T: FormatFields<'writer>> FormatFields<'writer> for Named<T> {
     }
 }
 
-/// In JSON, as a member of its own.
-impl<S, N, T> FormatEvent<S, N> for Named<T>
-where
-    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-    T: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = String::new();
-        self.0.format_event(context, Writer::new(&mut line), event)?;
-        let request = CURRENT.try_with(|request| {
-            serde_json::json!({
-                "id": request.id(), "method": request.method, "route": &*request.route,
-            })
-        });
-        match (line.strip_suffix("}\n"), request) {
-            (Some(open), Ok(request)) => writeln!(writer, "{open},\"request\":{request}}}"),
-            _ => writer.write_str(&line),
-        }
-    }
+/// The request of this line, for JSON.
+pub(super) fn in_json() -> Option<serde_json::Value> {
+    let object = |request: &RequestLabel| {
+        serde_json::json!({
+            "id": request.id(), "method": request.method, "route": &*request.route,
+        })
+    };
+    CURRENT.try_with(object).ok()
 }

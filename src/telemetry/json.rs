@@ -1,0 +1,66 @@
+//! What a line in JSON has beyond the members that `tracing-subscriber` writes: the causes of its errors, and its request.
+
+use std::error::Error;
+use std::fmt;
+use std::iter::successors;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::request;
+
+/// Adds what is missing to the lines of another format.
+pub(super) struct Whole<T>(pub T);
+
+impl<S, N, T> FormatEvent<S, N> for Whole<T>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    T: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let mut more = Causes::default();
+        event.record(&mut more);
+        let mut more = more.0;
+        more.extend(request::in_json().map(|request| ("request".to_owned(), request)));
+        let Some(open) = line.strip_suffix("}\n").filter(|_| !more.is_empty()) else {
+            return writer.write_str(&line);
+        };
+        writer.write_str(open)?;
+        for (name, value) in more {
+            write!(writer, ",{}:{value}", Value::from(name))?;
+        }
+        writer.write_str("}\n")
+    }
+}
+
+/// The causes of each error, outermost first, which the line has in text and which `tracing-subscriber` leaves out of JSON.
+///
+/// For the field `error` they are the member `error_sources`. A name with a dot, as in text, is an object's member to some
+/// stores of logs; `error` is a string already, so they would refuse the line.
+#[derive(Default)]
+struct Causes(Map<String, Value>);
+
+impl Visit for Causes {
+    fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
+        let causes: Vec<_> = successors(error.source(), |cause| (*cause).source())
+            .map(ToString::to_string)
+            .collect();
+        if !causes.is_empty() {
+            self.0.insert(format!("{}_sources", field.name()), causes.into());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}

@@ -1,0 +1,79 @@
+//! The log: where its lines go, how they look, and which of them are written.
+
+use std::env::{self, VarError};
+use std::io::{IsTerminal, stderr};
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Level, dispatcher};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::DefaultFields;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::{json, request};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Sends logs to standard error; `RUST_LOG` filters them. Without a format: text on a terminal, else JSON.
+pub fn log_to_stderr(format: Option<LogFormat>) {
+    let default = if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+    let format = format.unwrap_or(default);
+    let asked = env::var(EnvFilter::DEFAULT_ENV);
+    let (filter, doubt) = filter(&asked);
+    let log = dispatch(format, filter);
+    let doubt = doubt.or_else(|| hides_errors(&log, &asked));
+    // A second call, as in tests, changes nothing.
+    if log.try_init().is_ok()
+        && let Some(doubt) = doubt
+    {
+        // The filter in question must not hide this line.
+        let unfiltered = dispatch(format, EnvFilter::new("warn"));
+        dispatcher::with_default(&unfiltered, || tracing::warn!(RUST_LOG = ?asked, "{doubt}"));
+    }
+}
+
+/// Which lines are written, and what is wrong with what was asked for. A variable that is set to nothing is not set.
+fn filter(asked: &Result<String, VarError>) -> (EnvFilter, Option<&'static str>) {
+    const UNREADABLE: &str =
+        "RUST_LOG cannot be read, so it is `info`: write such as `debug` or `info,sqlx=warn`";
+    let info = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let parsed = match asked {
+        Ok(asked) => info.parse(asked.trim()).ok(),
+        Err(VarError::NotPresent) => Some(info.parse_lossy("")),
+        Err(VarError::NotUnicode(_)) => None,
+    };
+    match parsed {
+        Some(filter) => (filter, None),
+        None => (info.parse_lossy(""), Some(UNREADABLE)),
+    }
+}
+
+/// A word that is no level, such as `warning`, is read as the name of a crate, and everything else is hidden.
+fn hides_errors(log: &Dispatch, asked: &Result<String, VarError>) -> Option<&'static str> {
+    let shows =
+        dispatcher::with_default(log, || tracing::enabled!(target: "esim_status", Level::ERROR));
+    let meant = asked.as_ref().is_ok_and(|asked| asked.contains("off"));
+    (!shows && !meant).then_some(
+        "RUST_LOG hides errors of this service: begin with a level, such as `info,sqlx=debug`",
+    )
+}
+
+fn dispatch(format: LogFormat, filter: EnvFilter) -> Dispatch {
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    match format {
+        LogFormat::Text => log
+            .with_ansi(stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(request::Named(DefaultFields::new()))
+            .into(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_target(false).map_event_format(json::Whole).into()
+        }
+    }
+}
