@@ -160,6 +160,22 @@ async fn times_of_the_object_are_kept_in_utc_and_a_later_object_replaces_them() 
 }
 
 #[tokio::test]
+async fn an_object_takes_nothing_away_that_an_earlier_one_brought() {
+    let app = TestApp::start().await;
+    let mut full = object(ICCID);
+    full["activatedAt"] = json!("2026-11-20T10:00:00Z");
+    full["lastSeen"] = json!("2026-11-21T08:30:00Z");
+    let brought = register(&app, &full).await.json();
+    register(&app, &json!({ "iccid": ICCID, "state": "RELEASED" })).await;
+    let listed = app.backend.get("/v1/profiles?uid=customer-4711").await.json();
+    let profile = &listed["items"][0];
+    for member in ["uid", "activatedAt", "lastSeen"] {
+        assert!(profile[member].is_string(), "{listed:#}");
+        assert_eq!(profile[member], brought[member], "{member}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
     let app = TestApp::start().await;
     let with = |member: &str, value: Value| object_with(ICCID, member, value).to_string();

@@ -87,7 +87,7 @@ pub async fn save(connection: &mut PgConnection, profiles: &[&Profile]) -> Resul
     Ok(())
 }
 
-/// Saves what a registration brought to a profile whose lock is held.
+/// Saves what a registration brought to a profile whose lock is held. What it does not say stays as an earlier one said it.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -99,7 +99,8 @@ pub async fn save_registration(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"UPDATE profiles
-           SET registered_at = $2, uid = $3, activated_at = $4, last_seen = $5, updated_at = now()
+           SET registered_at = $2, uid = coalesce($3, uid), activated_at = coalesce($4, activated_at),
+               last_seen = coalesce($5, last_seen), updated_at = now()
            WHERE iccid = $1"#,
         iccid.as_str(),
         at.as_datetime(),
