@@ -1,9 +1,14 @@
 //! Counts for the people who run the service: how many profiles are where, and which seem stuck.
 
-use sqlx::PgConnection;
-use sqlx::types::time::OffsetDateTime;
+use std::time::Duration;
 
-use super::codec::{StoreError, instant, parsed};
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{Connection, PgConnection};
+use time::Time;
+use tokio::time::Instant;
+
+use super::codec::{StoreError, datetime_option, instant, parsed};
+use super::pool::is_time_out;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
 
 /// Profiles of one provider in one state.
@@ -62,20 +67,74 @@ pub async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCoun
         .collect()
 }
 
-/// Counts deliveries by day, provider and outcome, from `since` on.
+/// How long the count of one day may take.
+const DAY_TIME_OUT: &str = "2s";
+
+/// Deliveries by day, as far as they could be counted.
+#[derive(Debug)]
+pub struct Days {
+    /// The counts, by day, provider and outcome.
+    pub counts: Vec<DayCount>,
+    /// Where counting took too long: only what came from this time on is counted, and older days are missing.
+    pub since: Option<Timestamp>,
+}
+
+/// Counts deliveries by day, provider and outcome, from `since` on. The newest day is counted first, and older ones as long as
+/// `patience` lasts: of a table that is too large to be counted in time, the newest days are better than none.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`StoreError`]; a day that takes too long is none.
 pub async fn count_days(
     connection: &mut PgConnection,
     since: Timestamp,
+    now: Timestamp,
+    patience: Duration,
+) -> Result<Days, StoreError> {
+    let begun = Instant::now();
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", DAY_TIME_OUT)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let (mut days, mut until) = (Vec::new(), None);
+    let mut from = midnight(now).max(since);
+    loop {
+        match count_day(&mut transaction, from, until).await {
+            Ok(day) => days.push(day),
+            Err(StoreError::Database(error)) if is_time_out(&error) => break,
+            Err(error) => return Err(error),
+        }
+        until = Some(from);
+        if from <= since || begun.elapsed() > patience {
+            break;
+        }
+        from = from.plus_seconds(-86_400).max(since);
+    }
+    // It has read only; after a time-out it cannot do anything else.
+    transaction.rollback().await?;
+    let counted_from = until.unwrap_or(now);
+    Ok(Days {
+        counts: days.into_iter().rev().flatten().collect(),
+        since: (counted_from > since).then_some(counted_from),
+    })
+}
+
+fn midnight(at: Timestamp) -> Timestamp {
+    Timestamp::from_datetime(at.as_datetime().replace_time(Time::MIDNIGHT))
+}
+
+/// Without an end, what came by a clock that is ahead is counted too.
+async fn count_day(
+    connection: &mut PgConnection,
+    from: Timestamp,
+    until: Option<Timestamp>,
 ) -> Result<Vec<DayCount>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "day!", provider, outcome,
                   count(*) AS "deliveries!"
-           FROM deliveries WHERE received_at >= $1
+           FROM deliveries WHERE received_at >= $1 AND received_at < coalesce($2::timestamptz, 'infinity')
            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"#,
-        since.as_datetime()
+        from.as_datetime(),
+        datetime_option(until)
     )
     .fetch_all(connection)
     .await?;

@@ -1,5 +1,7 @@
 //! How many profiles are where, what came in, and what seems stuck.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -16,6 +18,9 @@ use crate::store::summary::{self, DayCount, StateCount, Stuck};
 /// How many days back deliveries are counted where nothing is said.
 const DAYS: i64 = 7;
 
+/// How long deliveries are counted: what is older than what was counted by then is left out.
+const DAYS_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How many stuck profiles are named.
 const STUCK_SHOWN: i64 = 50;
 
@@ -27,6 +32,10 @@ pub struct Summary {
     states: Vec<StateView>,
     /// Deliveries by day, provider and outcome.
     days: Vec<DayView>,
+    /// Only where counting deliveries took too long: the first day that is counted; older ones are missing from `days`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-11-23")]
+    days_since: Option<String>,
     /// The profiles that have been longest in a state that should pass, 50 at most: the install failed, downloaded for over an
     /// hour, in preparation for over a day.
     stuck: Vec<StuckView>,
@@ -111,13 +120,14 @@ pub async fn show(
     let since = now.plus_seconds(-86_400 * days.unwrap_or(DAYS));
     let counted = app.scan(async |connection| {
         let states = summary::count_states(connection).await?;
-        let days = summary::count_days(connection, since).await?;
-        Ok((states, days, summary::list_stuck(connection, now, STUCK_SHOWN).await?))
+        let stuck = summary::list_stuck(connection, now, STUCK_SHOWN).await?;
+        Ok((states, summary::count_days(connection, since, now, DAYS_PATIENCE).await?, stuck))
     });
     let (states, days, stuck) = counted.await?;
     Ok(Json(Summary {
         states: states.into_iter().map(Into::into).collect(),
-        days: days.into_iter().map(Into::into).collect(),
+        days: days.counts.into_iter().map(Into::into).collect(),
+        days_since: days.since.map(|since| since.as_datetime().date().to_string()),
         stuck: stuck.into_iter().map(Into::into).collect(),
     }))
 }

@@ -2,6 +2,7 @@
 
 use esim_status_testing::TestApp;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection};
 
 use super::iccid;
 
@@ -63,6 +64,29 @@ async fn a_profile_is_stuck_in_error_at_once_downloaded_for_an_hour_or_in_prepar
     let stuck = summary["stuck"].as_array().unwrap().iter();
     let stuck: Vec<_> = stuck.map(|profile| profile["iccid"].clone()).collect();
     assert_eq!(stuck, [4, 2, 0].map(|number| Value::from(iccid(number))), "the longest first");
+}
+
+#[tokio::test]
+async fn where_counting_takes_too_long_the_newest_days_are_counted_and_nothing_else_is_lost() {
+    let app = TestApp::start().await;
+    app.report(&iccid(0), "ERROR").await;
+    // No count gets through the month before this one.
+    let mut connection = app.database.connect().await;
+    let mut held = connection.begin().await.unwrap();
+    let month_before = "SELECT inhrelid::regclass::text FROM pg_inherits
+                        WHERE inhparent = 'deliveries'::regclass ORDER BY 1 LIMIT 1";
+    let partition: String = sqlx::query_scalar(month_before).fetch_one(&mut *held).await.unwrap();
+    let lock = format!("LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE");
+    sqlx::query(AssertSqlSafe(lock)).execute(&mut *held).await.unwrap();
+    let summary = app.backend.get("/v1/summary?days=90").await.json();
+    assert_eq!(summary["states"][0]["profiles"], 1, "{summary:#}");
+    assert_eq!(summary["stuck"][0]["iccid"], iccid(0), "{summary:#}");
+    assert_eq!(summary["days"][0]["deliveries"], 1, "{summary:#}");
+    let (since, day) = (summary["daysSince"].as_str(), summary["days"][0]["day"].as_str());
+    assert!(since.is_some() && since <= day, "{summary:#}");
+    held.rollback().await.unwrap();
+    let summary = app.backend.get("/v1/summary?days=90").await.json();
+    assert!(summary.get("daysSince").is_none(), "{summary:#}");
 }
 
 #[tokio::test]
