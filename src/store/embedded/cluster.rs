@@ -73,7 +73,11 @@ impl Cluster {
         if !status.success() {
             return Err(self.failed("initdb", format!("ended with {status}")));
         }
-        fs::rename(&new, &self.data).map_err(|error| self.io("put the cluster in place", error))
+        let place = fs::rename(&new, &self.data).and_then(|()| {
+            // Without it, a crash of the machine could take the name back, and with it what was committed since.
+            if temporary { Ok(()) } else { File::open(&self.home)?.sync_all() }
+        });
+        place.map_err(|error| self.io("put the cluster in place", error))
     }
 
     /// Starts the server, and returns when it accepts connections on its socket in `sockets`.
