@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{self, DataKeyArgs, DatabaseArgs};
-use crate::store::Session;
-use crate::{ingest, store, web};
+use crate::ingest::{self, SealedAnew};
+use crate::store::{self, Session};
+use crate::web;
 
 /// What `migrate` takes.
 #[derive(Debug, Args)]
@@ -21,7 +22,8 @@ pub struct MigrateArgs {
 /// Brings the schema up to date, and seals with the first data key what another one, or none, had sealed.
 ///
 /// # Errors
-/// Where the database is away, its schema is newer, changed or half applied, or a data key is missing; says what to do.
+/// Where the database is away, its schema is newer, changed or half applied, or stored credentials cannot be opened; says what to
+/// do.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let connector = args.database.connector().map_err(anyhow::Error::msg)?;
     let vault = config::vault(&args.data).map_err(anyhow::Error::msg)?;
@@ -29,8 +31,25 @@ pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     println!("The schema is at migration {}.", store::latest_version());
     if vault.seals() {
         let mut connection = connector.connect(Session::Registrations).await?;
-        let count = ingest::seal_anew(&mut connection, &vault, web::now()).await?;
-        println!("Credentials sealed anew with the first data key: {count}.");
+        let done = ingest::seal_anew(&mut connection, &vault, web::now()).await?;
+        println!("Credentials sealed anew with the first data key: {}.", done.sealed);
+        anyhow::ensure!(done.left == 0, left(&done));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be done about credentials that could not be opened.
+fn left(done: &SealedAnew) -> String {
+    let keys: Vec<_> = done.missing_keys.iter().map(String::as_str).collect();
+    let keys = match &keys[..] {
+        [] => String::new(),
+        keys => format!(
+            "; these data keys are not among ESIM_STATUS_DATA_KEYS, add them again behind the first: {}",
+            keys.join(", ")
+        ),
+    };
+    format!(
+        "{} stored credentials cannot be opened and are as they were{keys}; registering their profiles again replaces them",
+        done.left
+    )
 }

@@ -1,5 +1,6 @@
 //! A backend registers a profile: under the same row lock as the webhooks', in one transaction.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -102,28 +103,51 @@ pub(super) async fn lock(
     Ok(locked.into_iter().next().map(|(profile, _)| profile))
 }
 
-/// Seals all credentials with the current data key that are not yet; says how many.
+/// What sealing anew has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SealedAnew {
+    /// How many credentials are sealed with the current key now, and were not before.
+    pub sealed: u64,
+    /// How many could not be opened, and are as they were.
+    pub left: u64,
+    /// The keys that those are sealed with and that are not among the live ones.
+    pub missing_keys: BTreeSet<String>,
+}
+
+/// Seals all credentials with the current data key that are not yet. Those that cannot be opened are left as they are, and
+/// keep no others from being sealed.
 ///
 /// # Errors
-/// [`StoreError`], also where a key that is still needed is missing.
+/// [`StoreError`]; what was sealed before it stays sealed.
 pub async fn seal_anew(
     connection: &mut PgConnection,
     vault: &Vault,
     now: Timestamp,
-) -> Result<u64, StoreError> {
+) -> Result<SealedAnew, StoreError> {
     const AT_ONCE: i64 = 500;
-    let Some(current) = vault.current_key() else { return Ok(0) };
-    let (mut after, mut count) = (String::new(), 0);
+    let mut done = SealedAnew::default();
+    let Some(current) = vault.current_key() else { return Ok(done) };
+    let mut after = String::new();
     loop {
         let mut transaction = connection.begin().await?;
         let stale =
             install_credentials::lock_stale(&mut transaction, current, &after, AT_ONCE).await?;
-        let Some((last, _)) = stale.last() else { return Ok(count) };
+        let Some((last, _)) = stale.last() else { return Ok(done) };
         after = last.as_str().to_owned();
         for (iccid, sealed) in &stale {
-            let sealed = vault.seal(iccid, &vault.open(iccid, sealed)?)?;
-            install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
-            count += 1;
+            match vault.open(iccid, sealed) {
+                Ok(credentials) => {
+                    let sealed = vault.seal(iccid, &credentials)?;
+                    install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
+                    done.sealed += 1;
+                }
+                Err(error) => {
+                    done.left += 1;
+                    if let StoreError::UnknownDataKey(id) = error {
+                        done.missing_keys.insert(id);
+                    }
+                }
+            }
         }
         transaction.commit().await?;
     }
