@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use esim_status::{store, web};
+use esim_status_testing::process::children;
 use esim_status_testing::{
     API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, server, wait_until,
 };
@@ -146,17 +147,6 @@ impl Serve {
     fn hook(&self) -> String {
         format!("http://{}/webhooks/gigastore/esim-status/{HOOK_SECRET}", self.public)
     }
-}
-
-/// The processes that this one has started.
-fn children(pid: i32) -> Vec<i32> {
-    let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
-    let listing = String::from_utf8(listing.stdout).unwrap();
-    let pair = |line: &str| {
-        let (pid, parent) = line.trim().split_once(char::is_whitespace)?;
-        Some((pid.parse::<i32>().ok()?, parent.trim().parse::<i32>().ok()?))
-    };
-    listing.lines().filter_map(pair).filter(|(_, it)| *it == pid).map(|(pid, _)| pid).collect()
 }
 
 /// Whether a process still does something; the dead whom nobody collects do not.

@@ -15,9 +15,6 @@ mod numbered;
 mod postgres;
 mod proxy;
 mod senders;
-mod service;
-mod turn;
-mod wire;
 
 mod cut;
 mod disk;
@@ -36,6 +33,8 @@ mod silence;
 mod slow;
 mod stall;
 mod streams;
+
+use esim_status_testing::{service, turn, wire};
 
 /// One of many profiles.
 fn iccid(number: usize) -> String {

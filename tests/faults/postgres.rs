@@ -2,12 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::process::Command;
 
 use esim_status::store::embedded::Embedded;
+use esim_status_testing::process::{children, signal};
 use esim_status_testing::{Database, wait_until};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use sqlx::ConnectOptions;
 use tokio::task::block_in_place;
 
@@ -109,20 +108,4 @@ impl DerefMut for Stalled<'_> {
     fn deref_mut(&mut self) -> &mut Postgres {
         self.postgres
     }
-}
-
-/// Sends a signal. A process that has just ended is as good as signalled.
-pub(crate) fn signal(pid: i32, signal: Signal) {
-    let _ = kill(Pid::from_raw(pid), signal);
-}
-
-/// The processes that this one has started.
-fn children(pid: i32) -> Vec<i32> {
-    let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
-    let listing = String::from_utf8(listing.stdout).unwrap();
-    let pair = |line: &str| {
-        let (pid, parent) = line.trim().split_once(char::is_whitespace)?;
-        Some((pid.parse::<i32>().ok()?, parent.trim().parse::<i32>().ok()?))
-    };
-    listing.lines().filter_map(pair).filter(|(_, it)| *it == pid).map(|(pid, _)| pid).collect()
 }

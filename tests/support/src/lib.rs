@@ -3,6 +3,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
     reason = "what fails here fails the test that calls it"
@@ -18,8 +19,18 @@ mod disk;
 
 mod program;
 
+pub mod history;
+
+pub mod process;
+
+pub mod service;
+
+pub mod turn;
+
+pub mod wire;
+
 pub use app::{API_KEY, HOOK_SECRET, TOKEN_SECRET, TestApp, settings, unix_now};
 pub use client::{Answer, Client};
 pub use database::{Database, server, wait_until};
 pub use disk::SmallDisk;
-pub use program::{program, serving};
+pub use program::{binary, leashed, program, serving};

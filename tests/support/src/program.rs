@@ -2,7 +2,24 @@
 
 use std::process::{Command, Stdio};
 
+use super::process::on_a_leash;
 use super::{API_KEY, HOOK_SECRET, TOKEN_SECRET};
+
+/// Where Cargo has built the service for the test that runs now.
+///
+/// # Panics
+/// Where the test was not started by `cargo test`.
+pub fn binary() -> String {
+    let path = std::env::var("CARGO_BIN_EXE_esim-status");
+    path.expect("`cargo test` says where the binary is")
+}
+
+/// The service itself, on a leash: it ends with this process, even where that is killed.
+pub fn leashed(arguments: &[&str]) -> Command {
+    let mut shell = program("/bin/sh", &[]);
+    on_a_leash(&mut shell).arg(binary()).args(arguments);
+    shell
+}
 
 /// The program at this path, which is `env!("CARGO_BIN_EXE_esim-status")` in the test that calls it.
 pub fn program(path: &str, arguments: &[&str]) -> Command {

@@ -12,38 +12,38 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 static TURN: RwLock<()> = RwLock::const_new(());
 
 /// A turn; others wait for its end.
-pub(crate) struct Turn {
+pub struct Turn {
     _alone: Option<RwLockWriteGuard<'static, ()>>,
     _beside: Option<RwLockReadGuard<'static, ()>>,
     starved_before: Duration,
 }
 
 /// Waits until no other fault is being made, and keeps others from being made.
-pub(crate) async fn alone() -> Turn {
+pub async fn alone() -> Turn {
     let guard = TURN.write().await;
     Turn { _alone: Some(guard), _beside: None, starved_before: starved() }
 }
 
 /// Waits until no fault that wants the machine for itself is being made; for those that mostly wait.
-pub(crate) async fn beside_others() -> Turn {
+pub async fn beside_others() -> Turn {
     let guard = TURN.read().await;
     Turn { _alone: None, _beside: Some(guard), starved_before: starved() }
 }
 
 impl Turn {
     /// How long an answer may take: what a provider waits, 2.5 s, and what the machine may add.
-    pub(crate) fn budget(&self) -> Duration {
+    pub fn budget(&self) -> Duration {
         Duration::from_millis(2_500) + self.slack()
     }
 
     /// How long the service may need to find its database again: 5 s, and what the machine may add.
-    pub(crate) fn healing(&self) -> Duration {
+    pub fn healing(&self) -> Duration {
         Duration::from_secs(5) + self.slack()
     }
 
     /// A second, and for how long this process has been kept waiting for a processor in this turn: others build and measure
     /// on the same machine.
-    pub(crate) fn slack(&self) -> Duration {
+    pub fn slack(&self) -> Duration {
         Duration::from_secs(1) + 2 * starved().saturating_sub(self.starved_before)
     }
 }
@@ -66,12 +66,12 @@ fn starved() -> Duration {
 }
 
 /// Says what was measured. Past the capture of the test harness, so that it is seen of a run that passes too.
-pub(crate) fn measured(fault: &str, what: impl Display) {
+pub fn measured(fault: &str, what: impl Display) {
     drop(writeln!(stderr(), "measured: {fault}: {what}"));
 }
 
 /// A number from the environment, for the long form of a test.
-pub(crate) fn from_environment(name: &str, otherwise: u64) -> u64 {
+pub fn from_environment(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number")),
         Err(_) => otherwise,
@@ -79,7 +79,7 @@ pub(crate) fn from_environment(name: &str, otherwise: u64) -> u64 {
 }
 
 /// The median and the worst; zero of nothing.
-pub(crate) fn median_and_worst(times: &[Duration]) -> (Duration, Duration) {
+pub fn median_and_worst(times: &[Duration]) -> (Duration, Duration) {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();

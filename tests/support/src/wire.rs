@@ -5,18 +5,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use esim_status_testing::{API_KEY, HOOK_SECRET};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+use super::{API_KEY, HOOK_SECRET};
 
 /// Longer than the service may take for anything that is sent here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// Its status.
     pub status: u16,
     /// Its status line and headers.
@@ -27,30 +28,30 @@ pub(crate) struct Reply {
 
 /// One client.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     to: watch::Receiver<SocketAddr>,
     stream: Option<TcpStream>,
 }
 
 impl Wire {
     /// A client of the service that listens there, wherever that is at the time.
-    pub(crate) fn new(to: watch::Receiver<SocketAddr>) -> Self {
+    pub fn new(to: watch::Receiver<SocketAddr>) -> Self {
         Self { to, stream: None }
     }
 
     /// Delivers a body to the built-in hook with its secret.
-    pub(crate) async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
+    pub async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
         self.exchange(&delivery(body)).await
     }
 
     /// Gets a path with the API key.
-    pub(crate) async fn get(&mut self, path: &str) -> io::Result<Reply> {
+    pub async fn get(&mut self, path: &str) -> io::Result<Reply> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}");
         self.exchange(format!("{head}\r\n\r\n").as_bytes()).await
     }
 
     /// Sends a request and reads its answer. After an error nobody knows what became of the request.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+    pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.connect().await?,
@@ -75,7 +76,7 @@ impl Wire {
 }
 
 /// A request that delivers this body to the built-in hook with its secret.
-pub(crate) fn delivery(body: &str) -> Vec<u8> {
+pub fn delivery(body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST /webhooks/gigastore/esim-status/{HOOK_SECRET} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -84,7 +85,7 @@ pub(crate) fn delivery(body: &str) -> Vec<u8> {
 }
 
 /// Reads one answer whose length is given.
-pub(crate) async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
+pub async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
     let mut read = Vec::with_capacity(1_024);
     let end = loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -117,7 +118,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 impl Reply {
     /// A header's value, by its name in lower case.
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+    pub fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
 }

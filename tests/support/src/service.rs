@@ -6,21 +6,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use esim_status_testing::{API_KEY, Client, program, serving, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::postgres::signal;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_esim-status");
+use super::process::{reap, signal};
+use super::{API_KEY, Client, leashed, serving, wait_until};
 
 /// How long a start or an end may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service.
-pub(crate) struct Service {
+pub struct Service {
     child: Child,
     command: Command,
     folder: TempDir,
@@ -31,13 +29,13 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts `serve` on this database; returns when it listens.
-    pub(crate) async fn start(url: &str) -> Self {
+    pub async fn start(url: &str) -> Self {
         Self::start_with(url, &[]).await
     }
 
     /// The same with further settings.
-    pub(crate) async fn start_with(url: &str, more: &[(&str, &str)]) -> Self {
-        let mut command = program(BINARY, &["serve"]);
+    pub async fn start_with(url: &str, more: &[(&str, &str)]) -> Self {
+        let mut command = leashed(&["serve"]);
         serving(&mut command, url).envs(more.iter().copied());
         let folder = tempfile::tempdir().unwrap();
         let child = spawn(&mut command, log_of(&folder, 1));
@@ -49,9 +47,9 @@ impl Service {
     }
 
     /// What it says where it does not start.
-    pub(crate) async fn refusal(url: &str) -> String {
+    pub async fn refusal(url: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = program(BINARY, &["serve"]);
+        let mut command = leashed(&["serve"]);
         let mut child = spawn(serving(&mut command, url), log_of(&folder, 1));
         let mut status = None;
         wait_until("it gives up", || {
@@ -65,7 +63,8 @@ impl Service {
     }
 
     /// Starts it again after its end, with the same settings, on ports of the system's choice: the old ones may be taken.
-    pub(crate) async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
+        reap(&mut self.child);
         self.starts += 1;
         self.child = spawn(&mut self.command, log_of(&self.folder, self.starts));
         self.listens().await;
@@ -89,7 +88,7 @@ impl Service {
     }
 
     /// What it has said since its last start.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let log = fs::read(log_of(&self.folder, self.starts)).unwrap_or_default();
         // A line that is being written is none yet, and a character of it may be cut.
         let whole = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -97,44 +96,51 @@ impl Service {
     }
 
     /// Where it listens now.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         *self.public.borrow()
     }
 
     /// Where it listens; changes with each start.
-    pub(crate) fn public(&self) -> watch::Receiver<SocketAddr> {
+    pub fn public(&self) -> watch::Receiver<SocketAddr> {
         self.public.subscribe()
     }
 
     /// Calls the public listener with the API key.
-    pub(crate) fn backend(&self) -> Client {
+    pub fn backend(&self) -> Client {
         Client::new(format!("http://{}", self.address())).with_bearer(API_KEY)
     }
 
     /// Calls the admin listener.
-    pub(crate) fn admin(&self) -> Client {
+    pub fn admin(&self) -> Client {
         Client::new(format!("http://{}", self.admin))
     }
 
     /// Waits until it is ready.
-    pub(crate) async fn ready(&self) {
+    pub async fn ready(&self) {
         let admin = self.admin();
         wait_until("the service is ready", async || admin.get("/readyz").await.status == 200).await;
     }
 
+    /// A metric without labels.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.admin().get("/metrics").await.text;
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(metric, _)| *metric == name)?.1.parse().ok()
+    }
+
     /// Kills it with −9.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        reap(&mut self.child);
     }
 
     /// Tells it to end.
-    pub(crate) fn terminate(&self) {
+    pub fn terminate(&self) {
         signal(self.pid(), Signal::SIGTERM);
     }
 
     /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
+    pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until("the service ends", || {
             status = self.child.try_wait().unwrap();
@@ -146,20 +152,20 @@ impl Service {
     }
 
     /// Asserts that it is the process that was started, still.
-    pub(crate) fn assert_lives(&mut self) {
+    pub fn assert_lives(&mut self) {
         let ended = self.child.try_wait().unwrap();
         assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.log());
     }
 
     /// Its resident memory, in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 }
@@ -167,7 +173,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         drop(self.child.kill());
-        drop(self.child.wait());
+        reap(&mut self.child);
         if std::thread::panicking() {
             let log = self.log();
             let last: Vec<_> = log.lines().rev().take(20).collect();
