@@ -83,6 +83,36 @@ ensure_postgres() {
   macOS            brew install postgresql@17"
 }
 
+have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+
+# Debian would start a pooler of its own beside the program: not while we install it, and not when the machine starts again.
+apt_install_pgbouncer() {
+    local policy=/usr/sbin/policy-rc.d done=0
+    if [ -e "$policy" ]; then
+        policy=
+    else
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy" || return 1
+    fi
+    apt_install pgbouncer || done=1
+    [ -z "$policy" ] || as_root rm "$policy"
+    [ "$done" -ne 0 ] || as_root update-rc.d pgbouncer disable >&2 || true
+    return "$done"
+}
+
+ensure_pgbouncer() {
+    if have_pgbouncer; then return; fi
+    say "The tests of the database's edge need pgbouncer; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install pgbouncer >&2 || true; else apt_install_pgbouncer || true; fi
+    have_pgbouncer || die "pgbouncer is missing. Install it (Debian, Ubuntu: sudo apt-get install pgbouncer), then run this again."
+}
+
+ensure_openssl() {
+    if have openssl; then return; fi
+    say "The tests of TLS need openssl; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install openssl >&2 || true; else apt_install openssl || true; fi
+    have openssl || die "openssl is missing. Install it (Debian, Ubuntu: sudo apt-get install openssl), then run this again."
+}
+
 have_browser() {
     have chromedriver || return 1
     have chromium || have chromium-browser || have google-chrome ||

@@ -1,0 +1,63 @@
+//! A pgbouncer before a database.
+
+use std::fs;
+
+use esim_status_testing::{Database, wait_until};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::part::{Part, folder, give};
+use super::server::free_port;
+
+/// The start-up parameters that it is commonly told to drop.
+pub(crate) const IGNORED: &str = "extra_float_digits,options";
+
+/// The pooler. It ends with the test.
+#[derive(Debug)]
+pub(crate) struct Bouncer {
+    _part: Part,
+    _folder: TempDir,
+    url: String,
+}
+
+impl Bouncer {
+    /// One that pools by session, transaction or statement, and ignores these start-up parameters; others it refuses.
+    pub(crate) async fn start(before: &Database, pool_mode: &str, ignored: &str) -> Self {
+        let (folder, port, options) = (folder(), free_port(), &before.options);
+        let (user, database) = (options.get_username(), options.get_database().unwrap());
+        let socket = options.get_socket().expect("the server has a socket").display();
+        let settings = format!(
+            "[databases]\n\
+             * = host={socket} port={server_port} user={user}\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = any\n\
+             pool_mode = {pool_mode}\n\
+             ignore_startup_parameters = {ignored}\n\
+             default_pool_size = 40\n",
+            server_port = options.get_port(),
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        give(&file);
+        let log = folder.path().join("log");
+        let program = ["/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
+        let installed = program.into_iter().find(|path| fs::exists(path).unwrap_or(false));
+        let program = installed.unwrap_or("pgbouncer").as_ref();
+        let mut part = Part::start(program, &[&file.display().to_string()], &log);
+        wait_until("pgbouncer accepts connections", || {
+            assert!(part.runs(), "{}", fs::read_to_string(&log).unwrap_or_default());
+            async move { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
+        })
+        .await;
+        let url = format!("postgres://{user}@127.0.0.1:{port}/{database}");
+        Self { _part: part, _folder: folder, url }
+    }
+
+    /// The `DATABASE_URL` that leads through it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}

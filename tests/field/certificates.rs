@@ -1,0 +1,165 @@
+//! Certificates as PostgreSQL's manual makes them, and what else is wrong with a `DATABASE_URL` whose server answers: every command
+//! says so, and how it is put right.
+
+use std::fs;
+use std::path::PathBuf;
+
+use esim_status_testing::turn::{beside_others, measured};
+use esim_status_testing::{binary, program, serving, wait_until};
+use sqlx::{AssertSqlSafe, Executor};
+
+use super::part::{run, unprivileged};
+use super::server::Server;
+use super::starts::refused_everywhere;
+
+/// Over the network only with a password, as nearly everywhere.
+const HBA: &str = "local all all trust\nhost all all all scram-sha-256\n";
+
+/// A server that speaks TLS and wants a password.
+struct Guarded {
+    server: Server,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let this = Self { server: Server::start(&[]).await };
+        fs::write(this.server.data().join("pg_hba.conf"), HBA).unwrap();
+        let mut connection = this.server.database("postgres").connect().await;
+        for statement in [
+            "CREATE ROLE field LOGIN PASSWORD 'right'",
+            "CREATE DATABASE field OWNER field",
+            "SELECT pg_reload_conf()",
+        ] {
+            connection.execute(statement).await.unwrap();
+        }
+        this
+    }
+
+    /// A file beside its cluster.
+    fn file(&self, name: &str) -> PathBuf {
+        self.server.folder.path().join(name)
+    }
+
+    fn openssl(&self, arguments: &str) -> String {
+        let mut openssl = unprivileged("openssl".as_ref());
+        openssl.current_dir(self.server.folder.path()).args(arguments.split(' '));
+        run(&mut openssl)
+    }
+
+    /// A certificate that is signed by the CA, with what this file of extensions says; without it, as the manual has it.
+    fn sign(&self, name: &str, extensions: Option<&str>) {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        self.openssl(&format!(
+            "req -new {key} -keyout {name}.key -out {name}.csr -subj /CN=localhost"
+        ));
+        let extensions = extensions.map_or_else(String::new, |text| {
+            fs::write(self.file("extensions"), text).unwrap();
+            " -extfile extensions".to_owned()
+        });
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -days 30 -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt{extensions}"
+        ));
+    }
+
+    /// A certificate that is signed by itself, as the manual has it: a CA as well.
+    fn self_sign(&self, name: &str) {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        self.openssl(&format!(
+            "req -new -x509 -days 30 {key} -keyout {name}.key -out {name}.crt -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        ));
+    }
+
+    /// Has the server show this certificate from now on.
+    async fn show(&self, name: &str) {
+        let database = self.server.database("postgres");
+        let mut connection = database.connect().await;
+        let file = self.file(&format!("{name}.crt")).display().to_string();
+        for (setting, value) in [
+            ("ssl_cert_file", &*file),
+            ("ssl_key_file", &file.replace(".crt", ".key")),
+            ("ssl", "on"),
+        ] {
+            let set = format!("ALTER SYSTEM SET {setting} = '{value}'");
+            connection.execute(AssertSqlSafe(set)).await.unwrap();
+        }
+        connection.execute("SELECT pg_reload_conf()").await.unwrap();
+        wait_until("the certificate is shown", async || {
+            database.scalar::<String>("SHOW ssl_cert_file").await == file
+                && database.scalar::<String>("SHOW ssl").await == "on"
+        })
+        .await;
+    }
+
+    fn url(&self, password: &str, database: &str, parameters: &str) -> String {
+        let port = self.server.port;
+        format!("postgres://field:{password}@localhost:{port}/{database}{parameters}")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_or_tls_says_is_told_at_once_with_the_remedy() {
+    let turn = beside_others().await;
+    let guarded = Guarded::start().await;
+    guarded.self_sign("ca");
+    guarded.sign("good", Some("subjectAltName=DNS:localhost\n"));
+    guarded.self_sign("itself");
+    guarded.sign("manual", None);
+    let verify = |root: &str| {
+        let root = guarded.file(root).display().to_string();
+        format!("?sslmode=verify-full&sslrootcert={root}")
+    };
+
+    // What is right is not refused.
+    guarded.show("good").await;
+    let mut migrate = program(&binary(), &["migrate"]);
+    run(serving(&mut migrate, &guarded.url("right", "field", &verify("ca.crt"))));
+
+    let right = |parameters: &str| guarded.url("right", "field", parameters);
+    let good = [
+        (
+            "a wrong password",
+            guarded.url("wrong", "field", ""),
+            ["password authentication failed", "check user and password in DATABASE_URL"],
+        ),
+        (
+            "no such database",
+            guarded.url("right", "nowhere", ""),
+            ["does not exist", "create the database"],
+        ),
+        ("no root", right("?sslmode=verify-full"), ["UnknownIssuer", "sslrootcert"]),
+        ("another root", right(&verify("itself.crt")), ["UnknownIssuer", "sslrootcert"]),
+        ("a root that is no file", right(&verify("missing.crt")), ["No such file", "sslrootcert"]),
+    ];
+    for (what, url, words) in good {
+        let slowest = refused_everywhere(&turn, &url, &words).await;
+        measured("a start", format!("{what}: refused within {slowest:.2?}, with the remedy"));
+    }
+    guarded.show("itself").await;
+    let words = ["CaUsedAsEndEntity", "CA:FALSE"];
+    let slowest = refused_everywhere(&turn, &right(&verify("itself.crt")), &words).await;
+    measured(
+        "a start",
+        format!("a certificate that is its own CA: refused within {slowest:.2?}, with the remedy"),
+    );
+
+    if !guarded.openssl("x509 -in manual.crt -noout -text").contains("Version: 1 ") {
+        measured(
+            "a start",
+            "a certificate of version 1: this openssl makes version 3 by the same recipe",
+        );
+        return;
+    }
+    guarded.show("manual").await;
+    let words = ["UnsupportedCertVersion", "X.509 version 1", "sslmode=disable"];
+    for (mode, parameters) in
+        [("no sslmode", ""), ("require", "?sslmode=require"), ("verify-full", &verify("ca.crt"))]
+    {
+        let slowest = refused_everywhere(&turn, &right(parameters), &words).await;
+        measured(
+            "a start",
+            format!(
+                "a certificate of version 1, {mode}: refused within {slowest:.2?}, with the remedy"
+            ),
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Providers that send each webhook once, whatever they are answered; and the comparison of the answers with the database.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use esim_status_testing::Database;
+use esim_status_testing::history::assert_straight;
+use esim_status_testing::service::Service;
+use esim_status_testing::wire::Wire;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::iccid;
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// Clients, each with profiles of its own.
+const CLIENTS: usize = 30;
+const PROFILES: usize = 4;
+
+/// What one delivery was answered.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// The number in its body.
+    number: i64,
+    /// When the answer was there.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// Its status; 0 if there was none.
+    pub status: u16,
+    /// Under which id it was acknowledged.
+    id: Option<String>,
+}
+
+/// Clients that send.
+#[derive(Debug)]
+pub(crate) struct Load {
+    stopping: CancellationToken,
+    clients: JoinSet<Vec<Sent>>,
+}
+
+impl Load {
+    /// Sends so many a second; fewer only while all clients wait for an answer.
+    pub(crate) fn start(service: &Service, a_second: usize) -> Self {
+        let (stopping, mut clients) = (CancellationToken::new(), JoinSet::new());
+        let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap()
+            / u32::try_from(a_second).unwrap();
+        for client in 0..CLIENTS {
+            let (mut wire, stopping) = (Wire::new(service.public()), stopping.clone());
+            clients.spawn(async move {
+                let mut sent = Vec::new();
+                let mut tick = interval(pause);
+                tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                while !stopping.is_cancelled() {
+                    tick.tick().await;
+                    sent.push(send(&mut wire, client, sent.len()).await);
+                }
+                sent
+            });
+        }
+        Self { stopping, clients }
+    }
+
+    /// Ends it, and gives back all that was sent.
+    pub(crate) async fn stop(self) -> Vec<Sent> {
+        self.stopping.cancel();
+        self.clients.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn send(wire: &mut Wire, client: usize, count: usize) -> Sent {
+    let profile = iccid(client * PROFILES + count % PROFILES);
+    let state = STATES[count / PROFILES % STATES.len()];
+    let number = i64::try_from(count * CLIENTS + client).unwrap();
+    let body = json!({ "iccid": profile, "profileState": state, "n": number });
+    let begun = Instant::now();
+    let reply = wire.deliver(&body.to_string()).await;
+    let (at, took) = (Instant::now(), begun.elapsed());
+    let status = reply.as_ref().map_or(0, |reply| reply.status);
+    let id = reply.ok().and_then(|reply| {
+        let body: Value = serde_json::from_str(&reply.body).ok()?;
+        body["deliveryId"].as_str().map(str::to_owned)
+    });
+    assert_eq!(id.is_some(), matches!(status, 200 | 202), "{status}");
+    Sent { number, at, took, status, id }
+}
+
+/// How often each status was answered; 0 stands for no answer.
+pub(crate) fn statuses(sent: &[Sent]) -> BTreeMap<u16, usize> {
+    let mut statuses = BTreeMap::new();
+    for sent in sent {
+        *statuses.entry(sent.status).or_default() += 1;
+    }
+    statuses
+}
+
+/// The longest time after `since` in which nothing was answered with one of these statuses.
+pub(crate) fn longest_without(sent: &[Sent], wanted: &[u16], since: Instant) -> Duration {
+    let wanted = sent.iter().filter(|sent| wanted.contains(&sent.status));
+    let mut times: Vec<_> = wanted.map(|sent| sent.at).filter(|at| *at > since).collect();
+    times.push(since);
+    times.sort_unstable();
+    times.windows(2).map(|two| two[1] - two[0]).max().expect("it is answered again")
+}
+
+/// Asserts that all that was acknowledged is in the database, nothing is there twice, and every history is straight. Gives back how
+/// many were acknowledged.
+pub(crate) async fn assert_kept_once(database: &Database, sent: &[Sent]) -> usize {
+    let acknowledged: Vec<_> =
+        sent.iter().filter_map(|sent| Some((sent.number, sent.id.clone()?))).collect();
+    let (numbers, ids): (Vec<_>, Vec<_>) = acknowledged.into_iter().unzip();
+    let query = "SELECT a.number FROM UNNEST($1::bigint[], $2::text[]) AS a (number, id)
+                 LEFT JOIN deliveries d ON d.id = a.id::uuid
+                       AND (convert_from(d.body, 'UTF8')::jsonb ->> 'n')::bigint = a.number
+                 WHERE d.id IS NULL";
+    let missing = sqlx::query_scalar::<_, i64>(query).bind(&numbers).bind(ids);
+    let missing = missing.fetch_all(&mut database.connect().await).await.unwrap();
+    assert!(missing.is_empty(), "acknowledged and not there: {missing:?}");
+    let twice = "SELECT count(*) FROM (
+                     SELECT FROM deliveries GROUP BY convert_from(body, 'UTF8')::jsonb ->> 'n'
+                     HAVING count(*) > 1) t";
+    assert_eq!(database.scalar::<i64>(twice).await, 0, "kept twice");
+    assert_straight(database).await;
+    numbers.len()
+}

@@ -1,0 +1,134 @@
+//! A pooler before the database: by session everything works, whatever it drops of the start-up parameters; by transaction nothing
+//! can, and that is said at the start.
+
+use std::time::{Duration, Instant};
+
+use esim_status_testing::history::assert_straight;
+use esim_status_testing::service::Service;
+use esim_status_testing::turn::{beside_others, measured};
+use esim_status_testing::{
+    Answer, Client, Database, TestApp, binary, program, serving, wait_until,
+};
+use reqwest::Method;
+use serde_json::json;
+use sqlx::Connection;
+
+use super::bouncer::{Bouncer, IGNORED};
+use super::iccid;
+use super::starts::refused_everywhere;
+
+/// How long a statement of the writers may run.
+const STATEMENT: Duration = Duration::from_millis(1_500);
+
+async fn report(client: &Client, profile: usize, state: &str) -> Answer {
+    let body = json!({ "iccid": iccid(profile), "profileState": state });
+    client.post(&TestApp::hook_path(), body.to_string()).await
+}
+
+/// Whatever uses a connection in its own way: writers, lookups, lists, LISTEN, registrations, upkeep, `doctor`.
+async fn everything_works(service: &Service, bouncer: &Bouncer) {
+    let (anybody, backend) =
+        (Client::new(format!("http://{}", service.address())), service.backend());
+    for number in 0..40 {
+        let state = ["RELEASED", "INSTALLED"][number / 20];
+        assert_eq!(report(&anybody, number % 20, state).await.outcome(), "moved");
+    }
+    let own = format!("/v1/profiles/{}", iccid(0));
+    for path in [
+        &own,
+        &format!("{own}/transitions"),
+        &format!("{own}/deliveries"),
+        "/v1/profiles",
+        "/v1/deliveries",
+        "/v1/summary",
+    ] {
+        let answer = backend.get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    assert_eq!(service.admin().get("/readyz").await.status, 200);
+
+    let request = backend.request(Method::GET, &format!("{own}?wait=60"));
+    let following = Answer::of(request.header("if-none-match", "\"2\""));
+    let begun = Instant::now();
+    let (followed, _) = tokio::join!(following, report(&anybody, 0, "DISABLED"));
+    assert_eq!(followed.json()["state"], "DISABLED");
+    assert!(begun.elapsed() < Duration::from_secs(10), "nobody was woken");
+
+    let object = json!({ "iccid": iccid(100), "activationCode": "LPA:1$smdp.example.test$ABC", "state": "RELEASED" });
+    let path = format!("/v1/profiles/{}", iccid(100));
+    let put = backend.request(Method::PUT, &path).body(object.to_string());
+    assert_eq!(Answer::of(put).await.status, 201);
+    assert_eq!(Answer::of(backend.request(Method::DELETE, &path)).await.status, 204);
+    assert_eq!(report(&anybody, 100, "RELEASED").await.outcome(), "ignored");
+
+    let mut doctor =
+        program(&binary(), &["doctor", "--url", &format!("http://{}", service.address())]);
+    let doctor = serving(&mut doctor, bouncer.url()).output().unwrap();
+    let text = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.success() && text.contains("Nothing is wrong."), "{text}");
+}
+
+/// A webhook of a profile that somebody holds ends by the statement's time-out, and its backend with it: gives back how long both
+/// took.
+async fn time_outs_are_set(
+    service: &Service,
+    database: &Database,
+    limit: Duration,
+) -> (Duration, Duration) {
+    let anybody = Client::new(format!("http://{}", service.address()));
+    let mut connection = database.connect().await;
+    let mut holder = connection.begin().await.unwrap();
+    let hold = sqlx::query("SELECT 1 FROM profiles WHERE iccid = $1 FOR UPDATE").bind(iccid(1));
+    hold.execute(&mut *holder).await.unwrap();
+    let begun = Instant::now();
+    let answer = report(&anybody, 1, "ERROR").await;
+    let answered = begun.elapsed();
+    assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until("no backend waits for the lock", async || {
+        database.scalar::<i64>(waiting).await == 0
+    })
+    .await;
+    let ended = begun.elapsed();
+    assert!(answered.max(ended) < limit, "answered after {answered:?}, ended after {ended:?}");
+    holder.rollback().await.unwrap();
+    assert_eq!(report(&anybody, 1, "ERROR").await.outcome(), "moved");
+    (answered, ended)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_pooler_by_session_everything_works_and_time_outs_are_set() {
+    let turn = beside_others().await;
+    for (what, ignored) in [("options are dropped", IGNORED), ("nothing is dropped", "")] {
+        let database = Database::empty().await;
+        let bouncer = Bouncer::start(&database, "session", ignored).await;
+        let service = Service::start(bouncer.url()).await;
+        everything_works(&service, &bouncer).await;
+        // Two tries of a statement at most.
+        let limit = 2 * STATEMENT + turn.slack();
+        let (answered, ended) = time_outs_are_set(&service, &database, limit).await;
+        measured(
+            &format!("pgbouncer by session, {what}"),
+            format!(
+                "everything works; a locked profile is 503 after {answered:.2?}, its backend ended after {ended:.2?}"
+            ),
+        );
+        assert_straight(&database).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_by_transaction_is_named_at_the_start() {
+    let turn = beside_others().await;
+    for ignored in [IGNORED, ""] {
+        // With a schema already, as at the second start: nothing but the pooler is in the way.
+        let database = Database::migrated().await;
+        let bouncer = Bouncer::start(&database, "transaction", ignored).await;
+        let words = ["transaction", "pool_mode = session"];
+        let slowest = refused_everywhere(&turn, bouncer.url(), &words).await;
+        measured(
+            "pgbouncer by transaction",
+            format!("refused within {slowest:.2?}, with the remedy"),
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! A role that may open few connections, and readers who come first: webhooks have theirs all the same.
+
+use std::time::{Duration, Instant};
+
+use esim_status_testing::service::Service;
+use esim_status_testing::turn::{alone, measured, median_and_worst};
+use esim_status_testing::wire::Wire;
+use esim_status_testing::{Database, server};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Executor;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::iccid;
+
+/// As many as a small managed database allows.
+const ROLE: &str = "CREATE ROLE few LOGIN CONNECTION LIMIT 8";
+
+/// Clients that read lists without a pause.
+const READERS: usize = 12;
+
+const PATHS: [&str; 3] = ["/v1/profiles?limit=200", "/v1/deliveries?limit=200", "/v1/summary"];
+
+const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// Enough that lists take a while.
+const ROWS: &str = "
+    INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+    SELECT '8997212330088' || lpad(n::text, 7, '0'), 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 0, now()
+    FROM generate_series(1, 5000) AS n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_with_few_connections_keeps_them_for_webhooks() {
+    let turn = alone().await;
+    let database = Database::empty().await;
+    let name = database.options.get_database().unwrap();
+    let owner = format!("ALTER DATABASE {name} OWNER TO few");
+    let mut operator = database.connect().await;
+    operator.execute(ROLE).await.unwrap();
+    operator.execute(sqlx::AssertSqlSafe(owner)).await.unwrap();
+    let url = server().url(name).replace("esim_status@", "few@");
+    let service = Service::start(&url).await;
+    operator.execute(ROWS).await.unwrap();
+
+    // Readers first.
+    let (stopping, mut readers) = (CancellationToken::new(), JoinSet::new());
+    for number in 0..READERS {
+        let (mut wire, stopping) = (Wire::new(service.public()), stopping.clone());
+        readers.spawn(async move {
+            let mut statuses = Vec::new();
+            while !stopping.is_cancelled() {
+                statuses
+                    .push(wire.get(PATHS[number % PATHS.len()]).await.expect("an answer").status);
+            }
+            statuses
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+    let mut answers = Vec::new();
+    for number in 0..20 {
+        answers.extend(round(&service, number).await);
+    }
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'few'";
+    let sessions: i64 = database.scalar(sessions).await;
+    stopping.cancel();
+    let read: Vec<u16> = readers.join_all().await.into_iter().flatten().collect();
+    // Also when nobody reads any more, but what readers opened is still there.
+    for number in 0..5 {
+        answers.extend(round(&service, number).await);
+    }
+
+    let refused = answers.iter().filter(|(status, _)| *status != 200).count();
+    let times: Vec<_> = answers.iter().map(|(_, took)| *took).collect();
+    let (median, worst) = median_and_worst(&times);
+    let gave_way = read.iter().filter(|status| **status == 503).count();
+    measured(
+        "a role that may open 8 connections, 12 readers first",
+        format!(
+            "{} webhooks after {median:.2?} (median), {worst:.2?} (worst), {refused} refused; {} lists, {gave_way} of them 503; \
+             {sessions} connections",
+            answers.len(),
+            read.len(),
+        ),
+    );
+    assert_eq!(refused, 0, "webhooks are refused");
+    assert!(read.iter().all(|status| [200, 503].contains(status)), "{read:?}");
+    assert!(read.contains(&200), "no list was answered");
+    assert!(worst < turn.budget(), "{worst:?}");
+    assert!(service.log().contains("CONNECTION LIMIT"), "the limit is not spoken of");
+}
+
+/// Reports a state of eight profiles at the same moment.
+async fn round(service: &Service, number: usize) -> Vec<(u16, Duration)> {
+    let report = |profile: usize| async move {
+        let body =
+            json!({ "iccid": iccid(profile), "profileState": STATES[number % STATES.len()] });
+        let (mut wire, begun) = (Wire::new(service.public()), Instant::now());
+        let reply = wire.deliver(&body.to_string()).await.expect("an answer");
+        (reply.status, begun.elapsed())
+    };
+    join_all((0..8).map(report)).await
+}
