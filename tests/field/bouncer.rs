@@ -46,14 +46,14 @@ impl Bouncer {
         let program = ["/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
         let installed = program.into_iter().find(|path| fs::exists(path).unwrap_or(false));
         let program = installed.unwrap_or("pgbouncer").as_ref();
-        let mut part = Part::start(program, &[&file.display().to_string()], &log);
+        let mut pooler = Part::start(program, &[&file.display().to_string()], &log);
         wait_until("pgbouncer accepts connections", || {
-            assert!(part.runs(), "{}", fs::read_to_string(&log).unwrap_or_default());
+            assert!(pooler.runs(), "{}", fs::read_to_string(&log).unwrap_or_default());
             async move { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
         })
         .await;
         let url = format!("postgres://{user}@127.0.0.1:{port}/{database}");
-        Self { _part: part, _folder: folder, url }
+        Self { _part: pooler, _folder: folder, url }
     }
 
     /// The `DATABASE_URL` that leads through it.

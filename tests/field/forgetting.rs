@@ -75,12 +75,15 @@ async fn round(service: &Service, number: usize, webhooks: &mut Seen, reads: &mu
     }
     let all = (join_all((0..PROFILES).map(report)), join_all(paths.iter().map(read)));
     let (reported, answered) = tokio::join!(all.0, all.1);
-    reported.into_iter().for_each(|it| webhooks.add("webhook", it));
-    // A profile of the first round may not be there yet.
-    let found = paths.iter().zip(answered);
-    found
-        .filter(|(_, it)| number > 0 || it.0.status != 404)
-        .for_each(|(path, it)| reads.add(path, it));
+    for it in reported {
+        webhooks.add("webhook", it);
+    }
+    for (path, it) in paths.iter().zip(answered) {
+        // A profile of the first round may not be there yet.
+        if number > 0 || it.0.status != 404 {
+            reads.add(path, it);
+        }
+    }
 }
 
 async fn nobody_notices(turn: &Turn, what: &str, more: &[(&str, &str)]) {

@@ -41,7 +41,7 @@ async fn changes_arrive_within_a_second_after_a_silent_loss_is_over() {
     let relay = Relay::start(&database, Habit::SilencesListeners).await;
     let service = Service::start(&relay.url()).await;
     report(&service, "RELEASED").await;
-    let (_, heard) =
+    let ((), heard) =
         tokio::join!(report(&service, "INSTALLED"), timeout(turn.healing(), followed(&service, 1)));
     assert!(heard.is_ok(), "a change is not heard of");
 

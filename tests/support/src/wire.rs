@@ -40,17 +40,26 @@ impl Wire {
     }
 
     /// Delivers a body to the built-in hook with its secret.
+    ///
+    /// # Errors
+    /// Where there is no answer.
     pub async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
         self.exchange(&delivery(body)).await
     }
 
     /// Gets a path with the API key.
+    ///
+    /// # Errors
+    /// Where there is no answer.
     pub async fn get(&mut self, path: &str) -> io::Result<Reply> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}");
         self.exchange(format!("{head}\r\n\r\n").as_bytes()).await
     }
 
     /// Sends a request and reads its answer. After an error nobody knows what became of the request.
+    ///
+    /// # Errors
+    /// Where there is no answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
@@ -85,6 +94,9 @@ pub fn delivery(body: &str) -> Vec<u8> {
 }
 
 /// Reads one answer whose length is given.
+///
+/// # Errors
+/// Where the connection ends before it is whole.
 pub async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
     let mut read = Vec::with_capacity(1_024);
     let end = loop {
