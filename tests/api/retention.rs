@@ -228,7 +228,7 @@ async fn a_table_that_somebody_else_attached_is_left_alone() {
     let pool = empty_table().await;
     let statement = "CREATE TABLE deliveries_archive PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
     sqlx::query(statement).execute(&pool).await.unwrap();
-    upkeep::look_after(&mut *pool.acquire().await.unwrap(), esim_status::web::now(), 1)
+    upkeep::look_after(&mut pool.acquire().await.unwrap(), esim_status::web::now(), 1)
         .await
         .unwrap();
     assert!(months(&pool).await.contains(&"archive".to_owned()));

@@ -15,7 +15,10 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// An error says why there is none.
+    /// Mounts one of this size, such as `32m`.
+    ///
+    /// # Errors
+    /// Why there is none.
     pub fn mount(size: &str) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("full-disk-")
