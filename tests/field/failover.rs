@@ -73,7 +73,6 @@ async fn a_promoted_standby_is_found_and_nothing_acknowledged_is_lost() {
             ),
         );
         assert!(statuses.keys().all(|it| [200, 503].contains(it)), "{statuses:?}");
-        assert!(statuses.contains_key(&503), "nobody noticed");
         assert!(after < turn.healing(), "{after:?}");
         assert!(slowest < turn.budget(), "{slowest:?}");
     }
