@@ -22,6 +22,7 @@ use crate::store::{Connector, Vault};
 use crate::telemetry::{self, LogFormat};
 use crate::web::access::Access;
 use crate::web::page::Brand;
+use crate::web::server::Limits;
 use crate::web::webhooks::Hooks;
 
 /// The ICCID of the vendor's own sample, whose check digit holds.
@@ -196,6 +197,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         readers: 8,
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
+        idle: Limits::default().idle,
         vault: Vault::default(),
         brand: Brand::default(),
     })

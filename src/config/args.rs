@@ -120,6 +120,14 @@ pub struct ServeArgs {
     )]
     pub max_connections: usize,
 
+    /// How many seconds an idle connection of a client is kept; what keeps connections for reuse, such as a load balancer, must
+    /// give them up earlier
+    #[arg(
+        long, env = "ESIM_STATUS_IDLE_SECONDS", default_value_t = 75, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
+    pub idle_seconds: u32,
+
     /// How many live streams may be open at once; further ones are told to follow otherwise
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,

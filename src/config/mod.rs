@@ -11,6 +11,7 @@ mod secrets;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub max_streams: usize,
     /// How many connections may be open at once on the public listener.
     pub max_connections: usize,
+    /// How long an idle connection of the public listener is kept.
+    pub idle: Duration,
 }
 
 /// Where deliveries wait while the database is away.
@@ -129,6 +132,7 @@ impl Settings {
                 readers: args.readers,
                 max_connections: args.max_connections,
                 max_streams: args.max_streams,
+                idle: Duration::from_secs(args.idle_seconds.into()),
                 vault,
                 brand,
             }),
@@ -157,6 +161,7 @@ impl Settings {
             readers = self.readers,
             max_connections = self.max_connections,
             max_streams = self.max_streams,
+            idle = ?self.idle,
             credentials_encrypted = self.vault.seals(),
             "effective settings"
         );

@@ -192,7 +192,8 @@ impl Service {
             connector: connector.clone(),
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let limits = Limits { max_connections: settings.max_connections, ..Limits::default() };
+        let Settings { max_connections, idle, .. } = settings;
+        let limits = Limits { max_connections, idle, ..Limits::default() };
         let routes = web::routes(app.clone());
         let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), DRAIN));
         let routes = web::admin_routes(app.clone());

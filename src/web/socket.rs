@@ -10,7 +10,6 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::framing::{Flaw, Framing};
+use super::server::{Arrived, Standing};
 
 /// Handed to hyper in place of the rest of a refused head: malformed wherever it lands (NUL is allowed nowhere in a head) and,
 /// with its empty line, complete, so that hyper answers 400 at once, after the answers to the requests before it.
@@ -43,7 +43,7 @@ pub struct Socket<T> {
     framing: Framing,
     input: Input,
     patience: Patience,
-    finished: Arc<AtomicBool>,
+    standing: Arc<Standing>,
     /// Boxed, and made only when something waits: most connections never need it.
     timer: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
@@ -63,23 +63,18 @@ enum Input {
 }
 
 impl<T> Socket<T> {
-    /// Wraps a new connection.
-    pub fn new(stream: T, patience: Patience) -> Self {
+    /// Wraps a new connection, whose `standing` says from then on how much of a request has arrived.
+    pub(super) fn new(stream: T, patience: Patience, standing: Arc<Standing>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             input: Input::Open,
             patience,
-            finished: Arc::default(),
+            standing,
             timer: None,
             stall: None,
             lingered: 0,
         }
-    }
-
-    /// Becomes true when the client has sent its last byte: then nothing but the answer in progress is left to do.
-    pub fn finished(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.finished)
     }
 
     /// Judges the bytes of `buf` from `before` on, and takes back what must not be read.
@@ -87,7 +82,7 @@ impl<T> Socket<T> {
         let read = &buf.filled()[before..];
         if read.is_empty() && buf.remaining() > 0 && self.framing.is_between_requests() {
             self.input = Input::Finished;
-            self.finished.store(true, Ordering::Relaxed);
+            self.standing.finish();
         } else if let Err(refusal) = self.framing.advance(read) {
             tracing::debug!(flaw = %refusal.flaw, "request refused");
             buf.set_filled(before + refusal.at);
@@ -97,6 +92,13 @@ impl<T> Socket<T> {
                 Input::Broken(refusal.flaw)
             };
         }
+        self.standing.note(if self.framing.is_between_requests() {
+            Arrived::Nothing
+        } else if self.framing.is_in_head() {
+            Arrived::Head
+        } else {
+            Arrived::Body
+        });
     }
 
     /// Cuts the connection if writing has been `Pending` for too long without a byte in between.
@@ -213,7 +215,7 @@ mod tests {
     /// What is read from a socket on whose other side `sent` is written, at most `step` bytes at a time.
     async fn pass(sent: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut client, server) = duplex(step);
-        let mut socket = Socket::new(server, PATIENCE);
+        let mut socket = Socket::new(server, PATIENCE, Arc::new(Standing::new()));
         let writing = async {
             // Fails where the reader gives up.
             let _ = client.write_all(sent).await;

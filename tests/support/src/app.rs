@@ -10,6 +10,7 @@ use esim_status::service::{Ended, Service};
 use esim_status::store::Vault;
 use esim_status::web::access::Access;
 use esim_status::web::page::Brand;
+use esim_status::web::server::Limits;
 use esim_status::web::webhooks::Hooks;
 use serde_json::{Value, json};
 
@@ -61,6 +62,7 @@ pub fn settings(database: &Database) -> Settings {
         readers: 4,
         max_connections: 1_024,
         max_streams: 256,
+        idle: Limits::default().idle,
         vault: Vault::default(),
         brand: Brand::default(),
     }

@@ -1,0 +1,204 @@
+//! One connection, from its first byte to its end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::Limits;
+use super::standing::{Answering, Doing, Standing};
+use crate::web::socket::{Patience, Socket};
+
+/// How long a client that finds no room has to send its request and read the answer.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What every connection needs.
+pub(super) struct Shared {
+    app: Router,
+    http: http1::Builder,
+    limits: Limits,
+    /// The value of `Keep-Alive`: for how long an idle connection is kept.
+    keep_alive: HeaderValue,
+    /// Cancelled after `is_closing` is set. Connections look at the flag on every wake, since the token's lock is too expensive.
+    closing: CancellationToken,
+    is_closing: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(app: Router, limits: Limits) -> Self {
+        let mut http = http1::Builder::new();
+        // The time-outs are this module's. hyper panics if it is given a buffer of less than 8 KiB.
+        http.header_read_timeout(None).max_buf_size(limits.max_head_bytes.max(8 << 10));
+        let keep_alive = HeaderValue::from_str(&format!("timeout={}", limits.idle.as_secs()));
+        Self {
+            app,
+            http,
+            limits,
+            keep_alive: keep_alive.unwrap_or(HeaderValue::from_static("timeout=0")),
+            closing: CancellationToken::new(),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on connections end as soon as nothing is in flight on them.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.closing.cancel();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    fn socket(&self, stream: TcpStream, standing: &Arc<Standing>) -> Socket<TcpStream> {
+        let Limits { write_stall, half_closed, .. } = self.limits;
+        Socket::new(stream, Patience { write_stall, half_closed }, Arc::clone(standing))
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphorePermit) {
+    let standing = Arc::new(Standing::new());
+    let socket = TokioIo::new(shared.socket(stream, &standing));
+    let service = service_fn(|request| answer(&shared, &standing, request));
+    let mut connection = pin!(shared.http.serve_connection(socket, service));
+    let mut closing = pin!(shared.closing.cancelled());
+    let mut timer = pin!(sleep(shared.limits.header_read));
+    let mut is_first = true;
+    let mut is_last_request = false;
+    let outcome = poll_fn(|cx| {
+        if is_first {
+            is_first = false;
+            // Once is enough: a task has one waker for life.
+            let _ = closing.as_mut().poll(cx);
+        }
+        // First what has arrived, then the end: a request that was sent before the end is answered.
+        let mut outcome = connection.as_mut().poll(cx);
+        if outcome.is_ready() || is_last_request {
+            return outcome;
+        }
+        let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, cx);
+        if is_overdue && standing.doing() == Doing::ReadingHead {
+            // hyper would wait for the rest of the head.
+            return Poll::Ready(Ok(()));
+        }
+        if is_overdue || standing.is_finished() || shared.is_closing() {
+            is_last_request = true;
+            connection.as_mut().graceful_shutdown();
+            outcome = connection.as_mut().poll(cx);
+        }
+        outcome
+    })
+    .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Whether the client has taken longer to send a head, or to begin one, than it may. Sets the timer to when that will be.
+fn is_overdue(
+    mut timer: Pin<&mut Sleep>,
+    standing: &Standing,
+    limits: &Limits,
+    cx: &mut Context<'_>,
+) -> bool {
+    let time = match standing.doing() {
+        Doing::Answering => return false,
+        Doing::Waiting if standing.has_answered() => limits.idle,
+        Doing::Waiting | Doing::ReadingHead => limits.header_read,
+    };
+    let deadline = standing.since() + time;
+    if timer.deadline() != deadline {
+        timer.as_mut().reset(deadline);
+    }
+    timer.poll(cx).is_ready()
+}
+
+/// Calls the router, and says in the answer whether the connection is kept, and for how long.
+async fn answer(
+    shared: &Shared,
+    standing: &Arc<Standing>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let answering = Answering::begin(standing);
+    let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
+    let mut response = shared.app.clone().call(request).await?;
+    let headers = response.headers_mut();
+    if shared.is_closing() || standing.is_finished() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    } else if stays {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.insert(KEEP_ALIVE, shared.keep_alive.clone());
+    }
+    Ok(response.map(|body| Answer { body, _answering: answering }))
+}
+
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// The body of an answer, and the note that it is in progress.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Says that there is no room. The request is read first: an answer to a connection closed with unread bytes is lost.
+pub(super) async fn turn_away(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+) {
+    let mut socket = shared.socket(stream, &Arc::new(Standing::new()));
+    let answer = async {
+        let _request = socket.read(&mut [0; 1024]).await?;
+        socket.write_all(NO_ROOM).await?;
+        socket.shutdown().await
+    };
+    let _ = timeout(TURNING_AWAY, answer).await;
+}

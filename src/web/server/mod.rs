@@ -1,0 +1,182 @@
+//! The serve loop: connections in, requests to the router, and an orderly end.
+//!
+//! `axum::serve` has no limits: an idle connection, a head that dribbles in and a client that never reads stay for ever. This
+//! loop drives hyper itself and gives each of them a limit ([`Limits`]). What is refused before there is a request (a head that is
+//! malformed or too large, no room for another connection) is answered with a bare status: hyper knows no problems.
+
+mod connection;
+
+mod standing;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use connection::{Shared, converse, turn_away};
+pub(super) use standing::{Arrived, Standing};
+
+/// How many connections beyond the limit are answered at a time; more are closed without a word.
+const TURNED_AWAY_AT_A_TIME: usize = 256;
+
+/// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
+const BREATHER: Duration = Duration::from_millis(100);
+
+/// What one client may ask of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For a whole head: the first of a connection from its beginning, each other from its first byte.
+    pub header_read: Duration,
+    /// For an idle connection, from the end of an answer to the first byte of the next head. Announced by `Keep-Alive`. Whatever
+    /// keeps connections for reuse, such as a load balancer, must give them up earlier, or it loses a request now and then.
+    pub idle: Duration,
+    /// For a client to take at least a byte of an answer that is being written.
+    pub write_stall: Duration,
+    /// For an answer to a client that has sent its last byte, and may be gone: live streams that were left end after this.
+    pub half_closed: Duration,
+    /// Connections at a time. Another one is answered 503 at once, so that its client can turn to another replica or repeat,
+    /// rather than left to wait unheard until it gives up. Must be below the limit on open files.
+    pub max_connections: usize,
+    /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Above the 64 KiB that hyper takes for a
+    /// URI, so that a longer one is told 414.
+    pub max_head_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_read: Duration::from_secs(8),
+            idle: Duration::from_secs(75),
+            write_stall: Duration::from_secs(15),
+            half_closed: Duration::from_secs(5),
+            max_connections: 16_384,
+            max_head_bytes: 80 << 10,
+        }
+    }
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Drained {
+    /// Connections that had not ended when the time was up.
+    pub cut: usize,
+}
+
+/// Serves until `shutdown` is cancelled, then stops accepting, lets the requests in flight end for at most `drain`, and cuts
+/// what is left.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> Drained {
+    let mut server = Server::new(app, limits);
+    while let Some(accepted) = shutdown.run_until_cancelled(server.accept(&listener)).await {
+        server.admit(accepted);
+    }
+    drop(listener);
+    server.drain(drain).await
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+    side_room: Arc<Semaphore>,
+    connections: JoinSet<()>,
+    /// Told once, not for each connection.
+    is_full: bool,
+    is_failing: bool,
+}
+
+impl Server {
+    fn new(app: Router, limits: Limits) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(app, limits)),
+            room: Arc::new(Semaphore::new(limits.max_connections)),
+            side_room: Arc::new(Semaphore::new(TURNED_AWAY_AT_A_TIME)),
+            connections: JoinSet::new(),
+            is_full: false,
+            is_failing: false,
+        }
+    }
+
+    /// The next connection; failures are outlasted.
+    async fn accept(&mut self, listener: &TcpListener) -> TcpStream {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        self.is_failing = false;
+                        return stream;
+                    }
+                    Err(error) if concerns_one_connection(&error) => {}
+                    Err(error) => {
+                        if !self.is_failing {
+                            tracing::error!(%error, "cannot accept connections; raise the limit on open files");
+                        }
+                        self.is_failing = true;
+                        sleep(BREATHER).await;
+                    }
+                },
+                Some(ended) = self.connections.join_next() => report(ended),
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream) {
+        // An answer is one write: waiting to fill a segment would only delay it. Without the option it is slower, not wrong.
+        let _ = stream.set_nodelay(true);
+        if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
+            self.is_full = false;
+            self.connections.spawn(converse(stream, Arc::clone(&self.shared), place));
+            return;
+        }
+        if !self.is_full {
+            tracing::warn!("no room for another connection: answering 503");
+        }
+        self.is_full = true;
+        if let Ok(place) = Arc::clone(&self.side_room).try_acquire_owned() {
+            self.connections.spawn(turn_away(stream, Arc::clone(&self.shared), place));
+        }
+    }
+
+    async fn drain(mut self, time: Duration) -> Drained {
+        self.shared.close();
+        let _ = timeout(time, async {
+            while let Some(ended) = self.connections.join_next().await {
+                report(ended);
+            }
+        })
+        .await;
+        while let Some(ended) = self.connections.try_join_next() {
+            report(ended);
+        }
+        let cut = self.connections.len();
+        self.connections.shutdown().await;
+        Drained { cut }
+    }
+}
+
+/// Whether the failure is that of the connection that was to be accepted: the next one may be fine.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// A panic ends its own connection, nothing else.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended in a panic");
+    }
+}
+
+#[cfg(test)]
+mod tests;
