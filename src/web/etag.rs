@@ -1,35 +1,62 @@
-//! The `ETag` of a profile: its `seq`, compared as RFC 9110 says.
+//! The `ETag` of a profile, and how `If-None-Match` is compared with tags.
 //!
-//! It names the state of the history. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries` but not
-//! the tag, so that a follower is woken by changes only.
+//! A tag names one state of the history of one profile, as one kind of caller sees it: `/v1/profiles/self` is one URL for the users
+//! of all profiles, and a tag that were only the `seq` would make a cache show one user the profile of another. Callers cannot
+//! read anything in it. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries` but not the tag, so that a
+//! follower is woken by changes only.
 
 use http::{HeaderMap, HeaderValue, header};
+use sha2::{Digest, Sha256};
 
-/// The tag of this `seq`.
-pub fn of(seq: i64) -> HeaderValue {
-    quoted(&seq.to_string())
+use super::access::Caller;
+use crate::domain::Profile;
+
+/// The tag of this state of the profile, for this kind of caller.
+pub fn of(profile: &Profile, caller: &Caller) -> HeaderValue {
+    let kind = match caller {
+        Caller::Backend => "backend",
+        Caller::User { .. } => "user",
+    };
+    value(&format!("\"{}\"", digest(&format!("{} {kind} {}", profile.iccid.as_str(), profile.seq))))
 }
 
-/// The tag of this text, which is letters and digits.
-pub fn quoted(text: &str) -> HeaderValue {
-    // Such a text in quotes is always a valid value.
-    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+/// The tag of a text that never changes, such as a file of the page. It is weak: the text may be sent compressed or as it is.
+pub fn of_text(text: &str) -> HeaderValue {
+    value(&format!("W/\"{}\"", digest(text)))
 }
 
-/// Whether `If-None-Match` names this `seq`.
-pub fn matches(headers: &HeaderMap, seq: i64) -> bool {
-    names(headers, &of(seq))
-}
-
-/// Whether `If-None-Match` names this tag, among others, weak or strong, or as `*`.
+/// Whether `If-None-Match` names this tag, among others, weak or strong, or as `*`; also with the suffix of a proxy that compresses
+/// (`"x-gzip"`).
 pub fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let Some(tag) = tag.to_str().ok().and_then(opaque) else { return false };
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+        .any(|named| named == "*" || opaque(named).is_some_and(|named| is_variant(named, tag)))
+}
+
+/// What stands between the quotes of a tag; `None` for what is no tag.
+fn opaque(tag: &str) -> Option<&str> {
+    tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Ours are letters and digits, so whatever follows one of these was added by a proxy.
+fn is_variant(named: &str, tag: &str) -> bool {
+    let suffix = named.strip_prefix(tag);
+    suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['-', ';', ':', '.', '_']))
+}
+
+/// 96 bits: no two states of two profiles share them.
+fn digest(text: &str) -> String {
+    hex::encode(&Sha256::digest(text)[..12])
+}
+
+fn value(tag: &str) -> HeaderValue {
+    // Hexadecimal digits in quotes are always a valid value.
+    HeaderValue::from_str(tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 #[cfg(test)]
@@ -37,22 +64,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn if_none_match_is_compared_weakly_in_lists_and_by_star() {
-        for (value, expected) in [
-            ("\"2\"", true),
-            ("W/\"2\"", true),
-            ("\"1\", \"2\"", true),
+    fn if_none_match_is_compared_weakly_in_lists_by_star_and_without_suffixes() {
+        for (named, expected) in [
+            ("\"2f\"", true),
+            ("W/\"2f\"", true),
+            ("\"1\", \"2f\"", true),
+            ("\"2f-gzip\"", true),
+            ("W/\"2f;gzip\"", true),
+            ("\"2f--gzip\", \"1\"", true),
             ("*", true),
             ("\"1\"", false),
-            ("2", false),
-            ("\"22\"", false),
+            ("2f", false),
+            ("\"2f", false),
+            ("2f\"", false),
+            ("\"2f2\"", false),
+            ("\"2fgzip\"", false),
+            ("\"-gzip\"", false),
+            ("\"\"", false),
+            ("w/\"2f\"", false),
             ("", false),
             ("\"", false),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(value));
-            assert_eq!(matches(&headers, 2), expected, "{value}");
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(named));
+            for tag in ["\"2f\"", "W/\"2f\""] {
+                assert_eq!(names(&headers, &HeaderValue::from_static(tag)), expected, "{named}");
+            }
         }
-        assert!(!matches(&HeaderMap::new(), 2));
+        assert!(!names(&HeaderMap::new(), &HeaderValue::from_static("\"2f\"")));
     }
 }

@@ -28,8 +28,8 @@ use crate::store::{StoredProfile, profiles, transitions};
         ("wait" = Option<u32>, Query, maximum = 60, description = "With If-None-Match: how many seconds to wait for a change before the 304"),
     ),
     responses(
-        (status = 200, body = ProfileView, headers(("ETag" = String, description = "Its `seq`"))),
-        (status = 304, description = "Still at the `seq` of If-None-Match"),
+        (status = 200, body = ProfileView, headers(("ETag" = String, description = "Names this state of its history; opaque"))),
+        (status = 304, description = "Nothing has changed since the answer with that ETag"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
@@ -47,34 +47,39 @@ pub async fn show(
         _ => Err("must be a number of seconds from 0 to 60"),
     })?;
     params.finish()?;
-    let stored = read(&app, &subject.iccid, &headers, wait.unwrap_or_default()).await?;
-    let seq = stored.profile.seq;
-    let mut response = if etag::matches(&headers, seq) {
+    let stored = read(&app, &subject, &headers, wait.unwrap_or_default()).await?;
+    let tag = etag::of(&stored.profile, &subject.caller);
+    let mut response = if etag::names(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         Json(ProfileView::of(stored, &subject.caller)).into_response()
     };
-    response.headers_mut().insert(header::ETAG, etag::of(seq));
-    let private = HeaderValue::from_static("private, no-cache");
-    response.headers_mut().insert(header::CACHE_CONTROL, private);
+    for (name, value) in [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        // `self` is one URL for the users of all profiles, and backends see more than users do.
+        (header::VARY, HeaderValue::from_static("authorization")),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
     Ok(response)
 }
 
 /// Reads a profile; while it is what the caller has already, waits for a change, `wait` long at most.
 async fn read(
     app: &AppState,
-    iccid: &Iccid,
+    subject: &Subject,
     headers: &HeaderMap,
     wait: Duration,
 ) -> Result<StoredProfile, Problem> {
     let deadline = Instant::now() + wait;
     // First subscribe, then read: a change between the two wakes us.
-    let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(iccid));
+    let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(&subject.iccid));
     loop {
-        let stored = app.reader.find(iccid).await?;
+        let stored = app.reader.find(&subject.iccid).await?;
         let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
         let Some(subscription) = &mut subscription else { return Ok(stored) };
-        if !etag::matches(headers, stored.profile.seq) {
+        if !etag::names(headers, &etag::of(&stored.profile, &subject.caller)) {
             return Ok(stored);
         }
         tokio::select! {

@@ -26,7 +26,7 @@ pub struct ProfileView {
     /// When it came into this state, by our clock.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// The number of its last transition; also its `ETag`.
+    /// The number of its last transition: the cursor of its history and its stream.
     seq: i64,
     /// When the last webhook about it came: the age of the evidence.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -140,8 +140,10 @@ async fn parts_of_the_page_are_kept_by_browsers_until_they_change() {
         assert_eq!(asset.header("x-content-type-options"), "nosniff");
         assert_eq!(asset.header("cache-control"), "no-cache");
         let tag = asset.header("etag").to_owned();
-        assert!(tag.len() > 4 && tag.starts_with('"') && tag.ends_with('"'), "{tag}");
-        for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+        // Weak, since the bytes differ where they are compressed.
+        let strong = tag.strip_prefix("W/").unwrap().to_owned();
+        assert!(strong.len() > 4 && strong.starts_with('"') && strong.ends_with('"'), "{tag}");
+        for known in [tag.clone(), strong, format!("\"x\", {tag}"), "*".to_owned()] {
             let again = app.anybody.get_with(&path, "if-none-match", &known).await;
             assert_eq!(
                 (again.status.as_u16(), &*again.text, again.header("etag")),

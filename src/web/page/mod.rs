@@ -8,7 +8,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
-use sha2::{Digest, Sha256};
 use tower_http::compression::CompressionLayer;
 
 use super::problem::{Code, Problem};
@@ -78,7 +77,7 @@ async fn install(State(app): State<AppState>) -> Response {
 
 /// `GET /assets/{file}`: a part of the page, or the module for other pages.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| ASSETS.map(|(.., text)| tag(text)));
+    static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();
     let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);
     let ((_, content_type, text), tag) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
@@ -92,11 +91,6 @@ async fn asset(request: Request) -> Result<Response, Problem> {
     // Asked for anew with each visit, answered with a 304 until a release changes it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
-}
-
-/// A hash of the text.
-fn tag(text: &str) -> HeaderValue {
-    etag::quoted(&hex::encode(&Sha256::digest(text)[..8]))
 }
 
 /// For an attribute's value and for text.
