@@ -24,6 +24,9 @@ use crate::domain::Timestamp;
 /// The largest body that is read, in bytes.
 pub const BODY_LIMIT: usize = 65_536;
 
+/// How many parameters a query may have; no call has as many. They are compared with one another.
+const MAX_PARAMS: usize = 32;
+
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,8 +39,12 @@ impl<S: Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
-        let pairs: Vec<(String, String)> =
-            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        let pairs: Vec<(String, String)> = pairs.into_owned().take(MAX_PARAMS + 1).collect();
+        if pairs.len() > MAX_PARAMS {
+            let reason = format!("the query has more than {MAX_PARAMS} parameters");
+            return Err(Problem::because(Code::InvalidParameter, reason));
+        }
         for (index, (name, _)) in pairs.iter().enumerate() {
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Problem::parameter(&shown(name), "is given twice; give it once"));

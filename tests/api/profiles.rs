@@ -121,6 +121,10 @@ async fn a_parameter_that_makes_no_sense_is_named() {
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.starts_with(&format!("{named}: ")), "{query}: {detail}");
     }
+    let many = (0..1_000).map(|number| format!("p{number}")).collect::<Vec<_>>().join("&");
+    let answer = app.backend.get(&format!("{profile}?{many}")).await;
+    assert_eq!(answer.problem(), "invalid-parameter");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("more than 32"), "{answer:?}");
     let answer = app.backend.get(&format!("{profile}?verbose=1")).await;
     assert!(answer.json()["detail"].as_str().unwrap().starts_with("verbose: "));
 }
@@ -151,7 +155,7 @@ async fn if_none_match_is_read_by_rfc_9110() {
         (String::new(), 200),
         ("\"1\", \"3\"".to_owned(), 200),
     ] {
-        let answer = app.backend.get_with(&path, "if-none-match", value).await;
+        let answer = app.backend.get_with(&path, "if-none-match", &value).await;
         assert_eq!(answer.status.as_u16(), status, "{value}");
         assert_eq!(answer.header("etag"), tag, "{value}");
         assert_eq!(answer.header("vary"), "authorization", "{value}");
