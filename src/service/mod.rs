@@ -20,7 +20,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::server::{Limits, serve};
-use crate::web::{self, AppState, Draining, NewestDelivery, Parts};
+use crate::web::{self, AppState, Draining, Followers, NewestDelivery, Parts};
 use preparation::Preparation;
 
 /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
@@ -170,7 +170,7 @@ impl Service {
             public_url: settings.public_url.unwrap_or_else(|| format!("http://{public}")),
             allowed_origins: settings.allowed_origins,
             feed: feed.clone(),
-            streams: Arc::new(Semaphore::new(settings.max_streams)),
+            followers: Followers::new(settings.max_streams, settings.max_connections),
             vault,
             erasure_key,
             brand: settings.brand,
@@ -193,7 +193,7 @@ impl Service {
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let Settings { max_connections, idle, .. } = settings;
-        let limits = Limits { max_connections, idle, ..Limits::default() };
+        let limits = Limits { idle, max_connections, ..Limits::default() };
         let routes = web::routes(app.clone());
         let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), DRAIN));
         let routes = web::admin_routes(app.clone());

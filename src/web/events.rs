@@ -14,18 +14,17 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::access::{Caller, Subject};
 use super::extract::Params;
+use super::followers::Place;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::feed::Subscription;
 use crate::store::{Followed, ReadError};
-use crate::telemetry;
 
 /// How often a comment shows both ends that the other one lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -69,9 +68,7 @@ pub async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.finish()?;
-    let full = "too many streams are open; follow by GET …?wait=30 instead";
-    let permit = app.streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
+    let place = app.followers.stream(&subject)?;
     let seen = last_seen(&headers);
     let subscription = app.feed.subscribe(&subject.iccid);
     let followed = app.reader.follow(&subject.iccid, seen.unwrap_or(i64::MAX)).await?;
@@ -92,7 +89,7 @@ pub async fn follow(
         look: Instant::now() + spread(SAFETY_NET),
         until,
         ended: false,
-        _open: Open::count(permit),
+        _place: place,
         subscription,
         subject,
         app,
@@ -123,24 +120,6 @@ fn last_seen(headers: &HeaderMap) -> Option<i64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// An open stream, counted for as long as it lives.
-struct Open {
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn count(permit: OwnedSemaphorePermit) -> Self {
-        telemetry::count_stream(1.0);
-        Self { _permit: permit }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        telemetry::count_stream(-1.0);
-    }
-}
-
 struct Stream {
     app: AppState,
     subject: Subject,
@@ -156,7 +135,7 @@ struct Stream {
     /// When the access token ends.
     until: Option<Instant>,
     ended: bool,
-    _open: Open,
+    _place: Place,
 }
 
 /// Why a follower went on.

@@ -12,6 +12,8 @@ mod journey;
 
 mod events;
 
+mod followers;
+
 mod qr;
 
 mod registration;
@@ -64,6 +66,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use clock::now;
+pub use followers::Followers;
 pub use health::routes as admin_routes;
 pub use state::{AppState, Draining, NewestDelivery, Parts};
 

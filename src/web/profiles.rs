@@ -75,12 +75,16 @@ async fn read(
     let deadline = Instant::now() + wait;
     // First subscribe, then read: a change between the two wakes us.
     let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(&subject.iccid));
+    let mut place = None;
     loop {
         let stored = app.reader.find(&subject.iccid).await?;
         let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
         let Some(subscription) = &mut subscription else { return Ok(stored) };
         if !etag::names(headers, &etag::of(&stored.profile, &subject.caller)) {
             return Ok(stored);
+        }
+        if place.is_none() {
+            place = Some(app.followers.poll(subject)?);
         }
         tokio::select! {
             () = subscription.woken() => {}

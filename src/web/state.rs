@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::followers::Followers;
 use super::page::Brand;
 use super::webhooks::Hooks;
 use crate::domain::Timestamp;
@@ -44,8 +45,8 @@ pub struct Parts {
     pub spool: Option<Spool>,
     /// Wake-ups for those who follow a profile.
     pub feed: Feed,
-    /// A permit for each live stream.
-    pub streams: Arc<Semaphore>,
+    /// The places of those who follow a profile.
+    pub followers: Followers,
     /// What seals credentials at rest.
     pub vault: Arc<Vault>,
     /// The key under which erased ICCIDs are hashed.

@@ -303,6 +303,63 @@ async fn more_streams_than_are_allowed_are_refused_until_one_is_closed() {
     .await;
 }
 
+/// One token must not take what all share.
+#[tokio::test]
+async fn the_streams_and_polls_of_one_users_profile_are_few_and_others_are_not_affected() {
+    const MAX: usize = 8;
+    let app = TestApp::start().await;
+    advance(&app, 0, 1).await;
+    app.report(&iccid(1), "RELEASED").await;
+    let user = app.user(ICCID);
+    let tag = user.get("/v1/profiles/self").await.header("etag").to_owned();
+    let mut streams = Vec::new();
+    for _ in 0..MAX {
+        streams.push(Events::open(&user, "self").await);
+    }
+    let poll = "/v1/profiles/self?wait=1";
+    for client in [&user, &app.user(ICCID)] {
+        for refused in [
+            client.get("/v1/profiles/self/events").await,
+            client.get_with(poll, "if-none-match", &tag).await,
+        ] {
+            assert_eq!((refused.status.as_u16(), &*refused.problem()), (503, "unavailable"));
+            assert!(!refused.header("retry-after").is_empty());
+        }
+        // What need not wait is answered.
+        assert_eq!(client.get(poll).await.status, 200);
+        assert_eq!(client.get("/v1/profiles/self/journey").await.status, 200);
+    }
+    // Neither other users nor backends notice.
+    Events::open(&app.user(&iccid(1)), "self").await;
+    for _ in 0..2 * MAX {
+        streams.push(Events::open(&app.backend, ICCID).await);
+    }
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let tag = user.get("/v1/profiles/self").await.header("etag").to_owned();
+    drop(streams);
+    wait_until("a closed stream makes room for a poll", async || {
+        user.get_with(poll, "if-none-match", &tag).await.status == 304
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn those_who_follow_leave_connections_to_webhooks() {
+    let app = TestApp::start_with(|settings| settings.max_connections = 16).await;
+    advance(&app, 0, 1).await;
+    let mut streams = Vec::new();
+    let path = format!("/v1/profiles/{ICCID}/events");
+    for _ in 0..12 {
+        streams.push(Events::open(&app.backend, ICCID).await);
+    }
+    assert_eq!(app.backend.get(&path).await.problem(), "unavailable");
+    let tag = app.backend.get(&format!("/v1/profiles/{ICCID}")).await.header("etag").to_owned();
+    let poll = format!("/v1/profiles/{ICCID}?wait=60");
+    let polled = app.backend.get_with(&poll, "if-none-match", &tag).await;
+    assert_eq!(polled.problem(), "unavailable");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+}
+
 #[tokio::test]
 async fn who_has_no_right_to_a_profile_does_not_follow_it() {
     let app = TestApp::start().await;

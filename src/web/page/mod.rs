@@ -77,7 +77,8 @@ async fn install(State(app): State<AppState>) -> Response {
 
 /// `GET /assets/{file}`: a part of the page, or the module for other pages.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
+    static TAGS: LazyLock<[HeaderValue; 3]> =
+        LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();
     let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);
     let ((_, content_type, text), tag) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
