@@ -158,3 +158,11 @@ ensure_venv() {
     if [ "$(uname)" = Darwin ] && have brew; then brew install python >&2 || true; else apt_install python3-venv || true; fi
     have_venv || die "Python 3 with venv is missing. Install it (Debian, Ubuntu: sudo apt-get install python3-venv), then run this again."
 }
+
+# The tests of wrong clocks are for Linux. Wherever the package puts its library, the program is on PATH.
+ensure_faketime() {
+    if [ "$(uname)" != Linux ] || have faketime; then return; fi
+    say "The tests of wrong clocks need libfaketime; installing it."
+    apt_install faketime || true
+    have faketime || die "libfaketime is missing. Install it (Debian, Ubuntu: sudo apt-get install faketime; Fedora: sudo dnf install libfaketime), then run this again."
+}

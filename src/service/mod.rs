@@ -29,9 +29,10 @@ const NOTICE: Duration = Duration::from_millis(500);
 /// How long requests in flight may take to end, and after them the writers.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How often the tables are looked after; and how soon after the start, or after it failed.
+/// How often the tables are looked after; how soon after the start; and how soon again where that failed.
 const UPKEEP: Duration = Duration::from_hours(1);
-const UPKEEP_SOON: Duration = Duration::from_mins(1);
+const UPKEEP_FIRST: Duration = Duration::from_secs(10);
+const UPKEEP_RETRY: Duration = Duration::from_mins(1);
 
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -284,7 +285,7 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 async fn look_after(app: AppState, retention_days: u32) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
-    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_SOON, UPKEEP);
+    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_FIRST, UPKEEP);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let look_after_tables = async {
         loop {
@@ -297,7 +298,7 @@ async fn look_after(app: AppState, retention_days: u32) {
                     error,
                     "the tables could not be looked after; there are partitions for some months"
                 );
-                seldom.reset_after(UPKEEP_SOON);
+                seldom.reset_after(UPKEEP_RETRY);
             }
         }
     };

@@ -19,6 +19,7 @@ mod server;
 mod starts;
 
 mod certificates;
+mod clocks;
 mod failover;
 mod forgetting;
 mod listening;
