@@ -63,7 +63,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use clock::now;
 pub use followers::Followers;
@@ -105,7 +105,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn routes(app: AppState) -> Router {
     let (routes, _) = documented().split_for_parts();
     let routes = routes
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .merge(swagger_ui())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
         .fallback(observe::unknown_path)
@@ -116,6 +116,12 @@ pub fn routes(app: AppState) -> Router {
         Some(cors) => wrapped.layer(cors),
         None => wrapped,
     }
+}
+
+/// The page of the API. Its default asks a validator of a third party, on every host but `localhost`.
+fn swagger_ui() -> SwaggerUi {
+    let config = Config::default().validator_url("none");
+    SwaggerUi::new("/docs").url("/openapi.json", openapi()).config(config)
 }
 
 /// What goes around all routes of either listener: panics become answers, problems are rendered, requests observed.
@@ -144,7 +150,7 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
             .allow_origin(app.allowed_origins.clone())
             .allow_methods([Method::GET])
             .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, last_event_id])
-            .expose_headers([header::ETAG, header::RETRY_AFTER, request_id]),
+            .expose_headers([header::DATE, header::ETAG, header::RETRY_AFTER, request_id]),
     )
 }
 

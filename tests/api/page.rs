@@ -7,8 +7,9 @@ use reqwest::Method;
 
 use super::ICCID;
 
-const ASSETS: [(&str, &str); 3] = [
+const ASSETS: [(&str, &str); 4] = [
     ("esim-status.js", "text/javascript; charset=utf-8"),
+    ("esim-status.css", "text/css; charset=utf-8"),
     ("install.js", "text/javascript; charset=utf-8"),
     ("install.css", "text/css; charset=utf-8"),
 ];
@@ -49,10 +50,10 @@ async fn the_page_holds_no_inline_script_nor_style() {
     let page = app.anybody.get("/install").await.text.to_lowercase();
     for tag in page.split("<script").skip(1) {
         let (attributes, rest) = tag.split_once('>').unwrap();
-        assert!(attributes.contains("src=\"/assets/"), "{attributes}");
+        assert!(attributes.contains("src=\"assets/"), "{attributes}");
         assert!(rest.starts_with("</script>"), "an inline script: {rest}");
     }
-    assert!(page.contains("<script") && page.contains("<link rel=\"stylesheet\" href=\"/assets/"));
+    assert!(page.contains("<script") && page.contains("<link rel=\"stylesheet\" href=\"assets/"));
     for inline in
         ["<style", " style=", "javascript:", " onclick", " onload", " onerror", "<iframe", "<base"]
     {

@@ -42,7 +42,7 @@ pub const ANDROID: Device = Device {
 };
 
 /// Root has no sandbox; what moves has no definite colours; the rest keeps it from calling home.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--force-prefers-reduced-motion",
@@ -53,6 +53,8 @@ const FLAGS: [&str; 10] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // Another name than `localhost`, which browsers and pages treat in their own ways.
+    "--host-resolver-rules=MAP esim.test 127.0.0.1",
 ];
 
 /// Remembers, from the first moment of each page, whatever goes wrong in it.
@@ -96,8 +98,13 @@ impl Browser {
         let address = format!("http://127.0.0.1:{}", chromedriver.port);
         let driver = WebDriver::new(address, capabilities).await.expect("Chromium starts");
         let browser = Self { driver, _chromedriver: chromedriver, _room: room };
-        browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser.before_each_page(WATCH).await;
         browser
+    }
+
+    /// Runs a script in each page before anything of the page's own.
+    pub async fn before_each_page(&self, script: &str) {
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
     }
 
     pub async fn open(&self, url: &str) {

@@ -20,6 +20,9 @@ async fn another_site_follows_a_profile_and_shows_the_element() {
     .await;
     register(&app).await;
     let browser = Browser::start(DESKTOP).await;
+    // A phone whose clock is wrong; the age of what was heard goes by the service's.
+    let ahead = "const now = Date.now; Date.now = () => now() + 3 * 3600 * 1000;";
+    browser.before_each_page(ahead).await;
     browser.open(&format!("{site}/problems")).await;
     let embedded = format!(
         "import('http://127.0.0.1:{port}/assets/esim-status.js').then(({{ follow }}) => {{
@@ -42,6 +45,7 @@ async fn another_site_follows_a_profile_and_shows_the_element() {
         assert_eq!(app.report(ICCID, state).await, "moved");
         browser.wait_for_text("h2", title).await;
     }
+    browser.wait_for_text(".heard", "Last heard from the network just now").await;
     browser.wait_for("return states.length === 3").await;
     assert_eq!(browser.run("return states").await, json!(["RELEASED", "INSTALLED", "DISABLED"]));
     browser.run("following.close()").await;

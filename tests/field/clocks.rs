@@ -37,7 +37,9 @@ async fn replica(url: &str, difference: &str) -> Service {
 
 async fn report(service: &Service, number: usize, state: &str) -> Answer {
     let body = json!({ "iccid": iccid(number), "profileState": state }).to_string();
-    Client::new(format!("http://{}", *service.public().borrow())).post(&TestApp::hook_path(), body).await
+    Client::new(format!("http://{}", *service.public().borrow()))
+        .post(&TestApp::hook_path(), body)
+        .await
 }
 
 /// The partitions that end before 2100, each with how many deliveries it holds.
@@ -91,6 +93,7 @@ async fn a_clock_that_is_wrong_on_one_of_two_replicas_destroys_nothing() {
     }
     let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
     assert_eq!(kept, 10);
-    let year_ago = "SELECT count(*) FROM deliveries WHERE received_at < now() - interval '390 days'";
+    let year_ago =
+        "SELECT count(*) FROM deliveries WHERE received_at < now() - interval '390 days'";
     assert_eq!(database.scalar::<i64>(year_ago).await, 3);
 }

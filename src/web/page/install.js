@@ -4,7 +4,7 @@
  * The fragment is never sent to any server, nor to the pages that are linked to. It stays in the address so that a reload works.
  */
 
-import '/assets/esim-status.js';
+import './esim-status.js';
 
 const setting = (name) => document.querySelector(`meta[name="brand-${name}"]`)?.content.trim() ?? '';
 const token = () => location.hash.slice(1);

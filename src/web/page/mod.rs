@@ -17,8 +17,11 @@ const PAGE: &str = include_str!("install.html");
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+const STYLE: &str = "text/css; charset=utf-8";
+
 /// One module for whoever embeds it, of parts that can be read one by one.
 const MODULE: &str = concat!(
+    include_str!("esim-status/ask.js"),
     include_str!("esim-status/follow.js"),
     include_str!("esim-status/words.js"),
     "\nconst LOOK = `",
@@ -29,10 +32,12 @@ const MODULE: &str = concat!(
 );
 
 /// The parts: name, content type, text.
-const ASSETS: [(&str, &str, &str); 3] = [
+const ASSETS: [(&str, &str, &str); 4] = [
     ("esim-status.js", SCRIPT, MODULE),
+    // For browsers in which the module cannot make a style sheet: the policy forbids style elements.
+    ("esim-status.css", STYLE, include_str!("esim-status/look.css")),
     ("install.js", SCRIPT, include_str!("install.js")),
-    ("install.css", "text/css; charset=utf-8", include_str!("install.css")),
+    ("install.css", STYLE, include_str!("install.css")),
 ];
 
 /// Everything from here, nothing inline, no frame around it.
@@ -77,7 +82,7 @@ async fn install(State(app): State<AppState>) -> Response {
 
 /// `GET /assets/{file}`: a part of the page, or the module for other pages.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    static TAGS: LazyLock<[HeaderValue; 3]> =
+    static TAGS: LazyLock<[HeaderValue; 4]> =
         LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();
     let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);

@@ -22,7 +22,6 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #words = WORDS;
   #device = null;
   #parts = null;
-  #tints = null;
   #following = null;
   #journey = null;
   #shown = {};
@@ -30,7 +29,8 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #clockAhead = 0;
   #isLost = false;
   #reading = false;
-  #readAgain = false;
+  #isWanted = false;
+  #pauses = new Pauses();
   #timers = new Set();
   #qr = '';
   #stop = null;
@@ -67,6 +67,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
 
   #start() {
     this.#stop = new AbortController();
+    this.#pauses = new Pauses();
     this.#reading = false;
     this.#journey = null;
     this.#link = '';
@@ -80,11 +81,12 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       base: this.#base.href,
       onStatus: (status, reason) => signal.aborted || this.#linked(status, reason),
     });
-    const online = () => this.#showLink();
     const look = () => document.visibilityState === 'visible' && this.#read();
+    const online = () => { this.#showLink(); this.#pauses.hurry(); };
+    const visible = () => { this.#pauses.hurry(); look(); };
     globalThis.addEventListener('online', online, { signal });
     globalThis.addEventListener('offline', online, { signal });
-    document.addEventListener('visibilitychange', look, { signal });
+    document.addEventListener('visibilitychange', visible, { signal });
     this.#every(10 * SECOND, () => this.#showHeard());
     // Not everything is a change: a report that repeats the last one, a registration, advice that depends on the time.
     this.#every(60 * SECOND, look);
@@ -93,6 +95,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #end() {
     this.#stop?.abort();
     this.#following?.close();
+    this.#pauses.end();
     this.#timers.forEach(clearTimeout);
     this.#timers.clear();
     this.#following = null;
@@ -112,7 +115,10 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #linked(status, reason) {
     if (status === 'stopped') return this.#expire();
     if (reason === 'unknown') this.#say('unknown');
-    else if (status !== 'reconnecting' && this.#isLost) this.#read();
+    else if (status !== 'reconnecting') {
+      this.#pauses.hurry();
+      if (this.#isLost) this.#read();
+    }
     this.#link = status;
     // Most interruptions are over before anybody could read of them.
     if (status !== 'reconnecting') return this.#showLink();
@@ -132,34 +138,38 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.dispatchEvent(new CustomEvent('esim-expired', { bubbles: true, composed: true }));
   }
 
-  /** Reads the journey; called again meanwhile, reads it once more afterwards. */
+  /**
+   * Reads the journey until it is the newest: once more if this was called meanwhile, since an answer may be older than what
+   * called. One read at a time, and after a failure nothing but the end of its pause starts the next one.
+   */
   async #read() {
-    const { signal } = this.#stop;
-    if (signal.aborted) return;
-    if (this.#reading) {
-      this.#readAgain = true;
-      return;
-    }
+    this.#isWanted = true;
+    if (this.#reading) return;
     this.#reading = true;
-    this.#readAgain = false;
-    try {
-      do {
-        this.#readAgain = false;
-        const response = await ask(this.#base, 'v1/profiles/self/journey', this.#token, { signal });
-        const journey = await response.json();
-        const date = Date.parse(response.headers.get('Date') ?? '');
-        this.#clockAhead = date ? Date.now() - date : 0;
+    const { signal } = this.#stop;
+    for (let failures = 0; this.#isWanted && !signal.aborted;) {
+      this.#isWanted = false;
+      try {
+        const [journey, date] = await within(signal, READ, async (ending) => {
+          const response = await ask(this.#base, 'v1/profiles/self/journey', this.#token, { signal: ending });
+          return [await response.json(), Date.parse(response.headers.get('Date') ?? '')];
+        });
+        if (signal.aborted) return;
+        // Where another origin may not see the date, what is known of the clock stays.
+        if (date) this.#clockAhead = Date.now() - date;
         this.#isLost = false;
+        failures = 0;
         this.#show(journey);
         this.dispatchEvent(new CustomEvent('esim-change', { detail: journey, bubbles: true, composed: true }));
-      } while (this.#readAgain);
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === 401) this.#expire();
-      else this.#after((error.status === 404 ? 15 : 2) * SECOND, () => this.#read());
-    } finally {
-      if (!signal.aborted) this.#reading = false;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error.status === 401) return this.#expire();
+        this.#isWanted = true;
+        await this.#pauses.backOff(failures, error.pause);
+        failures += 1;
+      }
     }
+    if (!signal.aborted) this.#reading = false;
   }
 
   // What is seen
@@ -171,7 +181,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const part = (tag, name, attributes = {}, ...children) => h(tag, { class: name, part: name, ...attributes }, ...children);
     const parts = {
       announcer: h('p', { class: 'hidden', role: 'status', 'aria-live': 'polite' }),
-      notice: part('p', 'notice', { role: 'status' }),
+      notice: part('p', 'notice'),
       badge: part('span', 'badge'),
       title: part(`h${level}`, 'title', { tabindex: -1 }),
       detail: part('p', 'detail'),
@@ -188,12 +198,19 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       part('div', 'foot', {}, parts.pulse, parts.foot));
     root.append(parts.announcer, parts.card);
     this.#parts = parts;
-    if (!('adoptedStyleSheets' in root)) return;
-    this.#tints = sheet('');
-    root.adoptedStyleSheets = [sheet(LOOK), this.#tints];
-    parts.card.style.color = 'var(--_color)';
-    this.#tints.replaceSync(tints(getComputedStyle(parts.card).color));
-    parts.card.removeAttribute('style');
+    dress(root, this.#base, () => {
+      parts.card.style.color = 'var(--_color)';
+      const computed = tints(getComputedStyle(parts.card).color);
+      parts.card.removeAttribute('style');
+      for (const [name, value] of Object.entries(computed)) parts.card.style.setProperty(name, value);
+    });
+  }
+
+  #announce(text) {
+    const { announcer } = this.#parts;
+    // The same text twice in a row is news twice.
+    announcer.textContent = '';
+    announcer.textContent = text;
   }
 
   /** Shows what no journey tells: a step of the page's own. */
@@ -222,7 +239,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#fill('foot', [journey.step, journey.iccid, this.#support(journey)], () => this.#foot(journey));
     this.#showLink();
     this.#showHeard();
-    if (isNews) parts.announcer.textContent = `${title}. ${detail ?? ''}`;
+    if (isNews) this.#announce(`${title}. ${detail ?? ''}`);
     // Whoever was at something that is gone now is brought to what has come instead.
     if (hadFocus && !hadFocus.isConnected) parts.title.focus({ preventScroll: true });
   }
@@ -289,8 +306,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       type: 'button', class: 'copy', part: 'copy',
       click: async () => {
         const isCopied = await copy(value, code);
-        this.#parts.announcer.textContent = '';
-        this.#parts.announcer.textContent = isCopied ? words.copiedLabel(label) : words.notCopied(label);
+        this.#announce(isCopied ? words.copiedLabel(label) : words.notCopied(label));
         if (!isCopied) return;
         said.textContent = words.copied;
         this.#after(2.5 * SECOND, () => { said.textContent = words.copy; });
@@ -373,7 +389,10 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     link.className = `link ${state}`;
     write(link, this.#words.status[state] ?? '');
     link.hidden = !link.textContent;
+    const isNews = isOffline && !notice.textContent;
     write(notice, isOffline ? this.#words.offline : '');
+    // The notice itself is not shown while it is empty, and what appears with its text is not read out.
+    if (isNews) this.#announce(this.#words.offline);
   }
 
   #showHeard() {
@@ -394,7 +413,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const seconds = Math.max(0, (Date.now() - this.#clockAhead - Date.parse(at)) / SECOND);
     if (seconds < 45) return this.#words.justNow;
     const format = new Intl.RelativeTimeFormat(this.#locale(), { numeric: 'always' });
-    const [unit, size] = UNITS.find(([, length]) => seconds >= length * 0.95) ?? UNITS.at(-1);
+    const [unit, size] = UNITS.find(([, length]) => seconds >= length * 0.95) ?? UNITS[UNITS.length - 1];
     return format.format(-Math.max(1, Math.round(seconds / size)), unit);
   }
 

@@ -1,50 +1,17 @@
-/**
- * The browser's side of esim-status, in one module without dependencies.
- *
- *     import { follow } from 'https://esim.example.com/assets/esim-status.js';
- *     const following = follow(token, (profile) => console.log(profile.state));
- *
- *     <esim-install token="…"></esim-install>
- *
- * `follow` calls back whenever a profile changes; `<esim-install>` leads the profile's user to an installed eSIM. Both need an
- * access token, and find the service where this module came from. See docs/embedding.md.
- */
 
-const HOME = new URL('..', import.meta.url).href;
-const SECOND = 1000;
+/** `follow`. Part of esim-status.js. */
 
 /** Without a byte for this long, a stream is dead: the service sends a comment every 15 s. */
 const SILENCE = 40 * SECOND;
-/** A stream that holds its first byte back for this long is buffered by something on the way. */
-const FIRST_BYTE = 8 * SECOND;
+/** The service sends a stream's first event immediately. A stream without one after this time is held back by something. */
+const FIRST_EVENT = 6 * SECOND;
+/** A stream works if it still brings something this long after its first event. */
+const PROOF_OF_LIFE = 10 * SECOND;
 /** How long the service holds a long poll, in seconds. */
 const WAIT = 30;
 const POLL_EVERY = 8 * SECOND;
-const LONGEST_PAUSE = 30 * SECOND;
 /** How long to poll before streams are tried again. */
 const [SHORT_STAY, LONG_STAY] = [30 * SECOND, 600 * SECOND];
-
-/** The service cannot be used in this way: it refused, or something between changed what it said. */
-class Failure extends Error {
-  constructor(message, { status = 0, pause = 0 } = {}) {
-    super(message);
-    Object.assign(this, { status, pause });
-  }
-}
-
-/** Asks the service as the profile's user. Resolves for 200 and 304 only. */
-async function ask(base, path, token, { headers = {}, signal } = {}) {
-  const response = await fetch(new URL(path.replace(/^\/+/, ''), base), {
-    headers: { ...headers, Authorization: `Bearer ${token}` },
-    cache: 'no-store',
-    credentials: 'omit',
-    referrerPolicy: 'no-referrer',
-    signal,
-  });
-  if (response.ok || response.status === 304) return response;
-  const pause = Number(response.headers.get('Retry-After')) * SECOND || 0;
-  throw new Failure(`${path} was answered ${response.status}`, { status: response.status, pause });
-}
 
 /**
  * Follows a profile and calls `onChange(profile, transition)` with its first state and after every change; `transition` is
@@ -66,10 +33,12 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
   const home = new URL(base.replace(/\/*$/, '/'), HOME);
   const closing = new AbortController();
   const { signal } = closing;
+  const pauses = new Pauses();
   const seen = { seq: null, etag: null, profile: '' };
+  /** When the present stream brought its first event, and its last byte after that; 0 before. */
+  const heard = { first: 0, last: 0 };
   let retry = SECOND;
   let status = '';
-  let wake = () => {};
 
   const tell = (next, reason = '') => {
     if (signal.aborted || status === next + reason) return;
@@ -83,28 +52,9 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     // What goes wrong in there is not the connection's fault.
     queueMicrotask(() => signal.aborted || onChange(profile, transition));
   };
-  const pause = (time) => new Promise((resume) => {
-    const timer = setTimeout(resume, time * (0.75 + Math.random() / 2));
-    wake = () => { clearTimeout(timer); resume(); };
-  });
-  /** Runs `work` with a signal that also ends it after `time`; `again` starts that time afresh. */
-  const within = async (time, work) => {
-    const ending = new AbortController();
-    const end = () => ending.abort(new Failure('nothing came for too long'));
-    let timer = setTimeout(end, time);
-    const close = () => ending.abort(signal.reason);
-    signal.addEventListener('abort', close);
-    try {
-      return await work(ending.signal, (more) => { clearTimeout(timer); timer = setTimeout(end, more); });
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', close);
-      ending.abort();
-    }
-  };
 
   const take = ({ event, data, id, retry: hint }) => {
-    if (hint) retry = Number(hint) || retry;
+    if (hint) retry = Math.max(Number(hint) || 0, SECOND / 2);
     if (!data) return;
     const { profile, ...content } = JSON.parse(data);
     if (event === 'profile' && id) {
@@ -118,91 +68,113 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
       changed(profile, content);
     }
   };
-  const stream = () => within(FIRST_BYTE, async (ending, again) => {
+  const stream = () => within(signal, FIRST_EVENT, async (ending, again) => {
     const headers = seen.seq === null ? {} : { 'Last-Event-ID': String(seen.seq) };
     const response = await ask(home, 'v1/profiles/self/events', token, { headers, signal: ending });
     const type = response.headers.get('Content-Type') ?? '';
     if (!response.body || !type.startsWith('text/event-stream')) throw new Failure('this is no stream');
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
     for (let rest = ''; ;) {
       const { value, done } = await reader.read();
       if (done) return;
+      const texts = (rest + decoder.decode(value, { stream: true })).split(/\r?\n\r?\n/);
+      rest = texts.pop();
+      const events = texts.map(fields);
+      events.forEach(take);
+      // Comments alone prove nothing: some proxies send them while they hold the events back.
+      if (!heard.first && !events.some(({ data }) => data)) continue;
+      heard.last = performance.now();
+      heard.first = heard.first || heard.last;
       again(SILENCE);
       tell('live');
-      const events = (rest + value).split(/\r?\n\r?\n/);
-      rest = events.pop();
-      events.map(fields).forEach(take);
     }
   });
 
-  const read = (wait) => within((wait + 15) * SECOND, async (ending) => {
+  /** Resolves with whether the profile was sent, and whether it has moved. */
+  const read = (wait) => within(signal, READ + wait * SECOND, async (ending) => {
     const headers = seen.etag ? { 'If-None-Match': seen.etag } : {};
     const path = `v1/profiles/self${wait ? `?wait=${wait}` : ''}`;
     const response = await ask(home, path, token, { headers, signal: ending });
-    if (response.status !== 304) {
+    const isSent = response.status !== 304;
+    const before = seen.seq;
+    if (isSent) {
       const profile = await response.json();
       seen.etag = response.headers.get('ETag');
       seen.seq = profile.seq;
       changed(profile);
     }
     tell('polling');
-    return response.status;
+    return { isSent, isNews: isSent && seen.seq !== before };
   });
   const longPoll = async (until) => {
-    for (let wait = 0; !signal.aborted && performance.now() < until; wait = WAIT) {
+    for (let wait = 0; ; wait = WAIT) {
       const asked = performance.now();
-      const answer = await read(wait);
-      const isHeld = wait === 0 || answer !== 304 || performance.now() - asked > SECOND;
-      if (!seen.etag || !isHeld) throw new Failure('answers are not held back');
+      const { isSent, isNews } = await read(wait);
+      const isHeld = isNews || (!isSent && performance.now() - asked > SECOND);
+      if (!seen.etag || (wait && !isHeld)) throw new Failure('answers are not held back');
+      if (signal.aborted || performance.now() >= until) return;
+      // Whatever the reason is that it was sent: nothing is asked for again without a pause.
+      if (isSent) await pauses.wait(SECOND);
     }
   };
   const poll = async (until) => {
-    while (!signal.aborted && performance.now() < until) {
+    for (;;) {
       await read(0);
-      await pause(POLL_EVERY);
+      if (signal.aborted || performance.now() >= until) return;
+      await pauses.wait(POLL_EVERY);
     }
   };
 
-  /** One way at a time: down where a way does not come through, and up again after a while. */
+  /**
+   * One way at a time: down where a way does not come through, and up again after a while.
+   *
+   * A stream that answers and brings no event is given up immediately. One that is refused, cut or not answered is tried a
+   * second time. Where the connection may be at fault, or the whole service, one read that succeeds shows that it is over.
+   */
   const run = async () => {
     const ways = [stream, longPoll, poll];
     let [way, misses, failures, stay] = [0, 0, 0, SHORT_STAY];
+    let [isProbe, isProven] = [false, false];
     while (!signal.aborted) {
-      const before = seen.profile;
-      try {
-        await ways[way](performance.now() + stay);
-        const wasStream = way === 0;
-        stay = wasStream ? SHORT_STAY : Math.min(2 * stay, LONG_STAY);
-        [way, misses, failures] = [0, 0, 0];
-        if (!wasStream) continue;
-        tell('reconnecting');
-        await pause(retry);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (error.status === 401) {
-          tell('stopped', 'expired');
-          closing.abort();
-          return;
-        }
-        tell('reconnecting', error.status === 404 ? 'unknown' : '');
-        if (seen.profile !== before) [misses, failures] = [0, 0];
-        // An answer that is of no use speaks against the way, no answer against the connection.
-        if (error instanceof Failure && error.status !== 404) misses += 1;
-        if (misses > 1) [way, misses] = [(way + 1) % ways.length, 0];
-        const backoff = Math.min(retry * 2 ** failures, LONGEST_PAUSE);
-        failures += 1;
-        await pause(Math.max(backoff, error.pause ?? 0));
+      Object.assign(heard, { first: 0, last: 0 });
+      const until = performance.now() + (isProbe ? 0 : stay);
+      const error = await ways[way](until).then(() => null, (reason) => reason);
+      if (signal.aborted) return;
+      if (error?.status === 401) {
+        tell('stopped', 'expired');
+        closing.abort();
+        return;
       }
+      if (way > 0 && !error) {
+        // Reads come through: if streams still do not, then they are at fault.
+        if (isProbe) isProven = true;
+        else stay = Math.min(2 * stay, LONG_STAY);
+        [way, misses, failures, isProbe] = [0, 0, 0, false];
+        continue;
+      }
+      const isUnknown = error?.status === 404;
+      tell('reconnecting', isUnknown ? 'unknown' : '');
+      const isAway = Boolean(error) && (!(error instanceof Failure) || error.status >= 500);
+      const isUseless = !heard.first && (!error || (error instanceof Failure && !error.status));
+      if (heard.first) failures = 0;
+      if (heard.last - heard.first > PROOF_OF_LIFE) [misses, stay, isProven] = [0, SHORT_STAY, false];
+      else if (!isUnknown) misses += isUseless || (way === 0 && isAway && isProven) ? 2 : 1;
+      if (misses > 1) {
+        [way, misses] = [(way + 1) % ways.length, 0];
+        isProbe = isAway && !isProven;
+      }
+      await pauses.backOff(failures, error?.pause, retry);
+      failures += 1;
     }
   };
 
-  const hurry = () => document.visibilityState === 'visible' && wake();
+  const hurry = () => globalThis.document?.visibilityState !== 'hidden' && pauses.hurry();
   globalThis.addEventListener?.('online', hurry);
   globalThis.document?.addEventListener('visibilitychange', hurry);
   signal.addEventListener('abort', () => {
     globalThis.removeEventListener?.('online', hurry);
     globalThis.document?.removeEventListener('visibilitychange', hurry);
-    wake();
+    pauses.end();
   });
   run();
   return { close: () => closing.abort() };

@@ -1,10 +1,18 @@
 /** What the element is made with. Part of esim-status.js. */
 
-const sheet = (css) => {
-  const made = new CSSStyleSheet();
-  made.replaceSync(css);
-  return made;
-};
+/** Gives a shadow root its look, then calls `done`. */
+function dress(root, base, done) {
+  try {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(LOOK);
+    root.adoptedStyleSheets = [sheet];
+    if (root.adoptedStyleSheets.length) return done();
+  } catch {
+    // Safari before 16.4 and Firefox before 101 have no such sheets.
+  }
+  const link = h('link', { rel: 'stylesheet', href: new URL('assets/esim-status.css', base).href, load: done });
+  root.prepend(link);
+}
 
 const ICONS = {
   check: 'M5 12.5l4.5 4.5L19 7.5',
@@ -36,14 +44,16 @@ function readable(color, ground, end) {
   return `rgb(${mixed.join(' ')})`;
 }
 
-/** Text on the brand's colour, and the brand's colour as text, whatever colour that is. */
+/** Text on the brand's colour, and the brand's colour as text, whatever colour that is: the properties that say so. */
 function tints(css) {
   const color = (/^rgba?\(([^)]+)\)$/.exec(css)?.[1] ?? '').split(/[ ,/]+/).slice(0, 3).map(Number);
-  if (color.length < 3 || color.some(Number.isNaN)) return '';
-  const on = contrast(color, [255, 255, 255]) >= 4.5 ? '#fff' : '#000';
+  if (color.length < 3 || color.some(Number.isNaN)) return {};
   const [onLight, onDark] = [readable(color, [255, 255, 255], 0), readable(color, [24, 27, 33], 255)];
-  return `:host { --_computed-on: ${on}; --_computed-ink: ${onLight}; }
-    @supports (color: light-dark(#000, #fff)) { :host { --_computed-ink: light-dark(${onLight}, ${onDark}); } }`;
+  const hasSchemes = CSS.supports('color: light-dark(#000, #fff)');
+  return {
+    '--_computed-on': contrast(color, [255, 255, 255]) >= 4.5 ? '#fff' : '#000',
+    '--_computed-ink': hasSchemes ? `light-dark(${onLight}, ${onDark})` : onLight,
+  };
 }
 
 function h(tag, attributes = {}, ...children) {

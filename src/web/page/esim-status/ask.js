@@ -1,0 +1,102 @@
+/**
+ * The browser's side of esim-status, in one module without dependencies.
+ *
+ *     import { follow } from 'https://esim.example.com/assets/esim-status.js';
+ *     const following = follow(token, (profile) => console.log(profile.state));
+ *
+ *     <esim-install token="…"></esim-install>
+ *
+ * `follow` calls back whenever a profile changes; `<esim-install>` leads the profile's user to an installed eSIM. Both need an
+ * access token, and find the service where this module came from. See docs/embedding.md.
+ */
+
+const HOME = new URL('..', import.meta.url).href;
+const SECOND = 1000;
+
+/** How long one read may take, besides the time for which the service was asked to hold it. */
+const READ = 15 * SECOND;
+const LONGEST_PAUSE = 30 * SECOND;
+/** `Retry-After` is obeyed up to here; a browser's timers would turn a longer time than 24 days into none. */
+const LONGEST_RETRY_AFTER = 3600 * SECOND;
+
+/** The service cannot be used in this way: it refused, or something between changed what it said. */
+class Failure extends Error {
+  constructor(message, { status = 0, pause = 0 } = {}) {
+    super(message);
+    Object.assign(this, { status, pause });
+  }
+}
+
+/** Asks the service as the profile's user. Resolves for 200 and 304 only. */
+async function ask(base, path, token, { headers = {}, signal } = {}) {
+  const response = await fetch(new URL(path.replace(/^\/+/, ''), base), {
+    headers: { ...headers, Authorization: `Bearer ${token}` },
+    cache: 'no-store',
+    credentials: 'omit',
+    referrerPolicy: 'no-referrer',
+    signal,
+  });
+  if (response.ok || response.status === 304) return response;
+  throw new Failure(`${path} was answered ${response.status}`, { status: response.status, pause: retryAfter(response.headers) });
+}
+
+/** `Retry-After`, which is seconds or a date, in milliseconds; 0 where it is absent or unreadable. */
+function retryAfter(headers) {
+  const text = headers.get('Retry-After') ?? '';
+  const now = Date.parse(headers.get('Date') ?? '') || Date.now();
+  const time = /^\d+$/.test(text) ? Number(text) * SECOND : Date.parse(text) - now;
+  return Math.min(Math.max(time, 0), LONGEST_RETRY_AFTER) || 0;
+}
+
+/** Runs `work` with a signal that ends it with `signal`, or after `time`; its second argument starts another time afresh. */
+async function within(signal, time, work) {
+  const ending = new AbortController();
+  let isLate = false;
+  const end = () => { isLate = true; ending.abort(); };
+  const close = () => ending.abort();
+  let timer = setTimeout(end, time);
+  signal.addEventListener('abort', close);
+  try {
+    return await work(ending.signal, (more) => { clearTimeout(timer); timer = setTimeout(end, more); });
+  } catch (error) {
+    throw isLate ? new Failure('nothing came for too long') : error;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', close);
+    ending.abort();
+  }
+}
+
+/** Pauses between attempts, one at a time. All clients of a service that was away must not come back in the same moment. */
+class Pauses {
+  #timer = 0;
+  #resume = () => {};
+  #notBefore = 0;
+
+  /** Waits for about `time`, and in any case for `least`, which the service asked for. */
+  wait(time, least = 0) {
+    this.end();
+    this.#notBefore = performance.now() + Math.max(least, time / 4);
+    return new Promise((resume) => {
+      this.#resume = resume;
+      this.#timer = setTimeout(resume, Math.max(time * (0.75 + Math.random() / 2), least * (1 + Math.random() / 4)));
+    });
+  }
+
+  /** Waits after so many failures in a row, longer each time. */
+  backOff(failures, least = 0, first = SECOND) {
+    return this.wait(Math.min(first * 2 ** failures, LONGEST_PAUSE), least);
+  }
+
+  /** Shortens the present pause to a quarter, or to what the service asked for: the user looks, or the connection is back. */
+  hurry() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#resume, Math.max(this.#notBefore - performance.now(), 0));
+  }
+
+  /** Ends the present pause. */
+  end() {
+    clearTimeout(this.#timer);
+    this.#resume();
+  }
+}

@@ -1,0 +1,16 @@
+/**
+ * Follows one profile in several ways at once, without a browser; prints a line of JSON for each call. Run by `follow.rs`.
+ *
+ *     node follow.mjs <module> <token> <base>…
+ */
+
+// Safari before 14.1 and Firefox before 105 have none.
+delete globalThis.TextDecoderStream;
+
+const [module, token, ...bases] = process.argv.slice(2);
+const { follow } = await import(module);
+
+for (const base of bases) {
+  const say = (what) => console.log(JSON.stringify({ base, ...what }));
+  follow(token, ({ state }) => say({ state }), { base, onStatus: (status) => say({ status }) });
+}
