@@ -147,7 +147,7 @@ async fn follow_fifty() {
         browser.wait_for(&format!("return changes.length > {number}")).await;
         let change = browser.run("return changes.at(-1)").await;
         assert_eq!(change[1], title);
-        let seen = change[0].as_f64().unwrap();
+        let seen = change[0].as_f64().expect("a change has its time");
         from_sending.push(seen - sent);
         from_answer.push((seen - answered).max(0.0));
     }
