@@ -73,8 +73,9 @@ async fn a_browser_without_constructable_sheets_shows_the_page_with_its_look() {
     browser
         .wait_for("return find('.card').style.getPropertyValue('--_computed-on') === '#fff'")
         .await;
-    assert_accessible(&browser, "an old browser").await;
     browser.assert_clean().await;
+    // Without style sheets made by scripts, axe writes an inline one itself, which the policy refuses.
+    assert_accessible(&browser, "an old browser").await;
 }
 
 #[tokio::test]
