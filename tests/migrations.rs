@@ -222,9 +222,13 @@ async fn a_migration_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer_is_told_apart() {
+async fn a_database_that_does_not_answer_is_told_apart_from_one_that_refuses() {
     let database = Database::empty().await;
-    let nowhere = database.options.clone().database("not_there");
+    let not_there = database.options.clone().database("not_there");
+    let refusal = store::migrate(&not_there.into()).await.unwrap_err();
+    assert!(matches!(refusal, SchemaError::Refused(_)), "{refusal:?}");
+    // Nobody listens there.
+    let nowhere = database.options.clone().socket("/nowhere");
     let refusal = store::migrate(&nowhere.into()).await.unwrap_err();
     assert!(matches!(refusal, SchemaError::Unreachable(_)), "{refusal:?}");
     assert!(refusal.to_string().contains("check DATABASE_URL"), "{refusal}");
