@@ -68,6 +68,7 @@ pub(super) async fn write_patiently(
     }
     let is_in_doubt = work.in_doubt.is_some();
     link.discard();
+    database.pace.gave_up(submissions.len());
     let what = if is_in_doubt {
         "the database did not confirm a commit in time"
     } else {
@@ -160,6 +161,9 @@ impl Work<'_> {
     /// Says whether the batch may succeed if it is tried again; the error decides, and nothing was written.
     async fn prepare_another_try(&mut self, error: &sqlx::Error) -> Result<(), Refusal> {
         let deliveries = self.submissions.len();
+        if is_time_out(error) && self.locks == Locks::OnlyFree {
+            self.database.pace.gave_up(deliveries);
+        }
         match fault_of(error) {
             Fault::Transient if self.tries <= RETRIES => Ok(()),
             Fault::NoPartition if self.tries <= RETRIES => self.make_partitions().await,

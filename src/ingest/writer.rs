@@ -19,10 +19,10 @@ use crate::telemetry;
 /// How many deliveries one transaction writes at most.
 pub(super) const MAX_BATCH: usize = 512;
 
-/// How long a batch may take. One attempt may take less, so that a silent connection, or a commit in doubt, leaves the time to
-/// ask over another one.
+/// How long a batch may take. One attempt may take less, but longer than the server lets a statement run: so a slow server says so
+/// itself, and a silent connection, or a commit in doubt, leaves the time to ask over another one.
 const PATIENCE: Patience =
-    Patience { whole: Duration::from_secs(2), attempt: Duration::from_millis(1_200) };
+    Patience { whole: Duration::from_secs(2), attempt: Duration::from_millis(1_600) };
 
 /// The same where there is a spool, in which the delivery then has to be in time.
 const SPOOL_PATIENCE: Patience = Patience::once(Duration::from_secs(1));
