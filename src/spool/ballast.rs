@@ -15,7 +15,10 @@ const MAX_SIZE: u64 = 16 << 20;
 /// On a small disk, a quarter of it is enough.
 const SHARE: u64 = 4;
 
-/// A file that holds the room. While it does not exist, deliveries are appended only if as much is free.
+/// Pages that an append changes beside those that it fills.
+const PAGES: u64 = 64 << 10;
+
+/// A file that holds the room. While it does not exist, as much has to be free.
 #[derive(Debug)]
 pub(super) struct Ballast {
     folder: PathBuf,
@@ -36,9 +39,13 @@ impl Ballast {
         fs::metadata(self.path()).is_ok_and(|file| file.len() >= self.size)
     }
 
-    /// Whether the room is kept for draining, so that what else is free may be used.
-    pub(super) fn is_kept(&self) -> bool {
-        self.is_laid() || room(&self.folder).is_none_or(|room| room.free >= self.size)
+    /// Whether all can still be drained after `bytes` of deliveries more, while SQLite's log has `log` bytes. They are written
+    /// twice, to the log and later to the file, each time with some loss to pages; and before that, all of the log may have to go
+    /// to the file, which only then can be emptied.
+    pub(super) fn leaves_room_for(&self, bytes: u64, log: u64) -> bool {
+        let kept = if self.is_laid() { 0 } else { self.size };
+        let needed = kept + log + 2 * (bytes + bytes / 4 + PAGES);
+        room(&self.folder).is_none_or(|room| room.free >= needed)
     }
 
     /// Keeps the room, if there is twice as much. That it cannot be kept is no reason not to run.

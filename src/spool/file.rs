@@ -49,6 +49,11 @@ pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("spool.db")
 }
 
+/// Its log, which SQLite empties into it from time to time.
+pub(super) fn log_path(folder: &Path) -> PathBuf {
+    folder.join("spool.db-wal")
+}
+
 /// Opens the folder's file, or makes it. One that is damaged is set aside, and what can be read of it is taken over.
 pub(super) async fn open_or_salvage(folder: &Path) -> Result<SqliteConnection, SpoolError> {
     salvage::finish_interrupted(folder)?;
@@ -271,6 +276,11 @@ pub(super) async fn oldest(
 /// Gives the room of removed rows back to the disk.
 pub(super) async fn tidy(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
     sqlx::query("VACUUM").execute(&mut *connection).await?;
+    empty_log(connection).await
+}
+
+/// Writes the log to the file, and gives its room back to the disk.
+pub(super) async fn empty_log(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await?;
     Ok(())
 }

@@ -19,6 +19,7 @@ mod salvage;
 
 mod tail;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,7 +136,8 @@ impl Spool {
         let records = records.into_iter().map(|record| (None, record)).collect();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            if spool.live.figures().bytes + bytes > spool.max_bytes || !spool.ballast.is_kept() {
+            let is_beyond_bound = spool.live.figures().bytes + bytes > spool.max_bytes;
+            if is_beyond_bound || !spool.ballast.leaves_room_for(bytes, spool.log_bytes()) {
                 spool.live.note_attempt(false);
                 return Err(SpoolError::Full);
             }
@@ -183,10 +185,12 @@ impl Spool {
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
             let removed = match file::remove(&mut connection, &seqs).await {
-                Err(_) if spool.ballast.release() => file::remove(&mut connection, &seqs).await?,
+                Err(_) if spool.makes_room(&mut connection).await => {
+                    file::remove(&mut connection, &seqs).await?
+                }
                 removed => removed?,
             };
-            spool.live.subtract(&removed, file::oldest(&mut connection).await?);
+            spool.note_removed(&mut connection, &removed).await;
             Ok(())
         })
         .await
@@ -201,12 +205,12 @@ impl Spool {
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
             let removed = match file::refuse(&mut connection, seq, &reason).await {
-                Err(_) if spool.ballast.release() => {
+                Err(_) if spool.makes_room(&mut connection).await => {
                     file::refuse(&mut connection, seq, &reason).await?
                 }
                 removed => removed?,
             };
-            spool.live.subtract(&removed, file::oldest(&mut connection).await?);
+            spool.note_removed(&mut connection, &removed).await;
             spool.live.add_refused(removed.len() as u64);
             Ok(())
         })
@@ -255,6 +259,26 @@ impl Spool {
     /// Whether it would take more: the last attempt did not fail, and there is room.
     pub fn accepts(&self) -> bool {
         self.0.live.accepts(self.0.max_bytes)
+    }
+}
+
+impl Inner {
+    fn log_bytes(&self) -> u64 {
+        fs::metadata(file::log_path(&self.folder)).map_or(0, |log| log.len())
+    }
+
+    /// Uses the room that is kept for draining; says whether there was any.
+    async fn makes_room(&self, connection: &mut SqliteConnection) -> bool {
+        // What this says changes nothing: the work that has failed is tried again.
+        let is_released = self.ballast.release();
+        drop(file::empty_log(connection).await);
+        is_released
+    }
+
+    /// What is gone is not counted any more, even if nobody knows which is the oldest now.
+    async fn note_removed(&self, connection: &mut SqliteConnection, sizes: &[i64]) {
+        let oldest = file::oldest(connection).await.unwrap_or(self.live.figures().oldest);
+        self.live.subtract(sizes, oldest);
     }
 }
 

@@ -1,8 +1,11 @@
 //! The disk under the spool is full to the last byte: what comes then is refused, what was accepted is written as soon as the
 //! database is back, over a restart too.
 
+use std::ops::Range;
+
 use esim_status::config::SpoolSettings;
 use esim_status_testing::{SmallDisk, TestApp, wait_until};
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::iccid;
@@ -16,21 +19,31 @@ async fn start(postgres: &Postgres, disk: &SmallDisk) -> TestApp {
     .await
 }
 
-/// Delivers until the disk is full; gives back how many were accepted.
-async fn fill(app: &TestApp, from: usize) -> usize {
-    let mut number = from;
-    loop {
+/// How many of these profiles' webhooks, all at once, are accepted.
+async fn accepted(app: &TestApp, profiles: Range<usize>) -> usize {
+    let deliveries = profiles.map(async |number| {
         let body = json!({ "iccid": iccid(number), "profileState": "RELEASED", "filling": "x".repeat(60_000) });
         let answer = app.deliver(body.to_string()).await;
-        if answer.status == 503 {
-            return number - from;
+        assert!([202, 503].contains(&answer.status.as_u16()), "{answer:?}");
+        answer.status == 202
+    });
+    join_all(deliveries).await.into_iter().filter(|&it| it).count()
+}
+
+/// Delivers until none is accepted any more, `at_once` at a time, from the profile `next` on; gives back how many were.
+async fn fill(app: &TestApp, next: &mut usize, at_once: usize) -> usize {
+    let mut sum = 0;
+    loop {
+        let taken = accepted(app, *next..*next + at_once).await;
+        *next += at_once;
+        sum += taken;
+        if taken == 0 {
+            return sum;
         }
-        assert_eq!(answer.status, 202, "{answer:?}");
-        number += 1;
     }
 }
 
-async fn a_full_disk_is_drained(others_fill_it: bool, is_restarted: bool) {
+async fn a_full_disk_is_drained(at_once: usize, others_fill_it: bool, is_restarted: bool) {
     let disk = match SmallDisk::mount("32m") {
         Ok(disk) => disk,
         Err(why) => return eprintln!("NOT TRIED: cannot mount a tmpfs: {why}"),
@@ -38,28 +51,26 @@ async fn a_full_disk_is_drained(others_fill_it: bool, is_restarted: bool) {
     let mut postgres = Postgres::start().await;
     let mut app = start(&postgres, &disk).await;
     postgres.stop();
-    let mut accepted = 0;
+    let (mut next, mut sum) = (0, 0);
     if others_fill_it {
-        let body = |n: usize| json!({ "iccid": iccid(n), "profileState": "RELEASED", "n": "x".repeat(60_000) });
-        for number in 0..60 {
-            assert_eq!(app.deliver(body(number).to_string()).await.status, 202);
-        }
-        accepted += 60;
+        sum += accepted(&app, 0..60).await;
+        assert_eq!(sum, 60);
+        next = 60;
         // The log of some other service, perhaps.
         disk.fill();
     }
-    accepted += fill(&app, accepted).await;
-    assert!(accepted >= 60, "{accepted}");
+    sum += fill(&app, &mut next, at_once).await;
+    assert!(sum >= 60, "{sum}");
     if is_restarted {
         app.stop().await;
         app = start(&postgres, &disk).await;
-        accepted += fill(&app, accepted).await;
+        sum += fill(&app, &mut next, at_once).await;
     }
     postgres.start_again();
     let spool = app.service.app().spool.clone().unwrap();
     wait_until("the spool is drained", async || spool.figures().deliveries == 0).await;
     let kept = app.database.scalar::<i64>("SELECT count(*) FROM profiles").await;
-    assert_eq!(usize::try_from(kept), Ok(accepted), "each once, none lost");
+    assert_eq!(usize::try_from(kept), Ok(sum), "each once, none lost");
     assert_eq!(spool.figures().refused, 0);
     wait_until("deliveries go to the database", async || {
         app.report(&iccid(0), "INSTALLED").await == "moved"
@@ -69,16 +80,20 @@ async fn a_full_disk_is_drained(others_fill_it: bool, is_restarted: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_that_has_filled_its_disk_drains_by_itself() {
-    a_full_disk_is_drained(false, false).await;
+    a_full_disk_is_drained(1, false, false).await;
+    a_full_disk_is_drained(40, false, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_that_has_filled_its_disk_drains_after_a_restart() {
-    a_full_disk_is_drained(false, true).await;
+    a_full_disk_is_drained(1, false, true).await;
+    a_full_disk_is_drained(40, false, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_whose_disk_was_filled_by_others_drains_by_itself() {
-    a_full_disk_is_drained(true, false).await;
-    a_full_disk_is_drained(true, true).await;
+    for at_once in [1, 40] {
+        a_full_disk_is_drained(at_once, true, false).await;
+        a_full_disk_is_drained(at_once, true, true).await;
+    }
 }
