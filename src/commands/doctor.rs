@@ -11,7 +11,7 @@ use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme};
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
-use crate::store::{self, Clocks, Connector, Session, StoreError};
+use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
 use crate::web;
 use crate::web::webhooks::Hook;
 
@@ -127,11 +127,24 @@ async fn examine_database(
                 findings.wrong(error);
             }
             if let Err(error) = question_database(findings, &mut connection).await {
-                findings.wrong(format!("it answers, but a question failed: {error}"));
+                question_failed(findings, error.into());
             }
             if let Err(error) = question_session(findings, &mut connection, settings).await {
-                findings.wrong(format!("it answers, but a question failed: {error}"));
+                question_failed(findings, error);
             }
+        }
+    }
+}
+
+/// Names the pooler where the failure shows one; else says the whole chain.
+fn question_failed(findings: &mut Findings, error: StoreError) {
+    match error {
+        StoreError::Database(error) if store::is_of_a_pooler(&error) => {
+            findings.wrong(SchemaError::Pooled);
+        }
+        error => {
+            let error = anyhow::Error::new(error);
+            findings.wrong(format!("it answers, but a question failed: {error:#}"));
         }
     }
 }

@@ -75,7 +75,7 @@ pub enum StartError {
     DataKeys(Vec<String>),
     /// The partitions of the deliveries could not be made.
     #[error("the partitions of the deliveries could not be made: may this user create tables?")]
-    Partitions(#[from] StoreError),
+    Partitions(#[source] StoreError),
     /// The spool could not be opened.
     #[error("the spool cannot be used")]
     Spool(#[from] SpoolError),
@@ -91,11 +91,25 @@ pub enum StartError {
     },
 }
 
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Whoever gets past the first look at a pooler meets it here.
+            StoreError::Database(error) if store::is_of_a_pooler(&error) => {
+                SchemaError::Pooled.into()
+            }
+            error => Self::Partitions(error),
+        }
+    }
+}
+
 impl StartError {
     /// Whether the database could not be reached, rather than not be used.
     fn is_about_reaching_it(&self) -> bool {
         match self {
-            Self::Schema(SchemaError::Unreachable(_) | SchemaError::Interrupted(_)) => true,
+            Self::Schema(
+                SchemaError::Unreachable(_) | SchemaError::Interrupted(_) | SchemaError::Silent,
+            ) => true,
             Self::Partitions(StoreError::Database(error)) => store::is_away(error),
             _ => false,
         }

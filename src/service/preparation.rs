@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::StartError;
 use crate::store::install_credentials::{self, Missing};
@@ -14,6 +14,9 @@ use crate::web;
 
 /// How long a start waits for it where there is a spool to begin with.
 const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long everything but the schema may take. Each statement has its own time-out in the server.
+const FILLING: Duration = Duration::from_secs(30);
 
 /// Pauses between attempts to find the database: without a spool, with one, and where it was found and cannot be used.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +40,12 @@ pub(super) struct Preparation {
 impl Preparation {
     async fn once(&self) -> Result<(), StartError> {
         store::migrate(&self.connector).await?;
+        // A connection that is lost in silence would keep it waiting for ever.
+        let filled = timeout(FILLING, self.fill()).await;
+        filled.unwrap_or_else(|lost| Err(StoreError::Database(sqlx::Error::Io(lost.into())).into()))
+    }
+
+    async fn fill(&self) -> Result<(), StartError> {
         let connected = self.connector.connect(Session::Upkeep).await;
         let mut connection = connected.map_err(StoreError::from)?;
         upkeep::prepare(&mut connection, web::now(), self.retention_days).await?;
@@ -103,7 +112,7 @@ impl Preparation {
     pub(super) async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
         let first = self.clone();
         let mut first = tokio::spawn(async move { first.once().await });
-        match tokio::time::timeout(SPOOL_PATIENCE, &mut first).await {
+        match timeout(SPOOL_PATIENCE, &mut first).await {
             Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "serving without the database: deliveries go to the spool");

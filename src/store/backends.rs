@@ -1,5 +1,7 @@
 //! The server's processes that serve our connections: whether one that lost its client is still executing something.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 
@@ -56,6 +58,32 @@ pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result
             }
         }
         found => Ok(found.is_some()),
+    }
+}
+
+/// Whether a process can have no more to say to a client that waits for it: it is gone, or has waited for the client so long. In that
+/// case it is ended, so that its locks go with it.
+///
+/// # Errors
+/// [`StoreError`] where the connection fails.
+pub async fn is_lost(
+    connection: &mut PgConnection,
+    backend: &Backend,
+    after: Duration,
+) -> Result<bool, StoreError> {
+    let has_waited = sqlx::query_scalar!(
+        r#"SELECT coalesce((state LIKE 'idle%' OR wait_event = 'ClientRead')
+                           AND state_change < clock_timestamp() - make_interval(secs => $3), false) AS "it!"
+           FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"#,
+        backend.pid,
+        backend.started,
+        after.as_secs_f64(),
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    match has_waited {
+        Some(false) => Ok(false),
+        Some(true) | None => Ok(!is_busy(connection, backend).await?),
     }
 }
 

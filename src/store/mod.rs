@@ -57,5 +57,5 @@ pub use limits::{Limit, limit};
 pub use pool::{Fault, Held, fault_of, is_held_by_another, is_lock_time_out, is_time_out};
 pub use profiles::{Registration, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
-pub use schema::{SchemaError, latest_version, migrate, refuse_shared_sessions};
+pub use schema::{SchemaError, is_of_a_pooler, latest_version, migrate, refuse_shared_sessions};
 pub use vault::{Sealed, Vault};

@@ -8,6 +8,7 @@ use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use reqwest::Method;
 use sqlx::PgConnection;
+use sqlx::migrate::Migrate;
 
 use super::iccid;
 use super::postgres::Postgres;
@@ -166,4 +167,29 @@ async fn work_that_is_given_up_leaves_no_connection_that_blocks() {
     assert_eq!(app.backend.get("/v1/profiles").await.status, 200);
     let took = begun.elapsed();
     assert!(took < Duration::from_millis(1_600) + turn.slack(), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_whose_connection_was_forgotten_is_begun_anew() {
+    const MIGRATION: &str = "esim-status migrate";
+    let turn = beside_others().await;
+    let direct = Database::empty().await;
+    let proxy = Proxy::start(&direct.options).await;
+    let mut elsewhere = direct.connect().await;
+    elsewhere.lock().await.unwrap();
+    let options = proxy.options(&direct.options);
+    let starting = TestApp::start_on(direct.clone(), |settings| settings.database = options.into());
+    let losing = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+        wait_until("it waits", async || direct.scalar::<i64>(waits).await > 0).await;
+        proxy.forget(MIGRATION);
+        proxy.remember();
+        elsewhere.unlock().await.unwrap();
+        Instant::now()
+    };
+    let (app, lost) = tokio::join!(starting, losing);
+    let took = lost.elapsed();
+    assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
+    assert!(took < Duration::from_secs(10) + turn.slack(), "{took:?}");
+    measured("a migration's connection is forgotten", format!("started {took:.2?} after it"));
 }
