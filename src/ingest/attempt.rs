@@ -62,7 +62,7 @@ pub(super) async fn write_patiently(
     patience: Patience,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + patience.whole;
-    let mut work = Work { database, link, submissions, locks, in_doubt: None, tries: 0 };
+    let mut work = Work { database, link, submissions, locks, deadline, in_doubt: None, tries: 0 };
     if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
         return done;
     }
@@ -84,6 +84,7 @@ struct Work<'a> {
     link: &'a mut Link,
     submissions: &'a [Submission],
     locks: Locks,
+    deadline: Instant,
     in_doubt: InDoubt,
     tries: u32,
 }
@@ -127,7 +128,7 @@ impl Work<'_> {
                 sleep(PAUSE).await;
                 continue;
             }
-            self.prepare_another_try(&error).await?;
+            self.prepare_another_try(&error, begun.elapsed()).await?;
         }
     }
 
@@ -158,8 +159,13 @@ impl Work<'_> {
         }
     }
 
-    /// Says whether the batch may succeed if it is tried again; the error decides, and nothing was written.
-    async fn prepare_another_try(&mut self, error: &sqlx::Error) -> Result<(), Refusal> {
+    /// Says whether the batch may succeed if it is tried again; the error decides, and how long it took to come. Nothing was
+    /// written.
+    async fn prepare_another_try(
+        &mut self,
+        error: &sqlx::Error,
+        took: Duration,
+    ) -> Result<(), Refusal> {
         let deliveries = self.submissions.len();
         if is_time_out(error) && self.locks == Locks::OnlyFree {
             self.database.pace.gave_up(deliveries);
@@ -178,6 +184,11 @@ impl Work<'_> {
             Fault::Unavailable if self.locks == Locks::Wait && is_time_out(error) => {
                 Err(Refusal::Locked)
             }
+            // Too slow for this many, and what would be left running would delay the next ones too.
+            Fault::Unavailable if is_time_out(error) && Instant::now() + took > self.deadline => {
+                self.note_outage(error);
+                Err(Refusal::Unavailable)
+            }
             // The connection may have died unnoticed, and the next one while it was made. What a server says is tried once more.
             Fault::Unavailable
                 if self.tries == 1
@@ -189,10 +200,15 @@ impl Work<'_> {
             }
             Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
                 self.link.discard();
-                self.database.outage.note(deliveries, "the database is not available", Some(error));
+                self.note_outage(error);
                 Err(Refusal::Unavailable)
             }
         }
+    }
+
+    fn note_outage(&self, error: &sqlx::Error) {
+        let deliveries = self.submissions.len();
+        self.database.outage.note(deliveries, "the database is not available", Some(error));
     }
 
     async fn make_partitions(&mut self) -> Result<(), Refusal> {
