@@ -52,7 +52,7 @@ EXPOSE 8080 9090
 # A number, so that Kubernetes can see that it is not root. Nothing is ever written but to a spool: the root may be read-only.
 USER 65532:65532
 STOPSIGNAL SIGTERM
-# A start may wait 30 s for its database.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=3 CMD ["/esim-status", "health"]
+# What restarts an unhealthy container must not do so because the database is away. A start may wait 30 s for its database.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=3 CMD ["/esim-status", "health", "--live"]
 ENTRYPOINT ["/esim-status"]
 CMD ["serve"]

@@ -1,6 +1,6 @@
 //! The commands and their flags.
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{dev, doctor, health, migrate, send, token};
 use crate::config::ServeArgs;
@@ -12,6 +12,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads command line and environment; ends the process with the usage where they make no sense.
+    pub fn read() -> Self {
+        let command = Self::command().mut_subcommands(|it| it.mut_args(ignore_if_empty));
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// A variable that is set to nothing, as compose files pass those that are not set, counts as not set.
+fn ignore_if_empty(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    // No variable has this name.
+    if is_empty { arg.env("").hide_env(true) } else { arg }
 }
 
 /// The commands.

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
 
@@ -12,7 +11,7 @@ use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, 
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(Cli::read().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("esim-status: {error}");

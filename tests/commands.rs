@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::Value;
+use sqlx::migrate::Migrate;
 
 const ICCID: &str = "89480100000472018362";
 
@@ -137,7 +138,11 @@ impl Serve {
     fn start(database: &Database) -> Self {
         let mut command = program(&["serve"]);
         serving(&mut command, database);
-        let mut running = Running::start(&mut command);
+        Self::run(&mut command)
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut running = Running::start(command);
         let line: Value =
             serde_json::from_str(&running.says(|it| &mut it.stderr, "\"serving\"")).unwrap();
         let address = |name: &str| line[name].as_str().unwrap().to_owned();
@@ -288,15 +293,59 @@ async fn serve_says_which_address_is_taken() {
 }
 
 #[tokio::test]
-async fn health_asks_a_running_service() {
+async fn health_asks_a_running_service_and_no_proxy() {
     let mut serve = Serve::start(&Database::empty().await);
-    let health = |admin: &str| output(&mut program(&["health", "--admin-listen", admin]));
+    let health = |admin: &str| {
+        let mut command = program(&["health", "--admin-listen", admin]);
+        // As Docker's client puts it into containers; nothing listens there.
+        output(
+            command.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9"),
+        )
+    };
     let (success, stdout, stderr) = health(&serve.admin);
-    assert!(success, "{stdout}{stderr}");
+    assert!(success && stdout == "ready\n", "{stdout}{stderr}");
+    let live = output(&mut program(&["health", "--live", "--admin-listen", &serve.admin]));
+    assert_eq!((live.0, &*live.1), (true, "ok\n"));
     serve.running.signal(Signal::SIGTERM);
     assert!(serve.running.end().await.0.success());
     let (success, _, stderr) = health(&serve.admin);
     assert!(!success && !stderr.is_empty(), "{stderr}");
+}
+
+/// The variables that a command's help names.
+fn variables(command: &str) -> Vec<String> {
+    let (_, help, _) = output(&mut program(&[command, "--help"]));
+    let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
+    names.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let database = Database::empty().await;
+    let mut command = program(&["serve"]);
+    serving(&mut command, &database);
+    let given: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+    let variables = variables("serve");
+    assert!(variables.len() > 20, "{variables:?}");
+    for name in variables.iter().filter(|name| given.iter().all(|it| it != name.as_str())) {
+        command.env(name, "");
+    }
+    let serve = Serve::run(&mut command);
+    let (success, stdout, stderr) =
+        output(&mut program(&["health", "--admin-listen", &serve.admin]));
+    assert!(success, "{stdout}{stderr}");
+}
+
+#[tokio::test]
+async fn migrate_says_what_it_waits_for() {
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let mut elsewhere = database.connect().await;
+    elsewhere.lock().await.unwrap();
+    let mut migrate = Running::start(program(&["migrate"]).env("DATABASE_URL", &url));
+    migrate.says(|it| &mut it.stderr, "waiting for the schema");
+    elsewhere.unlock().await.unwrap();
+    assert!(migrate.end().await.0.success());
 }
 
 #[tokio::test]

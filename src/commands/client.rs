@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-/// A client that gives up after ten seconds and follows no redirect: the service never sends one.
+use url::Url;
+
+use crate::config::is_this_machine;
+
+/// A client for this address that gives up after ten seconds and follows no redirect: the service never sends one. What runs on this
+/// machine is never asked through a proxy: Docker puts its own `HTTP_PROXY` into every container.
 ///
 /// # Errors
 /// Where TLS cannot be set up.
-pub fn new() -> reqwest::Result<reqwest::Client> {
+pub fn new(base: &Url) -> reqwest::Result<reqwest::Client> {
     // Installed before by another part of the process is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
+        .redirect(reqwest::redirect::Policy::none());
+    let builder = if is_this_machine(base) { builder.no_proxy() } else { builder };
+    builder.build()
 }

@@ -12,14 +12,15 @@ use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Executor};
+use url::Url;
 
 use super::{client, serve, welcome};
-use crate::config::{self, DatabaseArgs, Settings};
+use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::service::{Service, StartError};
 use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
 use crate::store::{Connector, Vault};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry;
 use crate::web::access::Access;
 use crate::web::page::Brand;
 use crate::web::server::Limits;
@@ -57,9 +58,8 @@ pub struct DevArgs {
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 512, value_name = "COUNT")]
     max_streams: usize,
 
-    /// How log lines look [default: text on a terminal, else json]
-    #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// The secrets of a developer's service. They are generated, so there is nothing to set and nothing to leak.
@@ -114,7 +114,7 @@ struct Home {
 /// # Errors
 /// Where PostgreSQL is not installed, or an address that was asked for is taken; says what to do.
 pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
-    telemetry::log_to_stderr(args.log_format);
+    telemetry::log_to_stderr(args.log.log_format);
     let home = open_home(args).await?;
     let service = match Service::start(settings(args, &home)?).await {
         // Somebody took a usual port between our look and our listening: look again.
@@ -205,8 +205,8 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
 
 /// Registers the sample profile as a backend would, and gives back the address of its install page, good for a day.
 async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Result<String> {
-    let client = client::new()?;
-    let profile = format!("http://{}/v1/profiles/{SAMPLE_ICCID}", service.public);
+    let profile = Url::parse(&format!("http://{}/v1/profiles/{SAMPLE_ICCID}", service.public))?;
+    let client = client::new(&profile)?;
     let object = serde_json::json!({
         "iccid": SAMPLE_ICCID,
         "imsi": "260060145143896",
@@ -214,7 +214,7 @@ async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Res
         "state": "RELEASED",
         "uid": "sample",
     });
-    let put = client.put(&profile).bearer_auth(&secrets.api_key).json(&object);
+    let put = client.put(profile.as_str()).bearer_auth(&secrets.api_key).json(&object);
     put.send().await?.error_for_status()?;
     let ttl = serde_json::json!({ "ttlSeconds": 86_400 });
     let post = client.post(format!("{profile}/tokens")).bearer_auth(&secrets.api_key).json(&ttl);

@@ -64,11 +64,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let settings = match Settings::load(&args.serve) {
         Ok(settings) => {
             good("complete, and no secret is weak");
-            if !settings.vault.seals() {
-                odd(
-                    "activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them",
-                );
-            }
+            settings.warnings().iter().for_each(odd);
             Some(settings)
         }
         Err(error) => {
@@ -104,9 +100,6 @@ async fn examine_database(
     connector: &Connector,
     settings: Option<&Settings>,
 ) {
-    for warning in connector.warnings() {
-        odd(format!("a parameter of DATABASE_URL cannot be honoured: {warning}"));
-    }
     let hosts = connector.examine().await;
     if hosts.len() > 1 {
         for (host, found) in &hosts {
@@ -225,7 +218,7 @@ async fn question_database(
 /// A bad proof must be refused, a good one taken. The body is an empty object: authentic, and malformed, so it is kept under
 /// that outcome and changes no profile.
 async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::Result<()> {
-    let client = client::new()?;
+    let client = client::new(base)?;
     let url = base.join(&format!("/webhooks/{}", hook.path))?;
     let scheme = hook.authenticator.scheme_name();
     let none = Authenticator::new(Scheme::None);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
+use url::Url;
 
 use super::client;
 
@@ -18,9 +19,13 @@ pub struct HealthArgs {
         value_name = "ADDRESS"
     )]
     admin_listen: SocketAddr,
+
+    /// Ask only whether the process lives, not whether it can take work: for whoever restarts what is unhealthy
+    #[arg(long)]
+    live: bool,
 }
 
-/// Succeeds if the service is ready.
+/// Succeeds if the service is ready, or lives.
 ///
 /// # Errors
 /// Where it cannot be asked.
@@ -34,8 +39,10 @@ pub async fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
             std::net::Ipv6Addr::LOCALHOST.into()
         });
     }
-    let answer = client::new()?.get(format!("http://{address}/readyz")).send().await?;
-    let ready = answer.status().is_success();
+    let path = if args.live { "livez" } else { "readyz" };
+    let url = Url::parse(&format!("http://{address}/{path}"))?;
+    let answer = client::new(&url)?.get(url).send().await?;
+    let is_well = answer.status().is_success();
     print!("{}", answer.text().await?);
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::{self, DataKeyArgs, DatabaseArgs};
+use crate::config::{self, DataKeyArgs, DatabaseArgs, LogArgs};
 use crate::ingest::{self, SealedAnew};
 use crate::store::{self, Session};
-use crate::web;
+use crate::{telemetry, web};
 
 /// What `migrate` takes.
 #[derive(Debug, Args)]
@@ -17,6 +17,9 @@ pub struct MigrateArgs {
 
     #[command(flatten)]
     data: DataKeyArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Brings the schema up to date, and seals with the first data key what another one, or none, had sealed.
@@ -25,6 +28,7 @@ pub struct MigrateArgs {
 /// Where the database is away, its schema is newer, changed or half applied, or stored credentials cannot be opened; says what to
 /// do.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
+    telemetry::log_to_stderr(args.log.log_format);
     let connector = args.database.connector().map_err(anyhow::Error::msg)?;
     let vault = config::vault(&args.data).map_err(anyhow::Error::msg)?;
     store::migrate(&connector).await?;

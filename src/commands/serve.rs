@@ -14,7 +14,7 @@ use crate::telemetry;
 /// # Errors
 /// Where settings, database or addresses do not allow it.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    telemetry::log_to_stderr(args.log_format);
+    telemetry::log_to_stderr(args.log.log_format);
     let settings = Settings::load(args).context("these settings do not allow to serve:")?;
     settings.log();
     let service = Service::start(settings).await?;

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
@@ -87,10 +86,7 @@ pub struct ServeArgs {
     pub delivery_retention_days: u32,
 
     /// Where deliveries wait while the database is away, on a durable disk of this replica's own; without it they are refused
-    #[arg(
-        long, env = "ESIM_STATUS_SPOOL_DIR", value_name = "FOLDER",
-        value_parser = OsStringValueParser::new().map(PathBuf::from)
-    )]
+    #[arg(long, env = "ESIM_STATUS_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
 
     /// How many megabytes of deliveries may wait there; further ones are refused
@@ -136,6 +132,14 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub brand: BrandArgs,
 
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How a command logs.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LogArgs {
     /// How log lines look on standard error [default: text on a terminal, else json]; `RUST_LOG` filters them
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -16,7 +16,8 @@ pub(super) fn check(args: &ServeArgs) -> Result<(), String> {
         return Ok(());
     }
     let names = left_over.join(", ");
-    if args.public_url.as_deref().is_none_or(is_this_machine) {
+    let public_url = args.public_url.as_deref().map(Url::parse);
+    if public_url.is_none_or(|url| url.is_ok_and(|url| is_this_machine(&url))) {
         tracing::warn!(
             settings = names,
             "these secrets are those of .env.example, which everybody knows"
@@ -29,12 +30,13 @@ pub(super) fn check(args: &ServeArgs) -> Result<(), String> {
     ))
 }
 
-fn is_this_machine(url: &str) -> bool {
-    match Url::parse(url).as_ref().map(Url::host) {
-        Ok(Some(Host::Domain(name))) => name == "localhost",
-        Ok(Some(Host::Ipv4(address))) => address.is_loopback(),
-        Ok(Some(Host::Ipv6(address))) => address.is_loopback(),
-        Ok(None) | Err(_) => false,
+/// Whether a URL names the machine that we run on.
+pub fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

@@ -19,7 +19,9 @@ use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use url::Url;
 
-pub use args::{BrandArgs, DatabaseArgs, ServeArgs};
+pub use example::is_this_machine;
+
+pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::delivery::{Authenticator, Scheme, Secrets};
@@ -165,17 +167,33 @@ impl Settings {
             credentials_encrypted = self.vault.seals(),
             "effective settings"
         );
-        for warning in self.database.warnings() {
-            tracing::warn!(warning, "a parameter of DATABASE_URL cannot be honoured");
+        for warning in self.warnings() {
+            tracing::warn!("{warning}");
         }
+    }
+
+    /// What works and is likely not meant, each with the remedy.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<_> = self
+            .database
+            .warnings()
+            .iter()
+            .map(|warning| format!("a parameter of DATABASE_URL cannot be honoured: {warning}"))
+            .collect();
         if !self.vault.seals() {
-            tracing::warn!(
-                "activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them"
-            );
+            warnings.push("activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them".to_owned());
         }
-        for hook in self.hooks.values().filter(|hook| hook.authenticator.scheme_name() == "none") {
-            tracing::warn!(hook = %hook.path, "this hook takes webhooks from anybody: give it a secret");
+        if self.public_url.is_none() && !self.listen.ip().is_loopback() {
+            warnings.push(format!(
+                "links begin with http://{}, which nobody else can open: set ESIM_STATUS_PUBLIC_URL to the address that the world uses",
+                self.listen
+            ));
         }
+        let open = self.hooks.values().filter(|it| it.authenticator.scheme_name() == "none");
+        warnings.extend(open.map(|hook| {
+            format!("the hook {} takes webhooks from anybody: give it a secret", hook.path)
+        }));
+        warnings
     }
 }
 
@@ -193,9 +211,8 @@ impl DatabaseArgs {
     }
 }
 
-/// A variable that is set to nothing, as compose files do, is not set.
 fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
-    let folder = args.spool_dir.clone().filter(|folder| !folder.as_os_str().is_empty())?;
+    let folder = args.spool_dir.clone()?;
     Some(SpoolSettings { folder, most_bytes: u64::from(args.spool_max_mb) << 20 })
 }
 

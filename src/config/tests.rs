@@ -301,9 +301,19 @@ fn a_configuration_file_that_is_not_there_is_named() {
 #[test]
 fn a_spool_is_there_only_where_it_was_asked_for() {
     assert!(load_with(&[]).unwrap().spool.is_none());
-    assert!(load_with(&["--spool-dir="]).unwrap().spool.is_none());
     let spool = load_with(&["--spool-dir", "/var/spool/esim"]).unwrap().spool.unwrap();
     assert_eq!((spool.folder, spool.most_bytes), ("/var/spool/esim".into(), 1 << 30));
     let spool = load_with(&["--spool-dir=a", "--spool-max-mb=2"]).unwrap().spool.unwrap();
     assert_eq!(spool.most_bytes, 2 << 20);
+}
+
+#[test]
+fn links_that_nobody_else_can_open_are_warned_of() {
+    let warned = |flags: &[&str]| {
+        let warnings = load_with(flags).unwrap().warnings();
+        warnings.iter().any(|it| it.contains("ESIM_STATUS_PUBLIC_URL"))
+    };
+    assert!(warned(&["--listen", "0.0.0.0:8080"]) && warned(&["--listen", "[::]:8080"]));
+    assert!(!warned(&[]) && !warned(&["--listen", "[::1]:8080"]));
+    assert!(!warned(&["--listen", "0.0.0.0:8080", "--public-url", "https://esim.example.org"]));
 }
