@@ -85,25 +85,35 @@ ensure_postgres() {
 
 have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 
-# Debian would start a pooler of its own beside the program: not while we install it, and not when the machine starts again.
-apt_install_pgbouncer() {
+# A package of this name, without the service of this name that Debian would start beside the program: not while we install it, and not
+# when the machine starts again.
+apt_install_program() {
     local policy=/usr/sbin/policy-rc.d done=0
     if [ -e "$policy" ]; then
         policy=
     else
         as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy" || return 1
     fi
-    apt_install pgbouncer || done=1
+    apt_install "$1" || done=1
     [ -z "$policy" ] || as_root rm "$policy"
-    [ "$done" -ne 0 ] || as_root update-rc.d pgbouncer disable >&2 || true
+    [ "$done" -ne 0 ] || as_root update-rc.d "$1" disable >&2 || true
     return "$done"
 }
 
 ensure_pgbouncer() {
     if have_pgbouncer; then return; fi
     say "The tests of the database's edge need pgbouncer; installing it."
-    if [ "$(uname)" = Darwin ] && have brew; then brew install pgbouncer >&2 || true; else apt_install_pgbouncer || true; fi
+    if [ "$(uname)" = Darwin ] && have brew; then brew install pgbouncer >&2 || true; else apt_install_program pgbouncer || true; fi
     have_pgbouncer || die "pgbouncer is missing. Install it (Debian, Ubuntu: sudo apt-get install pgbouncer), then run this again."
+}
+
+have_prometheus() { have prometheus && have promtool; }
+
+ensure_prometheus() {
+    if have_prometheus; then return; fi
+    say "The tests of the alert rules need prometheus and promtool; installing them."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install prometheus >&2 || true; else apt_install_program prometheus || true; fi
+    have_prometheus || die "prometheus or promtool is missing. Install them (Debian, Ubuntu: sudo apt-get install prometheus), then run this again."
 }
 
 ensure_openssl() {

@@ -72,6 +72,10 @@ pub enum NotAuthentic {
 }
 
 impl NotAuthentic {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::Missing, Self::Wrong, Self::Stale, Self::Ambiguous, Self::Garbled];
+
     /// The stable word for a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -19,8 +19,9 @@ use crate::ingest::Ingest;
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
+use crate::web::metrics::{self, NewestDeliveries};
 use crate::web::server::{Limits, serve};
-use crate::web::{self, AppState, Draining, Followers, NewestDelivery, Parts};
+use crate::web::{self, AppState, Draining, Followers, Parts};
 use preparation::Preparation;
 
 /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
@@ -36,6 +37,9 @@ const UPKEEP_RETRY: Duration = Duration::from_mins(1);
 
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// How soon the database is asked again for its newest deliveries, where it is away.
+const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a start waits for a database that is not up yet.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -179,6 +183,8 @@ impl Service {
         let listening = tokio::spawn(feed.clone().listen(connector.clone()));
         let (ingest, writers) =
             Ingest::start(&connector, &erasure_key, settings.writers, spool.clone());
+        let metrics = metrics::begin(&settings.hooks);
+        let newest = NewestDeliveries::of(&settings.hooks);
         let app = AppState::new(Parts {
             hooks: settings.hooks,
             access: settings.access,
@@ -192,9 +198,9 @@ impl Service {
             reader: store::ProfileReader::start(connector.clone()),
             ingest,
             spool,
-            metrics: telemetry::metrics(),
+            metrics,
             draining: Draining::default(),
-            newest_delivery: NewestDelivery::default(),
+            newest,
             reads: Pool::new(&connector, Session::Reads, readers, READ_PATIENCE),
             scans: Semaphore::new(SCANS.min(readers.saturating_sub(1)).max(1)),
             probe: Pool::new(&connector, Session::Probe, 1, PROBE_PATIENCE),
@@ -325,7 +331,18 @@ async fn look_after(app: AppState, retention_days: u32) {
             }
         }
     };
-    tokio::join!(look_after_tables, look_after_metrics);
+    tokio::join!(look_after_tables, look_after_metrics, learn_newest(&app));
+}
+
+/// How old the newest deliveries are is known to the database when a service starts.
+async fn learn_newest(app: &AppState) {
+    loop {
+        let found = app.reads.run(async |connection| store::deliveries::newest(connection).await);
+        match found.await {
+            Ok(newest) => return app.newest.learn(&newest),
+            Err(_) => tokio::time::sleep(NEWEST_PAUSE).await,
+        }
+    }
 }
 
 /// Over its own connection: an index may take long to build, and readers would miss theirs.

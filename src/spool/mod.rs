@@ -251,6 +251,11 @@ impl Spool {
         Ok(())
     }
 
+    /// How many bytes of deliveries may wait in it.
+    pub fn max_bytes(&self) -> u64 {
+        self.0.max_bytes
+    }
+
     /// What waits in it.
     pub fn figures(&self) -> Figures {
         self.0.live.figures()

@@ -1,6 +1,6 @@
 //! The table `deliveries`: every authentic webhook request with what became of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
@@ -116,6 +116,36 @@ impl TryFrom<Row> for DeliveryRecord {
 
 fn records(rows: Vec<Row>) -> Result<Vec<DeliveryRecord>, StoreError> {
     rows.into_iter().map(DeliveryRecord::try_from).collect()
+}
+
+/// How many deliveries [`newest`] looks at.
+const LOOKED_AT: i64 = 10_000;
+
+/// The times of the newest deliveries.
+#[derive(Debug)]
+pub struct Newest {
+    /// The newest of each hook that has one among those looked at, by the hook's path.
+    pub by_hook: HashMap<String, Timestamp>,
+    /// The oldest of those looked at; `None`: there is no delivery at all.
+    pub back_to: Option<Timestamp>,
+}
+
+/// Finds the newest delivery of each hook among the last 10,000 of all.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn newest(connection: &mut PgConnection) -> Result<Newest, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT hook AS "hook!", min(received_at) AS "oldest!", max(received_at) AS "newest!"
+           FROM (SELECT hook, received_at FROM deliveries ORDER BY id DESC LIMIT $1) AS last
+           GROUP BY hook"#,
+        LOOKED_AT
+    )
+    .fetch_all(connection)
+    .await?;
+    let back_to = rows.iter().map(|row| row.oldest).min().map(instant);
+    let by_hook = rows.into_iter().map(|row| (row.hook, instant(row.newest))).collect();
+    Ok(Newest { by_hook, back_to })
 }
 
 /// The deliveries about one profile, newest first, older than `before`.

@@ -46,6 +46,7 @@ const ALREADY_WRITTEN: &str = "esim_status_spool_already_written_total";
 const SPOOL_REFUSED: &str = "esim_status_spool_refused_total";
 const SPOOL_DELIVERIES: &str = "esim_status_spool_deliveries";
 const SPOOL_BYTES: &str = "esim_status_spool_bytes";
+const SPOOL_LIMIT: &str = "esim_status_spool_limit_bytes";
 const SPOOL_AGE: &str = "esim_status_spool_oldest_age_seconds";
 const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
 
@@ -84,7 +85,10 @@ fn collect() -> PrometheusHandle {
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Live streams that are open");
-    describe_gauge!(NEWEST, "Seconds since the newest delivery was committed by this process");
+    describe_gauge!(
+        NEWEST,
+        "Seconds since the newest delivery of a hook, as far as this process knows"
+    );
     describe_counter!(
         GIVEN_UP,
         "Connections of the writers that were given up while they may have been at work"
@@ -102,12 +106,50 @@ fn collect() -> PrometheusHandle {
     describe_counter!(SPOOL_REFUSED, "Deliveries of the spool that could not be written");
     describe_gauge!(SPOOL_DELIVERIES, "Deliveries that wait in the spool");
     describe_gauge!(SPOOL_BYTES, "Bytes of the deliveries that wait in the spool");
+    describe_gauge!(SPOOL_LIMIT, "How many bytes of deliveries may wait in the spool");
     describe_gauge!(
         SPOOL_AGE,
         "Seconds since the oldest delivery in the spool came; 0 if none waits"
     );
     describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
     handle
+}
+
+/// Lets a provider's series exist with 0.
+pub fn begin_provider(provider: &'static str) {
+    for outcome in Outcome::ALL {
+        count_deliveries(provider, outcome, 0);
+    }
+    for state in ProfileState::ALL {
+        for kind in TransitionKind::ALL {
+            count_transitions(provider, state, kind, 0);
+        }
+    }
+    counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
+}
+
+/// Lets the series of a hook and a reason exist with 0.
+pub fn begin_not_authentic(hook: &str, reason: &'static str) {
+    counter!(REFUSED, "hook" => hook.to_owned(), "reason" => reason).increment(0);
+}
+
+/// Lets the series of a problem exist with 0.
+pub fn begin_problem(code: &'static str) {
+    counter!(PROBLEMS, "code" => code).increment(0);
+}
+
+/// Lets the histogram of these requests exist, empty.
+pub fn begin_requests(method: &'static str, route: &'static str, status: u16) {
+    drop(request_histogram(method, route, status));
+}
+
+/// Lets the series without labels exist with 0.
+pub fn begin_totals() {
+    for name in [GIVEN_UP, LOOKED_UP, SPOOLED, DRAINED, ALREADY_WRITTEN, SPOOL_REFUSED] {
+        counter!(name).increment(0);
+    }
+    gauge!(STREAMS).increment(0.0);
+    drop((histogram!(BATCH_SIZE), histogram!(COMMITS)));
 }
 
 /// So many deliveries are committed.
@@ -162,15 +204,19 @@ pub fn record_request(request: &RequestLabel, status: u16, took: Duration) {
             histogram.record(took);
             return;
         }
-        let labels = [
-            ("method", request.method.to_owned()),
-            ("route", request.route.to_string()),
-            ("status", status.to_string()),
-        ];
-        let histogram = histogram!(REQUESTS, &labels);
+        let histogram = request_histogram(request.method, &request.route, status);
         histogram.record(took);
         histograms.push((kind, histogram));
     });
+}
+
+fn request_histogram(method: &'static str, route: &str, status: u16) -> Histogram {
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("status", status.to_string()),
+    ];
+    histogram!(REQUESTS, &labels)
 }
 
 /// A writer took so many deliveries at once.
@@ -190,7 +236,7 @@ pub fn count_stream(more: f64) {
 }
 
 /// Sets the gauges that are read when somebody asks. Of each pool: how many connections are open, and in use.
-pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))], newest_age: Option<f64>) {
+pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
     gauge!(QUEUE).set(u32::try_from(queue).unwrap_or(u32::MAX));
     for (pool, (open, busy)) in pools {
         let [open, idle] = [*open, open.saturating_sub(*busy)]
@@ -198,9 +244,11 @@ pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))], newest
         gauge!(POOL, "pool" => *pool, "use" => "open").set(open);
         gauge!(POOL, "pool" => *pool, "use" => "idle").set(idle);
     }
-    if let Some(age) = newest_age {
-        gauge!(NEWEST).set(age);
-    }
+}
+
+/// Sets the age of the newest delivery of a hook. The hook is a configured one, so the label is bounded.
+pub fn set_newest_age(hook: &str, age: f64) {
+    gauge!(NEWEST, "hook" => hook.to_owned()).set(age);
 }
 
 /// A writer has given up a connection that failed or fell silent.
@@ -234,12 +282,13 @@ pub fn count_spool_refused() {
 }
 
 /// Sets the gauges of the spool, which are there only where there is a spool.
-pub fn set_spool_gauges(deliveries: u64, bytes: u64, age: f64, refused: u64) {
+pub fn set_spool_gauges(deliveries: u64, bytes: u64, limit: u64, age: f64, refused: u64) {
     // Counts this small are exact in a float.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let float = |count: u64| count as f64;
     gauge!(SPOOL_DELIVERIES).set(float(deliveries));
     gauge!(SPOOL_BYTES).set(float(bytes));
+    gauge!(SPOOL_LIMIT).set(float(limit));
     gauge!(SPOOL_AGE).set(age);
     gauge!(SPOOL_KEPT_REFUSED).set(float(refused));
 }

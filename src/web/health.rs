@@ -5,16 +5,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use http::{StatusCode, header};
 use sqlx::Connection;
 
 use super::AppState;
 use super::observe::{method_not_allowed, unknown_path};
 use super::problem::{Code, Problem};
-use super::{clock, wrap};
+use super::{metrics, wrap};
 use crate::spool::Figures;
-use crate::store::Session;
-use crate::telemetry;
 
 /// How long the database may take to answer before the service counts as not ready.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,7 +21,7 @@ pub fn routes(app: AppState) -> Router {
     let routes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(render_metrics))
+        .route("/metrics", get(metrics::render))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed);
     wrap(routes, app)
@@ -53,13 +50,8 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
 
 /// What waits in the spool, if anything does.
 fn waiting(figures: &Figures) -> String {
-    let Some(age) = age(figures) else { return String::new() };
+    let Some(age) = metrics::age(figures) else { return String::new() };
     format!("; {} deliveries wait in the spool, the oldest for {age:.0} s", figures.deliveries)
-}
-
-/// For how many seconds the oldest delivery has waited in the spool.
-fn age(figures: &Figures) -> Option<f64> {
-    figures.oldest.map(|oldest| clock::now().seconds_since(oldest).max(0.0))
 }
 
 async fn ask_database(app: &AppState) -> Result<(), Problem> {
@@ -78,23 +70,4 @@ async fn ask_database(app: &AppState) -> Result<(), Problem> {
             Err(Problem::because(Code::Unavailable, "the database does not answer"))
         }
     }
-}
-
-/// The metrics in Prometheus's text format.
-async fn render_metrics(
-    State(app): State<AppState>,
-) -> (StatusCode, [(http::HeaderName, &'static str); 1], String) {
-    let pools = [
-        ("reads", app.connector.connections(&[Session::Lookup, Session::Reads])),
-        ("writes", app.connector.connections(&[Session::Writer, Session::Lane])),
-        ("registrations", app.connector.connections(&[Session::Registrations])),
-    ];
-    telemetry::set_gauges(app.ingest.depth(), &pools, app.newest_delivery.age(clock::now()));
-    if let Some(spool) = &app.spool {
-        let figures = spool.figures();
-        let age = age(&figures).unwrap_or_default();
-        telemetry::set_spool_gauges(figures.deliveries, figures.bytes, age, figures.refused);
-    }
-    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (StatusCode::OK, text, app.metrics.render())
 }

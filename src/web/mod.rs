@@ -42,6 +42,8 @@ mod docs;
 
 mod health;
 
+pub mod metrics;
+
 mod clock;
 
 mod framing;
@@ -68,7 +70,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 pub use clock::now;
 pub use followers::Followers;
 pub use health::routes as admin_routes;
-pub use state::{AppState, Draining, NewestDelivery, Parts};
+pub use state::{AppState, Draining, Parts};
 
 use crate::store::{ReadError, StoreError};
 use problem::{Code, Problem};

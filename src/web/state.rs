@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::followers::Followers;
+use super::metrics::NewestDeliveries;
 use super::page::Brand;
 use super::webhooks::Hooks;
-use crate::domain::Timestamp;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::spool::Spool;
@@ -69,8 +68,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// Whether the service is ending.
     pub draining: Draining,
-    /// When the newest delivery was committed.
-    pub newest_delivery: NewestDelivery,
+    /// When each hook last had a delivery.
+    pub newest: NewestDeliveries,
 }
 
 impl AppState {
@@ -120,24 +119,5 @@ impl Draining {
     /// Waits until it begins.
     pub async fn begun(&self) {
         self.0.cancelled().await;
-    }
-}
-
-/// When this process last committed a delivery.
-#[derive(Debug, Default)]
-pub struct NewestDelivery(AtomicI64);
-
-impl NewestDelivery {
-    /// A delivery that was received at that time is committed.
-    pub fn note(&self, received_at: Timestamp) {
-        self.0.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
-    }
-
-    /// Seconds since then; `None` before the first.
-    pub fn age(&self, now: Timestamp) -> Option<f64> {
-        let newest = self.0.load(Ordering::Relaxed);
-        // Seconds since 1970 are exact in a float.
-        #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^53")]
-        (newest > 0).then(|| (now.unix_seconds() - newest) as f64)
     }
 }

@@ -111,6 +111,10 @@ impl FromRequestParts<AppState> for HookPath {
     }
 }
 
+/// The patterns of the paths that are delivered to, as metrics name them.
+pub(super) const ROUTES: [&str; 2] =
+    ["/webhooks/{provider}/{topic}", "/webhooks/{provider}/{topic}/{secret}"];
+
 /// Answers the probe of a portal that looks at a URL before it saves it.
 #[utoipa::path(
     get, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
@@ -225,9 +229,9 @@ async fn accept(
         }
     })?;
     let malformed = |reason, id| Err(Problem::because(Code::Malformed, reason).of_delivery(id));
+    app.newest.note(&hook.path, received_at);
     match accepted {
         Accepted::Committed(Receipt { delivery_id, outcome, reason }) => {
-            app.newest_delivery.note(received_at);
             if outcome == Outcome::Malformed {
                 return malformed(reason.unwrap_or_default(), delivery_id);
             }

@@ -47,7 +47,7 @@ async fn every_metric_is_there_with_its_labels_and_says_what_it_is() {
         "esim_status_queue_deliveries",
         r#"esim_status_pool_connections{pool="writes",use="open"}"#,
         r#"esim_status_pool_connections{pool="reads",use="idle"}"#,
-        "esim_status_newest_delivery_age_seconds",
+        r#"esim_status_newest_delivery_age_seconds{hook="gigastore/esim-status"}"#,
     ] {
         let line = metrics
             .text

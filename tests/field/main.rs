@@ -18,6 +18,7 @@ mod relay;
 mod server;
 mod starts;
 
+mod alerts;
 mod certificates;
 mod clocks;
 mod failover;

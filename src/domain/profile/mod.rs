@@ -81,6 +81,9 @@ pub enum TransitionKind {
 }
 
 impl TransitionKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Normal, Self::Unexpected, Self::Late];
+
     /// The kind's name in JSON, in the database and in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -100,10 +103,7 @@ impl FromStr for TransitionKind {
     type Err = UnknownKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        [Self::Normal, Self::Unexpected, Self::Late]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or(UnknownKind)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
     }
 }
 

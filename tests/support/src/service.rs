@@ -110,6 +110,11 @@ impl Service {
         Client::new(format!("http://{}", self.address())).with_bearer(API_KEY)
     }
 
+    /// Where health and metrics are served now.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Calls the admin listener.
     pub fn admin(&self) -> Client {
         Client::new(format!("http://{}", self.admin))

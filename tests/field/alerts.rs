@@ -1,0 +1,188 @@
+//! The alert rules, evaluated by a real Prometheus that scrapes a real service: they fire at the first event after a start.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use esim_status_testing::service::Service;
+use esim_status_testing::turn::{beside_others, measured};
+use esim_status_testing::{Client, Database, TestApp, server, wait_until};
+use serde_json::json;
+use sqlx::Executor;
+use tempfile::TempDir;
+
+use super::iccid;
+use super::part::{Part, folder, give};
+use super::server::free_port;
+
+fn rules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/alerts.yml")
+}
+
+/// A Prometheus that scrapes one service every second, with our rules. It ends with the test.
+struct Prometheus {
+    _part: Part,
+    _folder: TempDir,
+    api: Client,
+}
+
+impl Prometheus {
+    async fn start(target: &str) -> Self {
+        let (folder, port) = (folder(), free_port());
+        let rules_here = folder.path().join("alerts.yml");
+        fs::copy(rules(), &rules_here).unwrap();
+        give(&rules_here);
+        let config = json!({
+            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
+            "rule_files": [rules_here],
+            "scrape_configs": [{ "job_name": "esim-status", "static_configs": [{ "targets": [target] }] }],
+        });
+        // JSON is YAML too.
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config.to_string()).unwrap();
+        give(&file);
+        let arguments = [
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        let log = folder.path().join("log");
+        let program = which("prometheus");
+        let mut process = Part::start(&program, &arguments.each_ref().map(String::as_str), &log);
+        let api = Client::new(format!("http://127.0.0.1:{port}"));
+        wait_until("prometheus is ready", || {
+            assert!(process.runs(), "{}", fs::read_to_string(&log).unwrap_or_default());
+            let asked = api.request(reqwest::Method::GET, "/-/ready").send();
+            async move { asked.await.is_ok_and(|answer| answer.status().is_success()) }
+        })
+        .await;
+        Self { _part: process, _folder: folder, api }
+    }
+
+    /// The alerts that fire.
+    async fn firing(&self) -> BTreeSet<String> {
+        let answer = self.api.get("/api/v1/alerts").await.json();
+        let alerts = answer["data"]["alerts"].as_array().unwrap().clone();
+        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until it has seen the service at least twice.
+    async fn has_scraped(&self) {
+        let query = "/api/v1/query?query=count_over_time(up[1m])";
+        wait_until("the service is scraped", async || {
+            let answer = self.api.get(query).await.json();
+            let count = answer["data"]["result"][0]["value"][1].as_str().map(str::parse::<u32>);
+            count.is_some_and(|count| count.unwrap() >= 2)
+        })
+        .await;
+    }
+
+    async fn fires(&self, alert: &str) {
+        wait_until(alert, async || self.firing().await.contains(alert)).await;
+    }
+}
+
+fn which(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+    places.find(|it| it.exists()).expect("scripts/test installs it")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_event_after_a_start_fires_its_alert_and_so_does_silence() {
+    let _turn = beside_others().await;
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let spool = tempfile::tempdir().unwrap();
+    let settings = [("ESIM_STATUS_SPOOL_DIR", spool.path().to_str().unwrap())];
+    let mut service = Service::start_with(&url, &settings).await;
+    let anybody = Client::new(format!("http://{}", service.address()));
+    let report = json!({ "iccid": iccid(1), "profileState": "RELEASED" });
+    assert_eq!(anybody.post(&TestApp::hook_path(), report.to_string()).await.outcome(), "moved");
+    service.terminate();
+    service.ended().await;
+    let mut connection = database.connect().await;
+    // What came last came two hours ago; and a hand that corrected data has left a row that cannot be read.
+    connection
+        .execute("UPDATE deliveries SET received_at = received_at - interval '2 h'")
+        .await
+        .unwrap();
+    connection.execute("UPDATE profiles SET eid = 'zz'").await.unwrap();
+
+    service.start_again().await;
+    let prometheus = Prometheus::start(&service.admin_address().to_string()).await;
+    prometheus.has_scraped().await;
+    let begun = Instant::now();
+    prometheus.fires("EsimStatusSilence").await;
+    let silence = begun.elapsed();
+    let fired = prometheus.firing().await;
+    assert_eq!(fired, BTreeSet::from(["EsimStatusSilence".to_owned()]));
+
+    let anybody = Client::new(format!("http://{}", service.address()));
+    let begun = Instant::now();
+    let refused = anybody.post("/webhooks/gigastore/esim-status/wrong", "{}").await;
+    assert_eq!(refused.status, 401);
+    let unknown = json!({ "iccid": iccid(2), "profileState": "TELEPORTED" });
+    let unknown = anybody.post(&TestApp::hook_path(), unknown.to_string()).await;
+    assert_eq!(unknown.outcome(), "unrecognised");
+    assert_eq!(anybody.post(&TestApp::hook_path(), "{").await.status, 400);
+    let own = service.backend().get(&format!("/v1/profiles/{}", iccid(1))).await;
+    assert_eq!(own.problem(), "internal");
+    for alert in ["ProofRefused", "UnknownWords", "Malformed", "Internal"] {
+        prometheus.fires(&format!("EsimStatus{alert}")).await;
+    }
+    measured(
+        "alerts after a start",
+        format!(
+            "silence fires within {silence:.1?}, the first events within {:.1?}",
+            begun.elapsed()
+        ),
+    );
+    wait_until("the silence is over", async || {
+        !prometheus.firing().await.contains("EsimStatusSilence")
+    })
+    .await;
+    every_metric_of_a_rule_exists(&service).await;
+}
+
+/// A rule on a metric that does not exist never fires.
+async fn every_metric_of_a_rule_exists(service: &Service) {
+    let exposed = service.admin().get("/metrics").await.text;
+    let rules = fs::read_to_string(rules()).unwrap();
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: BTreeSet<_> = rules
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(|line| line.split(|c| !is_of_a_name(c)))
+        .filter(|word| word.starts_with("esim_status_"))
+        .collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(exposed.contains(&format!("\n{name}")), "{name} is not exposed");
+    }
+}
+
+#[test]
+fn every_rule_is_tested_and_the_tests_pass() {
+    let folder = rules().parent().unwrap().to_owned();
+    let promtool = |arguments: &[&str]| {
+        let run = Command::new("promtool").args(arguments).current_dir(&folder).output().unwrap();
+        let said = [run.stdout, run.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+        assert!(run.status.success(), "{}", said.concat());
+    };
+    promtool(&["check", "rules", "alerts.yml"]);
+    promtool(&["test", "rules", "alerts_test.yml"]);
+    let tests = fs::read_to_string(folder.join("alerts_test.yml")).unwrap();
+    let rules = fs::read_to_string(rules()).unwrap();
+    let names: Vec<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let fires = format!("alertname: {name}\n        exp_alerts:");
+        assert!(tests.contains(&fires), "no test lets {name} fire");
+        assert!(tests.contains(&format!("alertname: {name} }}")), "no test sees {name} at rest");
+    }
+}
