@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::registration::lock;
 use crate::domain::{Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
+use crate::store::erasures::Erasure;
 use crate::store::{ErasureKey, Pool, StoreError, backends, erasures, notify};
 
 /// How long it may take; the caller is told to try again after that.
@@ -48,7 +49,8 @@ pub async fn erase(
     now: Timestamp,
 ) -> Result<bool, EraseError> {
     let erased = pool.run(async |connection| {
-        erasures::remember(connection, erasure_key, iccid, now).await?;
+        let erasure = Erasure { at: now, last_seq: 0 };
+        erasures::remember(connection, erasure_key, iccid, erasure).await?;
         wait_for_earlier(connection).await?;
         let known = delete(connection, erasure_key, iccid, now).await?;
         let unread = delete_unread(connection, iccid).await?;
@@ -82,10 +84,11 @@ async fn delete(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
-    lock(&mut transaction, iccid).await?;
+    let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |profile| profile.seq);
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Once more: a registration that came between has lifted it.
-    erasures::remember(&mut transaction, erasure_key, iccid, now).await?;
+    let erasure = Erasure { at: now, last_seq };
+    erasures::remember(&mut transaction, erasure_key, iccid, erasure).await?;
     notify::wake(&mut transaction, iccid).await?;
     transaction.commit().await?;
     Ok(known)

@@ -35,7 +35,7 @@ mod registration;
 mod erasure;
 
 pub use erasure::{EraseError, erase};
-pub use registration::{Registered, SealedAnew, register, seal_anew};
+pub use registration::{Registered, SealedAnew, end_tokens, register, seal_anew};
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

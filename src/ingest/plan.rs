@@ -78,7 +78,7 @@ impl Plan {
             plan.add(Planned { profile, is_known: true, is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
-            let judgement = if submission.iccid().is_some_and(|iccid| erased.contains(iccid)) {
+            let judgement = if plan.is_of_the_erased(submission, erased) {
                 let reason = "the profile was erased; only a registration brings it back";
                 let judgement = Judgement::of(Outcome::Ignored, Some(reason.to_owned()));
                 Judgement { erased: true, ..judgement }
@@ -113,6 +113,19 @@ impl Plan {
     fn add(&mut self, planned: Planned) {
         self.places.insert(planned.profile.iccid.clone(), self.profiles.len());
         self.profiles.push(planned);
+    }
+
+    /// Whether it is about a profile that was erased, or about the former life of one that was registered again since.
+    fn is_of_the_erased(&self, submission: &Submission, erased: &HashSet<&Iccid>) -> bool {
+        let Some(iccid) = submission.iccid() else { return false };
+        if erased.contains(iccid) {
+            return true;
+        }
+        // One that comes straight from its sender may have been received by a clock that is behind.
+        let known = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
+        let erased_at = known.and_then(|known| known.profile.erased_at);
+        submission.arrival == Arrival::Delayed
+            && erased_at.is_some_and(|at| submission.delivery.received_at() < at)
     }
 
     fn judge(&mut self, index: usize, submission: &Submission, seen: Option<Seen>) -> Judgement {
@@ -295,6 +308,24 @@ mod tests {
         assert_eq!(outcomes(&plan), [Outcome::Ignored, Outcome::Moved]);
         assert!(plan.judgements[0].erased && !plan.judgements[1].erased);
         assert_eq!(plan.new_profiles()[0].iccid.as_str(), B);
+    }
+
+    #[test]
+    fn what_waited_since_before_an_erasure_is_not_about_the_next_life() {
+        let (before, after) = ("2026-11-23T09:59:59Z", "2026-11-23T10:00:01Z");
+        let delayed = |state| Submission { arrival: Arrival::Delayed, ..report(A, state) };
+        for (erased_at, submission, outcome) in [
+            (after, delayed("INSTALLED"), Outcome::Ignored),
+            (before, delayed("INSTALLED"), Outcome::Moved),
+            // The clock of the replica that received it is behind.
+            (after, report(A, "INSTALLED"), Outcome::Moved),
+        ] {
+            let erased_at = Some(Timestamp::parse(erased_at).unwrap());
+            let known = Profile { erased_at, ..stored(A, "RELEASED") };
+            let plan = plan(&[submission], vec![known]);
+            assert_eq!(outcomes(&plan), [outcome]);
+            assert_eq!(plan.judgements[0].erased, outcome == Outcome::Ignored);
+        }
     }
 
     #[test]

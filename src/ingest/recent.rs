@@ -78,6 +78,7 @@ mod tests {
             deliveries: seq,
             last_delivery_at: None,
             last_occurred_at: None,
+            erased_at: None,
         }
     }
 

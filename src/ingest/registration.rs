@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::{Credentials, Iccid, Profile, Registration, Timestamp};
+use crate::store::erasures::Erasure;
 use crate::store::{
     self, ErasureKey, Pool, StoreError, Vault, erasures, install_credentials, notify, profiles,
     transitions,
@@ -17,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How often to look again for a profile that a webhook makes at the same moment.
 const TRIES: u32 = 5;
+
+/// How many seconds the clocks of two replicas may differ.
+const REPLICA_TOLERANCE: i64 = 5;
 
 /// Whether a registration made the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,12 @@ async fn try_register(
     let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
     let mut transaction = connection.begin().await?;
     let known = lock(&mut transaction, iccid).await?;
-    let verdict = Profile::register(known.as_ref(), &registration.report);
+    let erasure = match &known {
+        Some(_) => None,
+        None => erasures::recall(&mut transaction, erasure_key, iccid).await?,
+    };
+    let verdict = Profile::register(known.as_ref(), &registration.report)
+        .behind(erasure.map_or(0, |erasure| erasure.last_seq));
     let Some(profile) = &verdict.profile else { return Ok(None) };
     if known.is_some() {
         profiles::save(&mut transaction, &[profile]).await?;
@@ -71,6 +80,9 @@ async fn try_register(
         last_seen: registration.last_seen,
     };
     profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
+    if let Some(Erasure { at, .. }) = erasure {
+        profiles::begin_anew(&mut transaction, iccid, at, after_all_tokens(at)).await?;
+    }
     if registration.credentials != Credentials::default() {
         let known = install_credentials::find(&mut transaction, iccid).await?;
         // What cannot be opened any more, its key being lost, is what a registration replaces.
@@ -90,6 +102,28 @@ async fn try_register(
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
     Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
+}
+
+/// Ends all access tokens of a profile that were issued until now; says whether there is such a profile.
+///
+/// # Errors
+/// [`StoreError`]; repeating is safe.
+pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bool, StoreError> {
+    let attempt = pool.run(async |connection| {
+        let mut transaction = connection.begin().await?;
+        let from = after_all_tokens(now);
+        let is_known = profiles::end_tokens(&mut transaction, iccid, from).await?;
+        // Followers learn that theirs is not good any more.
+        notify::wake(&mut transaction, iccid).await?;
+        transaction.commit().await?;
+        Ok(is_known)
+    });
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// From when on tokens count that were issued after this time: a replica whose clock is ahead may have issued one just before.
+fn after_all_tokens(time: Timestamp) -> Timestamp {
+    time.plus_seconds(REPLICA_TOLERANCE + 1)
 }
 
 /// Locks a profile, if it exists, and reads it.

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::codec::StoreError;
+use super::codec::{StoreError, instant};
 use crate::domain::{Iccid, Timestamp};
 
 /// The key under which erased ICCIDs are hashed; unknown until it is read from the database. Clones share it.
@@ -71,6 +71,33 @@ pub async fn find<'a>(
         .collect())
 }
 
+/// What is remembered of an erased profile.
+#[derive(Debug, Clone, Copy)]
+pub struct Erasure {
+    /// When it was erased.
+    pub at: Timestamp,
+    /// The number of its last transition.
+    pub last_seq: i64,
+}
+
+/// What is remembered of this profile; `None` if it was not erased, or was registered since.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn recall(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    iccid: &Iccid,
+) -> Result<Option<Erasure>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT erased_at, last_seq FROM erasures WHERE iccid_hmac = $1",
+        key.hash(iccid)?
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Erasure { at: instant(row.erased_at), last_seq: row.last_seq }))
+}
+
 /// Remembers that a profile was erased.
 ///
 /// # Errors
@@ -79,13 +106,15 @@ pub async fn remember(
     connection: &mut PgConnection,
     key: &ErasureKey,
     iccid: &Iccid,
-    at: Timestamp,
+    erasure: Erasure,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ($1, $2)
-         ON CONFLICT (iccid_hmac) DO UPDATE SET erased_at = EXCLUDED.erased_at",
+        "INSERT INTO erasures AS e (iccid_hmac, erased_at, last_seq) VALUES ($1, $2, $3)
+         ON CONFLICT (iccid_hmac) DO UPDATE
+         SET erased_at = EXCLUDED.erased_at, last_seq = greatest(e.last_seq, EXCLUDED.last_seq)",
         key.hash(iccid)?,
-        at.as_datetime()
+        erasure.at.as_datetime(),
+        erasure.last_seq
     )
     .execute(connection)
     .await?;

@@ -12,6 +12,7 @@ use super::observe::ReceivedAt;
 use super::problem::{Code, Problem};
 use crate::delivery::Secrets;
 use crate::domain::{Iccid, Timestamp};
+use crate::store::StoredProfile;
 
 /// The audience that an access token must name.
 pub const AUDIENCE: &str = "esim-status";
@@ -37,6 +38,8 @@ pub enum Caller {
     User {
         /// The profile.
         iccid: Iccid,
+        /// When the access token was issued, in seconds since 1970; 0 where it does not say.
+        issued: i64,
         /// When the access token stops being good.
         until: Timestamp,
     },
@@ -75,6 +78,7 @@ impl Subject {
 struct Claims {
     sub: String,
     exp: Seconds,
+    iat: Option<Seconds>,
     nbf: Option<Seconds>,
 }
 
@@ -119,7 +123,19 @@ impl Access {
             claims.nbf.is_none_or(|from| now_seconds >= from.whole().saturating_sub(LEEWAY));
         let current = begun && now_seconds < until;
         let until = now.plus_seconds(until.saturating_sub(now_seconds));
-        current.then_some(Caller::User { iccid, until })
+        let issued = claims.iat.map_or(0, Seconds::whole);
+        current.then_some(Caller::User { iccid, issued, until })
+    }
+}
+
+impl Caller {
+    /// Whether the caller may still see the profile: an access token issued for a former life of it, or before its backend ended
+    /// all, is not good any more.
+    pub fn may_see(&self, stored: &StoredProfile) -> bool {
+        match (self, stored.tokens_from) {
+            (Self::User { issued, .. }, Some(from)) => *issued >= from.unix_seconds(),
+            _ => true,
+        }
     }
 }
 
@@ -193,6 +209,12 @@ impl FromRequestParts<AppState> for Subject {
                 Problem::because(Code::InvalidParameter, format!("{error}, in the path"))
             })?,
         };
+        if let Caller::User { .. } = &caller
+            && let Some(stored) = app.reader.find(&iccid).await?
+            && !caller.may_see(&stored)
+        {
+            return Err(Problem::new(Code::Unauthenticated));
+        }
         let ReceivedAt(received_at) = ReceivedAt::from_request_parts(parts, app).await?;
         Ok(Self { iccid, caller, received_at })
     }

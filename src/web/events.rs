@@ -188,9 +188,8 @@ impl Stream {
     async fn read(&mut self) {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
-            // Erased and registered anew: its history began again, and so must the follower.
-            Ok(Some(followed)) if followed.stored.profile.seq < self.seq => {
-                self.end(": the profile was erased and registered anew; come back\n");
+            Ok(Some(followed)) if !self.subject.caller.may_see(&followed.stored) => {
+                self.end(": the access token is not good any more\n");
             }
             Ok(Some(followed)) => self.take(&followed),
             Ok(None) => self.end(": the profile was erased\n"),

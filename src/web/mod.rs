@@ -90,7 +90,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(qr::png))
         // backends and support
         .routes(routes!(profiles::list))
-        .routes(routes!(tokens::create))
+        .routes(routes!(tokens::create, tokens::end))
         .routes(routes!(deliveries::of_profile))
         .routes(routes!(deliveries::list))
         .routes(routes!(summary::show))

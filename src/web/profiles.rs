@@ -79,6 +79,9 @@ async fn read(
     loop {
         let stored = app.reader.find(&subject.iccid).await?;
         let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+        if !subject.caller.may_see(&stored) {
+            return Err(Problem::new(Code::Unauthenticated));
+        }
         let Some(subscription) = &mut subscription else { return Ok(stored) };
         if !etag::names(headers, &etag::of(&stored.profile, &subject.caller)) {
             return Ok(stored);

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,6 +12,7 @@ use super::access::{self, Subject};
 use super::extract::{Params, read_json};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::domain::Timestamp;
+use crate::ingest;
 
 /// How long a token is good for where nothing is said: 15 minutes.
 pub const USUAL_TTL: i64 = 900;
@@ -71,20 +72,49 @@ pub async fn create(
         let wanted = format!("must be a number of seconds from 1 to {LONGEST_TTL}");
         return Err(Problem::parameter("ttlSeconds", wanted));
     }
-    if app.reader.find(&iccid).await?.is_none() {
-        return Err(Problem::new(Code::UnknownProfile));
-    }
+    let stored = app.reader.find(&iccid).await?;
+    let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+    // Where others have just been ended, this one is not one of them.
+    let issued_at = stored.tokens_from.map_or(now, |from| now.max(from));
     let expires_at = now.plus_seconds(ttl);
-    let token =
-        access::sign(&app.access.token_secrets, &iccid, now, expires_at).map_err(|error| {
+    let token = access::sign(&app.access.token_secrets, &iccid, issued_at, expires_at).map_err(
+        |error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a token could not be signed"
             );
             Problem::new(Code::Internal)
-        })?;
+        },
+    )?;
     let install_url = format!("{}/install#{token}", app.public_url);
     let mut response = Json(TokenView { token, expires_at, install_url }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Ends all access tokens of this profile that were issued until now.
+#[utoipa::path(
+    delete, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
+    security(("apiKey" = [])),
+    params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
+    responses(
+        (status = 204, description = "None of them is good any more"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn end(
+    State(app): State<AppState>,
+    subject: Subject,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    let iccid = subject.for_backend()?;
+    params.finish()?;
+    if !ingest::end_tokens(&app.registrations, &iccid, subject.received_at).await? {
+        return Err(Problem::new(Code::UnknownProfile));
+    }
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -75,7 +75,7 @@ struct BackendView {
 impl ProfileView {
     /// The profile as this caller may see it.
     pub fn of(stored: StoredProfile, caller: &Caller) -> Self {
-        let StoredProfile { profile, registration } = stored;
+        let StoredProfile { profile, registration, tokens_from: _ } = stored;
         let for_backend = *caller == Caller::Backend;
         let eid_mod97 = profile.eid.as_ref().filter(|_| for_backend).map(Eid::check_digits_hold);
         let registered = registration.is_some();

@@ -11,6 +11,7 @@ use super::esim::{
     IMSI, MATCHING_ID, PAGE_TOKEN, activation_code, erase, object, places_of, put, register, relay,
     wait_for_waiting, with_event_ids,
 };
+use super::sse::Events;
 use super::{ICCID, iccid};
 
 const EID: &str = "89049032123451234512345678901235";
@@ -168,28 +169,53 @@ async fn a_new_registration_begins_a_new_history_and_webhooks_count_again() {
     assert_eq!(register(&app, &object(ICCID)).await.status, 201);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
     let profile = app.profile(ICCID).await;
-    for member in ["seq", "deliveries", "installsSeen"] {
-        assert_eq!(profile[member], i32::from(member == "seq"), "{member}");
+    for member in ["deliveries", "installsSeen"] {
+        assert_eq!(profile[member], 0, "{member}");
     }
     assert!(profile["eid"].is_null() && profile["lastDeliveryAt"].is_null());
     assert_eq!(app.deliver(body("INSTALLED")).await.outcome(), "moved");
-    let journey = app.user(ICCID).get("/v1/profiles/self/journey").await;
+    let journey = app.invited(ICCID).await.get("/v1/profiles/self/journey").await;
     assert_eq!(journey.json()["step"], "done");
-    app.assert_straight(ICCID).await;
+    // No cursor and no tag of the former life, which had five transitions at most, fits this one.
+    let seqs: Vec<_> = app.transitions(ICCID).await.iter().map(|it| it["seq"].as_i64()).collect();
+    assert_eq!(seqs.len(), 2);
+    assert!(seqs[0] > Some(3) && seqs[1] == seqs[0].map(|seq| seq + 1), "{seqs:?}");
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn an_access_token_of_before_is_of_use_again_after_a_new_registration() {
+async fn an_access_token_of_before_is_of_no_use_after_a_new_registration() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
-    let user = app.user(ICCID);
+    let (old, unsaid) = (app.invited(ICCID).await, app.user(ICCID));
+    let tag = old.get("/v1/profiles/self").await.header("etag").to_owned();
+    let mut events = Events::open(&old, "self").await;
+    events.event().await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
-    assert_eq!(user.get("/v1/profiles/self").await.problem(), "unknown-profile");
+    assert_eq!(old.get("/v1/profiles/self").await.problem(), "unknown-profile");
+    // The next customer's.
     register(&app, &object(ICCID)).await;
-    let journey = user.get("/v1/profiles/self/journey").await.json();
+    let new = app.invited(ICCID).await;
+    for path in ["", "/journey", "/transitions", "/events", "/qr.svg", "/qr.png", "?wait=5"] {
+        let path = format!("/v1/profiles/self{path}");
+        for token in [&old, &unsaid] {
+            let answer = token.get_with(&path, "if-none-match", &tag).await;
+            assert_eq!(
+                (answer.status.as_u16(), &*answer.problem()),
+                (401, "unauthenticated"),
+                "{path}"
+            );
+            assert!(!answer.text.contains(MATCHING_ID), "{path}");
+        }
+    }
+    let own = new.get_with("/v1/profiles/self", "if-none-match", &tag).await;
+    assert_eq!((own.status.as_u16(), &own.json()["state"]), (200, &json!("RELEASED")));
+    let journey = new.get("/v1/profiles/self/journey").await.json();
     assert_eq!(journey["install"]["activationCode"], activation_code());
+    // What followed the former life has ended, or hears nothing of this one.
+    let said = events.ending().await;
+    assert!(!said.contains("event:"), "{said}");
 }
 
 /// An erasure that is under way: it holds the profile's row and has not committed.

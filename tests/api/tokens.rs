@@ -3,6 +3,7 @@
 use esim_status::delivery::Secrets;
 use esim_status_testing::{Answer, Client, TOKEN_SECRET, TestApp, unix_now};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::esim::{object, register};
@@ -271,4 +272,30 @@ async fn a_stream_ends_when_its_token_does() {
     assert!(events.ending().await.contains("token"));
     assert_eq!(user.get("/v1/profiles/self").await.problem(), "unauthenticated");
     assert_eq!(user.get("/v1/profiles/self/events").await.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_backend_ends_all_tokens_of_a_profile_and_new_ones_are_good_immediately() {
+    let app = TestApp::start().await;
+    for number in [ICCID.to_owned(), iccid(1)] {
+        register(&app, &object(&number)).await;
+    }
+    let (old, neighbour) = (app.invited(ICCID).await, app.invited(&iccid(1)).await);
+    let mut events = Events::open(&old, "self").await;
+    events.event().await;
+    let end = async |client: &Client, number: &str| {
+        let path = format!("/v1/profiles/{number}/tokens");
+        Answer::of(client.request(Method::DELETE, &path)).await
+    };
+    assert_eq!(end(&old, ICCID).await.problem(), "forbidden");
+    assert_eq!(end(&app.backend, &iccid(2)).await.problem(), "unknown-profile");
+    let ended = end(&app.backend, ICCID).await;
+    assert_eq!((ended.status.as_u16(), &*ended.text), (204, ""));
+    assert!(events.ending().await.contains("not good any more"));
+    assert_eq!(old.get("/v1/profiles/self").await.problem(), "unauthenticated");
+    for client in [app.invited(ICCID).await, neighbour] {
+        assert_eq!(client.get("/v1/profiles/self").await.status, 200);
+    }
+    // Webhooks received before are about it all the same.
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
 }

@@ -33,7 +33,7 @@ pub struct Profile {
     pub eid: Option<Eid>,
     /// When it came into this state (or onto this device), by our clock.
     pub since: Timestamp,
-    /// The number of its last transition; they count 1, 2, 3 … without gaps.
+    /// The number of its last transition; they count 1, 2, 3 … without gaps, or begin behind those of a life that was erased.
     pub seq: i64,
     /// How often we saw it come onto a device.
     pub installs_seen: i32,
@@ -43,12 +43,14 @@ pub struct Profile {
     pub last_delivery_at: Option<Timestamp>,
     /// The newest event time that was applied, from a provider that sends one.
     pub last_occurred_at: Option<Timestamp>,
+    /// When a former life of it was erased: what was received before is not about this one.
+    pub erased_at: Option<Timestamp>,
 }
 
 /// One line of a profile's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// Its number within the profile's history, from 1.
+    /// Its number within the profile's history.
     pub seq: i64,
     /// The state before; `None` on the first.
     pub from_state: Option<ProfileState>,
@@ -118,6 +120,20 @@ pub struct Verdict {
     pub transition: Option<Transition>,
 }
 
+impl Verdict {
+    /// The same for a new life of a profile: its numbers go on behind those of the former one.
+    #[must_use]
+    pub fn behind(mut self, last_seq: i64) -> Self {
+        if let Some(profile) = &mut self.profile {
+            profile.seq += last_seq;
+        }
+        if let Some(transition) = &mut self.transition {
+            transition.seq += last_seq;
+        }
+        self
+    }
+}
+
 impl Profile {
     /// Judges `report` against what is `known` of its profile; `None` for an ICCID that was never seen, which is normal:
     /// a webhook may overtake the customer's own order.
@@ -167,6 +183,7 @@ impl Profile {
             deliveries: 1,
             last_delivery_at: Some(report.received_at),
             last_occurred_at: event_time(report),
+            erased_at: None,
         };
         let transition = transition(1, None, claim, TransitionKind::Normal, report);
         Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }

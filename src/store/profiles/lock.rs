@@ -38,6 +38,7 @@ struct VersionedRow {
     deliveries: i64,
     last_delivery_at: Option<OffsetDateTime>,
     last_occurred_at: Option<OffsetDateTime>,
+    erased_at: Option<OffsetDateTime>,
     xmin: i64,
     ctid: String,
 }
@@ -59,6 +60,8 @@ fn versioned(rows: Vec<VersionedRow>) -> Result<Vec<(Profile, Version)>, StoreEr
             deliveries: row.deliveries,
             last_delivery_at: row.last_delivery_at,
             last_occurred_at: row.last_occurred_at,
+            erased_at: row.erased_at,
+            tokens_from: None,
             registered_at: None,
             uid: None,
             activated_at: None,
@@ -80,7 +83,7 @@ pub async fn read(
     let rows = sqlx::query_as!(
         VersionedRow,
         r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen, deliveries,
-                  last_delivery_at, last_occurred_at, xmin::text::bigint AS "xmin!", ctid::text AS "ctid!"
+                  last_delivery_at, last_occurred_at, erased_at, xmin::text::bigint AS "xmin!", ctid::text AS "ctid!"
            FROM profiles WHERE iccid = ANY($1)"#,
         iccids
     )
@@ -100,7 +103,7 @@ pub async fn lock_free(
     let rows = sqlx::query_as!(
         VersionedRow,
         r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen, deliveries,
-                  last_delivery_at, last_occurred_at, xmin::text::bigint AS "xmin!", ctid::text AS "ctid!"
+                  last_delivery_at, last_occurred_at, erased_at, xmin::text::bigint AS "xmin!", ctid::text AS "ctid!"
            FROM profiles WHERE iccid = ANY($1) ORDER BY iccid FOR UPDATE SKIP LOCKED"#,
         iccids
     )

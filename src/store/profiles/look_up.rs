@@ -43,7 +43,8 @@ pub async fn find(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                  deliveries, last_delivery_at, last_occurred_at, registered_at, uid, activated_at, last_seen
+                  deliveries, last_delivery_at, last_occurred_at, erased_at, tokens_from, registered_at, uid,
+                  activated_at, last_seen
            FROM profiles WHERE iccid = ANY($1)"#,
         iccids
     )
@@ -65,7 +66,8 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                  deliveries, last_delivery_at, last_occurred_at, registered_at, uid, activated_at, last_seen
+                  deliveries, last_delivery_at, last_occurred_at, erased_at, tokens_from, registered_at, uid,
+                  activated_at, last_seen
            FROM profiles
            WHERE ($1::text IS NULL OR state = $1)
              AND ($2::text IS NULL OR provider = $2)

@@ -11,7 +11,7 @@ use sqlx::types::time::OffsetDateTime;
 pub(super) use lock::xid;
 pub use lock::{Version, lock_free, read, wait_for_locks};
 pub use look_up::{Filter, find, list};
-pub use write::{insert, save, save_registration};
+pub use write::{begin_anew, end_tokens, insert, save, save_registration};
 
 use super::codec::{StoreError, instant, instant_option, parsed, parsed_option};
 use crate::domain::{Eid, Iccid, Imsi, Profile, Timestamp};
@@ -23,6 +23,8 @@ pub struct StoredProfile {
     pub profile: Profile,
     /// What its backend told us; `None` if it never registered the profile.
     pub registration: Option<Registration>,
+    /// Access tokens issued before are not good any more.
+    pub tokens_from: Option<Timestamp>,
 }
 
 /// What a backend told us about a profile, credentials aside.
@@ -50,6 +52,8 @@ struct Row {
     deliveries: i64,
     last_delivery_at: Option<OffsetDateTime>,
     last_occurred_at: Option<OffsetDateTime>,
+    erased_at: Option<OffsetDateTime>,
+    tokens_from: Option<OffsetDateTime>,
     registered_at: Option<OffsetDateTime>,
     uid: Option<String>,
     activated_at: Option<OffsetDateTime>,
@@ -74,13 +78,15 @@ impl TryFrom<Row> for StoredProfile {
             deliveries: row.deliveries,
             last_delivery_at: instant_option(row.last_delivery_at),
             last_occurred_at: instant_option(row.last_occurred_at),
+            erased_at: instant_option(row.erased_at),
         };
         let registration = row.registered_at.map(|_| Registration {
             uid: row.uid,
             activated_at: instant_option(row.activated_at),
             last_seen: instant_option(row.last_seen),
         });
-        Ok(Self { profile, registration })
+        let tokens_from = instant_option(row.tokens_from);
+        Ok(Self { profile, registration, tokens_from })
     }
 }
 

@@ -112,3 +112,43 @@ pub async fn save_registration(
     .await?;
     Ok(())
 }
+
+/// Notes of a profile, whose lock is held, that a former life of it was erased, and from when on its access tokens count.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin_anew(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    erased_at: Timestamp,
+    tokens_from: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE profiles SET erased_at = $2, tokens_from = $3 WHERE iccid = $1",
+        iccid.as_str(),
+        erased_at.as_datetime(),
+        tokens_from.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends the access tokens issued before this time; says whether there is such a profile.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_tokens(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    from: Timestamp,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "UPDATE profiles SET tokens_from = greatest(tokens_from, $2) WHERE iccid = $1",
+        iccid.as_str(),
+        from.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected() > 0)
+}
