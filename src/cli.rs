@@ -58,4 +58,4 @@ Serve in production: needs its database and secrets.
 
 It refuses to start without DATABASE_URL, a secret for a hook, an API key and a token secret, and names all that is missing. \
 A secret is at least 16 bytes long; it may come from a file instead (the same name with _FILE, one secret a line), and it may \
-be a list, for rotation. SIGTERM and SIGINT end it in order, within 10 seconds.";
+be a list, for rotation. SIGTERM, SIGINT and SIGHUP end it in order, within 10 seconds and whatever more the notice takes.";

@@ -1,6 +1,7 @@
 //! The binary: reads the command line and runs one command.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
@@ -9,6 +10,9 @@ use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, 
 /// often as not; the C library's allocator is slow at that (`bench/README.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the last pieces of work may take after a command has ended.
+const SHUTDOWN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     match run(Cli::read().command) {
@@ -25,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Serve(args) => serve::run(&args).await,
             Command::Dev(args) => dev::run(&args).await,
@@ -36,5 +40,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Health(args) => health::run(&args).await,
             Command::Openapi => openapi::run(),
         }
-    })
+    });
+    // A host name that is still being looked up keeps nobody waiting.
+    runtime.shutdown_timeout(SHUTDOWN);
+    ended
 }

@@ -312,6 +312,30 @@ async fn health_asks_a_running_service_and_no_proxy() {
     assert!(!success && !stderr.is_empty(), "{stderr}");
 }
 
+#[tokio::test]
+async fn serve_that_waits_for_its_database_ends_when_it_is_told_to() {
+    // Takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap());
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut command = program(&["serve"]);
+        let mut running = Running::start(esim_status_testing::serving(&mut command, &url));
+        running.says(|it| &mut it.stderr, "effective settings");
+        drop(silent.accept().unwrap());
+        running.signal(signal);
+        let (status, took) = running.end().await;
+        assert!(status.success() && took < Duration::from_secs(10), "{status}, {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn serve_ends_in_order_when_its_terminal_goes() {
+    let mut serve = Serve::start(&Database::empty().await);
+    serve.running.signal(Signal::SIGHUP);
+    assert!(serve.running.end().await.0.success());
+    assert!(serve.running.stderr.all().contains("draining"));
+}
+
 /// The variables that a command's help names.
 fn variables(command: &str) -> Vec<String> {
     let (_, help, _) = output(&mut program(&[command, "--help"]));

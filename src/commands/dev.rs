@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Executor};
 use url::Url;
 
-use super::{client, serve, welcome};
+use super::serve::Signals;
+use super::{client, welcome};
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::service::{Service, StartError};
@@ -125,7 +126,7 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     };
     let page = register_sample(&service, &home.secrets).await?;
     welcome::print(&service, &home.secrets, &page, home.kept.as_deref());
-    serve::wait_for_signal().await?;
+    Signals::listen()?.any().await;
     service.stop().await;
     if let Some(server) = home.server {
         tokio::task::spawn_blocking(|| server.stop()).await??;
@@ -198,6 +199,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
         idle: Limits::default().idle,
+        notice: Limits::default().notice,
         vault: Vault::default(),
         brand: Brand::default(),
     })

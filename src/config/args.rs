@@ -124,6 +124,13 @@ pub struct ServeArgs {
     )]
     pub idle_seconds: u32,
 
+    /// How many seconds new work is still taken after SIGTERM, while `/readyz` is 503: longer than whoever routes here takes to see it
+    #[arg(
+        long, env = "ESIM_STATUS_NOTICE_SECONDS", default_value_t = 1, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(0..=300)
+    )]
+    pub notice_seconds: u32,
+
     /// How many live streams may be open at once; further ones are told to follow otherwise
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,

@@ -69,6 +69,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long an idle connection of the public listener is kept.
     pub idle: Duration,
+    /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
+    pub notice: Duration,
 }
 
 /// Where deliveries wait while the database is away.
@@ -135,6 +137,7 @@ impl Settings {
                 max_connections: args.max_connections,
                 max_streams: args.max_streams,
                 idle: Duration::from_secs(args.idle_seconds.into()),
+                notice: Duration::from_secs(args.notice_seconds.into()),
                 vault,
                 brand,
             }),
@@ -164,6 +167,7 @@ impl Settings {
             max_connections = self.max_connections,
             max_streams = self.max_streams,
             idle = ?self.idle,
+            notice = ?self.notice,
             credentials_encrypted = self.vault.seals(),
             "effective settings"
         );

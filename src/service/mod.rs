@@ -24,8 +24,8 @@ use crate::web::server::{Limits, serve};
 use crate::web::{self, AppState, Draining, Followers, Parts};
 use preparation::Preparation;
 
-/// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
-const NOTICE: Duration = Duration::from_millis(500);
+/// How long probes in flight may take to end.
+const PROBES: Duration = Duration::from_millis(500);
 
 /// How long requests in flight may take to end, and after them the writers.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -213,14 +213,14 @@ impl Service {
             connector: connector.clone(),
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let Settings { max_connections, idle, .. } = settings;
-        let limits = Limits { idle, max_connections, ..Limits::default() };
+        let Settings { max_connections, idle, notice, .. } = settings;
+        let limits = Limits { idle, notice, max_connections, ..Limits::default() };
         let routes = web::routes(app.clone());
         let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), DRAIN));
         let routes = web::admin_routes(app.clone());
         let limits = Limits::default();
         let admin_serving =
-            tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), NOTICE));
+            tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
         let upkeep = tokio::spawn(look_after(app.clone(), settings.retention_days));
         tracing::info!(%public, %admin, "serving");
         let background = [upkeep, listening].into_iter().chain(preparing).collect();
@@ -242,12 +242,17 @@ impl Service {
         &self.app
     }
 
-    /// Ends in order: not ready; after a moment no new connections; what is in flight answered; the writers' queues written.
-    /// Takes 10 s at most.
+    /// Waits until a writer or the drainer dies, which they never should: what it had to do would be done by nobody.
+    pub async fn writer_died(&mut self) {
+        self.writers.join_next().await;
+        tracing::error!("a writer has died: the service ends, so that it can be started again");
+    }
+
+    /// Ends in order: not ready; after the notice no new connections; what is in flight answered; the writers' queues written.
+    /// Takes the notice and 8 s at most.
     pub async fn stop(self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: not ready any more");
-        tokio::time::sleep(NOTICE).await;
         self.closing.cancel();
         let cut = self.serving.await.map_or(0, |drained| drained.cut);
         self.closed.cancel();

@@ -1,13 +1,16 @@
 //! SIGTERM: not ready first, then no new connections, and whatever was taken is answered.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use esim_status_testing::wire::Wire;
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{ICCID, iccid};
@@ -76,4 +79,35 @@ async fn idle_connections_do_not_hold_up_the_end_and_new_ones_are_refused_after_
         drop(stream.read_to_end(&mut Vec::new()).await);
     }
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// As load balancers send over the connections of a pool, until they have seen that the service is not ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_webhook_over_a_kept_connection_is_lost_while_a_service_takes_leave() {
+    let app = TestApp::start_with(|settings| settings.notice = Duration::from_secs(2)).await;
+    let (to, database) = (watch::Sender::new(app.service.public), app.database.clone());
+    let sending = join_all((0..24).map(async |number: usize| {
+        let (mut wire, mut taken) = (Wire::new(to.subscribe()), 0);
+        loop {
+            let body = json!({ "iccid": iccid(number), "profileState": "INSTALLED" });
+            match wire.deliver(&body.to_string()).await {
+                Ok(reply) => assert_eq!(reply.status, 200, "{reply:?}"),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return taken,
+                Err(error) => panic!("lost after {taken}: {error}"),
+            }
+            taken += 1;
+            tokio::time::sleep(Duration::from_millis(5 * (number as u64 + 1))).await;
+        }
+    }));
+    let ending = async {
+        wait_until("webhooks come", async || {
+            database.scalar::<i64>("SELECT count(*) FROM deliveries").await > 100
+        })
+        .await;
+        app.stop().await
+    };
+    let (taken, ended) = tokio::join!(sending, ending);
+    assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
+    let kept = database.scalar::<i64>("SELECT count(*) FROM deliveries").await;
+    assert_eq!(usize::try_from(kept), Ok(taken.iter().sum::<usize>()));
 }

@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -42,9 +41,28 @@ pub(super) struct Shared {
     limits: Limits,
     /// The value of `Keep-Alive`: for how long an idle connection is kept.
     keep_alive: HeaderValue,
-    /// Cancelled after `is_closing` is set. Connections look at the flag on every wake, since the token's lock is too expensive.
-    closing: CancellationToken,
-    is_closing: AtomicBool,
+    /// Cancelled after `leave` is set. Connections look at that on every wake, since the token's lock is too expensive.
+    leaving: CancellationToken,
+    leave: OnceLock<Leave>,
+}
+
+/// The end of all connections.
+#[derive(Debug, Clone, Copy)]
+struct Leave {
+    from: Instant,
+    until: Instant,
+}
+
+impl Leave {
+    /// When a connection that waits for a request is closed: one that was idle before, at a moment of its own; one whose client may
+    /// be just about to send, at the end.
+    fn of(self, standing: &Standing, share: f64) -> Instant {
+        if standing.has_answered() && standing.since() <= self.from {
+            self.from + (self.until - self.from).mul_f64(share)
+        } else {
+            self.until
+        }
+    }
 }
 
 impl Shared {
@@ -58,19 +76,16 @@ impl Shared {
             http,
             limits,
             keep_alive: keep_alive.unwrap_or(HeaderValue::from_static("timeout=0")),
-            closing: CancellationToken::new(),
-            is_closing: AtomicBool::new(false),
+            leaving: CancellationToken::new(),
+            leave: OnceLock::new(),
         }
     }
 
-    /// From now on connections end as soon as nothing is in flight on them.
-    pub(super) fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
-        self.closing.cancel();
-    }
-
-    fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
+    /// From now on connections end after the answer in progress, or over the notice.
+    pub(super) fn take_leave(&self) {
+        let from = Instant::now();
+        self.leave.get_or_init(|| Leave { from, until: from + self.limits.notice });
+        self.leaving.cancel();
     }
 
     fn socket(&self, stream: TcpStream, standing: &Arc<Standing>) -> Socket<TcpStream> {
@@ -85,7 +100,8 @@ pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: Own
     let socket = TokioIo::new(shared.socket(stream, &standing));
     let service = service_fn(|request| answer(&shared, &standing, request));
     let mut connection = pin!(shared.http.serve_connection(socket, service));
-    let mut closing = pin!(shared.closing.cancelled());
+    let mut leaving = pin!(shared.leaving.cancelled());
+    let share = rand::random();
     let mut timer = pin!(sleep(shared.limits.header_read));
     let mut is_first = true;
     let mut is_last_request = false;
@@ -93,19 +109,20 @@ pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: Own
         if is_first {
             is_first = false;
             // Once is enough: a task has one waker for life.
-            let _ = closing.as_mut().poll(cx);
+            let _ = leaving.as_mut().poll(cx);
         }
         // First what has arrived, then the end: a request that was sent before the end is answered.
         let mut outcome = connection.as_mut().poll(cx);
         if outcome.is_ready() || is_last_request {
             return outcome;
         }
-        let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, cx);
+        let leave = shared.leave.get().map(|leave| leave.of(&standing, share));
+        let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, leave, cx);
         if is_overdue && standing.doing() == Doing::ReadingHead {
             // hyper would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
-        if is_overdue || standing.is_finished() || shared.is_closing() {
+        if is_overdue || standing.is_finished() {
             is_last_request = true;
             connection.as_mut().graceful_shutdown();
             outcome = connection.as_mut().poll(cx);
@@ -118,11 +135,13 @@ pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: Own
     }
 }
 
-/// Whether the client has taken longer to send a head, or to begin one, than it may. Sets the timer to when that will be.
+/// Whether the client has taken longer to send a head, or to begin one, than it may, or than until `leave`. Sets the timer to when
+/// that will be.
 fn is_overdue(
     mut timer: Pin<&mut Sleep>,
     standing: &Standing,
     limits: &Limits,
+    leave: Option<Instant>,
     cx: &mut Context<'_>,
 ) -> bool {
     let time = match standing.doing() {
@@ -130,7 +149,10 @@ fn is_overdue(
         Doing::Waiting if standing.has_answered() => limits.idle,
         Doing::Waiting | Doing::ReadingHead => limits.header_read,
     };
-    let deadline = standing.since() + time;
+    let mut deadline = standing.since() + time;
+    if let (Doing::Waiting, Some(leave)) = (standing.doing(), leave) {
+        deadline = deadline.min(leave);
+    }
     if timer.deadline() != deadline {
         timer.as_mut().reset(deadline);
     }
@@ -147,7 +169,7 @@ async fn answer(
     let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
     let mut response = shared.app.clone().call(request).await?;
     let headers = response.headers_mut();
-    if shared.is_closing() || standing.is_finished() {
+    if shared.leave.get().is_some() || standing.is_finished() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     } else if stays {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -24,6 +25,9 @@ pub(super) use standing::{Arrived, Standing};
 
 /// How many connections beyond the limit are answered at a time; more are closed without a word.
 const TURNED_AWAY_AT_A_TIME: usize = 256;
+
+/// How many connections the system may have accepted that we have not.
+const BACKLOG: usize = 4_096;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -40,6 +44,10 @@ pub struct Limits {
     pub write_stall: Duration,
     /// For an answer to a client that has sent its last byte, and may be gone: live streams that were left end after this.
     pub half_closed: Duration,
+    /// From the moment that the server is told to end until it accepts no more. Every answer meanwhile closes its connection, and
+    /// idle connections are closed one after the other: whatever keeps connections for reuse loses a request if one is closed just
+    /// as it sends, and would lose many if all were.
+    pub notice: Duration,
     /// Connections at a time. Another one is answered 503 at once, so that its client can turn to another replica or repeat,
     /// rather than left to wait unheard until it gives up. Must be below the limit on open files.
     pub max_connections: usize,
@@ -55,6 +63,7 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             write_stall: Duration::from_secs(15),
             half_closed: Duration::from_secs(5),
+            notice: Duration::ZERO,
             max_connections: 16_384,
             max_head_bytes: 80 << 10,
         }
@@ -69,8 +78,8 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Serves until `shutdown` is cancelled, then stops accepting, lets the requests in flight end for at most `drain`, and cuts
-/// what is left.
+/// Serves until `shutdown` is cancelled and the notice is over, then stops accepting, lets the requests in flight end for at most
+/// `drain`, and cuts what is left.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
@@ -80,6 +89,20 @@ pub async fn serve(
 ) -> Drained {
     let mut server = Server::new(app, limits);
     while let Some(accepted) = shutdown.run_until_cancelled(server.accept(&listener)).await {
+        server.admit(accepted);
+    }
+    server.shared.take_leave();
+    let over = sleep(limits.notice);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            accepted = server.accept(&listener) => server.admit(accepted),
+            () = &mut over => break,
+        }
+    }
+    // What the system has accepted already would be reset with the listener.
+    for _ in 0..BACKLOG {
+        let Some(accepted) = server.accept(&listener).now_or_never() else { break };
         server.admit(accepted);
     }
     drop(listener);
@@ -149,7 +172,6 @@ impl Server {
     }
 
     async fn drain(mut self, time: Duration) -> Drained {
-        self.shared.close();
         let _ = timeout(time, async {
             while let Some(ended) = self.connections.join_next().await {
                 report(ended);

@@ -446,6 +446,40 @@ async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
 }
 
 #[tokio::test]
+async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_one_by_one() {
+    const IDLE: usize = 100;
+    let notice = Duration::from_secs(2);
+    let server = Running::with(Limits { notice, ..limits() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let mut client = server.connect().await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        until(&mut client, "ok").await;
+        idle.push(client);
+    }
+    let mut fresh = server.connect().await;
+
+    server.shutdown.cancel();
+    let begun = Instant::now();
+    let ends = futures_util::future::join_all(idle.into_iter().map(async |mut client| {
+        assert_eq!(rest(&mut client).await, "");
+        begun.elapsed()
+    }));
+    let asking = async {
+        // As somebody who has not seen yet that it ends: a connection made before, and one made now.
+        fresh.write_all(GET.as_bytes()).await.unwrap();
+        for answer in [rest(&mut fresh).await, server.exchange(GET).await] {
+            assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
+        }
+        assert!(begun.elapsed() < notice, "{:?}", begun.elapsed());
+    };
+    let (ends, ()) = tokio::join!(ends, asking);
+    let half = ends.iter().filter(|end| **end < notice / 2).count();
+    assert!((IDLE / 5..=IDLE * 4 / 5).contains(&half), "{half} of {IDLE} in the first half");
+    assert_eq!(server.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
 async fn a_drain_that_takes_too_long_cuts_what_is_left() {
     let server = start(limits(), Duration::from_millis(200)).await;
     let [mut held, mut flood] = [server.connect().await, server.connect().await];

@@ -63,6 +63,7 @@ pub fn settings(database: &Database) -> Settings {
         max_connections: 1_024,
         max_streams: 256,
         idle: Limits::default().idle,
+        notice: Duration::from_millis(500),
         vault: Vault::default(),
         brand: Brand::default(),
     }

@@ -61,7 +61,9 @@ impl Wire {
     /// # Errors
     /// Where there is no answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
-        let mut stream = match self.stream.take() {
+        // As a proxy's pool does, one that was closed meanwhile is not used again.
+        let kept = self.stream.take().filter(|stream| !is_closed(stream));
+        let mut stream = match kept {
             Some(stream) => stream,
             None => self.connect().await?,
         };
@@ -133,4 +135,9 @@ impl Reply {
     pub fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
+}
+
+/// Whether the other side has closed it; nothing is ever sent unasked.
+fn is_closed(stream: &TcpStream) -> bool {
+    !matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
