@@ -269,7 +269,7 @@ async fn serve_prints_its_settings_without_secrets_serves_and_ends_on_sigterm() 
 
     serve.running.signal(Signal::SIGTERM);
     let (status, took) = serve.running.end().await;
-    assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+    assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     let (stdout, stderr) = (serve.running.stdout.all(), serve.running.stderr.all());
     assert_eq!(stdout, "");
     for wanted in ["effective settings", "/webhooks/gigastore/esim-status (url-secret)", "ended"] {

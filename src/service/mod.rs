@@ -20,7 +20,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::metrics::{self, NewestDeliveries};
-use crate::web::server::{Limits, serve};
+use crate::web::server::{self, Limits, serve};
 use crate::web::{self, AppState, Draining, Followers, Parts};
 use preparation::Preparation;
 
@@ -174,8 +174,8 @@ impl Service {
             None => preparation.finish(DATABASE_PATIENCE).await.map(|()| None)?,
         };
 
-        let listener = listen(settings.listen, "--listen").await?;
-        let admin_listener = listen(settings.admin_listen, "--admin-listen").await?;
+        let listener = listen(settings.listen, "--listen")?;
+        let admin_listener = listen(settings.admin_listen, "--admin-listen")?;
         let public = address(&listener, settings.listen);
         let admin = address(&admin_listener, settings.admin_listen);
 
@@ -298,8 +298,8 @@ pub fn connections_needed(settings: &Settings) -> usize {
         + SINGLE_CONNECTIONS
 }
 
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    server::listen(address).map_err(|source| StartError::Listen { address, flag, source })
 }
 
 fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {

@@ -89,7 +89,7 @@ async fn heads_that_are_too_large_odd_or_ambiguous_are_refused_and_change_nothin
             )),
             "431",
         ),
-        ("a URI of 70 kB", to(format!("{hook}?{}", "x".repeat(70_000)).as_bytes()), "414"),
+        ("a URI of 70 kB", to(format!("{hook}?{}", "x".repeat(70_000)).as_bytes()), "431"),
         ("two slashes", to(format!("/{hook}").as_bytes()), "404"),
         ("dots encoded", to(b"/webhooks/%2e%2e/livez"), "404"),
         ("dots encoded before the hook", to(format!("/x/%2e%2e{hook}").as_bytes()), "404"),

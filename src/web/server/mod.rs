@@ -9,13 +9,16 @@ mod connection;
 mod standing;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +29,11 @@ pub(super) use standing::{Arrived, Standing};
 /// How many connections beyond the limit are answered at a time; more are closed without a word.
 const TURNED_AWAY_AT_A_TIME: usize = 256;
 
+/// How long a client may be out of reach.
+const VANISHED: Duration = Duration::from_secs(30);
+
 /// How many connections the system may have accepted that we have not.
-const BACKLOG: usize = 4_096;
+const BACKLOG: u32 = 4_096;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -51,8 +57,8 @@ pub struct Limits {
     /// Connections at a time. Another one is answered 503 at once, so that its client can turn to another replica or repeat,
     /// rather than left to wait unheard until it gives up. Must be below the limit on open files.
     pub max_connections: usize,
-    /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Above the 64 KiB that hyper takes for a
-    /// URI, so that a longer one is told 414.
+    /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Many connections may each have as much before
+    /// anybody has shown a credential.
     pub max_head_bytes: usize,
 }
 
@@ -65,7 +71,7 @@ impl Default for Limits {
             half_closed: Duration::from_secs(5),
             notice: Duration::ZERO,
             max_connections: 16_384,
-            max_head_bytes: 80 << 10,
+            max_head_bytes: 16 << 10,
         }
     }
 }
@@ -76,6 +82,18 @@ impl Default for Limits {
 pub struct Drained {
     /// Connections that had not ended when the time was up.
     pub cut: usize,
+}
+
+/// Listens on an address, with a queue that a burst of connections fits into: what does not fit is not answered, and its client tries
+/// again after a second.
+///
+/// # Errors
+/// Where the system does not let us.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `shutdown` is cancelled and the notice is over, then stops accepting, lets the requests in flight end for at most
@@ -102,7 +120,9 @@ pub async fn serve(
     }
     // What the system has accepted already would be reset with the listener.
     for _ in 0..BACKLOG {
-        let Some(accepted) = server.accept(&listener).now_or_never() else { break };
+        // Without tokio's budget, which would say that there is none after some hundred.
+        let accepted = unconstrained(server.accept(&listener)).now_or_never();
+        let Some(accepted) = accepted else { break };
         server.admit(accepted);
     }
     drop(listener);
@@ -157,6 +177,7 @@ impl Server {
     fn admit(&mut self, stream: TcpStream) {
         // An answer is one write: waiting to fill a segment would only delay it. Without the option it is slower, not wrong.
         let _ = stream.set_nodelay(true);
+        let _ = notice_vanished_clients(&stream);
         if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
             self.is_full = false;
             self.connections.spawn(converse(stream, Arc::clone(&self.shared), place));
@@ -185,6 +206,18 @@ impl Server {
         self.connections.shutdown().await;
         Drained { cut }
     }
+}
+
+/// A phone that goes out of reach says nothing, and the little that a live stream sends fits into the system's buffers: without this
+/// its stream would stay for a quarter of an hour. What is sent and not confirmed in this time, and a client that is quiet and does
+/// not answer when asked, ends the connection.
+fn notice_vanished_clients(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let asking = TcpKeepalive::new().with_time(VANISHED / 2).with_interval(VANISHED / 6);
+    socket.set_tcp_keepalive(&asking.with_retries(3))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(VANISHED))?;
+    Ok(())
 }
 
 /// Whether the failure is that of the connection that was to be accepted: the next one may be fine.

@@ -1,5 +1,6 @@
 //! The serve loop over real sockets, with limits so short that a test can wait for them.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
@@ -50,7 +51,7 @@ impl Drop for TellOnDrop {
     }
 }
 
-async fn start(limits: Limits, drain: Duration) -> Running {
+fn start(limits: Limits, drain: Duration) -> Running {
     let calls = Arc::new(AtomicUsize::new(0));
     let [held, release, abandoned] = [(); 3].map(|()| Arc::new(Notify::new()));
     let counted = Arc::clone(&calls);
@@ -90,7 +91,7 @@ async fn start(limits: Limits, drain: Duration) -> Running {
                 }
             }),
         );
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, app, limits, shutdown.clone(), drain));
@@ -98,8 +99,8 @@ async fn start(limits: Limits, drain: Duration) -> Running {
 }
 
 impl Running {
-    async fn with(limits: Limits) -> Self {
-        start(limits, GENEROUS).await
+    fn with(limits: Limits) -> Self {
+        start(limits, GENEROUS)
     }
 
     async fn connect(&self) -> TcpStream {
@@ -151,13 +152,13 @@ fn with_field(field: &str) -> String {
 
 #[tokio::test]
 async fn oversized_heads_are_told_what_is_too_large() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let fields = |count: usize| "X: y\r\n".repeat(count - 1);
     for (request, status) in [
         (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(101)), "431"),
         (with_field(&format!("X: {}", "y".repeat(1 << 20))), "431"),
-        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), "414"),
-        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70 << 10)), "414"),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), "431"),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(17 << 10)), "431"),
         (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20)), "431"),
         ("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "400"),
     ] {
@@ -171,7 +172,7 @@ async fn oversized_heads_are_told_what_is_too_large() {
 
 #[tokio::test]
 async fn ambiguous_heads_are_answered_400_and_reach_no_handler() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let requests = [
         with_field("Content-Length: 4\r\nTransfer-Encoding: chunked") + "0\r\n\r\n",
         with_field("Transfer-Encoding: chunked\r\nContent-Length: 4") + "0\r\n\r\n",
@@ -213,7 +214,7 @@ async fn ambiguous_heads_are_answered_400_and_reach_no_handler() {
 
 #[tokio::test]
 async fn the_request_before_an_ambiguous_one_is_answered() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let mut client = server.connect().await;
     client.write_all(format!("{HELD}GET / HTTP/1.1\r\n\r\n{GET}").as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
@@ -226,7 +227,7 @@ async fn the_request_before_an_ambiguous_one_is_answered() {
 
 #[tokio::test]
 async fn a_malformed_chunk_ends_the_request() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for body in ["1\nx\r\n0\r\n\r\n", "1\r\nx\r\n0\r\n\n", "1\r\nxx\r\n0\r\n\r\n"] {
         let answer = server.exchange(format!("{head}{body}{GET}")).await;
@@ -237,7 +238,7 @@ async fn a_malformed_chunk_ends_the_request() {
 
 #[tokio::test]
 async fn pipelined_requests_are_all_answered() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let sized = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none";
     let chunked = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\ntwo\r\n0\r\nX: y\r\n\r\n";
     let last = "GET / HTTP/1.0\r\n\r\n";
@@ -250,7 +251,7 @@ async fn pipelined_requests_are_all_answered() {
 #[tokio::test]
 async fn silent_stalled_and_dribbling_connections_are_closed() {
     let header_read = Duration::from_millis(300);
-    let server = Running::with(Limits { header_read, ..limits() }).await;
+    let server = Running::with(Limits { header_read, ..limits() });
     assert_eq!(server.exchange("").await, "");
     assert_eq!(server.exchange("GET / HTTP/1.1\r\nHost").await, "");
     for part in ["\r\n", "X: y\r\n"] {
@@ -272,7 +273,7 @@ async fn dribble(client: &mut TcpStream, part: &str) {
 async fn an_idle_connection_outlives_the_time_for_a_head_and_is_closed_after_its_own() {
     let header_read = Duration::from_millis(100);
     let idle = Duration::from_millis(1_500);
-    let server = Running::with(Limits { header_read, idle, ..limits() }).await;
+    let server = Running::with(Limits { header_read, idle, ..limits() });
     let mut client = server.connect().await;
     for _ in 0..2 {
         client.write_all(GET.as_bytes()).await.unwrap();
@@ -297,7 +298,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head_and_is_closed_after_its
 #[tokio::test]
 async fn an_answer_may_take_longer_than_a_head_may() {
     let header_read = Duration::from_millis(100);
-    let server = Running::with(Limits { header_read, idle: header_read, ..limits() }).await;
+    let server = Running::with(Limits { header_read, idle: header_read, ..limits() });
     let mut client = server.connect().await;
     client.write_all(format!("{HELD}GET / HTTP").as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
@@ -308,7 +309,7 @@ async fn an_answer_may_take_longer_than_a_head_may() {
 
 #[tokio::test]
 async fn only_connections_that_stay_are_announced() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     for request in [with_field("Connection: x, Close"), "GET / HTTP/1.0\r\n\r\n".to_owned()] {
         let answer = server.exchange(&request).await;
         assert!(answer.contains(" 200 ") && !answer.contains("keep-alive"), "{answer}");
@@ -317,7 +318,7 @@ async fn only_connections_that_stay_are_announced() {
 
 #[tokio::test]
 async fn a_client_that_half_closes_after_its_request_is_answered_and_closed_at_once() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let mut client = server.connect().await;
     client.write_all(format!("{GET}{HELD}").as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
@@ -339,7 +340,7 @@ async fn a_client_that_half_closes_after_its_request_is_answered_and_closed_at_o
 
 #[tokio::test]
 async fn a_client_that_half_closes_within_its_request_is_not_answered() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     for part in [
         "GET / HTTP/1.1\r\nHost: a\r\n",
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx",
@@ -356,7 +357,7 @@ async fn a_client_that_half_closes_within_its_request_is_not_answered() {
 #[tokio::test]
 async fn an_answer_is_given_up_some_time_after_its_client_has_left() {
     let half_closed = Duration::from_millis(100);
-    let server = Running::with(Limits { half_closed, ..limits() }).await;
+    let server = Running::with(Limits { half_closed, ..limits() });
     let mut client = server.connect().await;
     client.write_all(HELD.as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
@@ -366,7 +367,7 @@ async fn an_answer_is_given_up_some_time_after_its_client_has_left() {
 
 #[tokio::test]
 async fn a_body_is_asked_for_when_the_client_expects_it() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let mut client = server.connect().await;
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -377,7 +378,7 @@ async fn a_body_is_asked_for_when_the_client_expects_it() {
 
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_is_still_sending() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let head = "POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n";
     let mut client = server.connect().await;
     client.write_all(head.as_bytes()).await.unwrap();
@@ -392,7 +393,7 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
 
 #[tokio::test]
 async fn a_panic_costs_only_its_own_connection() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     assert_eq!(server.exchange("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
     assert!(server.exchange("GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
     assert_eq!(server.end().await, Drained { cut: 0 });
@@ -401,7 +402,7 @@ async fn a_panic_costs_only_its_own_connection() {
 #[tokio::test]
 async fn a_client_that_never_reads_is_cut() {
     let write_stall = Duration::from_millis(300);
-    let server = Running::with(Limits { write_stall, ..limits() }).await;
+    let server = Running::with(Limits { write_stall, ..limits() });
     let mut client = server.connect().await;
     client.write_all(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     soon(server.abandoned.notified()).await;
@@ -410,7 +411,7 @@ async fn a_client_that_never_reads_is_cut() {
 
 #[tokio::test]
 async fn a_connection_beyond_the_limit_is_told_so_and_the_next_finds_room() {
-    let server = Running::with(Limits { max_connections: 1, ..limits() }).await;
+    let server = Running::with(Limits { max_connections: 1, ..limits() });
     let mut first = server.connect().await;
     first.write_all(GET.as_bytes()).await.unwrap();
     until(&mut first, "ok").await;
@@ -426,7 +427,7 @@ async fn a_connection_beyond_the_limit_is_told_so_and_the_next_finds_room() {
 
 #[tokio::test]
 async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
-    let server = Running::with(limits()).await;
+    let server = Running::with(limits());
     let [mut idle, mut fresh, mut busy] =
         [server.connect().await, server.connect().await, server.connect().await];
     idle.write_all(GET.as_bytes()).await.unwrap();
@@ -437,7 +438,7 @@ async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
     server.shutdown.cancel();
     assert_eq!(rest(&mut idle).await, "");
     assert_eq!(rest(&mut fresh).await, "");
-    assert!(TcpStream::connect(server.address).await.is_err());
+    soon(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     assert!(!server.serving.is_finished());
     server.release.notify_one();
     let answer = rest(&mut busy).await;
@@ -449,7 +450,7 @@ async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
 async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_one_by_one() {
     const IDLE: usize = 100;
     let notice = Duration::from_secs(2);
-    let server = Running::with(Limits { notice, ..limits() }).await;
+    let server = Running::with(Limits { notice, ..limits() });
     let mut idle = Vec::new();
     for _ in 0..IDLE {
         let mut client = server.connect().await;
@@ -480,8 +481,38 @@ async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_one_b
 }
 
 #[tokio::test]
+async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
+    const WAITING: usize = 300;
+    let server = start(limits(), GENEROUS);
+    // On one thread nobody accepts while these are made.
+    let mut waiting: Vec<_> =
+        (0..WAITING).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
+    for client in &mut waiting {
+        client.write_all(GET.as_bytes()).unwrap();
+    }
+    server.shutdown.cancel();
+    for client in waiting {
+        client.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::from_std(client).unwrap();
+        assert!(rest(&mut client).await.ends_with("ok"));
+    }
+    assert_eq!(server.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn clients_that_vanish_are_noticed_by_the_system() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    notice_vanished_clients(&client).unwrap();
+    let socket = SockRef::from(&client);
+    assert!(socket.keepalive().unwrap());
+    #[cfg(target_os = "linux")]
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED));
+}
+
+#[tokio::test]
 async fn a_drain_that_takes_too_long_cuts_what_is_left() {
-    let server = start(limits(), Duration::from_millis(200)).await;
+    let server = start(limits(), Duration::from_millis(200));
     let [mut held, mut flood] = [server.connect().await, server.connect().await];
     held.write_all(HELD.as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
