@@ -131,6 +131,8 @@ async fn provoke(app: &Running) {
     for path in [
         "/webhooks/gigastore/esim-status/xylophone-1f2e3d4c5b6a",
         "/webhooks/gigastore/esim-status",
+        // Each reason is told once a minute at most.
+        "/webhooks/gigastore/esim-status/xylophone-1f2e3d4c5b6a",
     ] {
         let request = app.anybody.request(Method::POST, path).header("user-agent", MARKER);
         let request = request.header("x-request-id", REQUEST_ID);

@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
-use url::Url;
+use url::{Origin, Url};
 
 pub use example::is_this_machine;
 
@@ -326,9 +326,7 @@ fn check_public_url(text: &str) -> Result<String, String> {
 fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
     let mut checked = Vec::new();
     for origin in origins.iter().map(|origin| origin.trim()).filter(|origin| !origin.is_empty()) {
-        let is_origin =
-            Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == origin);
-        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin);
+        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
         checked.push(value.ok_or_else(|| {
             format!(
                 "ESIM_STATUS_ALLOWED_ORIGINS: `{}` is no origin; write scheme, host and port only, such as https://shop.example.org",
@@ -337,6 +335,19 @@ fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
         })?);
     }
     Ok(checked)
+}
+
+/// Whether browsers send such an `Origin`. Web views of apps have schemes of their own, such as `capacitor://localhost`, which are
+/// compared as they are.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    match url.origin() {
+        origin @ Origin::Tuple(..) => origin.ascii_serialization() == text,
+        Origin::Opaque(_) => url.host().is_some_and(|host| {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            text == format!("{}://{host}{port}", url.scheme())
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -157,9 +157,17 @@ fn a_public_url_is_an_address_of_the_web_without_a_slash_at_its_end() {
 
 #[test]
 fn an_origin_is_a_scheme_a_host_and_a_port() {
-    let good = "https://shop.example.org, http://localhost:3000";
-    assert_eq!(load_with(&["--allowed-origins", good]).unwrap().allowed_origins.len(), 2);
-    for bad in ["shop.example.org", "https://shop.example.org/", "*", "null"] {
+    let good = "https://shop.example.org, http://localhost:3000, capacitor://localhost, ionic://localhost, app://shop:8080";
+    assert_eq!(load_with(&["--allowed-origins", good]).unwrap().allowed_origins.len(), 5);
+    for bad in [
+        "shop.example.org",
+        "https://shop.example.org/",
+        "capacitor://localhost/index.html",
+        "capacitor:localhost",
+        "file:///shop",
+        "*",
+        "null",
+    ] {
         let complaint = complaint(load_with(&["--allowed-origins", bad]));
         assert!(complaint.starts_with("ESIM_STATUS_ALLOWED_ORIGINS: "), "{bad}: {complaint}");
     }

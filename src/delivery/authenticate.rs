@@ -124,8 +124,8 @@ impl Authenticator {
                 Ok(delivery.proved(Some(header), None))
             }
             Scheme::StandardWebhooks(secrets) => {
-                let event_id = standard_webhooks::check(&delivery, secrets)?;
-                Ok(delivery.proved(Some(&standard_webhooks::SIGNATURE), Some(event_id)))
+                let (event_id, proved_by) = standard_webhooks::check(&delivery, secrets)?;
+                Ok(delivery.proved(Some(proved_by), Some(event_id)))
             }
             Scheme::None => Ok(delivery.proved(None, None)),
         }
@@ -166,10 +166,11 @@ impl Authenticator {
             Scheme::StandardWebhooks(secrets) => {
                 let time = at.unix_seconds().to_string();
                 let signature = standard_webhooks::sign(secrets.first(), id, &time, body);
+                let names = &standard_webhooks::NAMES;
                 Proof::default()
-                    .with(&standard_webhooks::ID, id.as_bytes())
-                    .with(&standard_webhooks::TIMESTAMP, time.as_bytes())
-                    .with_sensitive(&standard_webhooks::SIGNATURE, signature.as_bytes())
+                    .with(&names.id, id.as_bytes())
+                    .with(&names.timestamp, time.as_bytes())
+                    .with_sensitive(&names.signature, signature.as_bytes())
             }
             Scheme::None => Proof::default(),
         }

@@ -79,8 +79,15 @@ pub use secret::{Secret, Secrets, WeakSecret};
 pub use standard_webhooks::StandardSecrets;
 
 /// The headers that are worth keeping beside a delivery. Nothing that authenticates anybody.
-const KEPT_HEADERS: [&str; 5] =
-    ["content-type", "user-agent", "x-request-id", "webhook-id", "webhook-timestamp"];
+const KEPT_HEADERS: [&str; 7] = [
+    "content-type",
+    "user-agent",
+    "x-request-id",
+    "webhook-id",
+    "webhook-timestamp",
+    "svix-id",
+    "svix-timestamp",
+];
 
 /// How many characters of a kept header are kept.
 const KEPT_CHARS: usize = 256;

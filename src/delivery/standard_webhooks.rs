@@ -31,12 +31,46 @@ use super::secret::{Secret, Secrets, WeakSecret};
 use super::weakness::{self, Flaw};
 use super::{Delivery, NotAuthentic};
 
-/// The header with the sender's identifier of the event.
-pub(super) static ID: HeaderName = HeaderName::from_static("webhook-id");
-/// The header with the time of sending, in seconds since 1970.
-pub(super) static TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-/// The header with the signatures.
-pub(super) static SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+/// The three headers of a proof.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The sender's identifier of the event.
+    pub id: HeaderName,
+    /// The time of sending, in seconds since 1970.
+    pub timestamp: HeaderName,
+    /// The signatures.
+    pub signature: HeaderName,
+}
+
+/// As the specification has them.
+pub(super) static NAMES: Names = Names {
+    id: HeaderName::from_static("webhook-id"),
+    timestamp: HeaderName::from_static("webhook-timestamp"),
+    signature: HeaderName::from_static("webhook-signature"),
+};
+
+/// As Svix sends them (<https://docs.svix.com/receiving/verifying-payloads/how-manual>), where the specification comes from.
+static SVIX: Names = Names {
+    id: HeaderName::from_static("svix-id"),
+    timestamp: HeaderName::from_static("svix-timestamp"),
+    signature: HeaderName::from_static("svix-signature"),
+};
+
+impl Names {
+    /// Those of this delivery. Both at once are refused: who reads the one set and who reads the other would see two proofs.
+    fn of(delivery: &Delivery) -> Result<&'static Self, NotAuthentic> {
+        let is_there = |names: &Self| {
+            [&names.id, &names.timestamp, &names.signature]
+                .into_iter()
+                .any(|name| delivery.headers.contains_key(name))
+        };
+        match (is_there(&NAMES), is_there(&SVIX)) {
+            (true, true) => Err(NotAuthentic::Ambiguous),
+            (false, true) => Ok(&SVIX),
+            (_, false) => Ok(&NAMES),
+        }
+    }
+}
 
 const TOLERANCE_SECONDS: u64 = 300;
 const MAX_ID_BYTES: usize = 256;
@@ -79,17 +113,18 @@ impl StandardSecrets {
     }
 }
 
-/// Checks the three headers; gives the sender's id of the event.
+/// Checks the three headers; gives the sender's id of the event, and the header that proved it.
 ///
 /// Freshness comes last, so that [`NotAuthentic::Stale`] says something about clocks and replays, and not about
 /// whoever sends requests with an old time.
 pub(super) fn check(
     delivery: &Delivery,
     secrets: &StandardSecrets,
-) -> Result<String, NotAuthentic> {
-    let id = delivery.only_header(&ID)?;
-    let timestamp = delivery.only_header(&TIMESTAMP)?;
-    let signatures = delivery.only_header(&SIGNATURE)?;
+) -> Result<(String, &'static HeaderName), NotAuthentic> {
+    let names = Names::of(delivery)?;
+    let id = delivery.only_header(&names.id)?;
+    let timestamp = delivery.only_header(&names.timestamp)?;
+    let signatures = delivery.only_header(&names.signature)?;
 
     let id = read_id(id.as_bytes()).ok_or(NotAuthentic::Garbled)?;
     let (digits, sent_at) = read_timestamp(timestamp.as_bytes()).ok_or(NotAuthentic::Garbled)?;
@@ -109,7 +144,7 @@ pub(super) fn check(
     if delivery.received_at.unix_seconds().abs_diff(sent_at) > TOLERANCE_SECONDS {
         return Err(NotAuthentic::Stale);
     }
-    Ok(id.to_owned())
+    Ok((id.to_owned(), &names.signature))
 }
 
 /// One entry of the signature header.
@@ -201,6 +236,30 @@ mod tests {
         let proved = hook().check(delivery(None, &headers, BODY)).unwrap();
         assert_eq!(proved.event_id(), Some(ID_TEXT));
         assert!(!proved.kept_headers().contains("webhook-signature"));
+    }
+
+    #[test]
+    fn svix_own_names_prove_as_well_and_a_mixture_proves_nothing() {
+        let values: [&[u8]; 3] = [ID_TEXT.as_bytes(), b"1614265330", KNOWN.as_bytes()];
+        let names = |prefix: [&str; 3]| {
+            let rest = ["id", "timestamp", "signature"];
+            [0, 1, 2].map(|at| format!("{}-{}", prefix[at], rest[at]))
+        };
+        let ask = |names: &[String; 3]| {
+            let headers = [0, 1, 2].map(|at| (names[at].as_str(), values[at]));
+            hook().check(delivery(None, &headers, BODY))
+        };
+        let proved = ask(&names(["svix"; 3])).unwrap();
+        assert_eq!(proved.event_id(), Some(ID_TEXT));
+        assert!(!proved.kept_headers().contains("svix-signature"));
+        for mixture in [["svix", "svix", "webhook"], ["webhook", "svix", "svix"]] {
+            assert_eq!(ask(&names(mixture)).map(drop), Err(NotAuthentic::Ambiguous));
+        }
+        let both = [names(["svix"; 3]), names(["webhook"; 3])].concat();
+        let both: Vec<_> =
+            both.iter().enumerate().map(|(at, name)| (name.as_str(), values[at % 3])).collect();
+        let given = hook().check(delivery(None, &both, BODY)).map(drop);
+        assert_eq!(given, Err(NotAuthentic::Ambiguous));
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct TransitionEvent {
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `seq` of the last transition that was seen: those behind it are sent first"),
+        ("lastEventId" = Option<String>, Query, description = "The same, for libraries that cannot send the header, which counts if both are there"),
     ),
     responses(
         (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`; a comment every 15 s; ends with a `retry` when the service drains"),
@@ -64,12 +65,13 @@ pub struct TransitionEvent {
 pub async fn follow(
     State(app): State<AppState>,
     subject: Subject,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let in_query = params.take("lastEventId", |text| Ok::<_, &str>(seq(text)))?.flatten();
     params.finish()?;
     let place = app.followers.stream(&subject)?;
-    let seen = last_seen(&headers);
+    let seen = last_seen(&headers).or(in_query);
     let subscription = app.feed.subscribe(&subject.iccid);
     let followed = app.reader.follow(&subject.iccid, seen.unwrap_or(i64::MAX)).await?;
     let followed = followed.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
@@ -116,7 +118,10 @@ pub async fn follow(
 
 /// `Last-Event-ID`, where it can be a `seq`.
 fn last_seen(headers: &HeaderMap) -> Option<i64> {
-    let text = headers.get("last-event-id")?.to_str().ok()?;
+    headers.get("last-event-id")?.to_str().ok().and_then(seq)
+}
+
+fn seq(text: &str) -> Option<i64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 

@@ -60,7 +60,7 @@ use axum::routing::get;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowHeaders, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -108,6 +108,7 @@ pub fn routes(app: AppState) -> Router {
     let (routes, _) = documented().split_for_parts();
     let routes = routes
         .merge(swagger_ui())
+        .merge(webhooks::with_slash())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
         .fallback(observe::unknown_path)
@@ -140,18 +141,22 @@ pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     routes.layer(around).with_state(app)
 }
 
+/// How long a browser may remember a preflight; Chrome takes no more.
+const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
+
 /// Browsers of other origins may call only where that is configured. Credentials are never cookies.
 fn cors(app: &AppState) -> Option<CorsLayer> {
     if app.allowed_origins.is_empty() {
         return None;
     }
-    let last_event_id = HeaderName::from_static("last-event-id");
     let request_id = HeaderName::from_static("x-request-id");
     Some(
         CorsLayer::new()
             .allow_origin(app.allowed_origins.clone())
             .allow_methods([Method::GET])
-            .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, last_event_id])
+            // Tracing and error libraries add theirs to each request; none of them gives a page more than its token does.
+            .allow_headers(AllowHeaders::mirror_request())
+            .max_age(PREFLIGHT_AGE)
             .expose_headers([header::DATE, header::ETAG, header::RETRY_AFTER, request_id]),
     )
 }

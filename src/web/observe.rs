@@ -29,7 +29,7 @@ pub async fn observe(State(app): State<AppState>, mut request: Request, next: Ne
     let label = RequestLabel {
         id: request_id(&request, received_at),
         method: method_label(request.method()),
-        route: Arc::from(request.extensions().get().map_or("unmatched", MatchedPath::as_str)),
+        route: Arc::from(request.extensions().get().map_or("unmatched", route)),
     };
     request.extensions_mut().insert(ReceivedAt(received_at));
 
@@ -54,6 +54,12 @@ pub async fn observe(State(app): State<AppState>, mut request: Request, next: Ne
     );
     telemetry::record_request(&label, status, took);
     response
+}
+
+/// The pattern that a path matched; with a slash at the end it is the same route.
+fn route(matched: &MatchedPath) -> &str {
+    let pattern = matched.as_str();
+    pattern.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(pattern)
 }
 
 /// The caller's own id where it is short and plain, so that it can be found in both logs; else a new one.

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
@@ -21,11 +22,11 @@ use super::AppState;
 use super::extract::{path_segments, read_body};
 use super::observe::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
-use crate::delivery::{Authenticator, Delivery};
+use crate::delivery::{Authenticator, Delivery, NotAuthentic};
 use crate::domain::Outcome;
 use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
 use crate::providers::Provider;
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 /// One configured hook.
 pub struct Hook {
@@ -200,6 +201,10 @@ pub(super) async fn receive_with_secret(
     accept(app, hook, received_at, request).await
 }
 
+/// One for each reason: anybody can send such webhooks, at any rate.
+static NOT_AUTHENTIC: [Seldom; NotAuthentic::ALL.len()] =
+    [const { Seldom::new() }; NotAuthentic::ALL.len()];
+
 async fn accept(
     app: AppState,
     HookPath { hook, secret }: HookPath,
@@ -212,7 +217,14 @@ async fn accept(
     let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body);
     let delivery = hook.authenticator.check(delivery).map_err(|refusal| {
         telemetry::count_not_authentic(&hook.path, refusal.as_str());
-        tracing::warn!(hook = %hook.path, reason = refusal.as_str(), "webhook without a valid proof");
+        if let Some(left_out) = NOT_AUTHENTIC[refusal as usize].due() {
+            tracing::warn!(
+                hook = %hook.path,
+                reason = refusal.as_str(),
+                left_out,
+                "webhook without a valid proof"
+            );
+        }
         Problem::new(Code::NotAuthentic)
     })?;
     let parsed = hook.provider.parse(&delivery);
@@ -247,14 +259,39 @@ async fn accept(
     }
 }
 
+/// What changes the bytes of a body (IANA, HTTP Content Coding Registry). Senders put other words there too, such as `UTF-8`,
+/// or nothing; those change nothing.
+const CODINGS: [&[u8]; 12] = [
+    b"gzip",
+    b"x-gzip",
+    b"deflate",
+    b"compress",
+    b"x-compress",
+    b"br",
+    b"zstd",
+    b"dcb",
+    b"dcz",
+    b"exi",
+    b"aes128gcm",
+    b"pack200-gzip",
+];
+
 /// A compressed body is refused: what was signed are the bytes on the wire, and a small body may unpack to a huge one.
 async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
-    let plain = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if !plain {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_coding =
+        |word: &[u8]| CODINGS.iter().any(|it| it.eq_ignore_ascii_case(word.trim_ascii()));
+    if words.any(is_coding) {
         return Err(Problem::new(Code::UnsupportedEncoding));
     }
     read_body(headers, body).await
+}
+
+/// The same paths with a slash at the end, which some portals add to a URL.
+pub(super) fn with_slash() -> Router<AppState> {
+    Router::new().route("/webhooks/{provider}/{topic}/", post(receive).get(probe)).route(
+        "/webhooks/{provider}/{topic}/{secret}/",
+        post(receive_with_secret).get(probe_with_secret),
+    )
 }

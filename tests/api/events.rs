@@ -450,3 +450,15 @@ async fn assert_straight_to(database: &Database, last: i64) {
         assert_eq!(database.scalar::<i64>(query).await, last);
     }
 }
+
+#[tokio::test]
+async fn libraries_that_cannot_send_the_header_say_in_the_query_what_they_have_seen() {
+    let app = TestApp::start().await;
+    advance(&app, 0, 3).await;
+    for (query, header, first) in [("1", None, 2), ("", Some("2"), 3), ("1", Some("2"), 3)] {
+        let path = format!("/v1/profiles/{ICCID}/events?lastEventId={query}");
+        let mut events = Events::open_at(&app.backend, &path, header).await.unwrap();
+        assert_eq!(events.event().await.event, "profile");
+        assert_eq!(events.event().await.id, Some(first), "{query} {header:?}");
+    }
+}

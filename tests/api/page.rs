@@ -197,7 +197,7 @@ async fn preflight(app: &TestApp, path: &str, origin: &str) -> Answer {
     let request = request
         .header("origin", origin)
         .header("access-control-request-method", "GET")
-        .header("access-control-request-headers", "authorization,last-event-id,if-none-match");
+        .header("access-control-request-headers", "authorization,last-event-id,if-none-match,traceparent,baggage,sentry-trace,x-request-id");
     Answer::of(request).await
 }
 
@@ -217,9 +217,12 @@ async fn pages_of_allowed_origins_may_call() {
         assert_eq!(allowed.header("access-control-allow-origin"), SHOP);
         assert!(allowed.header("access-control-allow-methods").contains("GET"));
         let headers = allowed.header("access-control-allow-headers");
-        for header in ["authorization", "last-event-id", "if-none-match"] {
+        for header in
+            ["authorization", "last-event-id", "if-none-match", "traceparent", "x-request-id"]
+        {
             assert!(headers.contains(header), "{headers}");
         }
+        assert_eq!(allowed.header("access-control-max-age"), "7200");
         // Credentials are never cookies.
         assert!(allowed.header("access-control-allow-credentials").is_empty());
     }
@@ -240,7 +243,9 @@ async fn pages_of_allowed_origins_may_call() {
             "{path}: caches must tell origins apart"
         );
         let exposed = answer.header("access-control-expose-headers");
-        assert!(exposed.contains("etag") && exposed.contains("x-request-id"), "{exposed}");
+        for header in ["date", "etag", "retry-after", "x-request-id"] {
+            assert!(exposed.contains(header), "{exposed}");
+        }
     }
 }
 

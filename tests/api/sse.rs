@@ -54,7 +54,16 @@ impl Events {
         whose: &str,
         last_event_id: Option<&str>,
     ) -> Option<Self> {
-        let mut request = client.request(Method::GET, &format!("/v1/profiles/{whose}/events"));
+        Self::open_at(client, &format!("/v1/profiles/{whose}/events"), last_event_id).await
+    }
+
+    /// The same at this path, which may have a query.
+    pub(crate) async fn open_at(
+        client: &Client,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Option<Self> {
+        let mut request = client.request(Method::GET, path);
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }

@@ -224,7 +224,7 @@ async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
         (format!("/webhooks/gigastore%2Fesim-status/{HOOK_SECRET}"), "unknown-hook"),
         // Bytes that are no text name nothing.
         ("/webhooks/gigastore/esim-status/%ff%fe".to_owned(), "unknown-hook"),
-        (format!("{}/", TestApp::hook_path()), "unknown-path"),
+        (format!("{}//", TestApp::hook_path()), "unknown-path"),
         (format!("{}/more", TestApp::hook_path()), "unknown-path"),
         ("/webhooks/gigastore".to_owned(), "unknown-path"),
         ("/webhooks".to_owned(), "unknown-path"),
@@ -268,15 +268,33 @@ async fn compressed_bodies_are_refused_and_content_types_do_not_matter() {
         let body = json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
         Answer::of(app.anybody.request(Method::POST, &path).header(name, value).body(body))
     };
-    for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
+    for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "X-Gzip"] {
         let answer = deliver("content-encoding", encoding).await;
         let told = (answer.status.as_u16(), answer.problem());
         assert_eq!(told, (415, "unsupported-encoding".to_owned()), "{encoding}");
     }
     assert_eq!(deliver("content-encoding", "identity").await.outcome(), "moved");
+    // What some senders put there does not change the bytes.
+    for encoding in ["", "UTF-8", "identity, utf-8", "none"] {
+        let outcome = deliver("content-encoding", encoding).await.outcome();
+        assert_eq!(outcome, "repeated", "{encoding}");
+    }
     for kind in
         ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "nonsense"]
     {
         assert_eq!(deliver("content-type", kind).await.outcome(), "repeated", "{kind}");
     }
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_hooks_url_changes_nothing() {
+    let app = TestApp::start().await;
+    let path = format!("{}/", TestApp::hook_path());
+    let body = json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
+    assert_eq!(app.anybody.post(&path, body.clone()).await.outcome(), "moved");
+    assert_eq!(app.anybody.get(&path).await.status, 200);
+    let bare = app.anybody.post("/webhooks/gigastore/esim-status/", body.clone()).await;
+    assert_eq!(bare.problem(), "not-authentic");
+    let unknown = app.anybody.post("/webhooks/gigastore/nothing/", body).await;
+    assert_eq!(unknown.problem(), "unknown-hook");
 }
