@@ -83,8 +83,6 @@ ensure_postgres() {
   macOS            brew install postgresql@17"
 }
 
-have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
-
 # A package of this name, without the service of this name that Debian would start beside the program: not while we install it, and not
 # when the machine starts again.
 apt_install_program() {
@@ -100,11 +98,14 @@ apt_install_program() {
     return "$done"
 }
 
-ensure_pgbouncer() {
-    if have_pgbouncer; then return; fi
-    say "The tests of the database's edge need pgbouncer; installing it."
-    if [ "$(uname)" = Darwin ] && have brew; then brew install pgbouncer >&2 || true; else apt_install_program pgbouncer || true; fi
-    have_pgbouncer || die "pgbouncer is missing. Install it (Debian, Ubuntu: sudo apt-get install pgbouncer), then run this again."
+# A program of Debian's package of the same name, which may be in a folder that is in the path of root only.
+have_server() { have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]; }
+
+ensure_server() {
+    if have_server "$1"; then return; fi
+    say "$2 need $1; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install "$1" >&2 || true; else apt_install_program "$1" || true; fi
+    have_server "$1" || die "$1 is missing. Install it (Debian, Ubuntu: sudo apt-get install $1), then run this again."
 }
 
 have_prometheus() { have prometheus && have promtool; }

@@ -14,7 +14,7 @@ use sqlx::Executor;
 use tempfile::TempDir;
 
 use super::iccid;
-use super::part::{Part, folder, give};
+use super::part::{Part, folder, give, installed};
 use super::server::free_port;
 
 fn rules() -> PathBuf {
@@ -49,7 +49,7 @@ impl Prometheus {
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let log = folder.path().join("log");
-        let program = which("prometheus");
+        let program = installed("prometheus");
         let mut process = Part::start(&program, &arguments.each_ref().map(String::as_str), &log);
         let api = Client::new(format!("http://127.0.0.1:{port}"));
         wait_until("prometheus is ready", || {
@@ -83,12 +83,6 @@ impl Prometheus {
     async fn fires(&self, alert: &str) {
         wait_until(alert, async || self.firing().await.contains(alert)).await;
     }
-}
-
-fn which(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
-    places.find(|it| it.exists()).expect("scripts/test installs it")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

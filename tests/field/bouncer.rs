@@ -6,7 +6,7 @@ use esim_status_testing::{Database, wait_until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::part::{Part, folder, give};
+use super::part::{Part, folder, give, installed};
 use super::server::free_port;
 
 /// The start-up parameters that it is commonly told to drop.
@@ -43,10 +43,7 @@ impl Bouncer {
         fs::write(&file, settings).unwrap();
         give(&file);
         let log = folder.path().join("log");
-        let program = ["/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
-        let installed = program.into_iter().find(|path| fs::exists(path).unwrap_or(false));
-        let program = installed.unwrap_or("pgbouncer").as_ref();
-        let mut pooler = Part::start(program, &[&file.display().to_string()], &log);
+        let mut pooler = Part::start(&installed("pgbouncer"), &[&file.display().to_string()], &log);
         wait_until("pgbouncer accepts connections", || {
             assert!(pooler.runs(), "{}", fs::read_to_string(&log).unwrap_or_default());
             async move { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }

@@ -1,9 +1,9 @@
 //! The database's edge, as it is met in the field: firewalls, poolers, failovers, small roles, slow networks, odd certificates.
 //!
-//! Everything is real: the service's binary, PostgreSQL, pgbouncer, openssl. Each part is started by the test that needs it and ends
+//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Prometheus, openssl. Each part is started by the test that needs it and ends
 //! with it. Only relays between the service and its database are made here, since they stand for what cannot be installed.
 //!
-//! Long forms, by environment variable: `ESIM_STATUS_NAT_SECONDS=60`, `ESIM_STATUS_FAILOVER_ROUNDS=5`.
+//! Long forms, by environment variable: `ESIM_STATUS_NAT_SECONDS=60`, `ESIM_STATUS_FAILOVER_ROUNDS=5`, `ESIM_STATUS_PROXY_PAUSES=7`.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,6 +25,7 @@ mod failover;
 mod forgetting;
 mod listening;
 mod pooled;
+mod proxies;
 mod roles;
 mod slow;
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,6 +62,14 @@ impl Drop for Part {
         signal(-pid, Signal::SIGKILL);
         reap(&mut self.child);
     }
+}
+
+/// Where a program is, which for servers may be a folder that is in the path of root only.
+pub(crate) fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let mut places = std::env::split_paths(&path).chain(servers).map(|it| it.join(program));
+    places.find(|it| it.exists()).expect("scripts/test installs it")
 }
 
 /// A command that does not run as root, which PostgreSQL and pgbouncer refuse.
