@@ -124,8 +124,9 @@ impl Authenticator {
                 Ok(delivery.proved(Some(header), None))
             }
             Scheme::StandardWebhooks(secrets) => {
-                let (event_id, proved_by) = standard_webhooks::check(&delivery, secrets)?;
-                Ok(delivery.proved(Some(proved_by), Some(event_id)))
+                let event_id = standard_webhooks::check(&delivery, secrets)?;
+                let signature = &standard_webhooks::NAMES.signature;
+                Ok(delivery.proved(Some(signature), Some(event_id)))
             }
             Scheme::None => Ok(delivery.proved(None, None)),
         }

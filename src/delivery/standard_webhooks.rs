@@ -57,18 +57,11 @@ static SVIX: Names = Names {
 };
 
 impl Names {
-    /// Those of this delivery. Both at once are refused: who reads the one set and who reads the other would see two proofs.
-    fn of(delivery: &Delivery) -> Result<&'static Self, NotAuthentic> {
-        let is_there = |names: &Self| {
-            [&names.id, &names.timestamp, &names.signature]
-                .into_iter()
-                .any(|name| delivery.headers.contains_key(name))
-        };
-        match (is_there(&NAMES), is_there(&SVIX)) {
-            (true, true) => Err(NotAuthentic::Ambiguous),
-            (false, true) => Ok(&SVIX),
-            (_, false) => Ok(&NAMES),
-        }
+    /// Whether a part of such a proof is there.
+    fn are_in(&self, delivery: &Delivery) -> bool {
+        [&self.id, &self.timestamp, &self.signature]
+            .into_iter()
+            .any(|name| delivery.headers.contains_key(name))
     }
 }
 
@@ -113,15 +106,26 @@ impl StandardSecrets {
     }
 }
 
-/// Checks the three headers; gives the sender's id of the event, and the header that proved it.
-///
-/// Freshness comes last, so that [`NotAuthentic::Stale`] says something about clocks and replays, and not about
-/// whoever sends requests with an old time.
+/// Checks the three headers; gives the sender's id of the event. Where there is a header of either set of names, each set has to be
+/// complete and to hold: whatever stands in between may have looked at the other one.
 pub(super) fn check(
     delivery: &Delivery,
     secrets: &StandardSecrets,
-) -> Result<(String, &'static HeaderName), NotAuthentic> {
-    let names = Names::of(delivery)?;
+) -> Result<String, NotAuthentic> {
+    let svix = SVIX.are_in(delivery).then(|| check_set(delivery, secrets, &SVIX)).transpose()?;
+    match svix {
+        Some(id) if !NAMES.are_in(delivery) => Ok(id),
+        _ => check_set(delivery, secrets, &NAMES),
+    }
+}
+
+/// Freshness comes last, so that [`NotAuthentic::Stale`] says something about clocks and replays, and not about
+/// whoever sends requests with an old time.
+fn check_set(
+    delivery: &Delivery,
+    secrets: &StandardSecrets,
+    names: &Names,
+) -> Result<String, NotAuthentic> {
     let id = delivery.only_header(&names.id)?;
     let timestamp = delivery.only_header(&names.timestamp)?;
     let signatures = delivery.only_header(&names.signature)?;
@@ -144,7 +148,7 @@ pub(super) fn check(
     if delivery.received_at.unix_seconds().abs_diff(sent_at) > TOLERANCE_SECONDS {
         return Err(NotAuthentic::Stale);
     }
-    Ok((id.to_owned(), &names.signature))
+    Ok(id.to_owned())
 }
 
 /// One entry of the signature header.
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn svix_own_names_prove_as_well_and_a_mixture_proves_nothing() {
+    fn svix_own_names_prove_as_well_and_where_both_are_there_both_have_to_hold() {
         let values: [&[u8]; 3] = [ID_TEXT.as_bytes(), b"1614265330", KNOWN.as_bytes()];
         let names = |prefix: [&str; 3]| {
             let rest = ["id", "timestamp", "signature"];
@@ -253,13 +257,18 @@ mod tests {
         assert_eq!(proved.event_id(), Some(ID_TEXT));
         assert!(!proved.kept_headers().contains("svix-signature"));
         for mixture in [["svix", "svix", "webhook"], ["webhook", "svix", "svix"]] {
-            assert_eq!(ask(&names(mixture)).map(drop), Err(NotAuthentic::Ambiguous));
+            assert_eq!(ask(&names(mixture)).map(drop), Err(NotAuthentic::Missing));
         }
-        let both = [names(["svix"; 3]), names(["webhook"; 3])].concat();
-        let both: Vec<_> =
-            both.iter().enumerate().map(|(at, name)| (name.as_str(), values[at % 3])).collect();
-        let given = hook().check(delivery(None, &both, BODY)).map(drop);
-        assert_eq!(given, Err(NotAuthentic::Ambiguous));
+        for (other, given) in [(KNOWN, Ok(())), ("v1,AAAA", Err(NotAuthentic::Wrong))] {
+            let both = [names(["webhook"; 3]), names(["svix"; 3])].concat();
+            let mut both: Vec<_> =
+                both.iter().zip(values.iter().cycle()).map(|(name, it)| (&**name, *it)).collect();
+            for wrong in [2, 5] {
+                let right = std::mem::replace(&mut both[wrong].1, other.as_bytes());
+                assert_eq!(hook().check(delivery(None, &both, BODY)).map(drop), given);
+                both[wrong].1 = right;
+            }
+        }
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn a_secret_or_mac_header_that_is_garbled_or_twice_is_refused() {
         ("hmac-hex", "x-signature", vec![format!("{prefixed}00").into()]),
         ("hmac-hex", "x-signature", vec![format!("sha256={}", "g".repeat(64)).into()]),
         ("hmac-hex", "x-signature", vec![b"sha256=".to_vec()]),
-        ("hmac-hex", "x-signature", vec![format!("sha256={}", "a".repeat(20_000)).into()]),
+        ("hmac-hex", "x-signature", vec![format!("sha256={}", "a".repeat(12_000)).into()]),
         ("hmac-both", "x-signature-sha256", vec![base64[..40].into()]),
         ("hmac-both", "x-signature-sha256", vec![b"\xe9".repeat(64)]),
     ];
@@ -285,8 +285,8 @@ async fn one_signature_of_a_few_must_hold_and_none_is_guessed_from_thousands() {
         ("cut", right[..right.len() - 2].to_owned()),
         ("garbled", right.to_uppercase()),
         ("comma for space", format!("{right},{right}")),
-        ("5,000 candidates", "v1,x ".repeat(5_000)),
-        ("5,000 and the right one", format!("{}{right}", "v1,x ".repeat(5_000))),
+        ("2,000 candidates", "v1,x ".repeat(2_000)),
+        ("2,000 and the right one", format!("{}{right}", "v1,x ".repeat(2_000))),
     ] {
         let answer = send_signed(&app, b"msg_1", timestamp.as_bytes(), &signature).await;
         assert_refused(&answer, name);
