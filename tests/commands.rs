@@ -321,7 +321,7 @@ async fn serve_that_waits_for_its_database_ends_when_it_is_told_to() {
         let mut command = program(&["serve"]);
         let mut running = Running::start(esim_status_testing::serving(&mut command, &url));
         running.says(|it| &mut it.stderr, "effective settings");
-        drop(silent.accept().unwrap());
+        let _held = silent.accept().unwrap();
         running.signal(signal);
         let (status, took) = running.end().await;
         assert!(status.success() && took < Duration::from_secs(10), "{status}, {took:?}");

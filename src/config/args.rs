@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -126,10 +127,10 @@ pub struct ServeArgs {
 
     /// How many seconds new work is still taken after SIGTERM, while `/readyz` is 503: longer than whoever routes here takes to see it
     #[arg(
-        long, env = "ESIM_STATUS_NOTICE_SECONDS", default_value_t = 1, value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(0..=300)
+        long = "shutdown-notice-seconds", env = "ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS", default_value = "0.5", value_name = "SECONDS",
+        value_parser = notice
     )]
-    pub notice_seconds: u32,
+    pub shutdown_notice: Duration,
 
     /// How many live streams may be open at once; further ones are told to follow otherwise
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
@@ -157,4 +158,9 @@ fn writers(text: &str) -> Result<usize, &'static str> {
         Ok(count @ 1..=32) => Ok(count),
         _ => Err("must be a number from 1 to 32"),
     }
+}
+
+fn notice(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=300.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or("must be a number of seconds from 0 to 300")
 }

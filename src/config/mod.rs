@@ -137,7 +137,7 @@ impl Settings {
                 max_connections: args.max_connections,
                 max_streams: args.max_streams,
                 idle: Duration::from_secs(args.idle_seconds.into()),
-                notice: Duration::from_secs(args.notice_seconds.into()),
+                notice: args.shutdown_notice,
                 vault,
                 brand,
             }),

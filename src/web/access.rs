@@ -209,11 +209,12 @@ impl FromRequestParts<AppState> for Subject {
                 Problem::because(Code::InvalidParameter, format!("{error}, in the path"))
             })?,
         };
-        if let Caller::User { .. } = &caller
-            && let Some(stored) = app.reader.find(&iccid).await?
-            && !caller.may_see(&stored)
-        {
-            return Err(Problem::new(Code::Unauthenticated));
+        if let Caller::User { .. } = &caller {
+            let stored = app.reader.find(&iccid).await?;
+            let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+            if !caller.may_see(&stored) {
+                return Err(Problem::new(Code::Unauthenticated));
+            }
         }
         let ReceivedAt(received_at) = ReceivedAt::from_request_parts(parts, app).await?;
         Ok(Self { iccid, caller, received_at })

@@ -27,6 +27,9 @@ use super::Limits;
 use super::standing::{Answering, Doing, Standing};
 use crate::web::socket::{Patience, Socket};
 
+/// How long a client may take from connecting to its first byte while the server takes leave.
+const TO_SEND: Duration = Duration::from_secs(1);
+
 /// How long a client that finds no room has to send its request and read the answer.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -55,12 +58,12 @@ struct Leave {
 
 impl Leave {
     /// When a connection that waits for a request is closed: one that was idle before, at a moment of its own; one whose client may
-    /// be just about to send, at the end.
+    /// be just about to send, at the end, and not before it has had the time.
     fn of(self, standing: &Standing, share: f64) -> Instant {
         if standing.has_answered() && standing.since() <= self.from {
             self.from + (self.until - self.from).mul_f64(share)
         } else {
-            self.until
+            self.until.max(standing.since() + TO_SEND)
         }
     }
 }

@@ -483,14 +483,16 @@ async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_one_b
 #[tokio::test]
 async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
     const WAITING: usize = 300;
-    let server = start(limits(), GENEROUS);
-    // On one thread nobody accepts while these are made.
+    let server = start(Limits { notice: Duration::from_millis(50), ..limits() }, GENEROUS);
+    server.shutdown.cancel();
+    tokio::task::yield_now().await;
+    // On one thread nobody accepts while these are made, nor until the notice is over.
     let mut waiting: Vec<_> =
         (0..WAITING).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
     for client in &mut waiting {
         client.write_all(GET.as_bytes()).unwrap();
     }
-    server.shutdown.cancel();
+    std::thread::sleep(Duration::from_millis(60));
     for client in waiting {
         client.set_nonblocking(true).unwrap();
         let mut client = TcpStream::from_std(client).unwrap();
