@@ -25,7 +25,7 @@ mod journey;
 pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use journey::{Journey, Progress, Step, StepStatus};
-pub use profile::{Profile, Transition, TransitionKind, Verdict};
+pub use profile::{Profile, REPLICA_TOLERANCE_SECONDS, Transition, TransitionKind, Verdict};
 pub use registration::{Credentials, Registration};
 pub use report::{Claim, Outcome, Report, UnknownOutcome};
 pub use state::{ProfileState, UnknownState};

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::domain::{Credentials, Iccid, Profile, Registration, Timestamp};
+use crate::domain::{
+    Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
+};
 use crate::store::erasures::Erasure;
 use crate::store::{
     self, ErasureKey, Pool, StoreError, Vault, erasures, install_credentials, notify, profiles,
@@ -18,9 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How often to look again for a profile that a webhook makes at the same moment.
 const TRIES: u32 = 5;
-
-/// How many seconds the clocks of two replicas may differ.
-const REPLICA_TOLERANCE: i64 = 5;
 
 /// Whether a registration made the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +122,7 @@ pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bo
 
 /// From when on tokens count that were issued after this time: a replica whose clock is ahead may have issued one just before.
 fn after_all_tokens(time: Timestamp) -> Timestamp {
-    time.plus_seconds(REPLICA_TOLERANCE + 1)
+    time.plus_seconds(REPLICA_TOLERANCE_SECONDS + 1)
 }
 
 /// Locks a profile, if it exists, and reads it.

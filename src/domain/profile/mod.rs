@@ -11,8 +11,8 @@ use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
 /// by arrival, so that one wrong clock cannot freeze a profile.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
-/// How far the clocks of two replicas may differ.
-const REPLICA_TOLERANCE_SECONDS: i64 = 5;
+/// How far the clocks of two replicas may differ, in seconds.
+pub const REPLICA_TOLERANCE_SECONDS: i64 = 5;
 
 /// What we believe of one eSIM profile now. It always equals its last transition that was not late.
 #[derive(Debug, Clone, PartialEq, Eq)]
