@@ -5,25 +5,23 @@
 //! malformed or too large, no room for another connection) is answered with a bare status: hyper knows no problems.
 
 mod connection;
-
+mod listener;
 mod standing;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use connection::{Shared, converse, turn_away};
+pub use listener::listen;
 pub(super) use standing::{Arrived, Standing};
 
 /// How many connections beyond the limit are answered at a time; more are closed without a word.
@@ -32,8 +30,8 @@ const TURNED_AWAY_AT_A_TIME: usize = 256;
 /// How long a client may be out of reach.
 const VANISHED: Duration = Duration::from_secs(30);
 
-/// How many connections the system may have accepted that we have not.
-const BACKLOG: u32 = 4_096;
+/// How long a connection may take to be made that was begun before the end.
+const HANDSHAKE: Duration = Duration::from_millis(250);
 
 /// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -84,18 +82,6 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Listens on an address, with a queue that a burst of connections fits into: what does not fit is not answered, and its client tries
-/// again after a second.
-///
-/// # Errors
-/// Where the system does not let us.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Serves until `shutdown` is cancelled and the notice is over, then stops accepting, lets the requests in flight end for at most
 /// `drain`, and cuts what is left.
 pub async fn serve(
@@ -118,13 +104,9 @@ pub async fn serve(
             () = &mut over => break,
         }
     }
-    // What the system has accepted already would be reset with the listener.
-    for _ in 0..BACKLOG {
-        // Without tokio's budget, which would say that there is none after some hundred.
-        let accepted = unconstrained(server.accept(&listener)).now_or_never();
-        let Some(accepted) = accepted else { break };
-        server.admit(accepted);
-    }
+    // A client whose connection the system has made by now may have sent already, and would be reset with the listener.
+    listener::refuse_new_ones(&listener);
+    server.accept_the_last(&listener).await;
     drop(listener);
     server.drain(drain).await
 }
@@ -172,6 +154,17 @@ impl Server {
                 Some(ended) = self.connections.join_next() => report(ended),
             }
         }
+    }
+
+    /// Takes what the system has accepted or is about to, until no more comes. Where the system goes on accepting, it ends all the
+    /// same.
+    async fn accept_the_last(&mut self, listener: &TcpListener) {
+        let accepting = async {
+            while let Ok(accepted) = timeout(HANDSHAKE, self.accept(listener)).await {
+                self.admit(accepted);
+            }
+        };
+        let _ = timeout(4 * HANDSHAKE, accepting).await;
     }
 
     fn admit(&mut self, stream: TcpStream) {

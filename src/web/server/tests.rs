@@ -1,6 +1,7 @@
 //! The serve loop over real sockets, with limits so short that a test can wait for them.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
@@ -31,7 +32,7 @@ fn limits() -> Limits {
 
 /// A running server and what its handlers tell.
 struct Running {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     calls: Arc<AtomicUsize>,
     /// A held request has begun.
     held: Arc<Notify>,
@@ -499,6 +500,44 @@ async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
         assert!(rest(&mut client).await.ends_with("ok"));
     }
     assert_eq!(server.end().await, Drained { cut: 0 });
+}
+
+/// A client that finds nobody knows that nothing was taken; one whose request is reset does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_connects_at_the_end_is_reset() {
+    const CLIENTS: usize = 8;
+    for _ in 0..5 {
+        let server = Running::with(limits());
+        let address = server.address;
+        let clients = (0..CLIENTS).map(|_| std::thread::spawn(move || ask_until_refused(address)));
+        let clients: Vec<_> = clients.collect();
+        while server.calls() <= CLIENTS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(server.end().await, Drained { cut: 0 });
+        for client in clients {
+            assert_eq!(client.join().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+}
+
+/// Asks over ever new connections, until there is no answer.
+fn ask_until_refused(address: SocketAddr) -> io::Error {
+    use std::io::Read;
+
+    let ask = || {
+        let mut client = std::net::TcpStream::connect(address)?;
+        client.write_all(GET.as_bytes())?;
+        client.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        if answer.ends_with("ok") { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    };
+    loop {
+        if let Err(error) = ask() {
+            return error;
+        }
+    }
 }
 
 #[tokio::test]
