@@ -18,7 +18,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -29,6 +29,9 @@ use crate::web::socket::{Patience, Socket};
 
 /// How long a client may take from connecting to its first byte while the server takes leave.
 const TO_SEND: Duration = Duration::from_secs(1);
+
+/// How long a new connection waits for one that was asked to go: longer than it lingers, and shorter than providers wait.
+const ROOM_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// How long a client that finds no room has to send its request and read the answer.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
@@ -98,12 +101,17 @@ impl Shared {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphorePermit) {
-    let standing = Arc::new(Standing::new());
+pub(super) async fn converse(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    standing: Arc<Standing>,
+    _place: OwnedSemaphorePermit,
+) {
     let socket = TokioIo::new(shared.socket(stream, &standing));
     let service = service_fn(|request| answer(&shared, &standing, request));
     let mut connection = pin!(shared.http.serve_connection(socket, service));
     let mut leaving = pin!(shared.leaving.cancelled());
+    let mut told_to_go = pin!(standing.told_to_go());
     let share = rand::random();
     let mut timer = pin!(sleep(shared.limits.header_read));
     let mut is_first = true;
@@ -113,6 +121,7 @@ pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: Own
             is_first = false;
             // Once is enough: a task has one waker for life.
             let _ = leaving.as_mut().poll(cx);
+            let _ = told_to_go.as_mut().poll(cx);
         }
         // First what has arrived, then the end: a request that was sent before the end is answered.
         let mut outcome = connection.as_mut().poll(cx);
@@ -125,7 +134,7 @@ pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>, _place: Own
             // hyper would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
-        if is_overdue || standing.is_finished() {
+        if is_overdue || standing.is_finished() || standing.is_to_go() {
             is_last_request = true;
             connection.as_mut().graceful_shutdown();
             outcome = connection.as_mut().poll(cx);
@@ -210,6 +219,23 @@ impl hyper::body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Serves a connection as soon as one of those that were asked to go has left room, or says that there is none.
+pub(super) async fn wait_for_room(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    standing: Arc<Standing>,
+    room: Arc<Semaphore>,
+    side_place: OwnedSemaphorePermit,
+) {
+    match timeout(ROOM_PATIENCE, room.acquire_owned()).await {
+        Ok(Ok(place)) => {
+            drop(side_place);
+            converse(stream, shared, standing, place).await;
+        }
+        _ => turn_away(stream, shared, side_place).await,
     }
 }
 

@@ -8,6 +8,8 @@ mod connection;
 mod listener;
 mod standing;
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +18,11 @@ use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use connection::{Shared, converse, turn_away};
+use connection::{Shared, converse, turn_away, wait_for_room};
 pub use listener::listen;
 pub(super) use standing::{Arrived, Standing};
 
@@ -32,6 +34,13 @@ const VANISHED: Duration = Duration::from_secs(30);
 
 /// How long a connection may take to be made that was begun before the end.
 const HANDSHAKE: Duration = Duration::from_millis(250);
+
+/// How long a connection must have waited for a request before it may be closed for another: who has just come is about to send.
+const IDLE_ENOUGH: Duration = Duration::from_secs(1);
+
+/// How many are closed at once for want of room, and how soon again.
+const CLEARED_AT_ONCE: usize = 64;
+const CLEARING_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -53,7 +62,7 @@ pub struct Limits {
     /// as it sends, and would lose many if all were.
     pub notice: Duration,
     /// Connections at a time. Another one is answered 503 at once, so that its client can turn to another replica or repeat,
-    /// rather than left to wait unheard until it gives up. Must be below the limit on open files.
+    /// rather than left to wait unheard until it gives up; but the longest idle ones are closed for it first. Must be below the limit on open files.
     pub max_connections: usize,
     /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Many connections may each have as much before
     /// anybody has shown a credential.
@@ -111,11 +120,43 @@ pub async fn serve(
     server.drain(drain).await
 }
 
+/// Makes room where there is none: whoever opens connections and sends nothing must not keep out those who send.
+#[derive(Debug, Default)]
+struct Clearing {
+    last: Option<Instant>,
+    has_found: bool,
+}
+
+impl Clearing {
+    /// Asks the connections that have waited longest for a request to go. Says whether there are any; looks seldom, since it looks at
+    /// all.
+    fn begin<'a>(&mut self, standings: impl Iterator<Item = &'a Arc<Standing>>) -> bool {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now - last < CLEARING_PAUSE) {
+            return self.has_found;
+        }
+        let idle = standings.filter_map(|it| Some((it.waiting_for(now)?, it)));
+        let mut idle: Vec<_> = idle.filter(|(time, _)| *time >= IDLE_ENOUGH).collect();
+        if idle.len() > CLEARED_AT_ONCE {
+            idle.select_nth_unstable_by_key(CLEARED_AT_ONCE, |(time, _)| Reverse(*time));
+            idle.truncate(CLEARED_AT_ONCE);
+        }
+        for (_, standing) in &idle {
+            standing.tell_to_go();
+        }
+        self.last = Some(now);
+        self.has_found = !idle.is_empty();
+        self.has_found
+    }
+}
+
 struct Server {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
     side_room: Arc<Semaphore>,
     connections: JoinSet<()>,
+    standings: HashMap<task::Id, Arc<Standing>>,
+    clearing: Clearing,
     /// Told once, not for each connection.
     is_full: bool,
     is_failing: bool,
@@ -128,6 +169,8 @@ impl Server {
             room: Arc::new(Semaphore::new(limits.max_connections)),
             side_room: Arc::new(Semaphore::new(TURNED_AWAY_AT_A_TIME)),
             connections: JoinSet::new(),
+            standings: HashMap::new(),
+            clearing: Clearing::default(),
             is_full: false,
             is_failing: false,
         }
@@ -151,7 +194,7 @@ impl Server {
                         sleep(BREATHER).await;
                     }
                 },
-                Some(ended) = self.connections.join_next() => report(ended),
+                Some(ended) = self.connections.join_next_with_id() => self.forget(ended),
             }
         }
     }
@@ -171,29 +214,54 @@ impl Server {
         // An answer is one write: waiting to fill a segment would only delay it. Without the option it is slower, not wrong.
         let _ = stream.set_nodelay(true);
         let _ = notice_vanished_clients(&stream);
+        let (shared, standing) = (Arc::clone(&self.shared), Arc::new(Standing::new()));
         if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
             self.is_full = false;
-            self.connections.spawn(converse(stream, Arc::clone(&self.shared), place));
+            let task =
+                self.connections.spawn(converse(stream, shared, Arc::clone(&standing), place));
+            self.standings.insert(task.id(), standing);
             return;
         }
+        let makes_room = self.clearing.begin(self.standings.values());
         if !self.is_full {
-            tracing::warn!("no room for another connection: answering 503");
+            tracing::warn!(
+                makes_room,
+                "no room for another connection: closing idle ones, or answering 503"
+            );
         }
         self.is_full = true;
-        if let Ok(place) = Arc::clone(&self.side_room).try_acquire_owned() {
-            self.connections.spawn(turn_away(stream, Arc::clone(&self.shared), place));
+        let Ok(side_place) = Arc::clone(&self.side_room).try_acquire_owned() else { return };
+        if makes_room {
+            let room = Arc::clone(&self.room);
+            let waiting = wait_for_room(stream, shared, Arc::clone(&standing), room, side_place);
+            let task = self.connections.spawn(waiting);
+            self.standings.insert(task.id(), standing);
+        } else {
+            self.connections.spawn(turn_away(stream, shared, side_place));
         }
+    }
+
+    /// A panic ends its own connection, nothing else.
+    fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a connection ended in a panic");
+                error.id()
+            }
+        };
+        self.standings.remove(&id);
     }
 
     async fn drain(mut self, time: Duration) -> Drained {
         let _ = timeout(time, async {
-            while let Some(ended) = self.connections.join_next().await {
-                report(ended);
+            while let Some(ended) = self.connections.join_next_with_id().await {
+                self.forget(ended);
             }
         })
         .await;
-        while let Some(ended) = self.connections.try_join_next() {
-            report(ended);
+        while let Some(ended) = self.connections.try_join_next_with_id() {
+            self.forget(ended);
         }
         let cut = self.connections.len();
         self.connections.shutdown().await;
@@ -217,13 +285,6 @@ fn notice_vanished_clients(stream: &TcpStream) -> io::Result<()> {
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// A panic ends its own connection, nothing else.
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended in a panic");
-    }
 }
 
 #[cfg(test)]

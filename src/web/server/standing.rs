@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// How much of a request has arrived.
@@ -40,6 +42,8 @@ pub(in crate::web) struct Standing {
     is_answering: AtomicBool,
     has_answered: AtomicBool,
     is_finished: AtomicBool,
+    is_to_go: AtomicBool,
+    told_to_go: Notify,
 }
 
 impl Standing {
@@ -52,6 +56,8 @@ impl Standing {
             is_answering: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
+            is_to_go: AtomicBool::new(false),
+            told_to_go: Notify::new(),
         }
     }
 
@@ -95,6 +101,27 @@ impl Standing {
     /// When it began to do that.
     pub(super) fn since(&self) -> Instant {
         self.began + Duration::from_millis(self.since.load(Ordering::Relaxed))
+    }
+
+    /// For how long it has waited for a request, if it does.
+    pub(super) fn waiting_for(&self, now: Instant) -> Option<Duration> {
+        (self.doing() == Doing::Waiting).then(|| now.saturating_duration_since(self.since()))
+    }
+
+    /// Asks the connection to end if it still waits for a request: another one needs the room.
+    pub(super) fn tell_to_go(&self) {
+        self.is_to_go.store(true, Ordering::Relaxed);
+        self.told_to_go.notify_one();
+    }
+
+    /// Wakes when it is asked to.
+    pub(super) fn told_to_go(&self) -> Notified<'_> {
+        self.told_to_go.notified()
+    }
+
+    /// Whether it has been asked to end, and has nothing to do.
+    pub(super) fn is_to_go(&self) -> bool {
+        self.is_to_go.load(Ordering::Relaxed) && self.doing() == Doing::Waiting
     }
 
     fn now(&self) {

@@ -18,6 +18,7 @@ const GENEROUS: Duration = Duration::from_secs(20);
 /// Is answered once the server is told to release it.
 const HELD: &str = "POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET_AND_CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// Limits so short that a test can wait for them; those that are not its subject are long.
 fn limits() -> Limits {
@@ -424,6 +425,44 @@ async fn a_connection_beyond_the_limit_is_told_so_and_the_next_finds_room() {
         while !server.exchange("GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 ") {}
     };
     soon(freed).await;
+}
+
+#[tokio::test]
+async fn those_that_send_nothing_make_room_for_one_that_does() {
+    const ROOM: usize = 20;
+    let server = Running::with(Limits { max_connections: ROOM, ..limits() });
+    let mut silent = Vec::new();
+    for _ in 0..ROOM / 2 {
+        silent.push(server.connect().await);
+    }
+    let mut kept = Vec::new();
+    for _ in ROOM / 2..ROOM {
+        let mut client = server.connect().await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        until(&mut client, "ok").await;
+        kept.push(client);
+    }
+    tokio::time::sleep(IDLE_ENOUGH).await;
+    for _ in 0..3 {
+        assert!(server.exchange(GET_AND_CLOSE).await.ends_with("ok"));
+    }
+    for mut client in silent.into_iter().chain(kept) {
+        assert_eq!(rest(&mut client).await, "");
+    }
+    assert_eq!(server.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn what_is_answered_is_not_closed_for_another() {
+    let server = Running::with(Limits { max_connections: 1, ..limits() });
+    let mut held = server.connect().await;
+    held.write_all(HELD.as_bytes()).await.unwrap();
+    soon(server.held.notified()).await;
+    tokio::time::sleep(IDLE_ENOUGH).await;
+    assert!(server.exchange(GET_AND_CLOSE).await.starts_with("HTTP/1.1 503 "));
+    server.release.notify_one();
+    assert!(until(&mut held, "released").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
 #[tokio::test]
