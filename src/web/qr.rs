@@ -1,5 +1,7 @@
 //! The activation code as a QR code, for a phone that scans another screen.
 
+use std::error::Error;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use fast_qr::convert::Builder;
@@ -7,6 +9,7 @@ use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::qr::{QRBuilder, QRCode};
 use fast_qr::{ECL, Module};
 use http::{HeaderValue, header};
+use tokio::task::spawn_blocking;
 
 use super::AppState;
 use super::access::Subject;
@@ -72,11 +75,18 @@ pub async fn png(
     })?;
     params.finish()?;
     let code = encode(&activation_code(&app, &subject).await?)?;
-    let png = draw(&code, size.unwrap_or(USUAL_SIZE)).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a QR code could not be drawn");
-        Problem::new(Code::Internal)
-    })?;
-    Ok(answer("image/png", png))
+    // Some milliseconds of work, which would hold up whatever else waits for this thread.
+    let drawn = spawn_blocking(move || draw(&code, size.unwrap_or(USUAL_SIZE))).await;
+    match drawn {
+        Ok(Ok(png)) => Ok(answer("image/png", png)),
+        Ok(Err(error)) => Err(not_drawn(&error)),
+        Err(error) => Err(not_drawn(&error)),
+    }
+}
+
+fn not_drawn(error: &(dyn Error + 'static)) -> Problem {
+    tracing::error!(error, "a QR code could not be drawn");
+    Problem::new(Code::Internal)
 }
 
 async fn activation_code(app: &AppState, subject: &Subject) -> Result<ActivationCode, Problem> {
@@ -99,11 +109,14 @@ fn draw(code: &QRCode, size: usize) -> Result<Vec<u8>, png::EncodingError> {
     let scale = (size / (code.size + 2 * QUIET_ZONE)).max(1);
     let width = size.max(code.size + 2 * QUIET_ZONE);
     let offset = (width - code.size * scale) / 2;
-    let mut pixels = vec![u8::MAX; width * width];
+    // A bit for a pixel, each row from a byte of its own on; the first is the highest.
+    let bytes_a_row = width.div_ceil(8);
+    let mut pixels = vec![u8::MAX; width * bytes_a_row];
     for row in 0..code.size * scale {
         for column in 0..code.size * scale {
             if code[row / scale][column / scale].value() == Module::DARK {
-                pixels[(offset + row) * width + offset + column] = 0;
+                let x = offset + column;
+                pixels[(offset + row) * bytes_a_row + x / 8] &= !(0x80 >> (x % 8));
             }
         }
     }
@@ -111,7 +124,7 @@ fn draw(code: &QRCode, size: usize) -> Result<Vec<u8>, png::EncodingError> {
     let width = u32::try_from(width).unwrap_or(u32::MAX);
     let mut encoder = png::Encoder::new(&mut file, width, width);
     encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_depth(png::BitDepth::One);
     encoder.write_header()?.write_image_data(&pixels)?;
     Ok(file)
 }

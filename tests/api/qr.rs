@@ -50,7 +50,10 @@ impl Picture {
 
     /// Reads a PNG.
     fn of_png(bytes: &[u8]) -> Self {
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().expect("a PNG");
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().expect("a PNG");
+        assert_eq!(reader.info().bit_depth, png::BitDepth::One);
         let mut pixels = vec![0; reader.output_buffer_size().expect("it has a size")];
         let frame = reader.next_frame(&mut pixels).expect("it is whole");
         assert_eq!(frame.color_type, png::ColorType::Grayscale);
