@@ -20,7 +20,8 @@ const LONGEST: usize = 512;
 )]
 pub struct InvalidActivationCode;
 
-/// `LPA:1$<SM-DP+ address>$<matching id>[$[<OID>][$1]]`. Kept exactly as given, its case too.
+/// `LPA:1$<SM-DP+ address>$<matching id>[$[<OID>][$[1]]]`, and whatever later versions of SGP.22 put behind that. Kept as given, its
+/// case too, but for the space around it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ActivationCode {
     text: String,
@@ -30,22 +31,23 @@ pub struct ActivationCode {
 }
 
 impl ActivationCode {
-    /// Reads one. The prefix `LPA:` matches in any case and is written in capitals.
+    /// Reads one as they are found in orders and mails: with space or a line's end around it, and without the prefix. `LPA:` matches in
+    /// any case and is written in capitals.
     ///
     /// # Errors
     /// [`InvalidActivationCode`], which does not echo it.
     pub fn parse(text: &str) -> Result<Self, InvalidActivationCode> {
+        let text = text.trim();
         let prefix = text.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("LPA:"));
-        if prefix.is_none() || text.len() > LONGEST {
+        let rest = text[prefix.map_or(0, str::len)..].trim_start();
+        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+        if text.len() > LONGEST || !is_plain(rest) {
             return Err(InvalidActivationCode);
         }
-        let rest = &text[4..];
         let mut parts = rest.split('$');
         let (format, address, matching_id) = (parts.next(), parts.next(), parts.next());
         let (oid, confirmation) = (parts.next().unwrap_or_default(), parts.next());
-        let (Some("1"), Some(address), Some(matching_id), None) =
-            (format, address, matching_id, parts.next())
-        else {
+        let (Some("1"), Some(address), Some(matching_id)) = (format, address, matching_id) else {
             return Err(InvalidActivationCode);
         };
         let confirmation_code_required = match confirmation {
@@ -140,9 +142,28 @@ mod tests {
             ("LPA:1$smdp.io$A$", false),
             ("LPA:1$smdp.io$A$$", false),
             ("LPA:1$smdp.io$A$$1", true),
+            ("LPA:1$smdp.io$A$$1$", true),
+            ("LPA:1$smdp.io$A$1.2.3$1$04AB$x", true),
         ] {
             let code = ActivationCode::parse(text).unwrap();
             assert_eq!(code.confirmation_code_required(), confirmation, "{text}");
+        }
+    }
+
+    #[test]
+    fn codes_are_read_as_they_are_found() {
+        for text in [
+            "LPA:1$smdp.io$A",
+            "1$smdp.io$A",
+            "lpa: 1$smdp.io$A",
+            " LPA:1$smdp.io$A",
+            "\tLPA:1$smdp.io$A\r\n",
+        ] {
+            assert_eq!(
+                ActivationCode::parse(text).unwrap().as_str(),
+                "LPA:1$smdp.io$A",
+                "{text:?}"
+            );
         }
     }
 
@@ -153,16 +174,17 @@ mod tests {
             "LPA:",
             "LPA:1$smdp.io",
             "LPA:2$smdp.io$A",
-            "1$smdp.io$A",
+            "2$smdp.io$A",
+            "LPA:LPA:1$smdp.io$A",
             "LPA:1$$A",
             "LPA:1$smdp..io$A",
             "LPA:1$-smdp.io$A",
             "LPA:1$smdp.io$A B",
             "LPA:1$smdp.io$A$x",
             "LPA:1$smdp.io$A$$2",
-            "LPA:1$smdp.io$A$$1$",
+            "LPA:1$smdp.io$A$$1$ x",
+            "LPA:1$smdp.io$A\nLPA:1$smdp.io$B",
             "LPA:1$<SM-DP+ Address>$<Activation Code>",
-            " LPA:1$smdp.io$A",
             "LPA:1$smdp.io$Ä",
             "LPÄ",
         ] {

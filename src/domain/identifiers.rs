@@ -46,16 +46,15 @@ impl Iccid {
 
     /// Whether the last digit is the Luhn check digit of the others (ITU-T E.118).
     pub fn luhn_holds(&self) -> bool {
-        let sum: u32 = (self.0.bytes().rev().enumerate())
-            .map(|(place, digit)| {
-                let digit = u32::from(digit - b'0');
-                match place % 2 {
-                    0 => digit,
-                    _ => digit * 2 / 10 + digit * 2 % 10,
-                }
-            })
-            .sum();
-        sum.is_multiple_of(10)
+        luhn_sum(&self.0).is_multiple_of(10)
+    }
+
+    /// The same number without its check digit, and with one: cards bear it, and some systems leave it out.
+    pub fn twins(&self) -> impl Iterator<Item = Self> + use<> {
+        let shorter = self.luhn_holds().then(|| self.0[..self.0.len() - 1].to_owned());
+        let check = (10 - luhn_sum(&format!("{}0", self.0)) % 10) % 10;
+        let longer = format!("{}{check}", self.0);
+        shorter.into_iter().chain([longer]).filter_map(|text| Self::parse(&text).ok())
     }
 }
 
@@ -113,6 +112,18 @@ impl PartialEq for Eid {
 
 impl Eq for Eid {}
 
+/// The sum of the digits, of which every second from the right counts twice.
+fn luhn_sum(digits: &str) -> u32 {
+    let counted = digits.bytes().rev().enumerate().map(|(place, digit)| {
+        let digit = u32::from(digit - b'0');
+        match place % 2 {
+            0 => digit,
+            _ => digit * 2 / 10 + digit * 2 % 10,
+        }
+    });
+    counted.sum()
+}
+
 /// Writes the last four characters and hides the rest.
 fn masked(name: &str, value: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let tail = value.get(value.len().saturating_sub(4)..).unwrap_or_default();
@@ -167,6 +178,19 @@ mod tests {
     fn luhn_is_reported_and_the_vendors_own_sample_fails_it() {
         assert!(Iccid::parse("89972123300991848961").unwrap().luhn_holds());
         assert!(!Iccid::parse("89361123300836129514").unwrap().luhn_holds());
+    }
+
+    #[test]
+    fn a_number_is_known_without_its_check_digit_and_with_one() {
+        let twins = |text: &str| {
+            let twins = Iccid::parse(text).unwrap().twins();
+            twins.map(|twin| twin.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(twins("89972123300991848961").contains(&"8997212330099184896".to_owned()));
+        assert!(twins("8997212330099184896").contains(&"89972123300991848961".to_owned()));
+        // Its last digit is no check digit, so that nothing can be left out.
+        assert!(twins("89361123300836129514").iter().all(|twin| twin.len() == 21));
+        assert!(twins("899721233009918489").iter().all(|twin| twin.len() == 19));
     }
 
     #[test]

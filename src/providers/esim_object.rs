@@ -39,12 +39,11 @@ fn read(
     // A word that nobody knows yet must not keep a backend from registering; to wait is always safe.
     let known = claim(raw_state);
     let claim = known.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
-    let activation_code = match text(&object, "activationCode")? {
-        Some(code) => {
-            Some(ActivationCode::parse(code).map_err(|error| format!("activationCode {error}"))?)
-        }
-        None => None,
-    };
+    // What is unreadable costs the code and not the registration: without that the user has nothing at all.
+    let activation_code = text(&object, "activationCode")?.and_then(|code| {
+        let read = ActivationCode::parse(code);
+        read.map_err(|error| remarks.push(format!("activationCode was left out: it {error}"))).ok()
+    });
     let uid = text(&object, "uid")?;
     if uid.is_some_and(|uid| uid.len() > LONGEST_UID) {
         return Err(format!("uid must be at most {LONGEST_UID} bytes long"));
@@ -131,7 +130,6 @@ mod tests {
     fn what_is_wrong_is_named_and_not_echoed() {
         for (from, to, named) in [
             ("\"89972123300991848961\"", "89972123300991848961", "iccid"),
-            ("LPA:1$domain.tld$", "LPA:1$$", "activationCode"),
             ("\"RELEASED\"", "null", "state"),
             ("\"active\": true", "\"state\": \"X\"", "twice"),
             ("\"7555cab8-72bc-4e85-b56a-6cdf60e2d6e4\"", "12", "uid"),

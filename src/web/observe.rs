@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use uuid::{ContextV7, Uuid};
 
 use super::AppState;
@@ -22,6 +22,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedAt(pub Timestamp);
 
+/// Marks an answer that was held back on purpose, so that its duration says nothing about the service.
+#[derive(Debug, Clone, Copy)]
+pub struct Waited;
+
 /// Wraps every request, those that match no route included.
 pub async fn observe(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -34,7 +38,10 @@ pub async fn observe(State(app): State<AppState>, mut request: Request, next: Ne
     request.extensions_mut().insert(ReceivedAt(received_at));
 
     let mut response = label.clone().scope(next.run(request)).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = response.extensions_mut().remove::<Problem>();
+    // The page of the API answers in plain text where it has nothing.
+    let is_bare = problem.is_none() && response.status() == StatusCode::NOT_FOUND;
+    if let Some(problem) = problem.or_else(|| is_bare.then(|| Problem::new(Code::UnknownPath))) {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.render(&app.public_url, label.id());
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
@@ -52,13 +59,16 @@ pub async fn observe(State(app): State<AppState>, mut request: Request, next: Ne
         ?took,
         "answered"
     );
-    telemetry::record_request(&label, status, took);
+    if response.extensions_mut().remove::<Waited>().is_none() {
+        telemetry::record_request(&label, status, took);
+    }
     response
 }
 
-/// The pattern that a path matched; with a slash at the end it is the same route.
+/// The pattern that a path matched; with a slash at the end, or in the secret of a hook, it is the same route.
 fn route(matched: &MatchedPath) -> &str {
     let pattern = matched.as_str();
+    let pattern = pattern.strip_suffix("{*rest}").unwrap_or(pattern);
     pattern.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(pattern)
 }
 

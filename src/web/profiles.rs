@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::access::{Backend, Subject};
+use super::access::{Backend, Caller, Subject};
 use super::extract::{Params, cursor, timestamp};
+use super::observe::Waited;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};
@@ -51,9 +52,15 @@ pub async fn show(
     let tag = etag::of(&stored.profile, &subject.caller);
     let mut response = if etag::names(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
+    } else if subject.caller == Caller::Backend {
+        Json(ProfileView::with_twin(stored, &app.reader).await?).into_response()
     } else {
         Json(ProfileView::of(stored, &subject.caller)).into_response()
     };
+    if wait.is_some() {
+        // However long it took is what the caller asked for.
+        response.extensions_mut().insert(Waited);
+    }
     for (name, value) in [
         (header::ETAG, tag),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),

@@ -1,15 +1,17 @@
 //! A backend registers a profile, or has it erased.
 
+use std::mem;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use http::StatusCode;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::access::{Caller, Subject};
+use super::access::Subject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
-use super::views::ProfileView;
+use super::views::{ProfileView, RegisteredView};
 use crate::ingest::{self, Registered};
 use crate::providers;
 
@@ -27,7 +29,7 @@ struct EsimObject {
     /// The provider's word for the state.
     #[schema(example = "RELEASED")]
     state: String,
-    /// What a QR code holds.
+    /// What a QR code holds. `LPA:` may be missing; what cannot be read is left out, and `remarks` of the answer says so.
     #[schema(example = "LPA:1$domain.tld$1234567890ABCDEF123456")]
     activation_code: Option<String>,
     /// The provider's own link for iPhones; a template that still holds `<` is left out.
@@ -56,8 +58,8 @@ struct EsimObject {
     ),
     request_body(content = EsimObject, description = "The provider's eSIM object; members that are not named here are fine"),
     responses(
-        (status = 200, body = ProfileView, description = "The profile was known"),
-        (status = 201, body = ProfileView, description = "The profile is new"),
+        (status = 200, body = RegisteredView, description = "The profile was known"),
+        (status = 201, body = RegisteredView, description = "The profile is new"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 403, body = ProblemDocument, description = "`forbidden`"),
@@ -70,7 +72,7 @@ pub async fn register(
     subject: Subject,
     mut params: Params,
     request: Request,
-) -> Result<(StatusCode, Json<ProfileView>), Problem> {
+) -> Result<(StatusCode, Json<RegisteredView>), Problem> {
     let iccid = subject.for_backend()?;
     let provider = params.take("provider", |slug| {
         providers::find(slug)
@@ -81,20 +83,22 @@ pub async fn register(
     let provider = provider.ok_or_else(|| Problem::new(Code::Internal))?;
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
-    let registration = provider
+    let mut registration = provider
         .parse_esim_object(&body, subject.received_at)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
     if registration.report.iccid != iccid {
         let reason = "iccid is another one than that in the path; send each object to its own path";
         return Err(Problem::because(Code::InvalidBody, reason));
     }
+    let remarks = mem::take(&mut registration.report.remarks);
     let done =
         ingest::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
     let stored = app.reader.find(&iccid).await?;
     // Erased again in the same moment.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     let status = if done == Registered::New { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(ProfileView::of(stored, &Caller::Backend))))
+    let profile = ProfileView::with_twin(stored, &app.reader).await?;
+    Ok((status, Json(RegisteredView::of(profile, remarks))))
 }
 
 /// Erases all that is kept of a profile. A late webhook does not bring it back; a new registration does.

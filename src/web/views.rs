@@ -1,11 +1,12 @@
 //! Profiles and transitions as callers see them, and pages of either.
 
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Caller;
 use crate::domain::{Eid, ProfileState, Timestamp, Transition, TransitionKind};
-use crate::store::StoredProfile;
+use crate::store::{ProfileReader, ReadError, StoredProfile};
 
 /// What we believe of one profile. The members below `checks` are for backends only.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,9 +71,33 @@ struct BackendView {
     /// When the provider last saw it, from the registration.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Timestamp>,
+    /// Another profile whose number is this one without its check digit, or with it: the same card as another system writes it, as a
+    /// rule. Looked for where one profile is asked for that lacks its registration or its webhooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    twin: Option<String>,
 }
 
 impl ProfileView {
+    /// The profile as a backend sees it, with its twin where there may be one that has what this one lacks.
+    ///
+    /// # Errors
+    /// Where the twin could not be looked for.
+    pub async fn with_twin(
+        stored: StoredProfile,
+        reader: &ProfileReader,
+    ) -> Result<Self, ReadError> {
+        let lacks = stored.registration.is_none() || stored.profile.deliveries == 0;
+        let twins: Vec<_> = stored.profile.iccid.twins().filter(|_| lacks).collect();
+        let mut view = Self::of(stored, &Caller::Backend);
+        for found in try_join_all(twins.iter().map(|twin| reader.find(twin))).await? {
+            let twin = found.map(|found| found.profile.iccid.as_str().to_owned());
+            if let (Some(backend), Some(twin)) = (&mut view.backend, twin) {
+                backend.twin = Some(twin);
+            }
+        }
+        Ok(view)
+    }
+
     /// The profile as this caller may see it.
     pub fn of(stored: StoredProfile, caller: &Caller) -> Self {
         let StoredProfile { profile, registration, tokens_from: _ } = stored;
@@ -85,6 +110,7 @@ impl ProfileView {
             activated_at: registration.as_ref().and_then(|r| r.activated_at),
             last_seen: registration.as_ref().and_then(|r| r.last_seen),
             uid: registration.and_then(|r| r.uid),
+            twin: None,
         });
         Self {
             checks: Checks { iccid_luhn: profile.iccid.luhn_holds(), eid_mod97 },
@@ -101,6 +127,22 @@ impl ProfileView {
             registered,
             backend,
         }
+    }
+}
+
+/// A registered profile, and what of its registration could not be used.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RegisteredView {
+    #[serde(flatten)]
+    profile: ProfileView,
+    /// What was left out of the provider's object, and why; mostly empty.
+    remarks: Vec<String>,
+}
+
+impl RegisteredView {
+    /// Both together.
+    pub fn of(profile: ProfileView, remarks: Vec<String>) -> Self {
+        Self { profile, remarks }
     }
 }
 

@@ -13,9 +13,10 @@ async fn whatever_goes_wrong_is_a_problem_from_the_catalogue() {
     let app = TestApp::start().await;
     let hook = TestApp::hook_path();
     let profile = format!("/v1/profiles/{ICCID}");
-    let rows: [(Method, &str, u16, &str); 17] = [
+    let rows: [(Method, &str, u16, &str); 18] = [
         (Method::GET, "/", 404, "unknown-path"),
         (Method::GET, "/nothing/here", 404, "unknown-path"),
+        (Method::GET, "/docs/nothing", 404, "unknown-path"),
         (Method::GET, "/%00%ff", 404, "unknown-path"),
         (Method::POST, "/../../etc/passwd", 404, "unknown-path"),
         (Method::GET, "/v1", 404, "unknown-path"),

@@ -176,6 +176,56 @@ async fn an_object_takes_nothing_away_that_an_earlier_one_brought() {
 }
 
 #[tokio::test]
+async fn a_code_is_read_as_it_is_found_and_one_that_cannot_be_read_costs_only_itself() {
+    let app = TestApp::start().await;
+    let journey =
+        async |iccid: &str| app.backend.get(&format!("/v1/profiles/{iccid}/journey")).await.json();
+    for (number, code) in
+        ["1$smdp.example.test$A", " lpa:1$smdp.example.test$A\r\n"].iter().enumerate()
+    {
+        let iccid = iccid(number);
+        let answer = register(&app, &object_with(&iccid, "activationCode", *code)).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["remarks"]),
+            (201, &json!([])),
+            "{code:?}"
+        );
+        assert_eq!(journey(&iccid).await["install"]["activationCode"], "LPA:1$smdp.example.test$A");
+    }
+    for (number, code) in
+        ["LPA:1$$marker", "LPA:1$smdp.example.test$marker\u{1b}[31m"].iter().enumerate()
+    {
+        let iccid = iccid(number + 10);
+        let answer = register(&app, &object_with(&iccid, "activationCode", *code)).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let remarks = answer.json()["remarks"].to_string();
+        assert!(remarks.contains("activationCode was left out: it must be"), "{remarks}");
+        assert!(!answer.text.contains("marker"), "{}", answer.text);
+        assert_eq!(journey(&iccid).await["install"], Value::Null);
+    }
+    // What is known already is not taken away by what cannot be read.
+    register(&app, &object_with(&iccid(0), "activationCode", "nonsense")).await;
+    assert_eq!(journey(&iccid(0)).await["install"]["activationCode"], "LPA:1$smdp.example.test$A");
+}
+
+/// The customer's profile stays as it was registered, and support has to see why.
+#[tokio::test]
+async fn the_same_card_with_and_without_its_check_digit_is_two_profiles_that_name_each_other() {
+    let app = TestApp::start().await;
+    let short = &ICCID[..ICCID.len() - 1];
+    let twin = async |iccid: &str| app.profile(iccid).await["twin"].clone();
+    let alone = register(&app, &object(ICCID)).await.json();
+    assert_eq!(alone["twin"], Value::Null);
+    assert_eq!(app.report(short, "INSTALLED").await, "moved");
+    assert_eq!((twin(ICCID).await, twin(short).await), (json!(short), json!(ICCID)));
+    assert_eq!(register(&app, &object(ICCID)).await.json()["twin"], short);
+    // Users learn of no other number, and a profile that has all of its own is not looked up.
+    assert_eq!(app.user(ICCID).get("/v1/profiles/self").await.json()["twin"], Value::Null);
+    app.report(ICCID, "INSTALLED").await;
+    assert_eq!(twin(ICCID).await, Value::Null);
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
     let app = TestApp::start().await;
     let with = |member: &str, value: Value| object_with(ICCID, member, value).to_string();
@@ -193,13 +243,7 @@ async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
         (with("state", json!(4711)), "state"),
         (with("state", json!(" ")), "state"),
         (with("imsi", json!(1_010_987_654_321_u64)), "imsi"),
-        (with("activationCode", json!("LPA:1$$marker")), "activationCode"),
-        (with("activationCode", json!("1$smdp.example.test$marker")), "activationCode"),
         (with("activationCode", json!({ "marker": 1 })), "activationCode"),
-        (
-            with("activationCode", json!("LPA:1$smdp.example.test$marker\u{1b}[31m")),
-            "activationCode",
-        ),
         (with("appleUniversalLink", json!(["marker"])), "appleUniversalLink"),
         (with("installationUrl", json!(4711)), "installationUrl"),
         (with("uid", json!(4711)), "uid"),
