@@ -19,7 +19,12 @@ impl Cli {
     pub fn read() -> Self {
         let command = Self::command().mut_subcommands(|it| it.mut_args(ignore_if_empty));
         let matches = command.get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let (Command::Serve(args), Some((_, matches))) = (&mut cli.command, matches.subcommand())
+        {
+            args.note_command_line(matches);
+        }
+        cli
     }
 }
 

@@ -280,6 +280,31 @@ async fn serve_prints_its_settings_without_secrets_serves_and_ends_on_sigterm() 
     }
 }
 
+/// A poll lasts as long as its caller asked for; among the durations it would look like a service that is ill.
+#[tokio::test]
+async fn a_long_poll_is_not_counted_among_the_durations() {
+    let serve = Serve::start(&Database::empty().await);
+    let admin = Client::new(format!("http://{}", serve.admin));
+    wait_until("it is ready", || async { admin.get("/readyz").await.status == 200 }).await;
+    let public = Client::new(format!("http://{}", serve.public));
+    let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
+    let path = format!("/webhooks/gigastore/esim-status/{HOOK_SECRET}");
+    assert_eq!(public.post(&path, body).await.outcome(), "moved");
+    let backend = public.with_bearer(API_KEY);
+    let path = format!("/v1/profiles/{ICCID}");
+    let tag = backend.get(&path).await.header("etag").to_owned();
+    assert_eq!(backend.get_with(&path, "if-none-match", &tag).await.status, 304);
+    let poll = format!("{path}?wait=1");
+    assert_eq!(backend.get_with(&poll, "if-none-match", &tag).await.status, 304);
+    let metrics = admin.get("/metrics").await.text;
+    let count = metrics.lines().find_map(|line| {
+        let counts = line.starts_with("esim_status_request_duration_seconds_count");
+        let is_it = line.contains("/v1/profiles/{iccid}\"") && line.contains("\"304\"");
+        (counts && is_it).then(|| line.rsplit(' ').next()?.parse::<u64>().ok())?
+    });
+    assert_eq!(count, Some(1));
+}
+
 #[tokio::test]
 async fn serve_says_which_address_is_taken() {
     let database = Database::empty().await;
@@ -373,6 +398,23 @@ async fn migrate_says_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn migrate_and_dev_end_when_they_are_told_to_before_they_are_done() {
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let mut elsewhere = database.connect().await;
+    elsewhere.lock().await.unwrap();
+    for arguments in [&["migrate"] as &[_], &["dev", "--ephemeral"]] {
+        let mut running = Running::start(program(arguments).env("DATABASE_URL", &url));
+        running.says(|it| &mut it.stderr, "waiting for the schema");
+        running.signal(Signal::SIGTERM);
+        let (status, took) = running.end().await;
+        // The signal itself has not killed it.
+        assert!(status.code().is_some() && took < Duration::from_secs(20), "{status}, {took:?}");
+    }
+    elsewhere.unlock().await.unwrap();
+}
+
+#[tokio::test]
 async fn migrate_brings_the_schema_up_to_date_and_refuses_a_newer_one() {
     let database = Database::empty().await;
     let url = server().url(database.options.get_database().unwrap_or_default());
@@ -452,6 +494,12 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
     assert!(text.contains("has the running service the same secrets"), "{text}");
     assert!(!text.contains(other) && !text.contains(HOOK_SECRET), "{text}");
 
+    // What everybody knows is wrong, even where `serve` only warns of it.
+    let (_, text) = doctor(|command| {
+        command.env("ESIM_STATUS_API_KEYS", "local-only-c80d64f92b17e35a0f6b9d12e47c83a5")
+    });
+    assert!(text.contains("WRONG  ESIM_STATUS_API_KEYS: these secrets are those of"), "{text}");
+
     let (success, text) = doctor(|command| command.env("DATABASE_URL", "postgres://127.0.0.1:1/x"));
     assert!(!success && text.contains("it does not answer"), "{text}");
 
@@ -481,6 +529,32 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
     }
     let history: i64 = database.scalar("SELECT count(*) FROM transitions").await;
     assert_eq!(history, 0, "the examination has changed a profile");
+}
+
+#[tokio::test]
+async fn doctor_tries_the_url_as_it_is_pasted() {
+    let database = Database::empty().await;
+    for (secret, is_wrong) in [("q7+/Zk3d/1Vt8Wm/aP0xY==", false), ("q7?Zk3d-1Vt8Wm-aP0xY", true)] {
+        let mut command = program(&["serve"]);
+        serving(&mut command, &database);
+        let serve = Serve::run(command.env("ESIM_STATUS_GIGASTORE_SECRETS", secret));
+        let mut command = program(&["doctor", "--url", &format!("http://{}", serve.public)]);
+        serving(&mut command, &database);
+        let (success, text, _) = output(command.env("ESIM_STATUS_GIGASTORE_SECRETS", secret));
+        assert_eq!(success, !is_wrong, "{text}");
+        assert!(text.contains("takes a proof by url-secret") && !text.contains(secret), "{text}");
+        assert_eq!(text.contains("does not arrive as it is (secret number 1)"), is_wrong, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_on_the_command_line_are_warned_of() {
+    let mut command = program(&["serve", "--api-keys", API_KEY]);
+    serving(&mut command, &Database::empty().await);
+    let mut running = Running::start(&mut command);
+    let line = running.says(|it| &mut it.stderr, "its list of processes");
+    assert!(line.contains("ESIM_STATUS_API_KEYS") && !line.contains(API_KEY), "{line}");
+    assert!(!line.contains("ESIM_STATUS_TOKEN_SECRETS"), "{line}");
 }
 
 #[tokio::test]

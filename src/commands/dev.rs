@@ -116,22 +116,35 @@ struct Home {
 /// Where PostgreSQL is not installed, or an address that was asked for is taken; says what to do.
 pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
+    // From the first moment: one that comes while the database starts would leave it running.
+    let mut signals = Signals::listen()?;
     let home = open_home(args).await?;
-    let service = match Service::start(settings(args, &home)?).await {
+    let serving = tokio::select! {
+        served = serve(args, &home) => Some(served?),
+        () = signals.any() => None,
+    };
+    if let Some(service) = serving {
+        signals.any().await;
+        service.stop().await;
+    }
+    if let Some(server) = home.server {
+        tokio::task::spawn_blocking(|| server.stop()).await??;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the service, registers the sample and says what can be done with it.
+async fn serve(args: &DevArgs, home: &Home) -> anyhow::Result<Service> {
+    let service = match Service::start(settings(args, home)?).await {
         // Somebody took a usual port between our look and our listening: look again.
         Err(StartError::Listen { .. }) if args.listen.is_none() || args.admin_listen.is_none() => {
-            Service::start(settings(args, &home)?).await?
+            Service::start(settings(args, home)?).await?
         }
         started => started?,
     };
     let page = register_sample(&service, &home.secrets).await?;
     welcome::print(&service, &home.secrets, &page, home.kept.as_deref());
-    Signals::listen()?.any().await;
-    service.stop().await;
-    if let Some(server) = home.server {
-        tokio::task::spawn_blocking(|| server.stop()).await??;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(service)
 }
 
 async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
@@ -190,6 +203,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
             api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
             token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
         },
+        api_key_names: vec!["dev".to_owned()],
         public_url: None,
         allowed_origins: Vec::new(),
         retention_days: 90,
@@ -202,6 +216,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         notice: Limits::default().notice,
         vault: Vault::default(),
         brand: Brand::default(),
+        on_command_line: Vec::new(),
     })
 }
 

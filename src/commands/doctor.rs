@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{client, send};
 use crate::config::{ServeArgs, Settings};
-use crate::delivery::{Authenticator, Scheme};
+use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
@@ -64,6 +64,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let settings = match Settings::load(&args.serve) {
         Ok(settings) => {
             good("complete, and no secret is weak");
+            settings.known_to_everybody().iter().for_each(|known| findings.wrong(known));
             settings.warnings().iter().for_each(odd);
             Some(settings)
         }
@@ -215,8 +216,8 @@ async fn question_database(
     Ok(())
 }
 
-/// A bad proof must be refused, a good one taken. The body is an empty object: authentic, and malformed, so it is kept under
-/// that outcome and changes no profile.
+/// A bad proof must be refused, a good one taken, and a URL with the secret as it is pasted into a portal. The body is an empty object:
+/// authentic, and malformed or a test, so it is kept under that outcome and changes no profile.
 async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::Result<()> {
     let client = client::new(base)?;
     let url = base.join(&format!("/webhooks/{}", hook.path))?;
@@ -239,10 +240,52 @@ async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::R
         );
     }
     let (status, text) = send::post(&client, &url, &hook.authenticator, "{}".to_owned()).await?;
+    let is_good = is_taken(hook, status, &text);
     findings.check(
-        status.as_u16() == 400 && text.contains("\"malformed\""),
+        is_good,
         format!("{}: takes a proof by {scheme}", hook.path),
         format!("{}: answers {status} to a good proof by {scheme}; has the running service the same secrets, and the same time?", hook.path),
+    );
+    if let Scheme::UrlSecret(secrets) = hook.authenticator.scheme()
+        && is_good
+    {
+        try_pasted(findings, &client, &url, hook, secrets).await?;
+    }
+    Ok(())
+}
+
+fn is_taken(hook: &Hook, status: reqwest::StatusCode, text: &str) -> bool {
+    match status.as_u16() {
+        200 => hook.takes_tests && text.contains("\"ignored\""),
+        status => status == 400 && text.contains("\"malformed\""),
+    }
+}
+
+/// Tries each secret in a URL put together as people do, by hand. What is between may change it too, such as a proxy that merges slashes.
+async fn try_pasted(
+    findings: &mut Findings,
+    client: &reqwest::Client,
+    url: &Url,
+    hook: &Hook,
+    secrets: &Secrets,
+) -> anyhow::Result<()> {
+    let none = Authenticator::new(Scheme::None);
+    let mut lost = Vec::new();
+    for (index, secret) in secrets.iter().enumerate() {
+        let pasted = Url::parse(&format!("{url}/{}", String::from_utf8_lossy(secret.expose())))?;
+        let (status, text) = send::post(client, &pasted, &none, "{}".to_owned()).await?;
+        if !is_taken(hook, status, &text) {
+            lost.push((index + 1).to_string());
+        }
+    }
+    findings.check(
+        lost.is_empty(),
+        format!("{}: a URL with the secret pasted behind it arrives", hook.path),
+        format!(
+            "{}: a URL with the secret pasted behind it does not arrive as it is (secret number {}): give the sender one that `openssl rand -hex 32` prints",
+            hook.path,
+            lost.join(", ")
+        ),
     );
     Ok(())
 }

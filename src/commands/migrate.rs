@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::serve::Signals;
 use crate::config::{self, DataKeyArgs, DatabaseArgs, LogArgs};
 use crate::ingest::{self, SealedAnew};
 use crate::store::{self, Session};
@@ -29,6 +30,15 @@ pub struct MigrateArgs {
 /// do.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
+    // As process 1 of a container nothing else would end it. A migration that is cut off is rolled back.
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = migrate(args) => done,
+        () = signals.any() => anyhow::bail!("told to end before it was done; run it again"),
+    }
+}
+
+async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let connector = args.database.connector().map_err(anyhow::Error::msg)?;
     let vault = config::vault(&args.data).map_err(anyhow::Error::msg)?;
     store::migrate(&connector).await?;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
@@ -143,6 +144,27 @@ pub struct ServeArgs {
     /// How it logs.
     #[command(flatten)]
     pub log: LogArgs,
+
+    /// The secrets among these that were given on the command line, by their variables.
+    #[arg(skip)]
+    pub on_command_line: Vec<&'static str>,
+}
+
+impl ServeArgs {
+    /// Notes which secrets came from the command line.
+    pub fn note_command_line(&mut self, matches: &ArgMatches) {
+        let secrets = [
+            ("database_url", "DATABASE_URL"),
+            ("gigastore_secrets", "ESIM_STATUS_GIGASTORE_SECRETS"),
+            ("api_keys", "ESIM_STATUS_API_KEYS"),
+            ("token_secrets", "ESIM_STATUS_TOKEN_SECRETS"),
+            ("data_keys", "ESIM_STATUS_DATA_KEYS"),
+        ];
+        let given = secrets
+            .into_iter()
+            .filter(|(id, _)| matches.value_source(id) == Some(ValueSource::CommandLine));
+        self.on_command_line = given.map(|(_, name)| name).collect();
+    }
 }
 
 /// How a command logs.

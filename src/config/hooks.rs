@@ -27,6 +27,17 @@ struct Entry {
     path: String,
     provider: String,
     auth: Auth,
+    #[serde(default)]
+    test_deliveries: TestDeliveries,
+}
+
+/// What becomes of the empty POST by which some portals try a URL before they save it.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum TestDeliveries {
+    #[default]
+    Refuse,
+    Accept,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +132,12 @@ fn hook(entry: Entry) -> Result<Hook, String> {
     })?;
     let path: Arc<str> = Arc::from(entry.path);
     let scheme = scheme(&format!("the hook {path}"), entry.auth)?;
-    Ok(Hook { path, provider, authenticator: Authenticator::new(scheme) })
+    Ok(Hook {
+        path,
+        provider,
+        authenticator: Authenticator::new(scheme),
+        takes_tests: entry.test_deliveries == TestDeliveries::Accept,
+    })
 }
 
 fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
@@ -131,7 +147,8 @@ fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
             Scheme::UrlSecret(plain(secrets, secrets_file)?)
         }
         Auth::Header { header, secrets, secrets_file } => {
-            Scheme::Header { name: header_name(&header)?, secrets: plain(secrets, secrets_file)? }
+            let secrets = Secrets::parse_for_header(name, all(name, secrets, secrets_file)?);
+            Scheme::Header { name: header_name(&header)?, secrets: secrets.map_err(text)? }
         }
         Auth::HmacSha256 { header, encoding, prefix, secrets, secrets_file } => {
             let (header, secrets) = (header_name(&header)?, plain(secrets, secrets_file)?);

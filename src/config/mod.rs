@@ -2,7 +2,7 @@
 
 mod args;
 
-mod example;
+mod known;
 
 mod hooks;
 
@@ -19,12 +19,12 @@ use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use url::{Origin, Url};
 
-pub use example::is_this_machine;
+pub use known::is_this_machine;
 
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
-use crate::delivery::{Authenticator, Scheme, Secrets};
+use crate::delivery::{Authenticator, Scheme, Secret, Secrets};
 use crate::providers::{Gigastore, Provider};
 use crate::store::{Connector, Vault};
 use crate::web::access::Access;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// API keys and token secrets.
     pub access: Access,
+    /// What the operator calls the API keys, in their order.
+    pub api_key_names: Vec<String>,
     /// How the world sees the service, without a slash at the end; `None`: `http://<listen>`.
     pub public_url: Option<String>,
     /// Origins that browsers may call from.
@@ -67,6 +69,8 @@ pub struct Settings {
     pub max_streams: usize,
     /// How many connections may be open at once on the public listener.
     pub max_connections: usize,
+    /// The secrets that were given on the command line, by their variables.
+    pub on_command_line: Vec<&'static str>,
     /// How long an idle connection of the public listener is kept.
     pub idle: Duration,
     /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
@@ -111,13 +115,17 @@ impl Settings {
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
         let public_url = complaints.note(public_url).flatten();
         let allowed_origins = complaints.note(check_origins(&args.allowed_origins));
-        complaints.note(example::check(args));
+        if let (Some((api_keys, _)), Some(token_secrets)) = (&api_keys, &token_secrets) {
+            let all = known::All { hooks: &hooks, api_keys, token_secrets };
+            complaints.note(all.check_apart());
+            complaints.note(all.check_example(args.listen, public_url.as_deref()));
+        }
         let vault = complaints.note(vault(&args.data));
         let brand = complaints.note(check_brand(&args.brand));
         match (database, api_keys, token_secrets, allowed_origins, vault, brand) {
             (
                 Some(database),
-                Some(api_keys),
+                Some((api_keys, api_key_names)),
                 Some(token_secrets),
                 Some(allowed_origins),
                 Some(vault),
@@ -128,6 +136,7 @@ impl Settings {
                 admin_listen: args.admin_listen,
                 hooks,
                 access: Access { api_keys, token_secrets },
+                api_key_names,
                 public_url,
                 allowed_origins,
                 retention_days: args.delivery_retention_days,
@@ -140,6 +149,7 @@ impl Settings {
                 notice: args.shutdown_notice,
                 vault,
                 brand,
+                on_command_line: args.on_command_line.clone(),
             }),
             _ => Err(ConfigError(complaints.0)),
         }
@@ -157,7 +167,7 @@ impl Settings {
             admin_listen = %self.admin_listen,
             public_url = self.public_url.as_deref().unwrap_or("http://<listen>"),
             hooks = hooks.join(", "),
-            api_keys = self.access.api_keys.len(),
+            api_keys = self.api_key_names.join(", "),
             token_secrets = self.access.token_secrets.len(),
             allowed_origins = ?self.allowed_origins,
             retention_days = self.retention_days,
@@ -171,9 +181,22 @@ impl Settings {
             credentials_encrypted = self.vault.seals(),
             "effective settings"
         );
-        for warning in self.warnings() {
+        for warning in self.known_to_everybody().into_iter().chain(self.warnings()) {
             tracing::warn!("{warning}");
         }
+    }
+
+    /// That secrets of `.env.example` are in use, and where.
+    pub fn known_to_everybody(&self) -> Option<String> {
+        let Access { api_keys, token_secrets } = &self.access;
+        let names =
+            known::All { hooks: &self.hooks, api_keys, token_secrets }.left_over_from_example();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{}: these secrets are those of .env.example, which everybody knows",
+                names.join(", ")
+            )
+        })
     }
 
     /// What works and is likely not meant, each with the remedy.
@@ -191,6 +214,23 @@ impl Settings {
             warnings.push(format!(
                 "links begin with http://{}, which nobody else can open: set ESIM_STATUS_PUBLIC_URL to the address that the world uses",
                 self.listen
+            ));
+        }
+        let in_path =
+            self.hooks.values().filter(|hook| hook.authenticator.scheme_name() == "url-secret");
+        let encoded = in_path.filter(|hook| {
+            hook.authenticator.secrets().is_some_and(|secrets| secrets.iter().any(is_cut_in_a_url))
+        });
+        warnings.extend(encoded.map(|hook| {
+            format!(
+                "a secret of the hook {} has characters that a URL does not carry as they are: the sender needs them percent-encoded; simpler is one that `openssl rand -hex 32` prints",
+                hook.path
+            )
+        }));
+        if !self.on_command_line.is_empty() {
+            warnings.push(format!(
+                "every user of this machine can read in its list of processes what is given on the command line: set {} in the environment or in a file instead",
+                self.on_command_line.join(", ")
             ));
         }
         let open = self.hooks.values().filter(|it| it.authenticator.scheme_name() == "none");
@@ -244,18 +284,44 @@ pub fn url_secret_hook(secrets: Secrets) -> Hook {
         path: Arc::from(BUILT_IN_HOOK),
         provider: &Gigastore as &dyn Provider,
         authenticator: Authenticator::new(Scheme::UrlSecret(secrets)),
+        takes_tests: false,
     }
 }
 
-/// Each is `name:key` or `key`; the name is for the operator's eyes.
-fn api_keys(args: &SecretArgs) -> Result<Secrets, String> {
+/// What an API key without a name is called.
+const NAMELESS: &str = "(no name)";
+
+/// The API keys, and what the operator calls them. Each is `name:key` or `key`.
+fn api_keys(args: &SecretArgs) -> Result<(Secrets, Vec<String>), String> {
     args.api_keys().required(|values| {
-        let keys = values.into_iter().map(|value| match value.split_once(':') {
-            Some((_, key)) => key.to_owned(),
-            None => value,
+        let pairs = values.iter().enumerate().map(|(index, value)| {
+            match value.split_once(':') {
+                None => Ok((NAMELESS, value.as_str())),
+                Some((name, key)) if is_name(name.trim()) => Ok((name.trim(), key)),
+                // The whole of it may be meant as the key, and only what is behind the colon would ever match.
+                Some(_) => Err(format!(
+                    "ESIM_STATUS_API_KEYS: what stands before the colon of key number {} is no name: write name:key, with a name of at most 32 letters, digits, `-`, `_` and `.` that begins with a letter",
+                    index + 1
+                )),
+            }
         });
-        Secrets::parse("ESIM_STATUS_API_KEYS", keys)
+        let (names, keys): (Vec<_>, Vec<_>) = pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let keys = Secrets::parse_for_header("ESIM_STATUS_API_KEYS", keys);
+        let own = names.into_iter().map(str::to_owned).collect();
+        keys.map(|keys| (keys, own)).map_err(|error| error.to_string())
     })
+}
+
+/// Whether a URL with this secret, pasted as it is, arrives without a part of it. A `/` arrives.
+fn is_cut_in_a_url(secret: &Secret) -> bool {
+    secret.expose().iter().any(|b| !b.is_ascii_graphic() || b"?#%\\".contains(b))
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(plain)
 }
 
 /// The secrets of access tokens; the first signs.

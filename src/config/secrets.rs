@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// What the secrets in `.env.example` begin with. Everybody can read them.
-const LOCAL_ONLY: &str = "local-only-";
-
 /// The secrets of those who call.
 #[derive(Clone, Default, Args)]
 pub struct SecretArgs {
@@ -130,11 +127,6 @@ impl SecretSource<'_> {
         self.list.is_some() || self.file.is_some()
     }
 
-    /// The setting's name, if a secret in it is one of `.env.example`.
-    pub fn left_over_from_example(&self) -> Option<&'static str> {
-        self.list.is_some_and(|list| list.contains(LOCAL_ONLY)).then_some(self.name)
-    }
-
     /// The secrets, parsed.
     ///
     /// # Errors
@@ -163,9 +155,29 @@ impl SecretSource<'_> {
 /// Reads one secret a line; empty lines do not count.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// Where the file cannot be read, or has what is no secret: a byte order mark, or a comment. Whoever adds those believes that they
+/// are not read.
 pub(super) fn read_lines(name: &str, file: &Path) -> Result<Vec<String>, String> {
     let text = fs::read_to_string(file)
         .map_err(|error| format!("{name}: the file {} cannot be read: {error}", file.display()))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    if text.starts_with('\u{feff}') {
+        return Err(format!(
+            "{name}: the file {}, line 1: begins with a byte order mark, which would be a part of the secret; save it as UTF-8 without one",
+            file.display()
+        ));
+    }
+    let mut secrets = Vec::new();
+    for (index, line) in
+        text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty())
+    {
+        if line.starts_with('#') {
+            return Err(format!(
+                "{name}: the file {}, line {}: begins with #, and every line is a secret; take comments out",
+                file.display(),
+                index + 1
+            ));
+        }
+        secrets.push(line.to_owned());
+    }
+    Ok(secrets)
 }

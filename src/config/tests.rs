@@ -12,6 +12,7 @@ const DATABASE: &str = "postgres://esim@localhost/esim";
 const HOOK: &str = "kx81vq02mz77ra40pw55";
 const KEY: &str = "b3f0c5d2a1e84976cc10";
 const TOKEN: &str = "9d4e7a61f2b85c03ee27";
+const OTHER: &str = "c80d64f92b17e35a0f6b";
 
 #[derive(Parser)]
 struct Serve {
@@ -101,19 +102,19 @@ fn weak_secrets_are_named_with_a_remedy_and_without_their_value() {
 
 #[test]
 fn an_api_key_may_have_a_name_that_is_not_part_of_it() {
-    let (_folder, path) = file(&format!("shop:{KEY}\n\n  app:{TOKEN}  \n"));
+    let (_folder, path) = file(&format!("shop:{KEY}\n\n  app:{OTHER}  \n"));
     let source = |flag, value| {
         let others = ["--database-url", DATABASE, "--gigastore-secrets", HOOK];
         let others = others.into_iter().chain(["--token-secrets", TOKEN]);
         load(&others.chain([flag, value]).collect::<Vec<_>>()).unwrap()
     };
-    let lists = format!("shop:{KEY},app:{TOKEN}");
+    let lists = format!("shop:{KEY},app:{OTHER}");
     for settings in
         [source("--api-keys", &lists), source("--api-keys-file", path.to_str().unwrap())]
     {
         assert_eq!(settings.access.api_keys.len(), 2);
         assert!(settings.access.api_keys.matches(KEY.as_bytes()));
-        assert!(settings.access.api_keys.matches(TOKEN.as_bytes()));
+        assert!(settings.access.api_keys.matches(OTHER.as_bytes()));
         assert!(!settings.access.api_keys.matches(format!("shop:{KEY}").as_bytes()));
     }
 }
@@ -198,7 +199,7 @@ fn a_file_adds_hooks_of_every_kind() {
 [[hooks]]
 path = "gigastore/one"
 provider = "gigastore"
-auth = {{ kind = "url-secret", secrets = ["{HOOK}", "{KEY}"] }}
+auth = {{ kind = "url-secret", secrets = ["{HOOK}", "{OTHER}"] }}
 
 [[hooks]]
 path = "gigastore/two"
@@ -214,6 +215,7 @@ auth = {{ kind = "standard-webhooks", secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZI
 path = "gigastore/four"
 provider = "gigastore"
 auth = {{ kind = "none" }}
+test_deliveries = "accept"
 "#
     );
     let settings = load_file(&text).unwrap();
@@ -225,6 +227,8 @@ auth = {{ kind = "none" }}
     assert_eq!(kinds("gigastore/two"), "header");
     assert_eq!(kinds("gigastore/three"), "standard-webhooks");
     assert_eq!(kinds("gigastore/four"), "none");
+    let takes_tests = settings.hooks.values().filter(|hook| hook.takes_tests);
+    assert_eq!(takes_tests.map(|hook| &*hook.path).collect::<Vec<_>>(), ["gigastore/four"]);
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn with_hooks_of_its_own_a_file_needs_no_built_in_one() {
 
 #[test]
 fn secrets_of_a_hook_may_come_from_a_file() {
-    let (_folder, path) = file(&format!("{HOOK}\n{KEY}\n"));
+    let (_folder, path) = file(&format!("{HOOK}\n{OTHER}\n"));
     let secrets = r#"secrets = ["kx81vq02mz77ra40pw55"]"#;
     let from_file = format!("secrets_file = {:?}", path.to_str().unwrap());
     load_file(&SIGNED.replace(secrets, &from_file)).unwrap();
@@ -324,4 +328,107 @@ fn links_that_nobody_else_can_open_are_warned_of() {
     assert!(warned(&["--listen", "0.0.0.0:8080"]) && warned(&["--listen", "[::]:8080"]));
     assert!(!warned(&[]) && !warned(&["--listen", "[::1]:8080"]));
     assert!(!warned(&["--listen", "0.0.0.0:8080", "--public-url", "https://esim.example.org"]));
+}
+
+#[test]
+fn one_value_for_two_purposes_is_refused_and_hooks_may_share_theirs() {
+    for (flags, names) in [
+        (&["--api-keys", HOOK] as &[_], ["ESIM_STATUS_GIGASTORE_SECRETS", "ESIM_STATUS_API_KEYS"]),
+        (&["--api-keys", TOKEN], ["ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"]),
+        (
+            &["--token-secrets", HOOK],
+            ["ESIM_STATUS_GIGASTORE_SECRETS", "ESIM_STATUS_TOKEN_SECRETS"],
+        ),
+    ] {
+        let line: Vec<_> = [
+            ("--database-url", DATABASE),
+            ("--gigastore-secrets", HOOK),
+            ("--api-keys", KEY),
+            ("--token-secrets", TOKEN),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| if name == flags[0] { [name, flags[1]] } else { [name, value] })
+        .collect();
+        let complaint = complaint(load(&line));
+        assert!(names.iter().all(|name| complaint.contains(name)), "{complaint}");
+        assert!(
+            complaint.contains("share a value") && !complaint.contains(flags[1]),
+            "{complaint}"
+        );
+    }
+    let hook = |path: &str, secret: &str| {
+        format!(
+            "[[hooks]]\npath = \"gigastore/{path}\"\nprovider = \"gigastore\"\nauth = {{ kind = \"header\", header = \"x-s\", secrets = [\"{secret}\"] }}\n"
+        )
+    };
+    let complaint = complaint(load_file(&hook("a", KEY)));
+    assert!(complaint.contains("the hook gigastore/a and ESIM_STATUS_API_KEYS"), "{complaint}");
+    assert!(load_file(&format!("{}{}", hook("a", HOOK), hook("b", HOOK))).is_ok());
+}
+
+#[test]
+fn a_file_with_what_is_no_secret_is_refused_with_the_line() {
+    for (text, wanted) in [
+        (format!("\u{feff}{KEY}\n"), "line 1: begins with a byte order mark"),
+        (format!("{KEY}\n\n # the old one\n{TOKEN}\n"), "line 3: begins with #"),
+    ] {
+        let (_folder, path) = file(&text);
+        let flags =
+            ["--database-url", DATABASE, "--gigastore-secrets", HOOK, "--token-secrets", TOKEN];
+        let flags = flags.into_iter().chain(["--api-keys-file", path.to_str().unwrap()]);
+        let complaint = complaint(load(&flags.collect::<Vec<_>>()));
+        assert!(complaint.contains(wanted), "{complaint}");
+        assert!(!complaint.contains(KEY), "{complaint}");
+    }
+}
+
+#[test]
+fn api_keys_have_names_that_are_shown_and_values_that_a_header_carries() {
+    let keys = |keys: &str| {
+        let others =
+            ["--database-url", DATABASE, "--gigastore-secrets", HOOK, "--token-secrets", TOKEN];
+        load(&others.into_iter().chain(["--api-keys", keys]).collect::<Vec<_>>())
+    };
+    let settings =
+        keys(&format!("shop:{KEY}, support-2 : c80d64f92b17e35a0f6b,77b1c0e4d2a95f386e01"))
+            .unwrap();
+    assert_eq!(settings.api_key_names, ["shop", "support-2", "(no name)"]);
+    assert_eq!(settings.access.api_keys.len(), 3);
+    for (wrong, wanted) in [
+        ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1 is no name"),
+        ("a-name-that-is-much-longer-than-names:c0e4d2a95f386e0177b1c0e4", "is no name"),
+        ("77b1c0e4d2a95f386e01ü", "a header does not carry"),
+        ("77b1c0e4d2 a95f386e01", "a header does not carry"),
+    ] {
+        let complaint = complaint(keys(wrong));
+        assert!(complaint.contains(wanted), "{wrong}: {complaint}");
+        assert!(!complaint.contains("c0e4d2"), "{complaint}");
+    }
+}
+
+#[test]
+fn secrets_that_a_url_cuts_and_those_on_the_command_line_are_warned_of() {
+    let warned =
+        |settings: &Settings, of: &str| settings.warnings().iter().any(|it| it.contains(of));
+    let with_hook = |hook: &str| {
+        load(&[
+            "--database-url",
+            DATABASE,
+            "--api-keys",
+            KEY,
+            "--token-secrets",
+            TOKEN,
+            "--gigastore-secrets",
+            hook,
+        ])
+        .unwrap()
+    };
+    assert!(warned(&with_hook("kx81vq02?mz77ra40pw55"), "percent-encoded"));
+    assert!(!warned(&with_hook("kx81vq02/mz77ra40+w55="), "percent-encoded"));
+
+    let line = ["serve", "--api-keys", KEY, "--token-secrets", TOKEN];
+    let matches = <Serve as clap::CommandFactory>::command().get_matches_from(line);
+    let mut args = <Serve as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().args;
+    args.note_command_line(&matches);
+    assert_eq!(args.on_command_line, ["ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"]);
 }

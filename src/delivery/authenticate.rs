@@ -132,6 +132,22 @@ impl Authenticator {
         }
     }
 
+    /// What it asks of the sender.
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Its live secrets.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        match &self.scheme {
+            Scheme::UrlSecret(secrets)
+            | Scheme::Header { secrets, .. }
+            | Scheme::HmacSha256 { secrets, .. } => Some(secrets),
+            Scheme::StandardWebhooks(secrets) => Some(secrets.all()),
+            Scheme::None => None,
+        }
+    }
+
     /// The scheme as the configuration writes it.
     pub fn scheme_name(&self) -> &'static str {
         match self.scheme {

@@ -71,6 +71,22 @@ impl Secrets {
         })
     }
 
+    /// The same for secrets that come in a header, alone or behind a scheme's name.
+    ///
+    /// # Errors
+    /// [`WeakSecret`] too for one that is not visible ASCII: such a header never arrives as it was set.
+    pub fn parse_for_header<S: AsRef<str>>(
+        name: &str,
+        values: impl IntoIterator<Item = S>,
+    ) -> Result<Self, WeakSecret> {
+        Self::collect(name, REMEDY, values, |text| {
+            weakness::check_text(text)?;
+            weakness::check_header(text)?;
+            weakness::check_key(text.as_bytes(), MIN_BYTES)?;
+            Ok(Secret::new(text.as_bytes()))
+        })
+    }
+
     /// Reads each value with `read`, and says which one failed.
     pub(super) fn collect<S: AsRef<str>>(
         name: &str,

@@ -100,6 +100,11 @@ impl StandardSecrets {
         .map(Self)
     }
 
+    /// All of them, decoded.
+    pub(super) fn all(&self) -> &Secrets {
+        &self.0
+    }
+
     /// The one that signs.
     pub(super) fn first(&self) -> &Secret {
         self.0.first()

@@ -19,6 +19,8 @@ pub(super) enum Flaw {
     Repeated,
     /// Characters that neither a path nor a header carries.
     Control,
+    /// Characters that no header carries, or none that arrives as it was set.
+    NotInHeader,
     /// A `whsec_` secret was expected.
     NotStandard,
 }
@@ -41,6 +43,9 @@ impl fmt::Display for Flaw {
             Self::Placeholder => "is a placeholder",
             Self::Repeated => "is a pattern that repeats",
             Self::Control => "contains control characters",
+            Self::NotInHeader => {
+                "has characters that a header does not carry, such as a space or an umlaut"
+            }
             Self::NotStandard => "is not `whsec_` and base64",
         })
     }
@@ -84,6 +89,11 @@ pub(super) fn check_text(text: &str) -> Result<(), Flaw> {
         || text.ends_with("...")
         || text.contains('…');
     if placeholder { Err(Flaw::Placeholder) } else { Ok(()) }
+}
+
+/// Finds what a header does not carry.
+pub(super) fn check_header(text: &str) -> Result<(), Flaw> {
+    if text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else { Err(Flaw::NotInHeader) }
 }
 
 /// Finds what makes a key easy to guess.
@@ -163,6 +173,14 @@ mod tests {
             assert_eq!(check_text(text), Err(Flaw::Control), "{text:?}");
         }
         assert_eq!(check_text("korrektes Pferd Büroklammer 電池"), Ok(()));
+    }
+
+    #[test]
+    fn what_no_header_carries_is_found() {
+        for text in ["9f2c41d07be8 835a6610", "9f2c41d07be8835ä6610", "\u{feff}9f2c41d07be8835a"] {
+            assert_eq!(check_header(text), Err(Flaw::NotInHeader), "{text}");
+        }
+        assert_eq!(check_header("9f2c+41d/07be==8835a~!"), Ok(()));
     }
 
     proptest! {

@@ -30,6 +30,9 @@ pub trait Provider: Send + Sync + 'static {
     /// [`Malformed`] where the bytes are not what this provider may send; the bytes are kept all the same.
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed>;
 
+    /// Whether this can only be a portal's try of the URL: it says nothing, of no profile.
+    fn is_test(&self, delivery: &AuthenticDelivery) -> bool;
+
     /// Reads the eSIM object that the provider's API returns, which a backend hands on when it registers a profile.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ pub fn routes(app: AppState) -> Router {
     let (routes, _) = documented().split_for_parts();
     let routes = routes
         .merge(swagger_ui())
-        .merge(webhooks::with_slash())
+        .merge(webhooks::with_slashes())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
         .fallback(observe::unknown_path)

@@ -25,7 +25,7 @@ use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Authenticator, Delivery, NotAuthentic};
 use crate::domain::Outcome;
 use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
-use crate::providers::Provider;
+use crate::providers::{Provider, Reading};
 use crate::telemetry::{self, Seldom};
 
 /// One configured hook.
@@ -36,6 +36,9 @@ pub struct Hook {
     pub provider: &'static dyn Provider,
     /// How a sender is proved.
     pub authenticator: Authenticator,
+    /// Whether a portal's try of the URL is answered 200, and kept as `ignored`. A body that says nothing is refused otherwise: from a
+    /// provider it is a fault.
+    pub takes_tests: bool,
 }
 
 impl fmt::Debug for Hook {
@@ -103,12 +106,18 @@ impl FromRequestParts<AppState> for HookPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let [provider, topic, secret] = path_segments(parts, ["provider", "topic", "secret"]).await;
+        let names = ["provider", "topic", "secret", "rest"];
+        let [provider, topic, secret, rest] = path_segments(parts, names).await;
         let path = format!("{}/{}", provider.unwrap_or_default(), topic.unwrap_or_default());
-        match app.hooks.get(path.as_str()) {
-            Some(hook) => Ok(Self { hook: Arc::clone(hook), secret }),
-            None => Err(Problem::new(Code::UnknownHook)),
-        }
+        let hook = app.hooks.get(path.as_str()).ok_or_else(|| Problem::new(Code::UnknownHook))?;
+        let secret = match rest {
+            // With a slash in it, as base64 has them, and maybe the one that a portal adds.
+            Some(rest) => {
+                secret.map(|it| format!("{it}/{}", rest.strip_suffix('/').unwrap_or(&rest)))
+            }
+            None => secret,
+        };
+        Ok(Self { hook: Arc::clone(hook), secret })
     }
 }
 
@@ -227,7 +236,12 @@ async fn accept(
         }
         Problem::new(Code::NotAuthentic)
     })?;
-    let parsed = hook.provider.parse(&delivery);
+    let parsed = match hook.provider.parse(&delivery) {
+        Err(_) if hook.takes_tests && hook.provider.is_test(&delivery) => {
+            Ok(Reading::Ignored { iccid: None, reason: "a portal's try of the URL".to_owned() })
+        }
+        parsed => parsed,
+    };
     let submission =
         Submission { delivery, provider: hook.provider.slug(), parsed, arrival: Arrival::Direct };
 
@@ -288,10 +302,16 @@ async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes
     read_body(headers, body).await
 }
 
-/// The same paths with a slash at the end, which some portals add to a URL.
-pub(super) fn with_slash() -> Router<AppState> {
-    Router::new().route("/webhooks/{provider}/{topic}/", post(receive).get(probe)).route(
-        "/webhooks/{provider}/{topic}/{secret}/",
-        post(receive_with_secret).get(probe_with_secret),
-    )
+/// The same paths with a slash at the end, which some portals add to a URL, and with slashes in the secret.
+pub(super) fn with_slashes() -> Router<AppState> {
+    Router::new()
+        .route("/webhooks/{provider}/{topic}/", post(receive).get(probe))
+        .route(
+            "/webhooks/{provider}/{topic}/{secret}/",
+            post(receive_with_secret).get(probe_with_secret),
+        )
+        .route(
+            "/webhooks/{provider}/{topic}/{secret}/{*rest}",
+            post(receive_with_secret).get(probe_with_secret),
+        )
 }

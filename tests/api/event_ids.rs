@@ -25,7 +25,12 @@ fn authenticator() -> Authenticator {
 
 fn with_hook(settings: &mut Settings) {
     let path: Arc<str> = Arc::from(PATH);
-    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
+    let hook = Hook {
+        path: path.clone(),
+        provider: &Gigastore,
+        authenticator: authenticator(),
+        takes_tests: false,
+    };
     settings.hooks.insert(path, hook.into());
 }
 

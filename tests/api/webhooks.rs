@@ -1,5 +1,7 @@
 //! `POST /webhooks/{provider}/{topic}`: what becomes of a report, and what is refused by its size, form or method.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
 use futures_util::stream;
@@ -33,6 +35,31 @@ async fn install_remove_install_again_is_three_transitions() {
         (&3.into(), &2.into(), &6.into())
     );
     app.assert_straight(ICCID).await;
+}
+
+#[tokio::test]
+async fn a_portals_try_of_the_url_is_taken_where_the_hook_says_so() {
+    const TRIES: [&str; 4] = ["", " \n", "{}", r#"{"event":"ping"}"#];
+    const FAULTS: [&str; 4] = ["{", "[]", r#"{"iccid":"1"}"#, r#"{"profileState":"INSTALLED"}"#];
+    let strict = TestApp::start().await;
+    for body in TRIES.into_iter().chain(FAULTS) {
+        assert_eq!(strict.deliver(body.to_owned()).await.problem(), "malformed", "{body}");
+    }
+    let app = TestApp::start_with(|settings| {
+        settings.hooks.values_mut().for_each(|hook| {
+            Arc::get_mut(hook).unwrap().takes_tests = true;
+        });
+    })
+    .await;
+    for body in TRIES {
+        assert_eq!(app.deliver(body.to_owned()).await.outcome(), "ignored", "{body}");
+    }
+    for body in FAULTS {
+        assert_eq!(app.deliver(body.to_owned()).await.problem(), "malformed", "{body}");
+    }
+    let unproved = app.anybody.post("/webhooks/gigastore/esim-status", "{}").await;
+    assert_eq!(unproved.problem(), "not-authentic");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
 }
 
 #[tokio::test]
@@ -224,13 +251,16 @@ async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
         (format!("/webhooks/gigastore%2Fesim-status/{HOOK_SECRET}"), "unknown-hook"),
         // Bytes that are no text name nothing.
         ("/webhooks/gigastore/esim-status/%ff%fe".to_owned(), "unknown-hook"),
-        (format!("{}//", TestApp::hook_path()), "unknown-path"),
-        (format!("{}/more", TestApp::hook_path()), "unknown-path"),
         ("/webhooks/gigastore".to_owned(), "unknown-path"),
         ("/webhooks".to_owned(), "unknown-path"),
     ] {
         let answer = app.anybody.post(&path, "{}").await;
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (404, code), "{path}");
+    }
+    // A secret may have slashes in it, so that these are other secrets.
+    for more in ["//", "/more", "/more/"] {
+        let answer = app.anybody.post(&format!("{}{more}", TestApp::hook_path()), "{}").await;
+        assert_eq!((answer.status.as_u16(), &*answer.problem()), (401, "not-authentic"), "{more}");
     }
 }
 

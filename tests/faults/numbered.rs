@@ -21,7 +21,12 @@ fn authenticator() -> Authenticator {
 /// Adds it to the settings.
 pub(crate) fn with_hook(settings: &mut Settings) {
     let path: Arc<str> = Arc::from(HOOK);
-    let hook = Hook { path: path.clone(), provider: &Gigastore, authenticator: authenticator() };
+    let hook = Hook {
+        path: path.clone(),
+        provider: &Gigastore,
+        authenticator: authenticator(),
+        takes_tests: false,
+    };
     settings.hooks.insert(path, Arc::new(hook));
 }
 

@@ -54,6 +54,7 @@ pub fn settings(database: &Database) -> Settings {
             api_keys: secrets("API key", API_KEY),
             token_secrets: secrets("token", TOKEN_SECRET),
         },
+        api_key_names: vec!["test".to_owned()],
         public_url: None,
         allowed_origins: Vec::new(),
         retention_days: 90,
@@ -66,6 +67,7 @@ pub fn settings(database: &Database) -> Settings {
         notice: Duration::from_millis(500),
         vault: Vault::default(),
         brand: Brand::default(),
+        on_command_line: Vec::new(),
     }
 }
 
