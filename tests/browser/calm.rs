@@ -54,6 +54,22 @@ async fn behind_a_prefix_everything_is_found() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_that_empties_streams_the_page_follows_by_polling() {
+    let app = start().await;
+    let proxy = Proxy::start(app.service.public).await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&format!("{}install#{}", proxy.base("empty"), token(600))).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    for (state, title) in
+        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
+    {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        browser.wait_for_text("h1", title).await;
+    }
+    browser.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_browser_without_constructable_sheets_shows_the_page_with_its_look() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;

@@ -11,6 +11,7 @@ mod embedding;
 mod follow;
 mod install;
 mod live;
+mod nginx;
 mod pictures;
 mod profile;
 mod proxy;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use esim_status_testing::part::{Part, folder, free_port, give, installed};
 use esim_status_testing::service::Service;
 use esim_status_testing::turn::{beside_others, measured};
 use esim_status_testing::{Client, Database, TestApp, server, wait_until};
@@ -14,8 +15,6 @@ use sqlx::Executor;
 use tempfile::TempDir;
 
 use super::iccid;
-use super::part::{Part, folder, give, installed};
-use super::server::free_port;
 
 fn rules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/alerts.yml")

@@ -2,12 +2,10 @@
 
 use std::fs;
 
+use esim_status_testing::part::{Part, folder, free_port, give, installed};
 use esim_status_testing::{Database, wait_until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-
-use super::part::{Part, folder, give, installed};
-use super::server::free_port;
 
 /// The start-up parameters that it is commonly told to drop.
 pub(crate) const IGNORED: &str = "extra_float_digits,options";

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use esim_status_testing::part::{run, unprivileged};
 use esim_status_testing::turn::{beside_others, measured};
 use esim_status_testing::{binary, program, serving, wait_until};
 use sqlx::{AssertSqlSafe, Executor};
 
-use super::part::{run, unprivileged};
 use super::server::Server;
 use super::starts::refused_everywhere;
 

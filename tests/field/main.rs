@@ -13,7 +13,6 @@
 
 mod bouncer;
 mod load;
-mod part;
 mod relay;
 mod server;
 mod starts;

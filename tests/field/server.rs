@@ -1,15 +1,13 @@
 //! A PostgreSQL that listens on a port of its own, so that it is found, refused and gone as one on another machine is; and a
 //! standby of it.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
+use esim_status_testing::part::{Part, folder, free_port, run, unprivileged};
 use esim_status_testing::{Database, server, wait_until};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tempfile::TempDir;
-
-use super::part::{Part, folder, run, unprivileged};
 
 /// Its superuser, as in every other test.
 pub(crate) const SUPERUSER: &str = "esim_status";
@@ -122,9 +120,4 @@ impl Server {
 /// A program of PostgreSQL.
 fn program(name: &str) -> PathBuf {
     server().bin_dir().join(name)
-}
-
-/// A port that nobody listens on just now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

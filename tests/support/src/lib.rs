@@ -19,7 +19,11 @@ mod disk;
 
 mod program;
 
+pub mod front;
+
 pub mod history;
+
+pub mod part;
 
 pub mod process;
 

@@ -1,6 +1,7 @@
 //! A program that is a part of the stand: it ends with its test, whatever happens to either.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use esim_status_testing::process::{children, on_a_leash, reap, signal};
+use super::process::{children, on_a_leash, reap, signal};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
@@ -18,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running program, in a process group of its own.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub struct Part {
     child: Child,
 }
 
 impl Part {
     /// Starts a program; what it says goes to this file.
-    pub(crate) fn start(program: &Path, arguments: &[&str], log: &Path) -> Self {
+    pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = unprivileged(Path::new("/bin/sh"));
         on_a_leash(&mut command).arg(program).args(arguments).process_group(0);
@@ -33,7 +34,7 @@ impl Part {
     }
 
     /// Kills it and its children with −9, all at the same moment, as a machine that loses its power does.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         let pid = self.child.id().cast_signed();
         // Stopped, it has no more children.
         signal(pid, Signal::SIGSTOP);
@@ -44,7 +45,7 @@ impl Part {
     }
 
     /// Whether it still runs.
-    pub(crate) fn runs(&mut self) -> bool {
+    pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
@@ -65,7 +66,7 @@ impl Drop for Part {
 }
 
 /// Where a program is, which for servers may be a folder that is in the path of root only.
-pub(crate) fn installed(program: &str) -> PathBuf {
+pub fn installed(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let mut places = std::env::split_paths(&path).chain(servers).map(|it| it.join(program));
@@ -73,7 +74,7 @@ pub(crate) fn installed(program: &str) -> PathBuf {
 }
 
 /// A command that does not run as root, which PostgreSQL and pgbouncer refuse.
-pub(crate) fn unprivileged(program: &Path) -> Command {
+pub fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
@@ -88,21 +89,21 @@ pub(crate) fn unprivileged(program: &Path) -> Command {
 }
 
 /// A temporary folder of the user that such commands run as.
-pub(crate) fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("field-").tempdir().unwrap();
     give(folder.path());
     folder
 }
 
 /// Makes a file or folder theirs.
-pub(crate) fn give(path: &Path) {
+pub fn give(path: &Path) {
     if let Some(user) = other_user() {
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
 }
 
 /// Runs a command to its end, and gives back what it printed.
-pub(crate) fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
@@ -111,4 +112,9 @@ pub(crate) fn run(command: &mut Command) -> String {
 
 fn other_user() -> Option<User> {
     geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user `postgres`"))
+}
+
+/// A port that nobody listens on just now.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

@@ -1,0 +1,81 @@
+//! The page behind nginx, under a path, compressed and with other tags; and two eSIMs in one browser.
+
+use esim_status_testing::front::Front;
+use esim_status_testing::{TestApp, unix_now};
+use serde_json::json;
+
+use super::browser::{Browser, DESKTOP};
+use super::profile::{ICCID, start, token};
+
+const OTHER: &str = "8997212330099184896";
+
+/// nginx makes each tag of what it compresses a weak one.
+const COMPRESSED: &str = "gzip on; gzip_proxied any; gzip_min_length 1; \
+    gzip_types application/json text/css text/javascript application/javascript;";
+
+#[tokio::test]
+async fn behind_nginx_with_a_prefix_and_compression_the_page_is_whole_and_live() {
+    let app = start().await;
+    let nginx = Front::nginx(app.service.public, "/esim/", COMPRESSED).await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&format!("{}/esim/install#{}", nginx.url, token(600))).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    browser.wait_for_text(".link", "Live").await;
+    browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
+    for (state, title) in
+        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
+    {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        browser.wait_for_text("h1", title).await;
+    }
+    // A read with the tag that nginx has changed is answered by 304, and the browser's own copy is shown.
+    let read = format!(
+        "const ask = () => fetch('v1/profiles/self', {{ headers: {{ Authorization: 'Bearer {}' }}, cache: 'no-cache' }});
+         ask().then(async (first) => {{
+             await first.text();
+             const again = await (await ask()).json();
+             done([first.headers.get('etag').startsWith('W/'), again.state]);
+         }}, (error) => done(String(error)))",
+        token(600)
+    );
+    assert_eq!(browser.run_async(&read).await, json!([true, "DISABLED"]));
+    browser.assert_clean().await;
+    assert_eq!(nginx.errors(), "");
+}
+
+/// Both profiles have the same `seq`, and `self` is one URL for both: a cache that looks at nothing else shows the one as the other.
+#[tokio::test]
+async fn two_esims_in_one_browser_are_each_shown_their_own() {
+    let app = start().await;
+    for iccid in [ICCID, OTHER] {
+        app.report(iccid, "INSTALLED").await;
+    }
+    app.report(OTHER, "DISABLED").await;
+    let expiry = unix_now() + 600;
+    let other = TestApp::token(&json!({ "aud": "esim-status", "sub": OTHER, "exp": expiry }));
+    let nginx = Front::nginx(app.service.public, "/", COMPRESSED).await;
+    let browser = Browser::start(DESKTOP).await;
+    for origin in [format!("http://{}", app.service.public), nginx.url.clone()] {
+        browser.open(&format!("{origin}/problems")).await;
+        let script = format!(
+            "const [one, other] = ['{}', '{other}'];
+             const ask = async (token, part) => {{
+                 const answer = await fetch('/v1/profiles/self' + part, {{ headers: {{ Authorization: 'Bearer ' + token }} }});
+                 const body = await answer.json();
+                 return body.iccid ?? body.items[0].toState;
+             }};
+             (async () => {{
+                 const seen = [];
+                 for (const part of ['', '/journey', '/transitions']) {{
+                     for (const token of [one, other, one, other, one]) seen.push(await ask(token, part));
+                 }}
+                 done(seen);
+             }})().catch((error) => done(String(error)))",
+            token(600)
+        );
+        let five = |one: &str, other: &str| [one, other, one, other, one].map(str::to_owned);
+        let expected =
+            [five(ICCID, OTHER), five(ICCID, OTHER), five("RELEASED", "INSTALLED")].concat();
+        assert_eq!(browser.run_async(&script).await, json!(expected), "{origin}");
+    }
+}
