@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use esim_status_testing::turn::{from_environment, measured};
 use esim_status_testing::wait_until;
 use serde_json::json;
 
@@ -35,6 +36,47 @@ async fn a_journey_that_fails_is_asked_for_by_one_timer_whatever_happens_meanwhi
     assert!(pauses.iter().all(|pause| *pause >= Duration::from_secs(3)), "{pauses:?}");
     proxy.heal();
     browser.wait_for_text("h1", "Your eSIM is installed").await;
+}
+
+/// In CI 20 s; `ESIM_STATUS_ILL_SECONDS=300` is as long as an outage may be.
+#[tokio::test]
+async fn five_pages_ask_a_service_that_is_ill_a_few_times_a_minute() {
+    const PAGES: usize = 5;
+    let seconds = from_environment("ESIM_STATUS_ILL_SECONDS", 20);
+    let app = start().await;
+    let proxy = Proxy::start(app.service.public).await;
+    let browser = Browser::start(DESKTOP).await;
+    browser.open(&format!("{}problems", proxy.base("ill"))).await;
+    let open = format!(
+        "import('./assets/esim-status.js').then(() => {{
+            document.body.replaceChildren(...Array.from({{ length: {PAGES} }}, () => {{
+                const element = document.createElement('esim-install');
+                element.setAttribute('token', '{}');
+                return element;
+            }}));
+            done(true);
+        }}, (error) => done(String(error)))",
+        token(900)
+    );
+    assert_eq!(browser.run_async(&open).await, true);
+    wait_until("each has asked", async || proxy.asked("ill", JOURNEY).len() >= PAGES).await;
+    let begun = proxy.asked("ill", JOURNEY)[0].at;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let minute = |number: u32| {
+        let asked = proxy.asked("ill", JOURNEY).into_iter();
+        asked.filter(|it| (it.at - begun).as_secs() / 60 == u64::from(number)).count()
+    };
+    let minutes: Vec<_> = (0..=u32::try_from(seconds / 60).unwrap()).map(minute).collect();
+    measured(
+        &format!("the journey at 503 for {seconds} s in {PAGES} pages"),
+        format!("asked for {minutes:?} times in each minute"),
+    );
+    // The first pauses are 3 s each at least, and later ones longer.
+    assert!(minutes.iter().all(|count| *count <= PAGES * 12), "{minutes:?}");
+    proxy.heal();
+    let titles = "return [...document.querySelectorAll('esim-install')]
+        .every(({ shadowRoot }) => shadowRoot.querySelector('h2')?.textContent === 'Install your eSIM')";
+    browser.wait_for(titles).await;
 }
 
 #[tokio::test]

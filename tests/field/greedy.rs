@@ -1,0 +1,149 @@
+//! Callers that take all they can get: one user's token with thousands of streams, polls and long queries, and thousands of heads
+//! that never end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esim_status_testing::service::Service;
+use esim_status_testing::turn::{alone, from_environment, measured};
+use esim_status_testing::wire::read_reply;
+use esim_status_testing::{Database, TestApp, server, unix_now, wait_until};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::load::{Load, assert_kept_once, statuses};
+
+/// The profile that is followed. Nothing changes it, so that polls wait.
+const QUIET: &str = "89972123300991848961";
+
+/// How many connections are being made at a time: more than that the listener's queue would not take either.
+const AT_A_TIME: usize = 256;
+
+/// How long an answer is waited for; a stream or a poll that is taken gives none.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How many webhooks come meanwhile, each second.
+const WEBHOOKS: usize = 100;
+
+/// Parameters of about 64 KB, as they stalled all webhooks once, and of what a head may have.
+fn query(bytes: usize) -> String {
+    let parameters: Vec<_> = (0..bytes / 8).map(|number| format!("p{number:05}=")).collect();
+    parameters.join("&")
+}
+
+/// Opens what a token may ask for, and keeps the connection. Gives back the status, or 0 where nothing was answered.
+async fn take(service: &Service, token: &str, tag: &str, kind: usize) -> (u16, Option<TcpStream>) {
+    let (path, more) = match kind {
+        0 => ("self/events".to_owned(), String::new()),
+        1 => ("self?wait=60".to_owned(), format!("If-None-Match: {tag}\r\n")),
+        2 => (format!("self?{}", query(65_536)), String::new()),
+        _ => (format!("self?{}", query(15_000)), String::new()),
+    };
+    let head = format!(
+        "GET /v1/profiles/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+    );
+    let Ok(mut stream) = TcpStream::connect(service.address()).await else { return (0, None) };
+    // Whoever sends too much may be closed before it has sent all.
+    let _ = stream.write_all(head.as_bytes()).await;
+    match timeout(ANSWER, read_reply(&mut stream)).await {
+        Ok(Ok(reply)) => (reply.status, Some(stream)),
+        Ok(Err(_)) => (0, None),
+        Err(_) => (0, Some(stream)),
+    }
+}
+
+/// In CI a few thousand; `ESIM_STATUS_GREEDY_CLIENTS=20000` is more than all connections that the service takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_cannot_take_the_room_that_webhooks_need() {
+    let _turn = alone().await;
+    let clients = usize::try_from(from_environment("ESIM_STATUS_GREEDY_CLIENTS", 3_000)).unwrap();
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let most = if clients > 10_000 { "16384" } else { "2000" };
+    let service =
+        Arc::new(Service::start_with(&url, &[("ESIM_STATUS_MAX_CONNECTIONS", most)]).await);
+    service.ready().await;
+    let body = json!({ "iccid": QUIET, "profileState": "RELEASED" }).to_string();
+    assert_eq!(service.backend().post(&TestApp::hook_path(), body).await.outcome(), "moved");
+    let claims = json!({ "aud": "esim-status", "sub": QUIET, "exp": unix_now() + 600 });
+    let token = TestApp::token(&claims);
+    let user = service.backend().with_bearer(token.as_str());
+    let tag = user.get("/v1/profiles/self").await.header("etag").to_owned();
+
+    let load = Load::start(&service, WEBHOOKS);
+    let (room, mut taking) = (Arc::new(Semaphore::new(AT_A_TIME)), JoinSet::new());
+    for number in 0..clients {
+        let (service, room) = (Arc::clone(&service), Arc::clone(&room));
+        let (token, tag) = (token.clone(), tag.clone());
+        taking.spawn(async move {
+            let _place = room.acquire().await;
+            take(&service, &token, &tag, number % 4).await
+        });
+    }
+    let answered = taking.join_all().await;
+    // All of them hold on to what they have for a while.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let sent = load.stop().await;
+    let mut answers = BTreeMap::<u16, usize>::new();
+    for (status, _) in &answered {
+        *answers.entry(*status).or_default() += 1;
+    }
+    let mut times: Vec<_> = sent.iter().map(|sent| sent.took).collect();
+    times.sort_unstable();
+    measured(
+        &format!("one token, {clients} streams, polls and long queries"),
+        format!(
+            "they were answered {answers:?} (0: not in a second), {} still connected; {} webhooks answered {:?}, p50 {:?}, p99 {:?}, worst {:?}; {} MiB",
+            answered.iter().filter(|(_, stream)| stream.is_some()).count(),
+            sent.len(),
+            statuses(&sent),
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+            times[times.len() - 1],
+            service.resident_kib() >> 10,
+        ),
+    );
+    assert!(sent.iter().all(|sent| sent.status == 200), "{:?}", statuses(&sent));
+    assert_eq!(assert_kept_once(&database, &sent).await, sent.len());
+}
+
+/// Nobody has shown a credential yet, so that what they cost has to be little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_never_end_cost_little_memory() {
+    const HEADS: usize = 2_000;
+    /// Each may be buffered once as it is, and once where the buffer that held it was too small.
+    const MOST_MIB: u64 = 100;
+    let _turn = alone().await;
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let service = Service::start(&url).await;
+    service.ready().await;
+    let before = service.resident_kib() >> 10;
+    let mut open = Vec::new();
+    for size in [15_000, 78_000] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(size));
+        for _ in 0..HEADS / 2 {
+            let mut stream = TcpStream::connect(service.address()).await.unwrap();
+            let _ = timeout(ANSWER, stream.write_all(head.as_bytes())).await;
+            open.push(stream);
+        }
+    }
+    let with = service.resident_kib() >> 10;
+    drop(open);
+    wait_until("they are gone", async || {
+        let sockets = std::fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap().count();
+        sockets < 200
+    })
+    .await;
+    let after = service.resident_kib() >> 10;
+    measured(
+        &format!("{HEADS} unfinished heads"),
+        format!("RSS {before} MiB before, {with} MiB with them, {after} MiB after"),
+    );
+    assert!(with.saturating_sub(before) < MOST_MIB, "{before} MiB, {with} MiB");
+}
