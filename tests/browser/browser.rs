@@ -70,6 +70,9 @@ const FIND: &str = "
     const all = (selector) => [...(root?.querySelectorAll(selector) ?? [])];
     const find = (selector) => root?.querySelector(selector);";
 
+/// How often a chromedriver is started before the test gives up.
+const STARTS: usize = 5;
+
 /// How many browsers run at once. Each takes a core while it starts, and more of them only make each other late.
 static ROOM: Semaphore = Semaphore::const_new(3);
 
@@ -187,18 +190,40 @@ struct Chromedriver {
 }
 
 impl Chromedriver {
+    /// Starts one. Now and then it ends without a port (twice in 120 starts beside others, and not once in 240 by itself).
     fn start() -> Self {
+        let mut said = Vec::new();
+        for _ in 0..STARTS {
+            match Self::try_start() {
+                Ok(started) => return started,
+                Err(lines) => said.extend(lines),
+            }
+        }
+        panic!("chromedriver says no port: {said:#?}");
+    }
+
+    /// What it says instead where it does not start.
+    fn try_start() -> Result<Self, Vec<String>> {
         let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
         let mut process =
             started.expect("the tests of the page need chromedriver: see scripts/test");
         let output = process.stdout.take().expect("its output is piped");
         let mut lines = BufReader::new(output).lines();
+        let mut said = Vec::new();
         let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+            let port = line.split_once("successfully on port ");
+            let port = port.and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
+            said.push(line);
+            port
         });
+        let Some(port) = port else {
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(said);
+        };
         // Read on, so that it never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, port: port.expect("chromedriver says its port") }
+        Ok(Self { process, port })
     }
 
     fn shut_down(&self) -> std::io::Result<usize> {

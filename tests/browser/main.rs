@@ -2,7 +2,11 @@
 //!
 //! Needs Chromium and `chromedriver`, and Node.js with npm; `scripts/test` brings them.
 
-#![expect(clippy::expect_used, reason = "what fails here fails the test that calls it")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here fails the test that calls it"
+)]
 
 mod axe;
 mod browser;

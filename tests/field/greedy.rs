@@ -2,6 +2,7 @@
 //! that never end.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use super::load::{Load, assert_kept_once, statuses};
 /// The profile that is followed. Nothing changes it, so that polls wait.
 const QUIET: &str = "89972123300991848961";
 
-/// How many connections are being made at a time: more than that the listener's queue would not take either.
-const AT_A_TIME: usize = 256;
+/// How many are being made at a time, unless `ESIM_STATUS_GREEDY_AT_A_TIME` says otherwise. All of them together with what makes them take
+/// every core of a small machine, so that everybody else waits behind so many requests.
+const AT_A_TIME: u64 = 100;
 
 /// How long an answer is waited for; a stream or a poll that is taken gives none.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -36,20 +38,26 @@ fn query(bytes: usize) -> String {
     parameters.join("&")
 }
 
-/// Opens what a token may ask for, and keeps the connection. Gives back the status, or 0 where nothing was answered.
-async fn take(service: &Service, token: &str, tag: &str, kind: usize) -> (u16, Option<TcpStream>) {
-    let (path, more) = match kind {
-        0 => ("self/events".to_owned(), String::new()),
-        1 => ("self?wait=60".to_owned(), format!("If-None-Match: {tag}\r\n")),
-        2 => (format!("self?{}", query(65_536)), String::new()),
-        _ => (format!("self?{}", query(15_000)), String::new()),
+/// What a token may ask for, as often as it likes.
+fn requests(token: &str, tag: &str) -> [String; 4] {
+    let request = |path: &str, more: &str| {
+        format!(
+            "GET /v1/profiles/self{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+        )
     };
-    let head = format!(
-        "GET /v1/profiles/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
-    );
-    let Ok(mut stream) = TcpStream::connect(service.address()).await else { return (0, None) };
+    [
+        request("/events", ""),
+        request("?wait=60", &format!("If-None-Match: {tag}\r\n")),
+        request(&format!("?{}", query(65_536)), ""),
+        request(&format!("?{}", query(15_000)), ""),
+    ]
+}
+
+/// Asks for it, and keeps the connection. Gives back the status, or 0 where nothing was answered.
+async fn take(address: SocketAddr, request: &str) -> (u16, Option<TcpStream>) {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return (0, None) };
     // Whoever sends too much may be closed before it has sent all.
-    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(request.as_bytes()).await;
     match timeout(ANSWER, read_reply(&mut stream)).await {
         Ok(Ok(reply)) => (reply.status, Some(stream)),
         Ok(Err(_)) => (0, None),
@@ -65,8 +73,7 @@ async fn one_token_cannot_take_the_room_that_webhooks_need() {
     let database = Database::empty().await;
     let url = server().url(database.options.get_database().unwrap_or_default());
     let most = if clients > 10_000 { "16384" } else { "2000" };
-    let service =
-        Arc::new(Service::start_with(&url, &[("ESIM_STATUS_MAX_CONNECTIONS", most)]).await);
+    let service = Service::start_with(&url, &[("ESIM_STATUS_MAX_CONNECTIONS", most)]).await;
     service.ready().await;
     let body = json!({ "iccid": QUIET, "profileState": "RELEASED" }).to_string();
     assert_eq!(service.backend().post(&TestApp::hook_path(), body).await.outcome(), "moved");
@@ -76,13 +83,15 @@ async fn one_token_cannot_take_the_room_that_webhooks_need() {
     let tag = user.get("/v1/profiles/self").await.header("etag").to_owned();
 
     let load = Load::start(&service, WEBHOOKS);
-    let (room, mut taking) = (Arc::new(Semaphore::new(AT_A_TIME)), JoinSet::new());
+    let at_a_time = from_environment("ESIM_STATUS_GREEDY_AT_A_TIME", AT_A_TIME);
+    let room = Arc::new(Semaphore::new(usize::try_from(at_a_time).unwrap()));
+    let mut taking = JoinSet::new();
+    let requests: Arc<[String; 4]> = Arc::new(requests(&token, &tag));
     for number in 0..clients {
-        let (service, room) = (Arc::clone(&service), Arc::clone(&room));
-        let (token, tag) = (token.clone(), tag.clone());
+        let (address, room, requests) = (service.address(), room.clone(), requests.clone());
         taking.spawn(async move {
             let _place = room.acquire().await;
-            take(&service, &token, &tag, number % 4).await
+            take(address, &requests[number % 4]).await
         });
     }
     let answered = taking.join_all().await;

@@ -130,11 +130,12 @@ pub(super) async fn converse(
         }
         let leave = shared.leave.get().map(|leave| leave.of(&standing, share));
         let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, leave, cx);
+        let is_to_go = standing.is_to_go() && standing.doing() == Doing::Waiting;
         if is_overdue && standing.doing() == Doing::ReadingHead {
             // hyper would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
-        if is_overdue || standing.is_finished() || standing.is_to_go() {
+        if is_overdue || standing.is_finished() || is_to_go {
             is_last_request = true;
             connection.as_mut().graceful_shutdown();
             outcome = connection.as_mut().poll(cx);
@@ -181,7 +182,7 @@ async fn answer(
     let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
     let mut response = shared.app.clone().call(request).await?;
     let headers = response.headers_mut();
-    if shared.leave.get().is_some() || standing.is_finished() {
+    if shared.leave.get().is_some() || standing.is_finished() || standing.is_to_go() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     } else if stays {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));

@@ -119,9 +119,9 @@ impl Standing {
         self.told_to_go.notified()
     }
 
-    /// Whether it has been asked to end, and has nothing to do.
+    /// Whether it has been asked to end, which it does as soon as it waits for a request.
     pub(super) fn is_to_go(&self) -> bool {
-        self.is_to_go.load(Ordering::Relaxed) && self.doing() == Doing::Waiting
+        self.is_to_go.load(Ordering::Relaxed)
     }
 
     fn now(&self) {

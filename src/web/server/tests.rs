@@ -590,6 +590,26 @@ async fn clients_that_vanish_are_noticed_by_the_system() {
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED));
 }
 
+/// In the system's own list of connections, as `ss -o` shows it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn each_connection_is_watched_by_the_system() {
+    const KEEP_ALIVE_TIMER: &str = "02:";
+    let server = Running::with(limits());
+    let mut client = server.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    until(&mut client, "ok").await;
+    let ends = format!(":{:04X} ", server.address.port());
+    let (theirs, connections) =
+        (client.local_addr().unwrap().port(), std::fs::read_to_string("/proc/net/tcp").unwrap());
+    // Ours is the local end: sl local_address rem_address st tx_queue:rx_queue tr:tm->when …
+    let line = connections
+        .lines()
+        .find(|line| line.contains(&ends) && line.contains(&format!(":{theirs:04X} 01 ")));
+    let timer = line.and_then(|line| line.split_ascii_whitespace().nth(5)).unwrap_or_default();
+    assert!(timer.starts_with(KEEP_ALIVE_TIMER), "{line:?}");
+}
+
 #[tokio::test]
 async fn a_drain_that_takes_too_long_cuts_what_is_left() {
     let server = start(limits(), Duration::from_millis(200));
