@@ -20,9 +20,12 @@ impl Cli {
         let command = Self::command().mut_subcommands(|it| it.mut_args(ignore_if_empty));
         let matches = command.get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        if let (Command::Serve(args), Some((_, matches))) = (&mut cli.command, matches.subcommand())
-        {
-            args.note_command_line(matches);
+        if let Some((_, matches)) = matches.subcommand() {
+            match &mut cli.command {
+                Command::Serve(args) => args.note_command_line(matches),
+                Command::Doctor(args) => args.serve.note_command_line(matches),
+                _ => {}
+            }
         }
         cli
     }

@@ -534,16 +534,16 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
 #[tokio::test]
 async fn doctor_tries_the_url_as_it_is_pasted() {
     let database = Database::empty().await;
-    for (secret, is_wrong) in [("q7+/Zk3d/1Vt8Wm/aP0xY==", false), ("q7?Zk3d-1Vt8Wm-aP0xY", true)] {
+    for (secret, is_odd) in [("q7+/Zk3d/1Vt8Wm/aP0xY==", false), ("q7?Zk3d-1Vt8Wm-aP0xY", true)] {
         let mut command = program(&["serve"]);
         serving(&mut command, &database);
         let serve = Serve::run(command.env("ESIM_STATUS_GIGASTORE_SECRETS", secret));
         let mut command = program(&["doctor", "--url", &format!("http://{}", serve.public)]);
         serving(&mut command, &database);
         let (success, text, _) = output(command.env("ESIM_STATUS_GIGASTORE_SECRETS", secret));
-        assert_eq!(success, !is_wrong, "{text}");
+        assert!(success, "{text}");
         assert!(text.contains("takes a proof by url-secret") && !text.contains(secret), "{text}");
-        assert_eq!(text.contains("does not arrive as it is (secret number 1)"), is_wrong, "{text}");
+        assert_eq!(text.contains("does not arrive as it is (secret number 1)"), is_odd, "{text}");
     }
 }
 

@@ -21,8 +21,9 @@ const OLDEST_POSTGRES: i32 = 150_000;
 /// What `doctor` takes: the settings of `serve`, and where the service runs.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// The settings.
     #[command(flatten)]
-    serve: ServeArgs,
+    pub serve: ServeArgs,
 
     /// The running service whose hooks to try [default: http://<listen>]
     #[arg(long, value_name = "URL")]
@@ -249,7 +250,7 @@ async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::R
     if let Scheme::UrlSecret(secrets) = hook.authenticator.scheme()
         && is_good
     {
-        try_pasted(findings, &client, &url, hook, secrets).await?;
+        try_pasted(&client, &url, hook, secrets).await?;
     }
     Ok(())
 }
@@ -263,7 +264,6 @@ fn is_taken(hook: &Hook, status: reqwest::StatusCode, text: &str) -> bool {
 
 /// Tries each secret in a URL put together as people do, by hand. What is between may change it too, such as a proxy that merges slashes.
 async fn try_pasted(
-    findings: &mut Findings,
     client: &reqwest::Client,
     url: &Url,
     hook: &Hook,
@@ -278,14 +278,15 @@ async fn try_pasted(
             lost.push((index + 1).to_string());
         }
     }
-    findings.check(
-        lost.is_empty(),
-        format!("{}: a URL with the secret pasted behind it arrives", hook.path),
-        format!(
-            "{}: a URL with the secret pasted behind it does not arrive as it is (secret number {}): give the sender one that `openssl rand -hex 32` prints",
+    if lost.is_empty() {
+        good(format!("{}: a URL with the secret pasted behind it arrives", hook.path));
+    } else {
+        // Percent-encoded it was taken.
+        odd(format!(
+            "{}: a URL with the secret pasted behind it does not arrive as it is (secret number {}): the sender has to percent-encode it; simpler is one that `openssl rand -hex 32` prints",
             hook.path,
             lost.join(", ")
-        ),
-    );
+        ));
+    }
     Ok(())
 }

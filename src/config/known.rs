@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use url::{Host, Url};
 
 use super::BUILT_IN_HOOK;
-use crate::delivery::Secrets;
+use crate::delivery::{Secrets, StandardSecrets};
 use crate::web::webhooks::Hooks;
 
 /// What the secrets in `.env.example` begin with: good for looking around on one's own machine, and for nothing else.
@@ -48,7 +48,7 @@ impl All<'_> {
         };
         for (index, (name, secrets)) in all.iter().enumerate() {
             for (other, others) in &all[index + 1..] {
-                let is_shared = secrets.iter().any(|secret| others.matches(secret.expose()));
+                let is_shared = are_shared(secrets, others) || are_shared(others, secrets);
                 if is_shared && (own(secrets) || own(others)) {
                     return Err(format!(
                         "{name} and {other} share a value: whoever is given it for the one has the other too; generate one for each with `openssl rand -hex 32`"
@@ -99,6 +99,16 @@ impl All<'_> {
         let known = self.by_setting().into_iter().filter(|(_, secrets)| is_known(secrets));
         known.map(|(name, _)| name).collect()
     }
+}
+
+/// Whether a value of the first is one of the second, where `whsec_` secrets are kept decoded.
+fn are_shared(ones: &Secrets, others: &Secrets) -> bool {
+    ones.iter().any(|one| {
+        let text = std::str::from_utf8(one.expose()).ok();
+        let decoded = text.and_then(|text| StandardSecrets::parse("", [text]).ok());
+        others.matches(one.expose())
+            || decoded.is_some_and(|it| others.matches(it.all().first().expose()))
+    })
 }
 
 /// Whether a URL names the machine that we run on.

@@ -71,10 +71,10 @@ impl Secrets {
         })
     }
 
-    /// The same for secrets that come in a header, alone or behind a scheme's name.
+    /// The same for secrets that come in a header, as its whole value or a part of it.
     ///
     /// # Errors
-    /// [`WeakSecret`] too for one that is not visible ASCII: such a header never arrives as it was set.
+    /// [`WeakSecret`] too for one with characters beyond ASCII, of which nobody knows in which bytes they arrive.
     pub fn parse_for_header<S: AsRef<str>>(
         name: &str,
         values: impl IntoIterator<Item = S>,

@@ -101,7 +101,7 @@ impl StandardSecrets {
     }
 
     /// All of them, decoded.
-    pub(super) fn all(&self) -> &Secrets {
+    pub(crate) fn all(&self) -> &Secrets {
         &self.0
     }
 

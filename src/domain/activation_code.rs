@@ -13,6 +13,9 @@ const ANDROID: &str = "https://esimsetup.android.com/esim_qrcode_provisioning?ca
 /// The longest activation code that is taken. SGP.22 bounds none; a QR code that a phone reads from a screen does.
 const LONGEST: usize = 512;
 
+/// What a code begins with.
+const PREFIX: &str = "LPA:";
+
 /// A text that is no activation code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -38,10 +41,9 @@ impl ActivationCode {
     /// [`InvalidActivationCode`], which does not echo it.
     pub fn parse(text: &str) -> Result<Self, InvalidActivationCode> {
         let text = text.trim();
-        let prefix = text.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("LPA:"));
+        let prefix = text.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
         let rest = text[prefix.map_or(0, str::len)..].trim_start();
-        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
-        if text.len() > LONGEST || !is_plain(rest) {
+        if PREFIX.len() + rest.len() > LONGEST {
             return Err(InvalidActivationCode);
         }
         let mut parts = rest.split('$');
@@ -55,11 +57,15 @@ impl ActivationCode {
             Some("1") => true,
             Some(_) => return Err(InvalidActivationCode),
         };
-        if !is_host_name(address) || !is_matching_id(matching_id) || !is_oid(oid) {
+        // What it means is not known, and so is what it may hold; but it goes into links.
+        let is_tail =
+            |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let is_known = is_host_name(address) && is_matching_id(matching_id) && is_oid(oid);
+        if !is_known || !parts.all(is_tail) {
             return Err(InvalidActivationCode);
         }
         Ok(Self {
-            text: format!("LPA:{rest}"),
+            text: format!("{PREFIX}{rest}"),
             smdp_address: address.to_owned(),
             matching_id: matching_id.to_owned(),
             confirmation_code_required,
@@ -167,6 +173,15 @@ mod tests {
         }
     }
 
+    /// What was taken is read again from where it is kept.
+    #[test]
+    fn the_longest_code_is_one_with_its_prefix() {
+        let code = |length: usize| format!("1$smdp.io${}", "A".repeat(length - "1$smdp.io$".len()));
+        let longest = ActivationCode::parse(&code(LONGEST - PREFIX.len())).unwrap();
+        assert_eq!(ActivationCode::parse(longest.as_str()), Ok(longest));
+        assert!(ActivationCode::parse(&code(LONGEST - PREFIX.len() + 1)).is_err());
+    }
+
     #[test]
     fn what_is_no_code_is_refused() {
         for text in [
@@ -183,6 +198,9 @@ mod tests {
             "LPA:1$smdp.io$A$x",
             "LPA:1$smdp.io$A$$2",
             "LPA:1$smdp.io$A$$1$ x",
+            "LPA:1$smdp.io$A$$1$x#y",
+            "LPA:1$smdp.io$A$$1$x&y=z",
+            "LPA:1$smdp.io$A$$$<anything>",
             "LPA:1$smdp.io$A\nLPA:1$smdp.io$B",
             "LPA:1$<SM-DP+ Address>$<Activation Code>",
             "LPA:1$smdp.io$Ä",

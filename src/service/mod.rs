@@ -249,7 +249,7 @@ impl Service {
     }
 
     /// Ends in order: not ready; after the notice no new connections; what is in flight answered; the writers' queues written.
-    /// Takes the notice and 9 s at most.
+    /// Takes the notice and 10 s at most.
     pub async fn stop(self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: not ready any more");

@@ -48,16 +48,19 @@ pub async fn show(
         _ => Err("must be a number of seconds from 0 to 60"),
     })?;
     params.finish()?;
-    let stored = read(&app, &subject, &headers, wait.unwrap_or_default()).await?;
+    let (stored, has_waited) = read(&app, &subject, &headers, wait.unwrap_or_default()).await?;
     let tag = etag::of(&stored.profile, &subject.caller);
-    let mut response = if etag::names(&headers, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else if subject.caller == Caller::Backend {
-        Json(ProfileView::with_twin(stored, &app.reader).await?).into_response()
-    } else {
-        Json(ProfileView::of(stored, &subject.caller)).into_response()
+    let view = match subject.caller {
+        Caller::Backend if wait.is_none() => ProfileView::with_twin(stored, &app.reader).await,
+        _ => ProfileView::of(stored, &subject.caller),
     };
-    if wait.is_some() {
+    // A twin comes and goes without a change of this profile, and so of its tag.
+    let mut response = if etag::names(&headers, &tag) && !view.has_twin() {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(view).into_response()
+    };
+    if has_waited {
         // However long it took is what the caller asked for.
         response.extensions_mut().insert(Waited);
     }
@@ -72,13 +75,13 @@ pub async fn show(
     Ok(response)
 }
 
-/// Reads a profile; while it is what the caller has already, waits for a change, `wait` long at most.
+/// Reads a profile; while it is what the caller has already, waits for a change, `wait` long at most. Says whether it has waited.
 async fn read(
     app: &AppState,
     subject: &Subject,
     headers: &HeaderMap,
     wait: Duration,
-) -> Result<StoredProfile, Problem> {
+) -> Result<(StoredProfile, bool), Problem> {
     let deadline = Instant::now() + wait;
     // First subscribe, then read: a change between the two wakes us.
     let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(&subject.iccid));
@@ -89,17 +92,17 @@ async fn read(
         if !subject.caller.may_see(&stored) {
             return Err(Problem::new(Code::Unauthenticated));
         }
-        let Some(subscription) = &mut subscription else { return Ok(stored) };
+        let Some(subscription) = &mut subscription else { return Ok((stored, false)) };
         if !etag::names(headers, &etag::of(&stored.profile, &subject.caller)) {
-            return Ok(stored);
+            return Ok((stored, place.is_some()));
         }
         if place.is_none() {
             place = Some(app.followers.poll(subject)?);
         }
         tokio::select! {
             () = subscription.woken() => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(stored),
-            () = app.draining.begun() => return Ok(stored),
+            () = tokio::time::sleep_until(deadline) => return Ok((stored, true)),
+            () = app.draining.begun() => return Ok((stored, true)),
         }
     }
 }

@@ -97,7 +97,7 @@ pub async fn register(
     // Erased again in the same moment.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     let status = if done == Registered::New { StatusCode::CREATED } else { StatusCode::OK };
-    let profile = ProfileView::with_twin(stored, &app.reader).await?;
+    let profile = ProfileView::with_twin(stored, &app.reader).await;
     Ok((status, Json(RegisteredView::of(profile, remarks))))
 }
 

@@ -1,12 +1,12 @@
 //! Profiles and transitions as callers see them, and pages of either.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Caller;
 use crate::domain::{Eid, ProfileState, Timestamp, Transition, TransitionKind};
-use crate::store::{ProfileReader, ReadError, StoredProfile};
+use crate::store::{ProfileReader, StoredProfile};
 
 /// What we believe of one profile. The members below `checks` are for backends only.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,23 +79,22 @@ struct BackendView {
 
 impl ProfileView {
     /// The profile as a backend sees it, with its twin where there may be one that has what this one lacks.
-    ///
-    /// # Errors
-    /// Where the twin could not be looked for.
-    pub async fn with_twin(
-        stored: StoredProfile,
-        reader: &ProfileReader,
-    ) -> Result<Self, ReadError> {
+    pub async fn with_twin(stored: StoredProfile, reader: &ProfileReader) -> Self {
         let lacks = stored.registration.is_none() || stored.profile.deliveries == 0;
         let twins: Vec<_> = stored.profile.iccid.twins().filter(|_| lacks).collect();
         let mut view = Self::of(stored, &Caller::Backend);
-        for found in try_join_all(twins.iter().map(|twin| reader.find(twin))).await? {
-            let twin = found.map(|found| found.profile.iccid.as_str().to_owned());
-            if let (Some(backend), Some(twin)) = (&mut view.backend, twin) {
-                backend.twin = Some(twin);
-            }
+        // What was asked for is there; that the twin cannot be read is no reason to keep it back.
+        let found = join_all(twins.iter().map(|twin| reader.find(twin))).await;
+        let twin = found.into_iter().flatten().flatten().next();
+        if let Some(backend) = &mut view.backend {
+            backend.twin = twin.map(|twin| twin.profile.iccid.as_str().to_owned());
         }
-        Ok(view)
+        view
+    }
+
+    /// Whether it names a twin.
+    pub fn has_twin(&self) -> bool {
+        self.backend.as_ref().is_some_and(|backend| backend.twin.is_some())
     }
 
     /// The profile as this caller may see it.

@@ -219,6 +219,10 @@ async fn the_same_card_with_and_without_its_check_digit_is_two_profiles_that_nam
     assert_eq!(app.report(short, "INSTALLED").await, "moved");
     assert_eq!((twin(ICCID).await, twin(short).await), (json!(short), json!(ICCID)));
     assert_eq!(register(&app, &object(ICCID)).await.json()["twin"], short);
+    // That it has a twin now is news, whatever the tag says.
+    let tag = app.backend.get(&format!("/v1/profiles/{ICCID}")).await.header("etag").to_owned();
+    let again = app.backend.get_with(&format!("/v1/profiles/{ICCID}"), "if-none-match", &tag).await;
+    assert_eq!(again.json()["twin"], short);
     // Users learn of no other number, and a profile that has all of its own is not looked up.
     assert_eq!(app.user(ICCID).get("/v1/profiles/self").await.json()["twin"], Value::Null);
     app.report(ICCID, "INSTALLED").await;

@@ -107,6 +107,7 @@ pub(super) async fn converse(
     standing: Arc<Standing>,
     _place: OwnedSemaphorePermit,
 ) {
+    standing.take_place();
     let socket = TokioIo::new(shared.socket(stream, &standing));
     let service = service_fn(|request| answer(&shared, &standing, request));
     let mut connection = pin!(shared.http.serve_connection(socket, service));
@@ -230,6 +231,7 @@ pub(super) async fn wait_for_room(
     standing: Arc<Standing>,
     room: Arc<Semaphore>,
     side_place: OwnedSemaphorePermit,
+    _told: OwnedSemaphorePermit,
 ) {
     match timeout(ROOM_PATIENCE, room.acquire_owned()).await {
         Ok(Ok(place)) => {

@@ -26,6 +26,11 @@ use connection::{Shared, converse, turn_away, wait_for_room};
 pub use listener::listen;
 pub(super) use standing::{Arrived, Standing};
 
+use crate::telemetry::Seldom;
+
+/// Whether the log has heard lately that there is no room.
+static FULL: Seldom = Seldom::new();
+
 /// How many connections beyond the limit are answered at a time; more are closed without a word.
 const TURNED_AWAY_AT_A_TIME: usize = 256;
 
@@ -61,8 +66,9 @@ pub struct Limits {
     /// idle connections are closed one after the other: whatever keeps connections for reuse loses a request if one is closed just
     /// as it sends, and would lose many if all were.
     pub notice: Duration,
-    /// Connections at a time. Another one is answered 503 at once, so that its client can turn to another replica or repeat,
-    /// rather than left to wait unheard until it gives up; but the longest idle ones are closed for it first. Must be below the limit on open files.
+    /// Connections at a time. For another one the longest idle ones are closed; where none is idle, or they do not go within 1.5 s, it
+    /// is answered 503, so that its client can turn to another replica or repeat, rather than left to wait unheard until it gives up.
+    /// Must be below the limit on open files.
     pub max_connections: usize,
     /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Many connections may each have as much before
     /// anybody has shown a credential.
@@ -154,11 +160,12 @@ struct Server {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
     side_room: Arc<Semaphore>,
+    /// As many wait for a place as are asked to leave theirs.
+    waiting_room: Arc<Semaphore>,
     connections: JoinSet<()>,
     standings: HashMap<task::Id, Arc<Standing>>,
     clearing: Clearing,
     /// Told once, not for each connection.
-    is_full: bool,
     is_failing: bool,
 }
 
@@ -168,10 +175,10 @@ impl Server {
             shared: Arc::new(Shared::new(app, limits)),
             room: Arc::new(Semaphore::new(limits.max_connections)),
             side_room: Arc::new(Semaphore::new(TURNED_AWAY_AT_A_TIME)),
+            waiting_room: Arc::new(Semaphore::new(CLEARED_AT_ONCE)),
             connections: JoinSet::new(),
             standings: HashMap::new(),
             clearing: Clearing::default(),
-            is_full: false,
             is_failing: false,
         }
     }
@@ -216,24 +223,25 @@ impl Server {
         let _ = notice_vanished_clients(&stream);
         let (shared, standing) = (Arc::clone(&self.shared), Arc::new(Standing::new()));
         if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
-            self.is_full = false;
             let task =
                 self.connections.spawn(converse(stream, shared, Arc::clone(&standing), place));
             self.standings.insert(task.id(), standing);
             return;
         }
         let makes_room = self.clearing.begin(self.standings.values());
-        if !self.is_full {
+        if let Some(left_out) = FULL.due() {
             tracing::warn!(
                 makes_room,
+                left_out,
                 "no room for another connection: closing idle ones, or answering 503"
             );
         }
-        self.is_full = true;
         let Ok(side_place) = Arc::clone(&self.side_room).try_acquire_owned() else { return };
-        if makes_room {
+        let told = makes_room.then(|| Arc::clone(&self.waiting_room).try_acquire_owned().ok());
+        if let Some(told) = told.flatten() {
             let room = Arc::clone(&self.room);
-            let waiting = wait_for_room(stream, shared, Arc::clone(&standing), room, side_place);
+            let waiting =
+                wait_for_room(stream, shared, Arc::clone(&standing), room, side_place, told);
             let task = self.connections.spawn(waiting);
             self.standings.insert(task.id(), standing);
         } else {

@@ -42,6 +42,7 @@ pub(in crate::web) struct Standing {
     is_answering: AtomicBool,
     has_answered: AtomicBool,
     is_finished: AtomicBool,
+    has_place: AtomicBool,
     is_to_go: AtomicBool,
     told_to_go: Notify,
 }
@@ -56,6 +57,7 @@ impl Standing {
             is_answering: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
+            has_place: AtomicBool::new(false),
             is_to_go: AtomicBool::new(false),
             told_to_go: Notify::new(),
         }
@@ -103,9 +105,17 @@ impl Standing {
         self.began + Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
-    /// For how long it has waited for a request, if it does.
+    /// Notes that the connection has one of the places that are limited.
+    pub(super) fn take_place(&self) {
+        self.has_place.store(true, Ordering::Relaxed);
+    }
+
+    /// For how long it has waited for a request, if it does, has a place, and was not asked to leave it yet.
     pub(super) fn waiting_for(&self, now: Instant) -> Option<Duration> {
-        (self.doing() == Doing::Waiting).then(|| now.saturating_duration_since(self.since()))
+        let counts = self.has_place.load(Ordering::Relaxed)
+            && !self.is_to_go()
+            && self.doing() == Doing::Waiting;
+        counts.then(|| now.saturating_duration_since(self.since()))
     }
 
     /// Asks the connection to end if it still waits for a request: another one needs the room.
