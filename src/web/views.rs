@@ -1,6 +1,5 @@
 //! Profiles and transitions as callers see them, and pages of either.
 
-use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -72,20 +71,20 @@ struct BackendView {
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Timestamp>,
     /// Another profile whose number is this one without its check digit, or with it: the same card as another system writes it, as a
-    /// rule. Looked for where one profile is asked for that lacks its registration or its webhooks.
+    /// rule. Looked for where one profile is asked for that no webhook has told anything about.
     #[serde(skip_serializing_if = "Option::is_none")]
     twin: Option<String>,
 }
 
 impl ProfileView {
-    /// The profile as a backend sees it, with its twin where there may be one that has what this one lacks.
+    /// The profile as a backend sees it, with its twin where that may have the webhooks that this one lacks.
     pub async fn with_twin(stored: StoredProfile, reader: &ProfileReader) -> Self {
-        let lacks = stored.registration.is_none() || stored.profile.deliveries == 0;
-        let twins: Vec<_> = stored.profile.iccid.twins().filter(|_| lacks).collect();
+        let is_heard_of = stored.profile.deliveries > 0;
+        let twin = stored.profile.iccid.twin().filter(|_| !is_heard_of);
         let mut view = Self::of(stored, &Caller::Backend);
+        let Some(twin) = twin else { return view };
         // What was asked for is there; that the twin cannot be read is no reason to keep it back.
-        let found = join_all(twins.iter().map(|twin| reader.find(twin))).await;
-        let twin = found.into_iter().flatten().flatten().next();
+        let twin = reader.find(&twin).await.ok().flatten();
         if let Some(backend) = &mut view.backend {
             backend.twin = twin.map(|twin| twin.profile.iccid.as_str().to_owned());
         }
