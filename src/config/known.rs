@@ -43,13 +43,11 @@ impl All<'_> {
     /// The settings that share a value, and the remedy.
     pub(super) fn check_apart(&self) -> Result<(), String> {
         let all = self.by_setting();
-        let own = |secrets: &Secrets| {
-            std::ptr::eq(secrets, self.api_keys) || std::ptr::eq(secrets, self.token_secrets)
-        };
+        // Those that are not of hooks stand last.
+        let hooks = all.len() - 2;
         for (index, (name, secrets)) in all.iter().enumerate() {
-            for (other, others) in &all[index + 1..] {
-                let is_shared = are_shared(secrets, others) || are_shared(others, secrets);
-                if is_shared && (own(secrets) || own(others)) {
+            for (other, others) in &all[hooks.max(index + 1)..] {
+                if are_shared(secrets, others) || are_shared(others, secrets) {
                     return Err(format!(
                         "{name} and {other} share a value: whoever is given it for the one has the other too; generate one for each with `openssl rand -hex 32`"
                     ));
@@ -69,11 +67,7 @@ impl All<'_> {
         listen: SocketAddr,
         public_url: Option<&str>,
     ) -> Result<(), String> {
-        let left_over = self.left_over_from_example();
-        if left_over.is_empty() {
-            return Ok(());
-        }
-        let names = left_over.join(", ");
+        let Some(known) = self.known_to_everybody() else { return Ok(()) };
         let is_local = match public_url.map(Url::parse) {
             Some(url) => url.is_ok_and(|url| is_this_machine(&url)),
             None => listen.ip().is_loopback(),
@@ -86,18 +80,24 @@ impl All<'_> {
             None => "ESIM_STATUS_LISTEN can be reached from others",
         };
         Err(format!(
-            "{names}: these secrets are those of .env.example, which everybody knows, and {seen_by}; let scripts/env write a new .env, or \
+            "{known}, and {seen_by}; let scripts/env write a new .env, or \
              generate each with `openssl rand -hex 32`"
         ))
     }
 
-    /// The settings that hold secrets of `.env.example`.
-    pub(super) fn left_over_from_example(&self) -> Vec<String> {
+    /// That secrets of `.env.example` are in use, and in which settings.
+    pub(super) fn known_to_everybody(&self) -> Option<String> {
         let is_known = |secrets: &Secrets| {
             secrets.iter().any(|secret| secret.expose().starts_with(LOCAL_ONLY))
         };
         let known = self.by_setting().into_iter().filter(|(_, secrets)| is_known(secrets));
-        known.map(|(name, _)| name).collect()
+        let names: Vec<_> = known.map(|(name, _)| name).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{}: these secrets are those of .env.example, which everybody knows",
+                names.join(", ")
+            )
+        })
     }
 }
 

@@ -189,14 +189,7 @@ impl Settings {
     /// That secrets of `.env.example` are in use, and where.
     pub fn known_to_everybody(&self) -> Option<String> {
         let Access { api_keys, token_secrets } = &self.access;
-        let names =
-            known::All { hooks: &self.hooks, api_keys, token_secrets }.left_over_from_example();
-        (!names.is_empty()).then(|| {
-            format!(
-                "{}: these secrets are those of .env.example, which everybody knows",
-                names.join(", ")
-            )
-        })
+        known::All { hooks: &self.hooks, api_keys, token_secrets }.known_to_everybody()
     }
 
     /// What works and is likely not meant, each with the remedy.

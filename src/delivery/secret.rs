@@ -64,11 +64,7 @@ impl Secrets {
         name: &str,
         values: impl IntoIterator<Item = S>,
     ) -> Result<Self, WeakSecret> {
-        Self::collect(name, REMEDY, values, |text| {
-            weakness::check_text(text)?;
-            weakness::check_key(text.as_bytes(), MIN_BYTES)?;
-            Ok(Secret::new(text.as_bytes()))
-        })
+        Self::collect(name, REMEDY, values, read_plain)
     }
 
     /// The same for secrets that come in a header, as its whole value or a part of it.
@@ -80,10 +76,9 @@ impl Secrets {
         values: impl IntoIterator<Item = S>,
     ) -> Result<Self, WeakSecret> {
         Self::collect(name, REMEDY, values, |text| {
-            weakness::check_text(text)?;
+            let secret = read_plain(text)?;
             weakness::check_header(text)?;
-            weakness::check_key(text.as_bytes(), MIN_BYTES)?;
-            Ok(Secret::new(text.as_bytes()))
+            Ok(secret)
         })
     }
 
@@ -130,6 +125,13 @@ impl Secrets {
     pub fn len(&self) -> usize {
         1 + self.others.len()
     }
+}
+
+/// A secret that is used as it is written.
+fn read_plain(text: &str) -> Result<Secret, Flaw> {
+    weakness::check_text(text)?;
+    weakness::check_key(text.as_bytes(), MIN_BYTES)?;
+    Ok(Secret::new(text.as_bytes()))
 }
 
 impl<'a> IntoIterator for &'a Secrets {

@@ -51,10 +51,12 @@ impl Iccid {
 
     /// The same number as another system may write it: one of 20 digits without its check digit, one of 19 with it.
     pub fn twin(&self) -> Option<Self> {
-        let check = (10 - luhn_sum(&format!("{}0", self.0)) % 10) % 10;
         match self.0.len() {
             20 if self.luhn_holds() => Some(Self(self.0[..19].to_owned())),
-            19 => Some(Self(format!("{}{check}", self.0))),
+            19 => {
+                let check = (10 - luhn_sum(&format!("{}0", self.0)) % 10) % 10;
+                Some(Self(format!("{}{check}", self.0)))
+            }
             _ => None,
         }
     }

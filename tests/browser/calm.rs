@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::axe::assert_accessible;
 use super::browser::{Browser, DESKTOP};
-use super::profile::{ICCID, start, token};
+use super::profile::{ICCID, see_it_installed_and_turned_off, start, token};
 use super::proxy::Proxy;
 
 const JOURNEY: &str = "v1/profiles/self/journey";
@@ -103,12 +103,7 @@ async fn behind_a_proxy_that_empties_streams_the_page_follows_by_polling() {
     let browser = Browser::start(DESKTOP).await;
     browser.open(&format!("{}install#{}", proxy.base("empty"), token(600))).await;
     browser.wait_for_text("h1", "Install your eSIM").await;
-    for (state, title) in
-        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
-    {
-        assert_eq!(app.report(ICCID, state).await, "moved");
-        browser.wait_for_text("h1", title).await;
-    }
+    see_it_installed_and_turned_off(&app, &browser, "h1").await;
     browser.assert_clean().await;
 }
 

@@ -6,7 +6,7 @@ use esim_status_testing::TestApp;
 use serde_json::json;
 
 use super::browser::{Browser, DESKTOP};
-use super::profile::{ICCID, register, token};
+use super::profile::{ICCID, register, see_it_installed_and_turned_off, token};
 
 #[tokio::test]
 async fn another_site_follows_a_profile_and_shows_the_element() {
@@ -39,12 +39,7 @@ async fn another_site_follows_a_profile_and_shows_the_element() {
     browser.wait_for_text("h2", "Install your eSIM").await;
     browser.wait_for_text(".link", "Live").await;
     browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
-    for (state, title) in
-        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
-    {
-        assert_eq!(app.report(ICCID, state).await, "moved");
-        browser.wait_for_text("h2", title).await;
-    }
+    see_it_installed_and_turned_off(&app, &browser, "h2").await;
     browser.wait_for_text(".heard", "Last heard from the network just now").await;
     browser.wait_for("return states.length === 3").await;
     assert_eq!(browser.run("return states").await, json!(["RELEASED", "INSTALLED", "DISABLED"]));

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::axe::assert_accessible;
 use super::browser::{Browser, DESKTOP};
-use super::profile::{ICCID, branded, page, register, start, token};
+use super::profile::{
+    ICCID, branded, page, register, see_it_installed_and_turned_off, start, token,
+};
 
 #[tokio::test]
 async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
@@ -41,12 +43,7 @@ async fn where_no_stream_is_to_be_had_the_page_follows_by_polling() {
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;
     browser.wait_for_text("h1", "Install your eSIM").await;
-    for (state, title) in
-        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
-    {
-        assert_eq!(app.report(ICCID, state).await, "moved");
-        browser.wait_for_text("h1", title).await;
-    }
+    see_it_installed_and_turned_off(&app, &browser, "h1").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use esim_status_testing::{TestApp, unix_now};
 use serde_json::json;
 
 use super::browser::{Browser, DESKTOP};
-use super::profile::{ICCID, start, token};
+use super::profile::{ICCID, see_it_installed_and_turned_off, start, token};
 
 const OTHER: &str = "8997212330099184896";
 
@@ -22,12 +22,7 @@ async fn behind_nginx_with_a_prefix_and_compression_the_page_is_whole_and_live()
     browser.wait_for_text("h1", "Install your eSIM").await;
     browser.wait_for_text(".link", "Live").await;
     browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
-    for (state, title) in
-        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
-    {
-        assert_eq!(app.report(ICCID, state).await, "moved");
-        browser.wait_for_text("h1", title).await;
-    }
+    see_it_installed_and_turned_off(&app, &browser, "h1").await;
     // A read with the tag that nginx has changed is answered by 304, and the browser's own copy is shown.
     let read = format!(
         "const ask = () => fetch('v1/profiles/self', {{ headers: {{ Authorization: 'Bearer {}' }}, cache: 'no-cache' }});

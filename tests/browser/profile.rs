@@ -6,6 +6,8 @@ use esim_status_testing::{Answer, TestApp, unix_now};
 use reqwest::Method;
 use serde_json::json;
 
+use super::browser::Browser;
+
 pub const ICCID: &str = "89972123300991848961";
 pub const ACTIVATION_CODE: &str = "LPA:1$rsp.example.com$JQ-209U6H-6I82J5";
 
@@ -44,4 +46,14 @@ pub fn page(app: &TestApp, seconds: i64) -> String {
 pub fn token(seconds: i64) -> String {
     let expiry = unix_now().saturating_add_signed(seconds);
     TestApp::token(&json!({ "aud": "esim-status", "sub": ICCID, "exp": expiry }))
+}
+
+/// Reports two changes, each of which the page shows as its title, the element `heading`.
+pub async fn see_it_installed_and_turned_off(app: &TestApp, browser: &Browser, heading: &str) {
+    for (state, title) in
+        [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]
+    {
+        assert_eq!(app.report(ICCID, state).await, "moved");
+        browser.wait_for_text(heading, title).await;
+    }
 }

@@ -20,9 +20,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Has the system drop what would begin a new connection, and go on with those that have begun. Whoever is dropped tries again after a
-/// second, finds nobody, and knows that nothing of theirs was taken; between the last look at the queue and the listener's end there
-/// would always be a moment for a connection that is made, sent over, and reset.
+/// Has the system drop each packet that begins a new connection, and complete those that have begun. The client tries again after a
+/// second, is refused, and knows that nothing was received. Without it, a connection that is made between the last look at the queue
+/// and the close of the listener is reset together with its request.
 ///
 /// Where the system has no such filters, that moment stays.
 pub(super) fn refuse_new_ones(listener: &TcpListener) {

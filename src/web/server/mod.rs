@@ -28,7 +28,7 @@ pub(super) use standing::{Arrived, Standing};
 
 use crate::telemetry::Seldom;
 
-/// Whether the log has heard lately that there is no room.
+/// The log line that there is no room.
 static FULL: Seldom = Seldom::new();
 
 /// How many connections beyond the limit are answered at a time; more are closed without a word.
@@ -43,7 +43,7 @@ const HANDSHAKE: Duration = Duration::from_millis(250);
 /// How long a connection must have waited for a request before it may be closed for another: who has just come is about to send.
 const IDLE_ENOUGH: Duration = Duration::from_secs(1);
 
-/// How many are closed at once for want of room, and how soon again.
+/// How many are closed at once to make room, and how soon again.
 const CLEARED_AT_ONCE: usize = 64;
 const CLEARING_PAUSE: Duration = Duration::from_millis(100);
 
