@@ -17,6 +17,8 @@
 
 pub mod domain;
 
+pub mod clock;
+
 pub mod delivery;
 
 pub mod providers;

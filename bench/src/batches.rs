@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use esim_status::web;
+use esim_status::clock;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::types::time::OffsetDateTime;
@@ -129,7 +129,7 @@ pub fn make(deliveries: &[Signed]) -> anyhow::Result<Vec<Batch>> {
 
 impl Batch {
     fn add(&mut self, body: Body, before: Option<Profile>, raw: &str) -> Profile {
-        let (id, at) = (peer::new_id(), web::now().as_datetime());
+        let (id, at) = (peer::new_id(), clock::now().as_datetime());
         let state = body.profile_state.clone();
         let enabled = match state.as_str() {
             "RELEASED" => None,

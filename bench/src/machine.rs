@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use esim_status::web;
+use esim_status::clock;
 use sqlx::Row;
 
 use crate::postgres::Postgres;
@@ -25,7 +25,7 @@ pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
     Ok(format!(
         "{}: {cores} cores ({}), {} GiB, Linux {}; {}; PostgreSQL {database}; node {}, express and pg as in \
          bench/peers/express; {}, packages as in bench/peers/fastapi; wrk on the same machine.",
-        web::now().as_datetime().date(),
+        clock::now().as_datetime().date(),
         first("/proc/cpuinfo", "model name"),
         memory_mib().div_ceil(1_024),
         fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),

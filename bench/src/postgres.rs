@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::machine;
+use esim_status::clock;
 use esim_status::store::embedded::Embedded;
 use esim_status::store::{self, Connector, Session};
-use esim_status::web;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
@@ -143,7 +143,7 @@ impl Postgres {
         self.runtime.block_on(async {
             store::migrate(&connector).await?;
             let mut connection = connector.connect(Session::Reads).await?;
-            store::upkeep::prepare(&mut connection, web::now(), RETENTION_DAYS).await?;
+            store::upkeep::prepare(&mut connection, clock::now(), RETENTION_DAYS).await?;
             Ok(connection.close().await?)
         })
     }

@@ -7,12 +7,12 @@ use sqlx::PgConnection;
 use url::Url;
 
 use super::{client, send};
+use crate::clock;
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
-use crate::web;
 use crate::web::webhooks::Hook;
 
 /// The oldest Postgres that the service is tested with, as `server_version_num` has it.
@@ -206,7 +206,7 @@ async fn question_database(
             format!("the schema is at migration {at}, newer than this binary ({newest}): run a newer release"),
         ),
     }
-    let clocks = Clocks { ours: web::now(), theirs: condition.now };
+    let clocks = Clocks { ours: clock::now(), theirs: condition.now };
     match clocks.difference() {
         Some(ahead) => {
             let seconds = ahead.abs();

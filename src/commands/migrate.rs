@@ -8,7 +8,7 @@ use super::serve::Signals;
 use crate::config::{self, DataKeyArgs, DatabaseArgs, LogArgs};
 use crate::ingest::{self, SealedAnew};
 use crate::store::{self, Session};
-use crate::{telemetry, web};
+use crate::{clock, telemetry};
 
 /// What `migrate` takes.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     println!("The schema is at migration {}.", store::latest_version());
     if vault.seals() {
         let mut connection = connector.connect(Session::Registrations).await?;
-        let done = ingest::seal_anew(&mut connection, &vault, web::now()).await?;
+        let done = ingest::seal_anew(&mut connection, &vault, clock::now()).await?;
         println!("Credentials sealed anew with the first data key: {}.", done.sealed);
         anyhow::ensure!(done.left == 0, left(&done));
     }

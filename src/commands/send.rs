@@ -9,9 +9,9 @@ use url::Url;
 use uuid::Uuid;
 
 use super::client;
+use crate::clock;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::providers::{self, Provider, Sample};
-use crate::web;
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
@@ -186,7 +186,7 @@ pub(super) async fn post(
     authenticator: &Authenticator,
     body: String,
 ) -> anyhow::Result<(reqwest::StatusCode, String)> {
-    let at = web::now();
+    let at = clock::now();
     let id = format!("msg_{}", Uuid::new_v4().simple());
     let proof = authenticator.proof(&id, at, body.as_bytes());
     let mut url = url.clone();

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::clock;
 use crate::config::{self, TokenSecretArgs};
 use crate::domain::Iccid;
-use crate::web::{self, access};
+use crate::web::access;
 
 /// What `token` takes.
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub struct TokenArgs {
 pub fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let iccid = Iccid::parse(&args.iccid)?;
     let secrets = config::token_secrets(&args.secrets).map_err(anyhow::Error::msg)?;
-    let now = web::now();
+    let now = clock::now();
     let token = access::sign(&secrets, &iccid, now, now.plus_seconds(args.ttl))?;
     match &args.public_url {
         Some(url) => println!("{}/install#{token}", url.trim_end_matches('/')),

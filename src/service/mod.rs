@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::config::Settings;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
@@ -353,6 +354,6 @@ async fn learn_newest(app: &AppState) {
 /// Over its own connection: an index may take long to build, and readers would miss theirs.
 async fn look_after_tables(connector: &Connector, retention_days: u32) -> Result<(), StoreError> {
     let mut connection = connector.connect(Session::Upkeep).await?;
-    upkeep::look_after(&mut connection, web::now(), retention_days).await?;
+    upkeep::look_after(&mut connection, clock::now(), retention_days).await?;
     Ok(connection.close().await?)
 }

@@ -8,9 +8,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::StartError;
+use crate::clock;
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Connector, ErasureKey, Session, StoreError, Vault, upkeep};
-use crate::web;
 
 /// How long a start waits for it where there is a spool to begin with.
 const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Preparation {
     async fn fill(&self) -> Result<(), StartError> {
         let connected = self.connector.connect(Session::Upkeep).await;
         let mut connection = connected.map_err(StoreError::from)?;
-        upkeep::prepare(&mut connection, web::now(), self.retention_days).await?;
+        upkeep::prepare(&mut connection, clock::now(), self.retention_days).await?;
         self.erasure_key.load(&mut connection).await?;
         self.check_data_keys(&mut connection).await?;
         self.compare_connections(&mut connection).await;

@@ -8,9 +8,10 @@ use axum::extract::State;
 use http::{HeaderName, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::AppState;
 use super::catalogue::CATALOGUE;
 use super::webhooks::{Hooks, ROUTES};
-use super::{AppState, clock};
+use crate::clock;
 use crate::delivery::NotAuthentic;
 use crate::domain::Timestamp;
 use crate::spool::Figures;

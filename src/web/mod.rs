@@ -44,8 +44,6 @@ mod health;
 
 pub mod metrics;
 
-mod clock;
-
 mod framing;
 
 mod socket;
@@ -67,7 +65,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-pub use clock::now;
 pub use followers::Followers;
 pub use health::routes as admin_routes;
 pub use state::{AppState, Draining, Parts};

@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use uuid::{ContextV7, Uuid};
 
 use super::AppState;
-use super::clock;
 use super::problem::{Code, Problem};
+use crate::clock;
 use crate::domain::Timestamp;
 use crate::telemetry::{self, RequestLabel};
 

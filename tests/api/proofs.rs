@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use esim_status::clock::now;
 use esim_status::config::Settings;
 use esim_status::delivery::{Authenticator, Encoding, Proof, Scheme, Secrets, StandardSecrets};
 use esim_status::providers::Gigastore;
-use esim_status::web::now;
 use esim_status::web::webhooks::Hook;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp, unix_now};
 use hmac::{Hmac, KeyInit, Mac};

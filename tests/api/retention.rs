@@ -79,7 +79,7 @@ async fn months_are_made_around_either_clock() {
 #[tokio::test]
 async fn several_replicas_may_look_after_them_at_once() {
     let pool = empty_table().await;
-    let now = esim_status::web::now();
+    let now = esim_status::clock::now();
     let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
     let done = join_all((0..8).map(|_| look_after())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
@@ -128,7 +128,7 @@ async fn deliveries_and_event_ids_go_with_their_time_and_the_history_stays() {
                                              ('h', 'new', '', NULL, now() - interval '89 days'),
                                              ('h', 'retried', '', NULL, now() - interval '13 days')";
     sqlx::query(fill).execute(&mut connection).await.unwrap();
-    let now = esim_status::web::now();
+    let now = esim_status::clock::now();
     for (days, expected) in [(90, &["new", "retried"][..]), (1, &["retried"])] {
         upkeep::look_after(&mut connection, now, days).await.unwrap();
         let left = sqlx::query_scalar::<_, String>("SELECT event_id FROM event_ids ORDER BY 1");
@@ -153,7 +153,7 @@ async fn a_clock_that_is_wrong_loses_no_partition_and_no_event_id() {
     let pool = read_pool(app.database.options.clone(), 1);
     let before = months(&pool).await;
     for days in [400, -400, 20_000] {
-        let now = esim_status::web::now().plus_seconds(86_400 * days);
+        let now = esim_status::clock::now().plus_seconds(86_400 * days);
         upkeep::look_after(&mut connection, now, 90).await.unwrap();
         let kept = months(&pool).await;
         assert!(before.iter().all(|month| kept.contains(month)), "{days}: {kept:?}");
@@ -197,7 +197,7 @@ async fn the_index_on_a_large_table_is_built_beside_those_who_write() {
     execute_with_time_out(&mut building).await.unwrap_err();
     let mut connection = pool.acquire().await.unwrap();
     let (built, ()) = tokio::join!(
-        async { upkeep::look_after(&mut connection, esim_status::web::now(), 90).await },
+        async { upkeep::look_after(&mut connection, esim_status::clock::now(), 90).await },
         async {
             wait_until("it waits for a transaction", async || {
                 let waits = "SELECT count(*) > 0 FROM pg_stat_activity
@@ -228,7 +228,7 @@ async fn a_table_that_somebody_else_attached_is_left_alone() {
     let pool = empty_table().await;
     let statement = "CREATE TABLE deliveries_archive PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
     sqlx::query(statement).execute(&pool).await.unwrap();
-    upkeep::look_after(&mut pool.acquire().await.unwrap(), esim_status::web::now(), 1)
+    upkeep::look_after(&mut pool.acquire().await.unwrap(), esim_status::clock::now(), 1)
         .await
         .unwrap();
     assert!(months(&pool).await.contains(&"archive".to_owned()));

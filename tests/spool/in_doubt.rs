@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esim_status::clock;
 use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
 use esim_status::domain::Timestamp;
 use esim_status::ingest::{Accepted, Arrival, Submission};
 use esim_status::providers;
 use esim_status::spool::Spool;
-use esim_status::web;
 use esim_status_testing::{TestApp, wait_until};
 use http::HeaderMap;
 use serde_json::json;
@@ -23,7 +23,7 @@ use super::postgres::Postgres;
 
 /// One that was received so many seconds ago.
 fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
-    let received_at = web::now().plus_seconds(-seconds_ago);
+    let received_at = clock::now().plus_seconds(-seconds_ago);
     let (hook, body) =
         (Arc::from("gigastore/esim-status"), Bytes::copy_from_slice(body.as_bytes()));
     let id = Uuid::from_u128(number);
@@ -209,7 +209,7 @@ async fn a_delivery_about_a_profile_that_was_erased_meanwhile_is_kept_without_it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_event_in_the_spool_is_a_duplicate() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let at = |seconds_ago: i64| web::now().plus_seconds(-seconds_ago);
+    let at = |seconds_ago: i64| clock::now().plus_seconds(-seconds_ago);
     let signed = |number, at: Timestamp, state: &str| {
         let secrets = esim_status::delivery::StandardSecrets::parse(
             "test",
