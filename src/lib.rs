@@ -33,6 +33,8 @@ pub mod feed;
 
 pub mod telemetry;
 
+pub mod listener;
+
 pub mod web;
 
 pub mod config;

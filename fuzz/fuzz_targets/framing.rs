@@ -3,7 +3,7 @@
 
 #![no_main]
 
-#[path = "../../src/web/framing.rs"]
+#[path = "../../src/listener/framing.rs"]
 mod framing;
 
 use framing::{Framing, Refusal};

@@ -17,11 +17,11 @@ use crate::clock;
 use crate::config::Settings;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
+use crate::listener::{self, Limits, serve};
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::metrics::{self, NewestDeliveries};
-use crate::web::server::{self, Limits, serve};
 use crate::web::{self, AppState, Draining, Followers, Parts};
 use preparation::Preparation;
 
@@ -140,8 +140,8 @@ pub struct Service {
     app: AppState,
     closing: CancellationToken,
     closed: CancellationToken,
-    serving: JoinHandle<web::server::Drained>,
-    admin_serving: JoinHandle<web::server::Drained>,
+    serving: JoinHandle<listener::Drained>,
+    admin_serving: JoinHandle<listener::Drained>,
     writers: JoinSet<()>,
     background: Vec<JoinHandle<()>>,
 }
@@ -300,7 +300,7 @@ pub fn connections_needed(settings: &Settings) -> usize {
 }
 
 fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    server::listen(address).map_err(|source| StartError::Listen { address, flag, source })
+    listener::listen(address).map_err(|source| StartError::Listen { address, flag, source })
 }
 
 fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {

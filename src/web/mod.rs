@@ -44,12 +44,6 @@ mod health;
 
 pub mod metrics;
 
-mod framing;
-
-mod socket;
-
-pub mod server;
-
 use std::time::Duration;
 
 use axum::Router;

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::routing::get;
-use esim_status::web::server::{Limits, serve};
+use esim_status::listener::{Limits, serve};
 use esim_status::web::{self, AppState};
 use esim_status_testing::{Client, TestApp};
 use futures_util::future::join_all;

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::Limits;
+use super::socket::{Patience, Socket};
 use super::standing::{Answering, Doing, Standing};
-use crate::web::socket::{Patience, Socket};
 
 /// How long a client may take from connecting to its first byte while the server takes leave.
 const TO_SEND: Duration = Duration::from_secs(1);

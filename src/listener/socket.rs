@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::framing::{Flaw, Framing};
-use super::server::{Arrived, Standing};
+use super::standing::{Arrived, Standing};
 
 /// Handed to hyper in place of the rest of a refused head: malformed wherever it lands (NUL is allowed nowhere in a head) and,
 /// with its empty line, complete, so that hyper answers 400 at once, after the answers to the requests before it.

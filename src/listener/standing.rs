@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// How much of a request has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(in crate::web) enum Arrived {
+pub(in crate::listener) enum Arrived {
     /// Nothing: the client is between two requests.
     Nothing,
     /// A part of the head.
@@ -34,7 +34,7 @@ pub(super) enum Doing {
 
 /// One connection's standing. The connection writes it; others may read it at any time.
 #[derive(Debug)]
-pub(in crate::web) struct Standing {
+pub(in crate::listener) struct Standing {
     began: Instant,
     /// Milliseconds from `began` until the connection began to do what it is doing.
     since: AtomicU64,
@@ -49,7 +49,7 @@ pub(in crate::web) struct Standing {
 
 impl Standing {
     /// That of a new connection.
-    pub(in crate::web) fn new() -> Self {
+    pub(in crate::listener) fn new() -> Self {
         Self {
             began: Instant::now(),
             since: AtomicU64::new(0),
@@ -64,7 +64,7 @@ impl Standing {
     }
 
     /// Notes how much of a request has arrived.
-    pub(in crate::web) fn note(&self, arrived: Arrived) {
+    pub(in crate::listener) fn note(&self, arrived: Arrived) {
         let before = self.arrived.swap(arrived as u8, Ordering::Relaxed);
         // The time for the first head runs from the beginning of the connection.
         let begins = before == Arrived::Nothing as u8 && arrived == Arrived::Head;
@@ -74,7 +74,7 @@ impl Standing {
     }
 
     /// Notes that the client has sent its last byte: the answer in progress is all that is left to do.
-    pub(in crate::web) fn finish(&self) {
+    pub(in crate::listener) fn finish(&self) {
         self.is_finished.store(true, Ordering::Relaxed);
     }
 

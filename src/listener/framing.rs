@@ -238,7 +238,7 @@ fn chunk_size(text: &[u8], whole: bool) -> Result<u64, Flaw> {
 }
 
 #[cfg(test)]
-pub(in crate::web) mod tests {
+pub(in crate::listener) mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -339,7 +339,7 @@ pub(in crate::web) mod tests {
     }
 
     /// A request that RFC 9112 allows, as text.
-    pub(in crate::web) fn request() -> impl Strategy<Value = Vec<u8>> {
+    pub(in crate::listener) fn request() -> impl Strategy<Value = Vec<u8>> {
         let sized = prop::collection::vec(any::<u8>(), 0..200).prop_map(|body| {
             let head =
                 format!("content-LENGTH:{} {}\t\r\n\r\n", " ".repeat(body.len() % 8), body.len());

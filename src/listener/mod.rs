@@ -4,8 +4,10 @@
 //! loop drives hyper itself and gives each of them a limit ([`Limits`]). What is refused before there is a request (a head that is
 //! malformed or too large, no room for another connection) is answered with a bare status: hyper knows no problems.
 
+mod bind;
 mod connection;
-mod listener;
+mod framing;
+mod socket;
 mod standing;
 
 use std::cmp::Reverse;
@@ -22,9 +24,9 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use bind::listen;
 use connection::{Shared, converse, turn_away, wait_for_room};
-pub use listener::listen;
-pub(super) use standing::{Arrived, Standing};
+use standing::Standing;
 
 use crate::telemetry::Seldom;
 
@@ -120,7 +122,7 @@ pub async fn serve(
         }
     }
     // A client whose connection the system has made by now may have sent already, and would be reset with the listener.
-    listener::refuse_new_ones(&listener);
+    bind::refuse_new_ones(&listener);
     server.accept_the_last(&listener).await;
     drop(listener);
     server.drain(drain).await
