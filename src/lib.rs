@@ -33,6 +33,10 @@ pub mod feed;
 
 pub mod telemetry;
 
+pub mod access;
+
+pub mod hook;
+
 pub mod listener;
 
 pub mod web;

@@ -16,16 +16,16 @@ use url::Url;
 
 use super::serve::Signals;
 use super::{client, welcome};
+use crate::access::Access;
+use crate::config::Brand;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
+use crate::hook::Hooks;
 use crate::listener::Limits;
 use crate::service::{Service, StartError};
 use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
 use crate::store::{Connector, Vault};
 use crate::telemetry;
-use crate::web::access::Access;
-use crate::web::page::Brand;
-use crate::web::webhooks::Hooks;
 
 /// The ICCID of the vendor's own sample, whose check digit holds.
 pub(super) const SAMPLE_ICCID: &str = "89972123300991848961";

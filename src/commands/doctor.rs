@@ -10,10 +10,10 @@ use super::{client, send};
 use crate::clock;
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme, Secrets};
+use crate::hook::Hook;
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
-use crate::web::webhooks::Hook;
 
 /// The oldest Postgres that the service is tested with, as `server_version_num` has it.
 const OLDEST_POSTGRES: i32 = 150_000;

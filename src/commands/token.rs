@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::access;
 use crate::clock;
 use crate::config::{self, TokenSecretArgs};
 use crate::domain::Iccid;
-use crate::web::access;
 
 /// What `token` takes.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::BUILT_IN_HOOK;
 use crate::delivery::{Secrets, StandardSecrets};
-use crate::web::webhooks::Hooks;
+use crate::hook::Hooks;
 
 /// What the secrets in `.env.example` begin with: good for looking around on one's own machine, and for nothing else.
 const LOCAL_ONLY: &[u8] = b"local-only-";

@@ -24,12 +24,11 @@ pub use known::is_this_machine;
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
+use crate::access::Access;
 use crate::delivery::{Authenticator, Scheme, Secret, Secrets};
+use crate::hook::{Hook, Hooks};
 use crate::providers::{Gigastore, Provider};
 use crate::store::{Connector, Vault};
-use crate::web::access::Access;
-use crate::web::page::Brand;
-use crate::web::webhooks::{Hook, Hooks};
 
 /// The path of the hook that exists without a configuration file.
 pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
@@ -75,6 +74,17 @@ pub struct Settings {
     pub idle: Duration,
     /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
     pub notice: Duration,
+}
+
+/// How the install page presents itself.
+#[derive(Debug, Clone, Default)]
+pub struct Brand {
+    /// The company's name; empty: none.
+    pub name: String,
+    /// Its colour as `#rrggbb`; empty: a neutral one.
+    pub color: String,
+    /// Where its users find help; empty: nowhere.
+    pub support_url: String,
 }
 
 /// Where deliveries wait while the database is away.
@@ -209,8 +219,7 @@ impl Settings {
                 self.listen
             ));
         }
-        let in_path =
-            self.hooks.values().filter(|hook| hook.authenticator.scheme_name() == "url-secret");
+        let in_path = self.hooks.values().filter(|hook| hook.authenticator.takes_url_secret());
         let encoded = in_path.filter(|hook| {
             hook.authenticator.secrets().is_some_and(|secrets| secrets.iter().any(is_cut_in_a_url))
         });
@@ -226,7 +235,7 @@ impl Settings {
                 self.on_command_line.join(", ")
             ));
         }
-        let open = self.hooks.values().filter(|it| it.authenticator.scheme_name() == "none");
+        let open = self.hooks.values().filter(|it| it.authenticator.is_open());
         warnings.extend(open.map(|hook| {
             format!("the hook {} takes webhooks from anybody: give it a secret", hook.path)
         }));

@@ -159,6 +159,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether every sender is let through.
+    pub fn is_open(&self) -> bool {
+        matches!(self.scheme, Scheme::None)
+    }
+
     /// Whether the hook's address ends in a secret.
     pub fn takes_url_secret(&self) -> bool {
         matches!(self.scheme, Scheme::UrlSecret(_))

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::AppState;
-use super::access::{Backend, Subject};
+use super::callers::{Backend, BackendSubject};
 use super::extract::{Params, cursor};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::profiles::plain_text;
@@ -93,10 +93,10 @@ impl From<DeliveryRecord> for DeliveryView {
 )]
 pub async fn of_profile(
     State(app): State<AppState>,
-    subject: Subject,
+    subject: BackendSubject,
     mut params: Params,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    let iccid = subject.for_backend()?;
+    let iccid = subject.iccid;
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;

@@ -8,7 +8,7 @@
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
-use super::access::Caller;
+use crate::access::Caller;
 use crate::domain::Profile;
 
 /// The tag of this state of the profile, for this kind of caller.

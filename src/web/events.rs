@@ -17,12 +17,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::access::{Caller, Subject};
+use super::callers::Subject;
 use super::extract::Params;
 use super::followers::Place;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
+use crate::access::Caller;
 use crate::feed::Subscription;
 use crate::store::{Followed, ReadError};
 
@@ -193,7 +194,7 @@ impl Stream {
     async fn read(&mut self) {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
-            Ok(Some(followed)) if !self.subject.caller.may_see(&followed.stored) => {
+            Ok(Some(followed)) if !self.subject.caller.may_see(followed.stored.tokens_from) => {
                 self.end(": the access token is not good any more\n");
             }
             Ok(Some(followed)) => self.take(&followed),

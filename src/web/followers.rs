@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::access::{Caller, Subject};
+use super::callers::Subject;
 use super::problem::{Code, Problem};
+use crate::access::Caller;
 use crate::domain::Iccid;
 use crate::telemetry;
 

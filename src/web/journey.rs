@@ -9,9 +9,10 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::access::{Caller, Subject};
+use super::callers::Subject;
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
+use crate::access::Caller;
 use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, Timestamp};
 use crate::providers::{self, Provider};
 use crate::store::{StoreError, Vault, install_credentials, transitions};

@@ -10,10 +10,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::AppState;
 use super::catalogue::CATALOGUE;
-use super::webhooks::{Hooks, ROUTES};
+use super::webhooks::ROUTES;
 use crate::clock;
 use crate::delivery::NotAuthentic;
 use crate::domain::Timestamp;
+use crate::hook::Hooks;
 use crate::spool::Figures;
 use crate::store::Session;
 use crate::store::deliveries::Newest;

@@ -26,7 +26,7 @@ mod deliveries;
 
 mod summary;
 
-pub mod access;
+mod callers;
 
 mod catalogue;
 

@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::access::{Backend, Caller, Subject};
+use super::callers::{Backend, Subject};
 use super::extract::{Params, cursor, timestamp};
 use super::observe::Waited;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};
+use crate::access::Caller;
 use crate::domain::{Eid, Iccid, Imsi, ProfileState};
 use crate::store::profiles::Filter;
 use crate::store::{StoredProfile, profiles, transitions};
@@ -89,7 +90,7 @@ async fn read(
     loop {
         let stored = app.reader.find(&subject.iccid).await?;
         let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-        if !subject.caller.may_see(&stored) {
+        if !subject.caller.may_see(stored.tokens_from) {
             return Err(Problem::new(Code::Unauthenticated));
         }
         let Some(subscription) = &mut subscription else { return Ok((stored, false)) };

@@ -12,7 +12,7 @@ use http::{HeaderValue, header};
 use tokio::task::spawn_blocking;
 
 use super::AppState;
-use super::access::Subject;
+use super::callers::Subject;
 use super::extract::Params;
 use super::journey::credentials;
 use super::problem::{Code, Problem, ProblemDocument};

@@ -8,7 +8,7 @@ use http::StatusCode;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::access::Subject;
+use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
@@ -69,11 +69,11 @@ struct EsimObject {
 )]
 pub async fn register(
     State(app): State<AppState>,
-    subject: Subject,
+    subject: BackendSubject,
     mut params: Params,
     request: Request,
 ) -> Result<(StatusCode, Json<RegisteredView>), Problem> {
-    let iccid = subject.for_backend()?;
+    let iccid = subject.iccid;
     let provider = params.take("provider", |slug| {
         providers::find(slug)
             .ok_or_else(|| format!("must be one of: {}", providers::slugs().join(", ")))
@@ -117,10 +117,10 @@ pub async fn register(
 )]
 pub async fn erase(
     State(app): State<AppState>,
-    subject: Subject,
+    subject: BackendSubject,
     params: Params,
 ) -> Result<StatusCode, Problem> {
-    let iccid = subject.for_backend()?;
+    let iccid = subject.iccid;
     params.finish()?;
     let (pool, spool, key) = (&app.registrations, app.spool.as_ref(), &app.erasure_key);
     if ingest::erase(pool, spool, key, &iccid, subject.received_at).await? {

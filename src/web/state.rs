@@ -10,12 +10,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
 use super::followers::Followers;
 use super::metrics::NewestDeliveries;
-use super::page::Brand;
-use super::webhooks::Hooks;
+use crate::access::Access;
+use crate::config::Brand;
 use crate::feed::Feed;
+use crate::hook::Hooks;
 use crate::ingest::Ingest;
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::access::Backend;
+use super::callers::Backend;
 use super::extract::Params;
 use super::observe::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::access::{self, Subject};
+use super::callers::BackendSubject;
 use super::extract::{Params, read_json};
 use super::problem::{Code, Problem, ProblemDocument};
+use crate::access;
 use crate::domain::Timestamp;
 use crate::ingest;
 
@@ -59,11 +60,11 @@ pub struct TokenView {
 )]
 pub async fn create(
     State(app): State<AppState>,
-    subject: Subject,
+    subject: BackendSubject,
     params: Params,
     request: Request,
 ) -> Result<Response, Problem> {
-    let iccid = subject.for_backend()?;
+    let iccid = subject.iccid;
     params.finish()?;
     let now = subject.received_at;
     let TokenRequest { ttl_seconds } = read_json(request).await?;
@@ -108,10 +109,10 @@ pub async fn create(
 )]
 pub async fn end(
     State(app): State<AppState>,
-    subject: Subject,
+    subject: BackendSubject,
     params: Params,
 ) -> Result<StatusCode, Problem> {
-    let iccid = subject.for_backend()?;
+    let iccid = subject.iccid;
     params.finish()?;
     if !ingest::end_tokens(&app.registrations, &iccid, subject.received_at).await? {
         return Err(Problem::new(Code::UnknownProfile));

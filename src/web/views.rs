@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::access::Caller;
+use crate::access::Caller;
 use crate::domain::{Eid, ProfileState, Timestamp, Transition, TransitionKind};
 use crate::store::{ProfileReader, StoredProfile};
 

@@ -3,8 +3,6 @@
 //! Order of work: path → headers → body, bounded → proof of the raw bytes → strict parse → one transaction → answer.
 //! Nothing touches the database before the sender is proved, and nothing is answered 2xx before it is durable.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,34 +20,11 @@ use super::AppState;
 use super::extract::{path_segments, read_body};
 use super::observe::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
-use crate::delivery::{Authenticator, Delivery, NotAuthentic};
+use crate::delivery::{Delivery, NotAuthentic};
 use crate::domain::Outcome;
+use crate::hook::Hook;
 use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
-use crate::providers::{Provider, Reading};
 use crate::telemetry::{self, Seldom};
-
-/// One configured hook.
-pub struct Hook {
-    /// Its path below `/webhooks/`, such as `gigastore/esim-status`.
-    pub path: Arc<str>,
-    /// Who delivers there.
-    pub provider: &'static dyn Provider,
-    /// How a sender is proved.
-    pub authenticator: Authenticator,
-    /// Whether a portal's try of the URL is answered 200, and kept as `ignored`. A body that says nothing is refused otherwise: from a
-    /// provider it is a fault.
-    pub takes_tests: bool,
-}
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (provider, scheme) = (self.provider.slug(), self.authenticator.scheme_name());
-        write!(f, "Hook({} of {provider} by {scheme})", self.path)
-    }
-}
-
-/// Every hook by its path.
-pub type Hooks = BTreeMap<Arc<str>, Arc<Hook>>;
 
 /// What became of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -236,12 +211,7 @@ async fn accept(
         }
         Problem::new(Code::NotAuthentic)
     })?;
-    let parsed = match hook.provider.parse(&delivery) {
-        Err(_) if hook.takes_tests && hook.provider.is_test(&delivery) => {
-            Ok(Reading::Ignored { iccid: None, reason: "a portal's try of the URL".to_owned() })
-        }
-        parsed => parsed,
-    };
+    let parsed = hook.read(&delivery);
     let submission =
         Submission { delivery, provider: hook.provider.slug(), parsed, arrival: Arrival::Direct };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esim_status::config::{Settings, url_secret_hook};
 use esim_status::delivery::{Authenticator, Scheme, Secrets, StandardSecrets};
-use esim_status::web::webhooks::Hook;
+use esim_status::hook::Hook;
 use esim_status_testing::{Answer, Client, Database, HOOK_SECRET, TestApp, unix_now, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! `GET /install` and `/assets`: the page for every user, from this service alone; and who else may call from a browser.
 
-use esim_status::web::page::Brand;
+use esim_status::config::Brand;
 use esim_status_testing::{Answer, TestApp};
 use http::HeaderValue;
 use reqwest::Method;

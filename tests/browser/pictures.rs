@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esim_status::web::page::Brand;
+use esim_status::config::Brand;
 use esim_status_testing::TestApp;
 
 use super::browser::{Browser, Device, IPHONE};

@@ -1,7 +1,7 @@
 //! The service as the page's owner set it up, and the profile whose page is opened.
 
+use esim_status::config::Brand;
 use esim_status::config::Settings;
-use esim_status::web::page::Brand;
 use esim_status_testing::{Answer, TestApp, unix_now};
 use reqwest::Method;
 use serde_json::json;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use esim_status::clock::now;
 use esim_status::config::Settings;
 use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
+use esim_status::hook::Hook;
 use esim_status::providers::Gigastore;
-use esim_status::web::webhooks::Hook;
 use esim_status_testing::{Answer, TestApp};
 use reqwest::Method;
 

@@ -12,6 +12,7 @@ use tower_http::compression::CompressionLayer;
 
 use super::problem::{Code, Problem};
 use super::{AppState, etag};
+use crate::config::Brand;
 
 const PAGE: &str = include_str!("install.html");
 
@@ -43,17 +44,6 @@ const ASSETS: [(&str, &str, &str); 4] = [
 /// Everything from here, nothing inline, no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// How the install page presents itself.
-#[derive(Debug, Clone, Default)]
-pub struct Brand {
-    /// The company's name; empty: none.
-    pub name: String,
-    /// Its colour as `#rrggbb`; empty: a neutral one.
-    pub color: String,
-    /// Where its users find help; empty: nowhere.
-    pub support_url: String,
-}
 
 /// The page and its parts. They are compressed: nothing in them is secret, so their length tells nothing.
 pub(super) fn routes() -> Router<AppState> {

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use esim_status::access::Access;
+use esim_status::config::Brand;
 use esim_status::config::{Settings, url_secret_hook};
 use esim_status::delivery::Secrets;
+use esim_status::hook::Hooks;
 use esim_status::listener::Limits;
 use esim_status::service::{Ended, Service};
 use esim_status::store::Vault;
-use esim_status::web::access::Access;
-use esim_status::web::page::Brand;
-use esim_status::web::webhooks::Hooks;
 use serde_json::{Value, json};
 
 use super::{Answer, Client, Database};

@@ -1,18 +1,10 @@
-//! Who may read: backends by API key, users by an access token for their one profile.
+//! Who may read: backends by API key, users by an access token for their one profile. Pure; `web::callers` reads the request.
 
-use axum::extract::FromRequestParts;
-use http::header;
-use http::request::Parts;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
 
-use super::AppState;
-use super::extract::path_segment;
-use super::observe::ReceivedAt;
-use super::problem::{Code, Problem};
 use crate::delivery::Secrets;
 use crate::domain::{Iccid, Timestamp};
-use crate::store::StoredProfile;
 
 /// The audience that an access token must name.
 pub const AUDIENCE: &str = "esim-status";
@@ -45,34 +37,6 @@ pub enum Caller {
     },
 }
 
-/// A caller that is a backend; users are refused.
-#[derive(Debug)]
-pub struct Backend;
-
-/// The profile that a call is about, after the caller was found to have a right to it.
-#[derive(Debug)]
-pub struct Subject {
-    /// The profile.
-    pub iccid: Iccid,
-    /// Who asks.
-    pub caller: Caller,
-    /// When.
-    pub received_at: Timestamp,
-}
-
-impl Subject {
-    /// The profile, if a backend asks.
-    ///
-    /// # Errors
-    /// `forbidden` for a user.
-    pub fn for_backend(&self) -> Result<Iccid, Problem> {
-        match &self.caller {
-            Caller::Backend => Ok(self.iccid.clone()),
-            Caller::User { .. } => Err(Problem::new(Code::Forbidden)),
-        }
-    }
-}
-
 /// The claims of an access token.
 #[derive(Debug, Deserialize)]
 struct Claims {
@@ -98,7 +62,7 @@ impl Seconds {
 
 impl Access {
     /// Finds who a bearer credential belongs to.
-    fn caller(&self, credential: &str, now: Timestamp) -> Option<Caller> {
+    pub fn caller(&self, credential: &str, now: Timestamp) -> Option<Caller> {
         if self.api_keys.matches(credential.as_bytes()) {
             return Some(Caller::Backend);
         }
@@ -131,8 +95,8 @@ impl Access {
 impl Caller {
     /// Whether the caller may still see the profile: an access token issued for a former life of it, or before its backend ended
     /// all, is not good any more.
-    pub fn may_see(&self, stored: &StoredProfile) -> bool {
-        match (self, stored.tokens_from) {
+    pub fn may_see(&self, tokens_from: Option<Timestamp>) -> bool {
+        match (self, tokens_from) {
             (Self::User { issued, .. }, Some(from)) => *issued >= from.unix_seconds(),
             _ => true,
         }
@@ -157,66 +121,4 @@ pub fn sign(
     });
     let key = EncodingKey::from_secret(secrets.first().expose());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-}
-
-impl FromRequestParts<AppState> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let ReceivedAt(now) = ReceivedAt::from_request_parts(parts, app).await?;
-        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let credential = match (values.next(), values.next()) {
-            (Some(only), None) => only.to_str().ok().and_then(bearer),
-            _ => None,
-        };
-        credential
-            .and_then(|credential| app.access.caller(credential, now))
-            .ok_or_else(|| Problem::new(Code::Unauthenticated))
-    }
-}
-
-/// The credential of `Bearer <credential>`; the scheme's name is compared without regard to case.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, credential) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
-}
-
-impl FromRequestParts<AppState> for Backend {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        match Caller::from_request_parts(parts, app).await? {
-            Caller::Backend => Ok(Self),
-            Caller::User { .. } => Err(Problem::new(Code::Forbidden)),
-        }
-    }
-}
-
-impl FromRequestParts<AppState> for Subject {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        let segment = path_segment(parts, "iccid").await.unwrap_or_default();
-        let iccid = match &caller {
-            Caller::User { iccid: own, .. } if segment == "self" => own.clone(),
-            // Somebody else's profile and one that does not exist are alike.
-            Caller::User { iccid: own, .. } => Iccid::parse(&segment)
-                .ok()
-                .filter(|asked| asked == own)
-                .ok_or_else(|| Problem::new(Code::UnknownProfile))?,
-            Caller::Backend => Iccid::parse(&segment).map_err(|error| {
-                Problem::because(Code::InvalidParameter, format!("{error}, in the path"))
-            })?,
-        };
-        if let Caller::User { .. } = &caller {
-            let stored = app.reader.find(&iccid).await?;
-            let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-            if !caller.may_see(&stored) {
-                return Err(Problem::new(Code::Unauthenticated));
-            }
-        }
-        let ReceivedAt(received_at) = ReceivedAt::from_request_parts(parts, app).await?;
-        Ok(Self { iccid, caller, received_at })
-    }
 }

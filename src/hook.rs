@@ -1,0 +1,46 @@
+//! A configured hook: a path below `/webhooks/`, the provider that delivers there, and how its sender is authenticated.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::delivery::{AuthenticDelivery, Authenticator};
+use crate::providers::{Malformed, Provider, Reading};
+
+/// One configured hook.
+pub struct Hook {
+    /// Its path below `/webhooks/`, such as `gigastore/esim-status`.
+    pub path: Arc<str>,
+    /// Who delivers there.
+    pub provider: &'static dyn Provider,
+    /// How a sender is proved.
+    pub authenticator: Authenticator,
+    /// Whether a portal's try of the URL is answered 200, and kept as `ignored`. A body that says nothing is refused otherwise: from a
+    /// provider it is a fault.
+    pub takes_tests: bool,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (provider, scheme) = (self.provider.slug(), self.authenticator.scheme_name());
+        write!(f, "Hook({} of {provider} by {scheme})", self.path)
+    }
+}
+
+impl Hook {
+    /// Reads what its provider has delivered.
+    ///
+    /// # Errors
+    /// [`Malformed`], with a reason that names no identifier.
+    pub fn read(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
+        match self.provider.parse(delivery) {
+            Err(_) if self.takes_tests && self.provider.is_test(delivery) => {
+                Ok(Reading::Ignored { iccid: None, reason: "a portal's try of the URL".to_owned() })
+            }
+            parsed => parsed,
+        }
+    }
+}
+
+/// Every hook by its path.
+pub type Hooks = BTreeMap<Arc<str>, Arc<Hook>>;
