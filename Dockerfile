@@ -16,17 +16,19 @@ ENV CARGO_BUILD_TARGET=host-tuple \
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY bench/Cargo.toml bench/
+COPY crates/embedded-postgres/Cargo.toml crates/embedded-postgres/
 COPY tests/support/Cargo.toml tests/support/
-RUN mkdir -p src bench/src tests/support/src \
+RUN mkdir -p src bench/src crates/embedded-postgres/src tests/support/src \
     && echo 'fn main() {}' >src/main.rs \
-    && touch src/lib.rs bench/src/lib.rs tests/support/src/lib.rs \
+    && touch src/lib.rs bench/src/lib.rs crates/embedded-postgres/src/lib.rs tests/support/src/lib.rs \
     && cargo build --release --locked --package esim-status --bin esim-status
 
 # The service itself. Its sources may bear times from before the layer above: cargo must not take them for built.
 COPY .sqlx .sqlx
+COPY crates crates
 COPY migrations migrations
 COPY src src
-RUN touch src/main.rs src/lib.rs \
+RUN touch src/main.rs src/lib.rs crates/embedded-postgres/src/lib.rs \
     && cargo build --release --locked --package esim-status --bin esim-status \
     && cp target/*/release/esim-status /esim-status \
     && mkdir /spool

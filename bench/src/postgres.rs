@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::machine;
+use embedded_postgres::Embedded;
 use esim_status::clock;
-use esim_status::store::embedded::Embedded;
 use esim_status::store::{self, Connector, Session};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};

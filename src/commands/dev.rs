@@ -23,9 +23,9 @@ use crate::delivery::Secrets;
 use crate::hook::Hooks;
 use crate::listener::Limits;
 use crate::service::{Service, StartError};
-use crate::store::embedded::{Embedded, EmbeddedError, default_data_dir};
 use crate::store::{Connector, Vault};
 use crate::telemetry;
+use embedded_postgres::{Embedded, EmbeddedError, default_data_dir};
 
 /// The ICCID of the vendor's own sample, whose check digit holds.
 pub(super) const SAMPLE_ICCID: &str = "89972123300991848961";
@@ -148,7 +148,7 @@ async fn serve(args: &DevArgs, home: &Home) -> anyhow::Result<Service> {
 }
 
 async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
-    let folder = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let folder = args.data_dir.clone().unwrap_or_else(|| default_data_dir("esim-status/dev"));
     if args.database.database_url.is_some() {
         let database = args.database.connector().map_err(anyhow::Error::msg)?;
         fs::create_dir_all(&folder)?;

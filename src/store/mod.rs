@@ -46,8 +46,6 @@ mod limits;
 
 mod reader;
 
-pub mod embedded;
-
 pub use clocks::Clocks;
 pub use codec::StoreError;
 pub use condition::{Condition, condition};

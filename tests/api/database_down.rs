@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esim_status::store::embedded::Embedded;
+use embedded_postgres::Embedded;
 use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use serde_json::json;
 use tokio::task::block_in_place;

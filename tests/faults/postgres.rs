@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use esim_status::store::embedded::Embedded;
+use embedded_postgres::Embedded;
 use esim_status_testing::process::{children, signal};
 use esim_status_testing::{Database, wait_until};
 use nix::sys::signal::Signal;

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use embedded_postgres::Embedded;
 use esim_status::store;
-use esim_status::store::embedded::Embedded;
 use esim_status_testing::Database;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,8 +1,4 @@
-//! A real PostgreSQL of our own, for the command `dev` and for the tests.
-//!
-//! It is the newest one installed, run as a child of this process in a data folder of its own. It listens on a Unix
-//! socket alone, in a folder that only its user can enter, and keeps its promises: fsync stays on. However this process
-//! ends, the server ends with it, and the next start in the same folder finds everything that was committed.
+#![doc = include_str!("../README.md")]
 
 use std::io;
 use std::path::Path;

@@ -101,8 +101,8 @@ impl Drop for Folder {
     }
 }
 
-/// The folder of `dev`: in the place for a user's data; for root, in that for a system's.
-pub fn default_data_dir() -> PathBuf {
+/// A folder for `name`, which may be a path: in the place for a user's data; for root, in that for a system's.
+pub fn default_data_dir(name: &str) -> PathBuf {
     let home = || env::home_dir().unwrap_or_else(env::temp_dir);
     let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = match xdg {
@@ -112,7 +112,7 @@ pub fn default_data_dir() -> PathBuf {
         Some(xdg) => xdg,
         None => home().join(".local/share"),
     };
-    base.join("esim-status").join("dev")
+    base.join(name)
 }
 
 /// Makes the folders that lead to ours, so that the server can pass through them whatever our umask is.

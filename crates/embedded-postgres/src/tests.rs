@@ -15,7 +15,7 @@ use super::folder::LOG;
 use super::*;
 
 /// Tells the test binary, started anew, to be the process that is going to be killed.
-const ROLE: &str = "ESIM_STATUS_TEST_OWNER_OF";
+const ROLE: &str = "EMBEDDED_POSTGRES_TEST_OWNER_OF";
 
 async fn connect(embedded: &Embedded) -> PgConnection {
     PgConnection::connect_with(&embedded.connect_options("postgres")).await.unwrap()
@@ -158,7 +158,7 @@ fn the_owner_that_is_killed() {
 /// Another process with an embedded database: the process, its server's number and its folder.
 fn start_owner(folder: &Path) -> (std::process::Child, u32, PathBuf) {
     let mut owner = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "store::embedded::tests::the_owner_that_is_killed", "--nocapture"])
+        .args(["--exact", "tests::the_owner_that_is_killed", "--nocapture"])
         .env(ROLE, folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
