@@ -29,6 +29,8 @@ pub mod spool;
 
 pub mod ingest;
 
+pub mod registry;
+
 pub mod feed;
 
 pub mod telemetry;

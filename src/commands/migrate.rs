@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::serve::Signals;
 use crate::config::{self, DataKeyArgs, DatabaseArgs, LogArgs};
-use crate::ingest::{self, SealedAnew};
+use crate::registry::{self, SealedAnew};
 use crate::store::{self, Session};
 use crate::{clock, telemetry};
 
@@ -45,7 +45,7 @@ async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     println!("The schema is at migration {}.", store::latest_version());
     if vault.seals() {
         let mut connection = connector.connect(Session::Registrations).await?;
-        let done = ingest::seal_anew(&mut connection, &vault, clock::now()).await?;
+        let done = registry::seal_anew(&mut connection, &vault, clock::now()).await?;
         println!("Credentials sealed anew with the first data key: {}.", done.sealed);
         anyhow::ensure!(done.left == 0, left(&done));
     }

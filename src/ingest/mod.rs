@@ -30,13 +30,6 @@ mod spooling;
 
 mod drainer;
 
-mod registration;
-
-mod erasure;
-
-pub use erasure::{EraseError, erase};
-pub use registration::{Registered, SealedAnew, end_tokens, register, seal_anew};
-
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;

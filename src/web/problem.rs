@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use super::catalogue::{CATALOGUE, Code, Entry};
-use crate::ingest::EraseError;
+use crate::registry::EraseError;
 use crate::store::{Fault, StoreError, fault_of};
 use crate::telemetry::Seldom;
 

@@ -12,8 +12,8 @@ use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
-use crate::ingest::{self, Registered};
 use crate::providers;
+use crate::registry::{self, Registered};
 
 /// Whose object it is where the call does not say.
 const USUAL_PROVIDER: &str = "gigastore";
@@ -92,7 +92,7 @@ pub async fn register(
     }
     let remarks = mem::take(&mut registration.report.remarks);
     let done =
-        ingest::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
+        registry::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
     let stored = app.reader.find(&iccid).await?;
     // Erased again in the same moment.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
@@ -123,7 +123,7 @@ pub async fn erase(
     let iccid = subject.iccid;
     params.finish()?;
     let (pool, spool, key) = (&app.registrations, app.spool.as_ref(), &app.erasure_key);
-    if ingest::erase(pool, spool, key, &iccid, subject.received_at).await? {
+    if registry::erase(pool, spool, key, &iccid, subject.received_at).await? {
         tracing::info!(?iccid, "a profile was erased on request");
         Ok(StatusCode::NO_CONTENT)
     } else {

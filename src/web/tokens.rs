@@ -13,7 +13,7 @@ use super::extract::{Params, read_json};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::access;
 use crate::domain::Timestamp;
-use crate::ingest;
+use crate::registry;
 
 /// How long a token is good for where nothing is said: 15 minutes.
 pub const USUAL_TTL: i64 = 900;
@@ -114,7 +114,7 @@ pub async fn end(
 ) -> Result<StatusCode, Problem> {
     let iccid = subject.iccid;
     params.finish()?;
-    if !ingest::end_tokens(&app.registrations, &iccid, subject.received_at).await? {
+    if !registry::end_tokens(&app.registrations, &iccid, subject.received_at).await? {
         return Err(Problem::new(Code::UnknownProfile));
     }
     Ok(StatusCode::NO_CONTENT)

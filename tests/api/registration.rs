@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esim_status::domain::Timestamp;
-use esim_status::ingest::{SealedAnew, seal_anew};
+use esim_status::registry::{SealedAnew, seal_anew};
 use esim_status::service::{Service, StartError};
 use esim_status::store::{Session, Vault};
 use esim_status_testing::{Answer, Database, TestApp, settings};

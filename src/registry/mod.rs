@@ -1,7 +1,15 @@
-//! A backend registers a profile: under the same row lock as the webhooks', in one transaction.
+//! What backends and operators do to a profile: register it, end its access tokens, erase it, seal its credentials anew.
+//!
+//! A registration takes the same row lock as the webhooks do, in one transaction.
 
-use std::collections::BTreeSet;
+mod erasure;
+
+mod sealing;
+
 use std::time::Duration;
+
+pub use erasure::{EraseError, erase};
+pub use sealing::{SealedAnew, seal_anew};
 
 use sqlx::{Connection, PgConnection};
 
@@ -126,62 +134,9 @@ fn after_all_tokens(time: Timestamp) -> Timestamp {
 }
 
 /// Locks a profile, if it exists, and reads it.
-pub(super) async fn lock(
-    connection: &mut PgConnection,
-    iccid: &Iccid,
-) -> Result<Option<Profile>, StoreError> {
+async fn lock(connection: &mut PgConnection, iccid: &Iccid) -> Result<Option<Profile>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;
     Ok(locked.into_iter().next().map(|(profile, _)| profile))
-}
-
-/// What sealing anew has done.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SealedAnew {
-    /// How many credentials are sealed with the current key now, and were not before.
-    pub sealed: u64,
-    /// How many could not be opened, and are as they were.
-    pub left: u64,
-    /// The keys that those are sealed with and that are not among the live ones.
-    pub missing_keys: BTreeSet<String>,
-}
-
-/// Seals all credentials with the current data key that are not yet. Those that cannot be opened are left as they are, and
-/// keep no others from being sealed.
-///
-/// # Errors
-/// [`StoreError`]; what was sealed before it stays sealed.
-pub async fn seal_anew(
-    connection: &mut PgConnection,
-    vault: &Vault,
-    now: Timestamp,
-) -> Result<SealedAnew, StoreError> {
-    const AT_ONCE: i64 = 500;
-    let mut done = SealedAnew::default();
-    let Some(current) = vault.current_key() else { return Ok(done) };
-    let mut after = String::new();
-    loop {
-        let mut transaction = connection.begin().await?;
-        let stale =
-            install_credentials::lock_stale(&mut transaction, current, &after, AT_ONCE).await?;
-        let Some((last, _)) = stale.last() else { return Ok(done) };
-        after = last.as_str().to_owned();
-        for (iccid, sealed) in &stale {
-            match vault.open(iccid, sealed) {
-                Ok(credentials) => {
-                    let sealed = vault.seal(iccid, &credentials)?;
-                    install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
-                    done.sealed += 1;
-                }
-                Err(error) => {
-                    done.left += 1;
-                    if let StoreError::UnknownDataKey(id) = error {
-                        done.missing_keys.insert(id);
-                    }
-                }
-            }
-        }
-        transaction.commit().await?;
-    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::registration::lock;
+use super::lock;
 use crate::domain::{Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
