@@ -11,8 +11,8 @@ use toml::Spanned;
 
 use super::secrets::read_lines;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
+use crate::hook::{Hook, Hooks};
 use crate::providers;
-use crate::web::webhooks::{Hook, Hooks};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::batch::{self, InDoubt, Locks, WriteError};
-use super::link::Link;
+use super::connection::WriterConnection;
 use super::{Database, Receipt, Submission};
 use crate::domain::Iccid;
 use crate::store::{
@@ -56,18 +56,19 @@ pub(super) enum Refusal {
 /// Writes a batch, within this time.
 pub(super) async fn write_patiently(
     database: &Database,
-    link: &mut Link,
+    connection: &mut WriterConnection,
     submissions: &[Submission],
     locks: Locks,
     patience: Patience,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + patience.whole;
-    let mut work = Work { database, link, submissions, locks, deadline, in_doubt: None, tries: 0 };
+    let mut work =
+        Work { database, connection, submissions, locks, deadline, in_doubt: None, tries: 0 };
     if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
         return done;
     }
     let is_in_doubt = work.in_doubt.is_some();
-    link.discard();
+    connection.discard();
     database.pace.gave_up(submissions.len());
     let what = if is_in_doubt {
         "the database did not confirm a commit in time"
@@ -81,7 +82,7 @@ pub(super) async fn write_patiently(
 /// A batch on its way.
 struct Work<'a> {
     database: &'a Database,
-    link: &'a mut Link,
+    connection: &'a mut WriterConnection,
     submissions: &'a [Submission],
     locks: Locks,
     deadline: Instant,
@@ -99,7 +100,7 @@ impl Work<'_> {
                     return Ok(receipts);
                 }
                 Ok(Err(WriteError::Contended(iccids))) => {
-                    self.link.heard();
+                    self.connection.heard();
                     return Err(Refusal::Contended(iccids));
                 }
                 Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
@@ -113,7 +114,7 @@ impl Work<'_> {
                 }
                 Err(_) => {
                     self.database.pace.gave_up(self.submissions.len());
-                    self.link.discard();
+                    self.connection.discard();
                     continue;
                 }
             };
@@ -124,7 +125,7 @@ impl Work<'_> {
                     error = &error as &dyn std::error::Error,
                     "a commit was sent and not confirmed"
                 );
-                self.link.discard();
+                self.connection.discard();
                 sleep(PAUSE).await;
                 continue;
             }
@@ -134,8 +135,8 @@ impl Work<'_> {
 
     /// One attempt. Before anything is written again, the database is asked what became of the attempt before.
     async fn try_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
-        let _busy = self.link.busy();
-        let (connection, recent) = self.link.reach().await?;
+        let _busy = self.connection.busy();
+        let (connection, recent) = self.connection.reach().await?;
         if self.in_doubt.is_some() {
             let keys: Vec<_> = self.submissions.iter().map(Submission::key).collect();
             let found = deliveries::find_written(connection, &keys).await?;
@@ -151,7 +152,7 @@ impl Work<'_> {
     }
 
     fn note_success(&mut self, took: Duration) {
-        self.link.heard();
+        self.connection.heard();
         self.database.outage.end();
         telemetry::record_commit(took);
         if self.locks == Locks::OnlyFree {
@@ -194,12 +195,12 @@ impl Work<'_> {
                 if self.tries == 1
                     || error.as_database_error().is_none() && self.tries <= RETRIES =>
             {
-                self.link.discard();
+                self.connection.discard();
                 sleep(PAUSE).await;
                 Ok(())
             }
             Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
-                self.link.discard();
+                self.connection.discard();
                 self.note_outage(error);
                 Err(Refusal::Unavailable)
             }
@@ -215,11 +216,11 @@ impl Work<'_> {
         let received_at: Vec<_> =
             self.submissions.iter().map(|it| it.delivery.received_at()).collect();
         let made = async {
-            let (connection, _) = self.link.reach().await?;
+            let (connection, _) = self.connection.reach().await?;
             partitions::make_for(connection, &received_at).await
         };
         if let Err(error) = made.await {
-            self.link.discard();
+            self.connection.discard();
             let error = &error as &dyn std::error::Error;
             self.database.outage.note(
                 self.submissions.len(),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::attempt::{Patience, Refusal, write_patiently};
 use super::batch::Locks;
-use super::link::Link;
+use super::connection::WriterConnection;
 use super::spooling::Spooling;
 use super::writer::MAX_BATCH;
 use super::{Arrival, Database, Submission};
@@ -47,11 +47,17 @@ const TURNS_PATIENCE: Duration = Duration::from_millis(200);
 pub(super) async fn run(
     database: Database,
     spooling: Arc<Spooling>,
-    link: Link,
+    connection: WriterConnection,
     mut writers: mpsc::Receiver<()>,
 ) {
-    let mut drainer =
-        Drainer { database, spooling, link, max_batch: MAX_BATCH, held: HashSet::new(), behind: 0 };
+    let mut drainer = Drainer {
+        database,
+        spooling,
+        connection,
+        max_batch: MAX_BATCH,
+        held: HashSet::new(),
+        behind: 0,
+    };
     tokio::select! {
         () = drainer.run() => {}
         _ = writers.recv() => {}
@@ -83,7 +89,7 @@ enum Step {
 struct Drainer {
     database: Database,
     spooling: Arc<Spooling>,
-    link: Link,
+    connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
     /// Profiles that were found held in this pass.
@@ -138,7 +144,7 @@ impl Drainer {
             spooling.end(&nobody);
         } else {
             // It may have been left in the middle of a transaction.
-            self.link.discard();
+            self.connection.discard();
         }
         done
     }
@@ -187,7 +193,7 @@ impl Drainer {
         if !self.database.erasure_key.is_known() {
             return Err(Stuck);
         }
-        let reached = timeout(LOOK_PATIENCE, self.link.reach()).await;
+        let reached = timeout(LOOK_PATIENCE, self.connection.reach()).await;
         let Ok(Ok((connection, _))) = reached else { return Err(Stuck) };
         Ok(connection)
     }
@@ -197,7 +203,7 @@ impl Drainer {
         if let Ok(Ok(())) = timeout(LOOK_PATIENCE, connection.ping()).await {
             return Ok(());
         }
-        self.link.discard();
+        self.connection.discard();
         Err(Stuck)
     }
 
@@ -256,8 +262,8 @@ impl Drainer {
             if batch.is_empty() {
                 return Ok(Ok(()));
             }
-            let (database, link) = (&self.database, &mut self.link);
-            match write_patiently(database, link, &batch, Locks::OnlyFree, PATIENCE).await {
+            let (database, connection) = (&self.database, &mut self.connection);
+            match write_patiently(database, connection, &batch, Locks::OnlyFree, PATIENCE).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
@@ -284,7 +290,7 @@ impl Drainer {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "the database is still away");
                 }
-                self.link.discard();
+                self.connection.discard();
                 Err(Stuck)
             }
         }

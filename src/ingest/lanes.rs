@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batch::Locks;
-use super::link::Link;
+use super::connection::WriterConnection;
 use super::recent::Recent;
 use super::writer::{is_still_wanted, write_all};
 use super::{Database, Waiting};
@@ -29,34 +29,34 @@ const STAYS_HELD: Duration = Duration::from_secs(10);
 
 /// The lanes' connections, shared by all writers.
 #[derive(Debug)]
-pub(super) struct LaneLinks {
+pub(super) struct LaneConnections {
     permits: Semaphore,
-    idle: Mutex<Vec<Link>>,
+    idle: Mutex<Vec<WriterConnection>>,
 }
 
-impl LaneLinks {
+impl LaneConnections {
     pub(super) fn new(connector: &Connector) -> Self {
-        let link = || Link::new(connector.clone(), Session::Lane, Recent::none());
-        let idle = std::iter::repeat_with(link).take(MAX_CONNECTIONS).collect();
+        let connection = || WriterConnection::new(connector.clone(), Session::Lane, Recent::none());
+        let idle = std::iter::repeat_with(connection).take(MAX_CONNECTIONS).collect();
         Self { permits: Semaphore::new(MAX_CONNECTIONS), idle: Mutex::new(idle) }
     }
 
-    async fn take(&self) -> Option<(SemaphorePermit<'_>, Link)> {
+    async fn take(&self) -> Option<(SemaphorePermit<'_>, WriterConnection)> {
         // The semaphore is never closed.
         let permit = self.permits.acquire().await.ok()?;
-        let link = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some((permit, link))
+        let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some((permit, connection))
     }
 
-    fn give_back(&self, link: Link) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+    fn give_back(&self, connection: WriterConnection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
 /// The lanes of one writer.
 pub(super) struct Lanes {
     database: Database,
-    links: Arc<LaneLinks>,
+    connections: Arc<LaneConnections>,
     open: HashMap<Iccid, Lane>,
     running: JoinSet<(Iccid, End)>,
 }
@@ -77,8 +77,8 @@ enum End {
 }
 
 impl Lanes {
-    pub(super) fn new(database: Database, links: Arc<LaneLinks>) -> Self {
-        Self { database, links, open: HashMap::new(), running: JoinSet::new() }
+    pub(super) fn new(database: Database, connections: Arc<LaneConnections>) -> Self {
+        Self { database, connections, open: HashMap::new(), running: JoinSet::new() }
     }
 
     /// Moves what belongs into a lane that is open there, and gives back the rest.
@@ -145,17 +145,17 @@ impl Lanes {
             }
             lane.is_running = true;
             let batch = std::mem::take(&mut lane.queue);
-            let (database, links, iccid) =
-                (self.database.clone(), self.links.clone(), iccid.clone());
-            self.running.spawn(async move { (iccid, wait(database, &links, batch).await) });
+            let (database, connections, iccid) =
+                (self.database.clone(), self.connections.clone(), iccid.clone());
+            self.running.spawn(async move { (iccid, wait(database, &connections, batch).await) });
         }
     }
 }
 
 /// Writes a lane's deliveries as soon as their profile is free. The senders are answered in time in any case: see
 /// [`super::Ingest::submit`].
-async fn wait(database: Database, links: &LaneLinks, batch: Vec<Waiting>) -> End {
-    let Some((_permit, mut link)) = links.take().await else { return End::StillHeld };
+async fn wait(database: Database, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
+    let Some((_permit, mut connection)) = connections.take().await else { return End::StillHeld };
     let mut contended = batch;
     let mut end = End::Done;
     loop {
@@ -163,12 +163,12 @@ async fn wait(database: Database, links: &LaneLinks, batch: Vec<Waiting>) -> End
         if batch.is_empty() {
             break;
         }
-        let left = write_all(&database, &mut link, batch, Locks::Wait).await;
+        let left = write_all(&database, &mut connection, batch, Locks::Wait).await;
         if left.is_locked {
             end = End::StillHeld;
         }
         contended = left.contended;
     }
-    links.give_back(link);
+    connections.give_back(connection);
     end
 }

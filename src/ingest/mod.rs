@@ -8,9 +8,9 @@ mod attempt;
 
 mod batch;
 
-mod claims;
+mod event_ids;
 
-mod record;
+mod committed;
 
 mod plan;
 
@@ -18,7 +18,7 @@ mod pace;
 
 mod recent;
 
-mod link;
+mod connection;
 
 mod outage;
 
@@ -44,8 +44,8 @@ use crate::domain::{Iccid, Outcome, Timestamp};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Session};
-use lanes::LaneLinks;
-use link::Link;
+use connection::WriterConnection;
+use lanes::LaneConnections;
 use outage::Outage;
 use pace::Pace;
 use recent::Recent;
@@ -188,8 +188,8 @@ impl Ingest {
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
         let (pace, outage) = (Arc::new(Pace::new(QUEUE)), Arc::default());
         let database = Database { erasure_key, spooling, pace, outage };
-        let link = |recent| Link::new(connector.clone(), Session::Writer, recent);
-        let lane_links = Arc::new(LaneLinks::new(connector));
+        let connection = |recent| WriterConnection::new(connector.clone(), Session::Writer, recent);
+        let lane_connections = Arc::new(LaneConnections::new(connector));
         let mut tasks = JoinSet::new();
         // The drainer ends when the last writer has ended.
         let (alive, writers_alive) = mpsc::channel(1);
@@ -198,17 +198,22 @@ impl Ingest {
                 let (queue, waiting) = mpsc::channel(QUEUE);
                 let pace = Arc::new(Pace::new(QUEUE));
                 let database = Database { pace: pace.clone(), ..database.clone() };
-                let (link, alive) = (link(Recent::of_one_in(writers)), alive.clone());
-                let lane_links = lane_links.clone();
+                let (connection, alive) = (connection(Recent::of_one_in(writers)), alive.clone());
+                let lane_connections = lane_connections.clone();
                 tasks.spawn(async move {
-                    writer::run(database, link, lane_links, waiting).await;
+                    writer::run(database, connection, lane_connections, waiting).await;
                     drop(alive);
                 });
                 (queue, pace)
             })
             .collect();
         if let Some(spooling) = database.spooling.clone() {
-            tasks.spawn(drainer::run(database, spooling, link(Recent::none()), writers_alive));
+            tasks.spawn(drainer::run(
+                database,
+                spooling,
+                connection(Recent::none()),
+                writers_alive,
+            ));
         }
         (Self { queues }, tasks)
     }

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Patience, Refusal, write_patiently};
 use super::batch::Locks;
-use super::lanes::{LaneLinks, Lanes};
-use super::link::Link;
+use super::connection::WriterConnection;
+use super::lanes::{LaneConnections, Lanes};
 use super::spooling::Turn;
 use super::{Accepted, Database, Submission, SubmitError, Waiting};
 use crate::domain::Iccid;
@@ -51,15 +51,15 @@ pub(super) struct Left {
 /// Runs until every sender is gone and everything is answered.
 pub(super) async fn run(
     database: Database,
-    mut link: Link,
-    lane_links: Arc<LaneLinks>,
+    mut connection: WriterConnection,
+    lane_connections: Arc<LaneConnections>,
     mut waiting: mpsc::Receiver<Waiting>,
 ) {
     let mut taken = Vec::with_capacity(database.pace.max_batch());
-    let mut lanes = Lanes::new(database.clone(), lane_links);
-    link.connect_ahead();
+    let mut lanes = Lanes::new(database.clone(), lane_connections);
+    connection.connect_ahead();
     loop {
-        let next_question = link.next_question();
+        let next_question = connection.next_question();
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
@@ -73,13 +73,13 @@ pub(super) async fn run(
                     database.pace.fell_behind();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let left = write_all(&database, &mut link, batch, Locks::OnlyFree).await;
+                let left = write_all(&database, &mut connection, batch, Locks::OnlyFree).await;
                 lanes.open(left.contended);
                 if waiting.is_empty() {
                     database.pace.caught_up();
                 }
             }
-            () = sleep_until(next_question) => link.keep_alive().await,
+            () = sleep_until(next_question) => connection.keep_alive().await,
         }
     }
     while lanes.advance().await.is_some() {}
@@ -93,7 +93,7 @@ pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
 /// Writes everything, in batches as large as can succeed, and answers it.
 pub(super) async fn write_all(
     database: &Database,
-    link: &mut Link,
+    connection: &mut WriterConnection,
     batch: Vec<Waiting>,
     locks: Locks,
 ) -> Left {
@@ -120,7 +120,7 @@ pub(super) async fn write_all(
             Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
             _ => {
                 let patience = patience(database, locks);
-                write_patiently(database, link, &submissions, locks, patience).await
+                write_patiently(database, connection, &submissions, locks, patience).await
             }
         };
         match written {

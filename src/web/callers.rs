@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::AppState;
 use super::extract::path_segment;
-use super::observe::ReceivedAt;
+use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem};
 use crate::access::Caller;
 use crate::domain::{Iccid, Timestamp};

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use super::observe::ReceivedAt;
+use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem};
 use crate::domain::Timestamp;
 

@@ -8,7 +8,7 @@ use axum::routing::get;
 use sqlx::Connection;
 
 use super::AppState;
-use super::observe::{method_not_allowed, unknown_path};
+use super::middleware::{method_not_allowed, unknown_path};
 use super::problem::{Code, Problem};
 use super::{metrics, wrap};
 use crate::spool::Figures;

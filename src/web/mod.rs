@@ -32,7 +32,7 @@ mod catalogue;
 
 pub mod problem;
 
-mod observe;
+mod middleware;
 
 mod extract;
 
@@ -102,8 +102,8 @@ pub fn routes(app: AppState) -> Router {
         .merge(webhooks::with_slashes())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
-        .fallback(observe::unknown_path)
-        .method_not_allowed_fallback(observe::method_not_allowed);
+        .fallback(middleware::unknown_path)
+        .method_not_allowed_fallback(middleware::method_not_allowed);
     let cors = cors(&app);
     let wrapped = wrap(routes, app);
     match cors {
@@ -122,13 +122,13 @@ fn swagger_ui() -> SwaggerUi {
 pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     // As one layer: each of its own costs every request a box or two.
     let around = ServiceBuilder::new()
-        .layer(from_fn_with_state(app.clone(), observe::observe))
+        .layer(from_fn_with_state(app.clone(), middleware::around))
         // Most answers are about a person.
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ))
-        .layer(CatchPanicLayer::custom(observe::panicked));
+        .layer(CatchPanicLayer::custom(middleware::panicked));
     routes.layer(around).with_state(app)
 }
 

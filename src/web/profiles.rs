@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::callers::{Backend, Subject};
 use super::extract::{Params, cursor, timestamp};
-use super::observe::Waited;
+use super::middleware::Waited;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};

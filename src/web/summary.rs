@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::Backend;
 use super::extract::Params;
-use super::observe::ReceivedAt;
+use super::middleware::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};
 use crate::domain::{Outcome, ProfileState, Timestamp};
 use crate::store::summary::{self, DayCount, StateCount, Stuck};

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::extract::{path_segments, read_body};
-use super::observe::{ReceivedAt, new_id};
+use super::middleware::{ReceivedAt, new_id};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Delivery, NotAuthentic};
 use crate::domain::Outcome;

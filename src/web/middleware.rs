@@ -27,7 +27,7 @@ pub struct ReceivedAt(pub Timestamp);
 pub struct Waited;
 
 /// Wraps every request, those that match no route included.
-pub async fn observe(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
+pub async fn around(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let received_at = clock::now();
     let label = RequestLabel {

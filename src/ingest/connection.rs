@@ -30,7 +30,7 @@ type Connecting = JoinHandle<Result<(Connected, Backend), StoreError>>;
 
 /// One writer's way to the database.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct WriterConnection {
     connector: Connector,
     session: Session,
     held: Option<(Connected, Backend)>,
@@ -42,7 +42,7 @@ pub(super) struct Link {
     recent: Recent,
 }
 
-impl Link {
+impl WriterConnection {
     /// Not connected yet.
     pub(super) fn new(connector: Connector, session: Session, recent: Recent) -> Self {
         Self {

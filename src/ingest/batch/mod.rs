@@ -10,10 +10,10 @@ use std::collections::HashSet;
 use sqlx::error::DatabaseError;
 use sqlx::{Connection, PgConnection};
 
-use super::claims::{claim_events, claims_event};
+use super::committed::{count, kept, receipts};
+use super::event_ids::{claim_events, claims_event};
 use super::plan::Plan;
 use super::recent::Recent;
-use super::record::{count, kept, receipts};
 use super::{Receipt, Submission};
 use crate::domain::{Iccid, Profile};
 use crate::providers::Reading;
