@@ -5,6 +5,22 @@ use crate::domain::{Outcome, Profile, Report, Transition, TransitionKind, Verdic
 /// The most that an event time may lie ahead of our clock and still be believed, in seconds.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
+/// A verdict, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    outcome: Outcome,
+    profile: Option<Profile>,
+    transition: Option<Transition>,
+}
+
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        let outcome = verdict.outcome();
+        let (profile, transition) = verdict.into_parts();
+        Self { outcome, profile, transition }
+    }
+}
+
 /// What a sequence of reports and registrations made of one profile.
 #[derive(Debug, Default)]
 pub struct Story {
@@ -23,6 +39,7 @@ impl Story {
         let before = self.profile.clone();
         let verdict = Profile::observe(before.as_ref(), report);
         assert_eq!(verdict, Profile::observe(before.as_ref(), report), "the same twice");
+        let verdict = Told::from(verdict);
         check_outcome(before.as_ref(), report, &verdict);
         if let (Some(before), Some(after)) = (&before, &verdict.profile) {
             assert_eq!(after.deliveries, before.deliveries + 1);
@@ -38,25 +55,25 @@ impl Story {
     ///
     /// # Panics
     /// If an invariant is broken.
-    pub fn register(&mut self, report: &Report) -> Outcome {
+    pub fn register(&mut self, report: &Report) {
         let before = self.profile.clone();
-        let verdict = Profile::register(before.as_ref(), report);
+        let (after, transition) = Profile::register(before.as_ref(), report, 0);
         let reported_on = before.as_ref().is_some_and(|profile| profile.deliveries > 0);
-        if reported_on {
-            assert_eq!((verdict.outcome, &verdict.transition), (Outcome::Repeated, &None));
-        }
-        if let Some(after) = &verdict.profile {
-            assert_eq!(after.provider, report.provider, "a backend says whose profile it is");
-            let counted = before.as_ref().map_or(0, |profile| profile.deliveries);
-            assert_eq!(after.deliveries, counted, "a registration is no delivery");
-            assert_eq!(after.last_delivery_at, before.and_then(|it| it.last_delivery_at));
-        }
-        let outcome = verdict.outcome;
-        self.take(report, verdict);
-        outcome
+        assert!(!reported_on || transition.is_none());
+        assert_eq!(after.provider, report.provider, "a backend says whose profile it is");
+        let counted = before.as_ref().map_or(0, |profile| profile.deliveries);
+        assert_eq!(after.deliveries, counted, "a registration is no delivery");
+        assert_eq!(after.last_delivery_at, before.and_then(|it| it.last_delivery_at));
+        let is_late = transition.as_ref().is_some_and(|it| it.kind == TransitionKind::Late);
+        let outcome = match transition {
+            Some(_) if is_late => Outcome::Late,
+            Some(_) => Outcome::Moved,
+            None => Outcome::Repeated,
+        };
+        self.take(report, Told { outcome, profile: Some(after), transition });
     }
 
-    fn take(&mut self, report: &Report, verdict: Verdict) {
+    fn take(&mut self, report: &Report, verdict: Told) {
         check_transition(self.profile.as_ref(), report, &verdict);
         check_memory(self.profile.as_ref(), report, &verdict);
         self.profile = verdict.profile.or(self.profile.take());
@@ -68,7 +85,7 @@ impl Story {
 }
 
 /// An outcome says what was done.
-fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Verdict) {
+fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Told) {
     let foreign = before.is_some_and(|before| before.provider != report.provider);
     assert_eq!(verdict.outcome == Outcome::Foreign, foreign);
     assert_eq!(verdict.outcome == Outcome::Unrecognised, !foreign && report.claim.is_none());
@@ -84,7 +101,7 @@ fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Verdict) {
 }
 
 /// Numbers without gaps, each state the one before left, the profile equal to the last that was not late.
-fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Verdict) {
+fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
     let seq = before.map_or(0, |profile| profile.seq);
     let Some(transition) = &verdict.transition else {
         if let Some(after) = &verdict.profile {
@@ -119,7 +136,7 @@ fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Verdict
 }
 
 /// What is known stays known, and no count goes down.
-fn check_memory(before: Option<&Profile>, report: &Report, verdict: &Verdict) {
+fn check_memory(before: Option<&Profile>, report: &Report, verdict: &Told) {
     let Some(after) = &verdict.profile else {
         return;
     };

@@ -269,8 +269,9 @@ mod tests {
                     remarks: Vec::new(),
                 },
             );
-            profile = verdict.profile.or(profile);
-            history.extend(verdict.transition);
+            let (judged, transition) = verdict.into_parts();
+            profile = judged.or(profile);
+            history.extend(transition);
         }
         (profile.expect("one word is known"), history)
     }

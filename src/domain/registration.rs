@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ActivationCode, Outcome, Profile, Report, Timestamp, Verdict};
+use super::{ActivationCode, Claim, Profile, ProfileState, Report, Timestamp, Transition};
 
 /// The provider's eSIM object, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,34 +53,48 @@ impl fmt::Debug for Credentials {
 }
 
 impl Profile {
-    /// Judges a registration against what is `known` of the profile.
+    /// What a registration makes of the profile, as far as it is `known`: the profile as it is to be saved, and what to append to its
+    /// history. Numbers of a new profile begin behind `last_seq`, that of the last transition of a life that was erased, or 0.
     ///
     /// The backend says which provider the profile belongs to. The state that it names counts only as long as no webhook
-    /// has reported on the profile: what the backend was told when it ordered is older than any report.
-    pub fn register(known: Option<&Self>, report: &Report) -> Verdict {
-        let owned = known.map(|profile| Self {
+    /// has reported on the profile: what the backend was told when it ordered is older than any report. An object that names
+    /// no state that we know is of a profile that is getting ready.
+    pub fn register(
+        known: Option<&Self>,
+        report: &Report,
+        last_seq: i64,
+    ) -> (Self, Option<Transition>) {
+        let claim =
+            report.claim.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
+        let Some(known) = known else {
+            let (mut profile, mut transition) = Self::first(claim, report);
+            profile.seq += last_seq;
+            transition.seq += last_seq;
+            return (profile.unreported(), Some(transition));
+        };
+        let owned = Self {
             provider: report.provider.to_owned(),
-            imsi: profile.imsi.clone().or_else(|| report.imsi.clone()),
-            ..profile.clone()
-        });
-        if let Some(profile) = owned.as_ref().filter(|profile| profile.deliveries > 0) {
-            let profile = Some(profile.clone());
-            return Verdict { outcome: Outcome::Repeated, profile, transition: None };
+            imsi: known.imsi.clone().or_else(|| report.imsi.clone()),
+            ..known.clone()
+        };
+        if owned.deliveries > 0 {
+            return (owned, None);
         }
-        let mut verdict = Self::observe(owned.as_ref(), report);
-        // A registration is no delivery, and no evidence from the device.
-        if let Some(profile) = &mut verdict.profile {
-            profile.deliveries = 0;
-            profile.last_delivery_at = None;
-        }
-        verdict
+        let report = Report { claim: Some(claim), ..report.clone() };
+        let (profile, transition) = Self::observe(Some(&owned), &report).into_parts();
+        (profile.unwrap_or(owned).unreported(), transition)
+    }
+
+    /// A registration is no delivery, and no evidence from the device.
+    fn unreported(self) -> Self {
+        Self { deliveries: 0, last_delivery_at: None, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Claim, Iccid, ProfileState};
+    use crate::domain::{Iccid, Outcome};
 
     fn report(state: ProfileState, provider: &'static str) -> Report {
         Report {
@@ -98,35 +112,43 @@ mod tests {
 
     #[test]
     fn an_unreported_profile_has_the_state_of_its_last_registration() {
-        let first = Profile::register(None, &report(ProfileState::Preparing, "a"));
-        let profile = first.profile.unwrap();
+        let (profile, _) = Profile::register(None, &report(ProfileState::Preparing, "a"), 0);
         assert_eq!((profile.seq, profile.deliveries, profile.last_delivery_at), (1, 0, None));
 
-        let again = Profile::register(Some(&profile), &report(ProfileState::Preparing, "a"));
-        assert_eq!((again.outcome, again.transition), (Outcome::Repeated, None));
+        let again = report(ProfileState::Preparing, "a");
+        assert_eq!(Profile::register(Some(&profile), &again, 0), (profile.clone(), None));
 
-        let released = Profile::register(Some(&profile), &report(ProfileState::Released, "a"));
-        let released = released.profile.unwrap();
+        let released = report(ProfileState::Released, "a");
+        let (released, transition) = Profile::register(Some(&profile), &released, 0);
         assert_eq!((released.seq, released.state), (2, ProfileState::Released));
+        assert_eq!(transition.map(|it| it.seq), Some(2));
     }
 
     #[test]
     fn a_registration_never_overwrites_what_a_webhook_reported() {
         let reported = Profile::observe(None, &report(ProfileState::Installed, "a"));
-        let reported = reported.profile.unwrap();
-        let verdict = Profile::register(Some(&reported), &report(ProfileState::Released, "a"));
-        assert_eq!(verdict.profile, Some(reported));
-        assert_eq!(verdict.transition, None);
+        let reported = reported.into_parts().0.unwrap();
+        let released = report(ProfileState::Released, "a");
+        assert_eq!(Profile::register(Some(&reported), &released, 0), (reported, None));
     }
 
     #[test]
     fn a_registration_says_which_provider_the_profile_belongs_to() {
         let reported = Profile::observe(None, &report(ProfileState::Installed, "a"));
-        let verdict =
-            Profile::register(reported.profile.as_ref(), &report(ProfileState::Released, "b"));
-        let profile = verdict.profile.unwrap();
+        let reported = reported.into_parts().0;
+        let released = report(ProfileState::Released, "b");
+        let (profile, _) = Profile::register(reported.as_ref(), &released, 0);
         assert_eq!((profile.provider.as_str(), profile.state), ("b", ProfileState::Installed));
         let later = Profile::observe(Some(&profile), &report(ProfileState::Disabled, "a"));
-        assert_eq!(later.outcome, Outcome::Foreign);
+        assert_eq!(later.outcome(), Outcome::Foreign);
+    }
+
+    #[test]
+    fn an_object_without_a_known_state_registers_a_profile_that_is_getting_ready() {
+        let wordless = Report { claim: None, ..report(ProfileState::Released, "a") };
+        let (profile, transition) = Profile::register(None, &wordless, 7);
+        assert_eq!((profile.seq, profile.state), (8, ProfileState::Preparing));
+        assert_eq!(transition.map(|it| (it.seq, it.to_state)), Some((8, ProfileState::Preparing)));
+        assert_eq!(Profile::register(Some(&profile), &wordless, 0), (profile.clone(), None));
     }
 }

@@ -152,7 +152,8 @@ impl Plan {
             Arrival::Direct => Profile::observe(known, report),
             Arrival::Delayed => Profile::observe_delayed(known, report),
         };
-        match (verdict.outcome, known) {
+        let outcome = verdict.outcome();
+        match (outcome, known) {
             (Outcome::Foreign, Some(profile)) => {
                 remarks.push(format!("the profile belongs to provider {}", profile.provider));
             }
@@ -166,7 +167,8 @@ impl Plan {
             }
             _ => {}
         }
-        match (verdict.profile, place.and_then(|place| self.profiles.get_mut(place))) {
+        let (profile, transition) = verdict.into_parts();
+        match (profile, place.and_then(|place| self.profiles.get_mut(place))) {
             (Some(profile), Some(planned)) => {
                 planned.profile = profile;
                 planned.is_touched = true;
@@ -176,10 +178,10 @@ impl Plan {
             }
             (None, _) => {}
         }
-        self.transitions.extend(verdict.transition.map(|transition| (index, transition)));
+        self.transitions.extend(transition.map(|transition| (index, transition)));
         let reason = (!remarks.is_empty()).then(|| remarks.join("; "));
-        let noteworthy = matches!(verdict.outcome, Outcome::Foreign | Outcome::Unrecognised);
-        Judgement::of(verdict.outcome, reason).noteworthy(noteworthy)
+        let noteworthy = matches!(outcome, Outcome::Foreign | Outcome::Unrecognised);
+        Judgement::of(outcome, reason).noteworthy(noteworthy)
     }
 }
 

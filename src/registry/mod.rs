@@ -73,12 +73,11 @@ async fn try_register(
         Some(_) => None,
         None => erasures::recall(&mut transaction, erasure_key, iccid).await?,
     };
-    let verdict = Profile::register(known.as_ref(), &registration.report)
-        .behind(erasure.map_or(0, |erasure| erasure.last_seq));
-    let Some(profile) = &verdict.profile else { return Ok(None) };
+    let last_seq = erasure.map_or(0, |erasure| erasure.last_seq);
+    let (profile, moved) = Profile::register(known.as_ref(), &registration.report, last_seq);
     if known.is_some() {
-        profiles::save(&mut transaction, &[profile]).await?;
-    } else if profiles::insert(&mut transaction, &[profile]).await?.is_empty() {
+        profiles::save(&mut transaction, &[&profile]).await?;
+    } else if profiles::insert(&mut transaction, &[&profile]).await?.is_empty() {
         return Ok(None);
     }
     let facts = store::Registration {
@@ -97,14 +96,14 @@ async fn try_register(
         let sealed = vault.seal(iccid, &registration.credentials.clone().or(known))?;
         install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
     }
-    if let Some(transition) = &verdict.transition {
+    if let Some(transition) = &moved {
         transitions::append(&mut transaction, &[(iccid, transition, None)]).await?;
     }
     // Also without a transition: followers learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;
     erasures::forget(&mut transaction, erasure_key, iccid).await?;
     transaction.commit().await?;
-    if let Some(transition) = &verdict.transition {
+    if let Some(transition) = &moved {
         let provider = registration.report.provider;
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }

@@ -109,28 +109,53 @@ impl FromStr for TransitionKind {
     }
 }
 
-/// What a report does to a profile.
+/// What a report does to a profile: the profile as it is to be saved, and what to append to its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What became of the report.
-    pub outcome: Outcome,
-    /// The profile as it is to be saved; `None` where it stays untouched, or unknown.
-    pub profile: Option<Profile>,
-    /// What to append to its history.
-    pub transition: Option<Transition>,
+pub enum Verdict {
+    /// The report was applied.
+    Moved {
+        /// As it is now.
+        profile: Profile,
+        /// What changed.
+        transition: Transition,
+    },
+    /// The report is older than what was applied: it is kept in the history, and the profile's state stays.
+    Late {
+        /// With the delivery counted.
+        profile: Profile,
+        /// What the report says.
+        transition: Transition,
+    },
+    /// The report says what was known already.
+    Repeated(Profile),
+    /// The provider's word for the state is not one that we know. `None` if the profile is not known either.
+    Unrecognised(Option<Profile>),
+    /// The profile belongs to another provider, and is left alone.
+    Foreign,
 }
 
 impl Verdict {
-    /// The same for a new life of a profile: its numbers go on behind those of the former one.
-    #[must_use]
-    pub fn behind(mut self, last_seq: i64) -> Self {
-        if let Some(profile) = &mut self.profile {
-            profile.seq += last_seq;
+    /// The same as the sender is answered.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Moved { .. } => Outcome::Moved,
+            Self::Late { .. } => Outcome::Late,
+            Self::Repeated(_) => Outcome::Repeated,
+            Self::Unrecognised(_) => Outcome::Unrecognised,
+            Self::Foreign => Outcome::Foreign,
         }
-        if let Some(transition) = &mut self.transition {
-            transition.seq += last_seq;
+    }
+
+    /// The profile as it is to be saved, and what to append to its history.
+    pub fn into_parts(self) -> (Option<Profile>, Option<Transition>) {
+        match self {
+            Self::Moved { profile, transition } | Self::Late { profile, transition } => {
+                (Some(profile), Some(transition))
+            }
+            Self::Repeated(profile) => (Some(profile), None),
+            Self::Unrecognised(profile) => (profile, None),
+            Self::Foreign => (None, None),
         }
-        self
     }
 }
 
@@ -154,21 +179,18 @@ impl Profile {
     fn judge(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         match (known, report.claim) {
             (Some(profile), _) if profile.provider != report.provider => {
-                Verdict { outcome: Outcome::Foreign, profile: None, transition: None }
+                Verdict::Foreign
             }
-            (Some(profile), None) => {
-                let profile = profile.touched(report);
-                Verdict { outcome: Outcome::Unrecognised, profile: Some(profile), transition: None }
+            (known, None) => Verdict::Unrecognised(known.map(|profile| profile.touched(report))),
+            (None, Some(claim)) => {
+                let (profile, transition) = Self::first(claim, report);
+                Verdict::Moved { profile, transition }
             }
-            (None, None) => {
-                Verdict { outcome: Outcome::Unrecognised, profile: None, transition: None }
-            }
-            (None, Some(claim)) => Self::first(claim, report),
             (Some(profile), Some(claim)) => profile.compare(claim, report, is_overtaken),
         }
     }
 
-    fn first(claim: Claim, report: &Report) -> Verdict {
+    pub(super) fn first(claim: Claim, report: &Report) -> (Self, Transition) {
         let profile = Self {
             iccid: report.iccid.clone(),
             provider: report.provider.to_owned(),
@@ -185,8 +207,7 @@ impl Profile {
             last_occurred_at: event_time(report),
             erased_at: None,
         };
-        let transition = transition(1, None, claim, TransitionKind::Normal, report);
-        Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }
+        (profile, transition(1, None, claim, TransitionKind::Normal, report))
     }
 
     fn compare(&self, claim: Claim, report: &Report, is_overtaken: bool) -> Verdict {
@@ -195,8 +216,7 @@ impl Profile {
             profile.seq += 1;
             let kind = TransitionKind::Late;
             let transition = transition(profile.seq, Some(self.state), claim, kind, report);
-            let (profile, transition) = (Some(profile), Some(transition));
-            return Verdict { outcome: Outcome::Late, profile, transition };
+            return Verdict::Late { profile, transition };
         }
 
         profile.raw_state.clone_from(&report.raw_state);
@@ -205,8 +225,7 @@ impl Profile {
         profile.eid = report.eid.clone().or(profile.eid);
         let other_device = self.is_other_device(report);
         if claim == self.claim() && !other_device {
-            let outcome = Outcome::Repeated;
-            return Verdict { outcome, profile: Some(profile), transition: None };
+            return Verdict::Repeated(profile);
         }
 
         profile.seq += 1;
@@ -220,7 +239,7 @@ impl Profile {
         }
         let kind = kind_of(self.state, claim.state, other_device);
         let transition = transition(profile.seq, Some(self.state), claim, kind, report);
-        Verdict { outcome: Outcome::Moved, profile: Some(profile), transition: Some(transition) }
+        Verdict::Moved { profile, transition }
     }
 
     fn claim(&self) -> Claim {

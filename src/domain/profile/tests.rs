@@ -48,6 +48,22 @@ fn on(device: &str, report: Report) -> Report {
     Report { eid: Some(Eid::parse(device).unwrap()), ..report }
 }
 
+/// A verdict, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    outcome: Outcome,
+    profile: Option<Profile>,
+    transition: Option<Transition>,
+}
+
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        let outcome = verdict.outcome();
+        let (profile, transition) = verdict.into_parts();
+        Self { outcome, profile, transition }
+    }
+}
+
 /// What a sequence of reports makes.
 #[derive(Debug, Default)]
 struct Story {
@@ -65,8 +81,8 @@ impl Story {
         story
     }
 
-    fn tell(&mut self, report: &Report) -> Verdict {
-        let verdict = Profile::observe(self.profile.as_ref(), report);
+    fn tell(&mut self, report: &Report) -> Told {
+        let verdict = Told::from(Profile::observe(self.profile.as_ref(), report));
         if let Some(profile) = &verdict.profile {
             self.profile = Some(profile.clone());
         }
@@ -228,8 +244,7 @@ fn another_providers_report_touches_nothing() {
     for claim in [Some(state(Released)), None] {
         let foreign = Report { provider: "other", ..report(1, claim) };
         let verdict = Profile::observe(story.profile.as_ref(), &foreign);
-        let untouched = Verdict { outcome: Outcome::Foreign, profile: None, transition: None };
-        assert_eq!(verdict, untouched);
+        assert_eq!(verdict, Verdict::Foreign);
     }
 }
 
@@ -283,7 +298,9 @@ fn reports_without_an_event_time_are_applied_in_the_order_of_arrival() {
 #[test]
 fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
     let newest = Story::of(&[report(0, state(Released)), report(100, state(Released))]);
-    let judge = |report: &Report| Profile::observe_delayed(Some(newest.profile()), report);
+    let judge = |report: &Report| {
+        Told::from(Profile::observe_delayed(Some(newest.profile()), report))
+    };
     // Five seconds are for clocks that differ.
     for (second, outcome) in
         [(94, Outcome::Late), (95, Outcome::Moved), (100, Outcome::Moved), (200, Outcome::Moved)]
@@ -299,7 +316,7 @@ fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
     let timed = Report { occurred_at: Some(at(90)), ..report(91, state(Installed)) };
     assert_eq!(judge(&timed).outcome, Outcome::Moved);
     let first = Profile::observe_delayed(None, &report(0, state(Installed)));
-    assert_eq!(first.outcome, Outcome::Moved);
+    assert_eq!(first.outcome(), Outcome::Moved);
 }
 
 fn a_claim() -> impl Strategy<Value = Claim> {
