@@ -233,3 +233,49 @@ async fn a_database_that_does_not_answer_is_told_apart_from_one_that_refuses() {
     assert!(matches!(refusal, SchemaError::Unreachable(_)), "{refusal:?}");
     assert!(refusal.to_string().contains("check DATABASE_URL"), "{refusal}");
 }
+
+/// The tables check their words themselves: a state without a migration would make every webhook that names it fail.
+#[tokio::test]
+async fn the_tables_take_every_state_outcome_and_kind() {
+    let database = Database::migrated().await;
+    let mut connection = database.connect().await;
+    for (number, state) in ProfileState::ALL.into_iter().enumerate() {
+        let iccid = format!("8997212330099{number:07}");
+        sqlx::query(
+            "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+             VALUES ($1, 'gigastore', $2, $2, now(), 1, 0, 1, now())",
+        )
+        .bind(&iccid)
+        .bind(state.as_str())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        for (seq, kind) in (1_i64..).zip(TransitionKind::ALL) {
+            sqlx::query(
+                "INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, received_at, provider)
+                 VALUES ($1, $2, $3, $3, $3, $4, now(), 'gigastore')",
+            )
+            .bind(&iccid)
+            .bind(seq)
+            .bind(state.as_str())
+            .bind(kind.as_str())
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        }
+    }
+    connection
+        .execute("CREATE TABLE deliveries_of_all_time PARTITION OF deliveries DEFAULT")
+        .await
+        .unwrap();
+    for outcome in Outcome::ALL {
+        sqlx::query(
+            "INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
+             VALUES (gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', $1, '{}', '{}')",
+        )
+        .bind(outcome.as_str())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+}

@@ -6,6 +6,8 @@
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
+mod words;
+
 mod identifiers;
 
 mod timestamp;

@@ -64,8 +64,7 @@ impl Profile {
         report: &Report,
         last_seq: i64,
     ) -> (Self, Option<Transition>) {
-        let claim =
-            report.claim.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
+        let claim = report.claim.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
         let Some(known) = known else {
             let (mut profile, mut transition) = Self::first(claim, report);
             profile.seq += last_seq;

@@ -1,10 +1,6 @@
 //! The state machine: what one report does to one profile. Nothing is refused here; what is odd is marked.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
+use super::words::words;
 use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
 
 /// How far ahead of our clock a provider's event time may be and still order reports. Beyond it the report is applied
@@ -70,42 +66,15 @@ pub struct Transition {
     pub provider: String,
 }
 
-/// How a transition fits into a profile's life. No transition is illegal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TransitionKind {
-    /// A step that profiles usually take.
-    Normal,
-    /// Applied, but some step between was not reported.
-    Unexpected,
-    /// Older than what was applied before: kept in the history, not applied.
-    Late,
-}
-
-impl TransitionKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Normal, Self::Unexpected, Self::Late];
-
-    /// The kind's name in JSON, in the database and in metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Unexpected => "unexpected",
-            Self::Late => "late",
-        }
-    }
-}
-
-/// A text that names no [`TransitionKind`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of normal, unexpected, late")]
-pub struct UnknownKind;
-
-impl FromStr for TransitionKind {
-    type Err = UnknownKind;
-
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
+words! {
+    /// How a transition fits into a profile's life. No transition is illegal.
+    pub enum TransitionKind or UnknownKind {
+        /// A step that profiles usually take.
+        Normal = "normal",
+        /// Applied, but some step between was not reported.
+        Unexpected = "unexpected",
+        /// Older than what was applied before: kept in the history, not applied.
+        Late = "late",
     }
 }
 
@@ -178,9 +147,7 @@ impl Profile {
 
     fn judge(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         match (known, report.claim) {
-            (Some(profile), _) if profile.provider != report.provider => {
-                Verdict::Foreign
-            }
+            (Some(profile), _) if profile.provider != report.provider => Verdict::Foreign,
             (known, None) => Verdict::Unrecognised(known.map(|profile| profile.touched(report))),
             (None, Some(claim)) => {
                 let (profile, transition) = Self::first(claim, report);

@@ -298,9 +298,8 @@ fn reports_without_an_event_time_are_applied_in_the_order_of_arrival() {
 #[test]
 fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
     let newest = Story::of(&[report(0, state(Released)), report(100, state(Released))]);
-    let judge = |report: &Report| {
-        Told::from(Profile::observe_delayed(Some(newest.profile()), report))
-    };
+    let judge =
+        |report: &Report| Told::from(Profile::observe_delayed(Some(newest.profile()), report));
     // Five seconds are for clocks that differ.
     for (second, outcome) in
         [(94, Outcome::Late), (95, Outcome::Moved), (100, Outcome::Moved), (200, Outcome::Moved)]
