@@ -15,6 +15,8 @@
 //!
 //! `docs/ARCHITECTURE.md` has the map and what is deliberately absent.
 
+pub mod budget;
+
 pub mod domain;
 
 pub mod clock;

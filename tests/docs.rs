@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use esim_status::budget::{LIMITS, Limit};
 use esim_status::web;
 use esim_status::web::problem::CATALOGUE;
 
@@ -37,9 +38,31 @@ fn assert_written(name: &str, document: &str) {
     );
 }
 
+/// Compares what is between two markers of a document with the text, or writes it there.
+fn assert_section(name: &str, section: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    let document = fs::read_to_string(path).unwrap();
+    let (begin, end) = (
+        format!("<!-- {section}: written by tests/docs.rs -->\n"),
+        format!("<!-- end of {section} -->"),
+    );
+    let (before, rest) = document.split_once(&begin).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    assert_written(name, &format!("{before}{begin}\n{text}\n{end}{after}"));
+}
+
+/// The limits of `budget.rs`, as a table.
+fn limits() -> Result<String, std::fmt::Error> {
+    let mut text = String::from("| limit | ms | what it limits |\n|---|---|---|\n");
+    for Limit { name, time, meaning } in LIMITS {
+        writeln!(text, "| `{name}` | {} | {} |", time.as_millis(), meaning.trim())?;
+    }
+    Ok(text)
+}
+
 fn problems() -> Result<String, std::fmt::Error> {
     let mut text = String::from(
-        "<!-- Written by tests/docs.rs from src/web/problem.rs. -->\n\n\
+        "<!-- Written by tests/docs.rs from src/web/catalogue.rs. -->\n\n\
          # Problems\n\n\
          Every error is answered with one of these, as `application/problem+json` (RFC 9457). `code` never changes its meaning; \
          `detail` says what is wrong in this case; `requestId` finds the cause in the log.\n\n\
@@ -60,6 +83,11 @@ fn problems() -> Result<String, std::fmt::Error> {
 fn openapi_json_is_what_the_code_says() {
     let document = web::openapi().to_pretty_json().unwrap();
     assert_written("openapi.json", &format!("{document}\n"));
+}
+
+#[test]
+fn operations_md_has_the_limits_of_the_code() {
+    assert_section("operations.md", "limits", &limits().unwrap());
 }
 
 #[test]

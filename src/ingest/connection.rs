@@ -8,17 +8,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::recent::Recent;
+use crate::budget;
 use crate::store::backends::{self, Backend};
 use crate::store::connector::Busy;
 use crate::store::{Connected, Connector, Session, StoreError};
 use crate::telemetry;
-
-/// After how long without an answer a connection is asked before it is used. A NAT or a firewall that forgets a flow sends no
-/// packet: without the question, the statement itself would wait for its whole patience.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// How long that question may take. A server that needs longer is no use to a delivery that has to be answered in time.
-const QUESTION_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How often an idle connection is asked. NATs forget a flow after some minutes; AWS and Azure after 350 s and 240 s.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(20);
@@ -68,7 +62,7 @@ impl WriterConnection {
     ///
     /// May be dropped while it waits; the next call continues.
     pub(super) async fn reach(&mut self) -> Result<(&mut PgConnection, &mut Recent), StoreError> {
-        if self.last_heard.elapsed() > QUIET {
+        if self.last_heard.elapsed() > budget::QUIET {
             self.ask().await;
         }
         if self.held.is_none() {
@@ -116,7 +110,7 @@ impl WriterConnection {
 
     async fn ask(&mut self) {
         let Some((connection, _)) = &mut self.held else { return };
-        if let Ok(Ok(())) = timeout(QUESTION_PATIENCE, connection.ping()).await {
+        if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
             self.heard();
         } else {
             tracing::debug!("a quiet connection to the database has died: connecting anew");

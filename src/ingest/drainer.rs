@@ -19,6 +19,7 @@ use super::connection::WriterConnection;
 use super::spooling::Spooling;
 use super::writer::MAX_BATCH;
 use super::{Arrival, Database, Submission};
+use crate::budget;
 use crate::domain::Iccid;
 use crate::providers;
 use crate::spool::{Entry, Kept, SpoolError};
@@ -32,16 +33,10 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the database may take over a batch. No sender waits for an answer here.
-const PATIENCE: Patience = Patience::once(Duration::from_secs(5));
+const PATIENCE: Patience = Patience::once(budget::DRAINED_BATCH);
 
 /// How long a look at the database may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long new deliveries may be held back while the last ones are drained; they have to be answered in time.
-const LAST_PATIENCE: Duration = Duration::from_millis(600);
-
-/// How long to wait for writers that are just writing.
-const TURNS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs until every sender of `writers` is gone.
 pub(super) async fn run(
@@ -129,7 +124,9 @@ impl Drainer {
     /// Holds new deliveries back, drains the rest, and lets the held ones go to the database. Says whether that was done.
     async fn finish(&mut self) -> bool {
         let spooling = self.spooling.clone();
-        let Ok(nobody) = timeout(TURNS_PATIENCE, spooling.hold_all()).await else { return false };
+        let Ok(nobody) = timeout(budget::WRITERS_PAUSE, spooling.hold_all()).await else {
+            return false;
+        };
         let rest = async {
             while spooling.spool.figures().deliveries > 0 {
                 self.drain_some().await?;
@@ -139,7 +136,7 @@ impl Drainer {
             }
             Ok::<_, Stuck>(())
         };
-        let done = matches!(timeout(LAST_PATIENCE, rest).await, Ok(Ok(())));
+        let done = matches!(timeout(budget::LAST_OF_SPOOL, rest).await, Ok(Ok(())));
         if done {
             spooling.end(&nobody);
         } else {

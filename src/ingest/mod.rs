@@ -32,13 +32,13 @@ mod drainer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::budget;
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{Iccid, Outcome, Timestamp};
 use crate::providers::{Malformed, Reading};
@@ -54,9 +54,6 @@ use spooling::Spooling;
 /// How many deliveries may wait for each writer; fewer, where the database is slow. Beyond it they are refused before any work
 /// is done.
 const QUEUE: usize = 4_096;
-
-/// How long a delivery may wait for its commit. The rest of a provider's 2.5 s is for the network and for reading the body.
-pub const PATIENCE: Duration = Duration::from_millis(2_200);
 
 /// An authentic delivery with what its provider's adapter made of it.
 #[derive(Debug)]
@@ -230,7 +227,7 @@ impl Ingest {
         if waiting_in(queue) >= pace.room() {
             return Err(SubmitError::Overloaded);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + budget::DELIVERY;
         let (answer, answered) = oneshot::channel();
         queue.try_send(Waiting { submission, deadline, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded,

@@ -8,19 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::writer::MAX_BATCH;
+use crate::budget;
 
 /// Below this it is not the size of the batch that takes the time.
 const LEAST: usize = 64;
-
-/// A batch that takes longer comes near the time-out of a statement: the next ones are smaller.
-const SLOW: Duration = Duration::from_millis(800);
-
-/// What smaller batches should take.
-const AIM: Duration = Duration::from_millis(400);
-
-/// How long a delivery may wait for its turn. With two batches, the one before it and its own, that stays below
-/// [`super::PATIENCE`].
-const WAIT: Duration = Duration::from_secs(1);
 
 /// The pace of one writer.
 #[derive(Debug)]
@@ -53,16 +44,17 @@ impl Pace {
         if count < most / 2 {
             return;
         }
-        let next = if took > SLOW {
-            within(count, took, AIM)
-        } else if took < AIM / 2 {
+        let next = if took > budget::SLOW_BATCH {
+            within(count, took, budget::STEADY_BATCH)
+        } else if took < budget::STEADY_BATCH / 2 {
             most * 2
         } else {
             most
         };
         let next = next.clamp(LEAST, MAX_BATCH);
         self.most.store(next, Ordering::Relaxed);
-        self.room.store(within(count, took, WAIT).clamp(next, self.queue), Ordering::Relaxed);
+        self.room
+            .store(within(count, took, budget::QUEUE).clamp(next, self.queue), Ordering::Relaxed);
     }
 
     /// So many were not written within the time that they had.
@@ -117,9 +109,9 @@ mod tests {
                 pace.committed(count, takes(count));
             }
         }
-        assert!(takes(pace.max_batch()) <= SLOW, "{pace:?}");
+        assert!(takes(pace.max_batch()) <= budget::SLOW_BATCH, "{pace:?}");
         let wait = takes(pace.room()) + 2 * takes(pace.max_batch());
-        assert!(wait < super::super::PATIENCE, "{wait:?}: {pace:?}");
+        assert!(wait < budget::DELIVERY, "{wait:?}: {pace:?}");
         for _ in 0..5 {
             pace.committed(pace.max_batch(), Duration::from_millis(10));
         }

@@ -13,6 +13,7 @@ use super::connection::WriterConnection;
 use super::lanes::{LaneConnections, Lanes};
 use super::spooling::Turn;
 use super::{Accepted, Database, Submission, SubmitError, Waiting};
+use crate::budget;
 use crate::domain::Iccid;
 use crate::telemetry;
 
@@ -21,15 +22,14 @@ pub(super) const MAX_BATCH: usize = 512;
 
 /// How long a batch may take. One attempt may take less, but longer than the server lets a statement run: so a slow server says so
 /// itself, and a silent connection, or a commit in doubt, leaves the time to ask over another one.
-const PATIENCE: Patience =
-    Patience { whole: Duration::from_secs(2), attempt: Duration::from_millis(1_600) };
+const PATIENCE: Patience = Patience { whole: budget::BATCH, attempt: budget::ATTEMPT };
 
 /// The same where there is a spool, in which the delivery then has to be in time.
-const SPOOL_PATIENCE: Patience = Patience::once(Duration::from_secs(1));
+const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
 
 /// The same for profiles that another transaction holds: longer than a statement may run, so that a server that lives says so
 /// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
-const LANE_PATIENCE: Patience = Patience::once(Duration::from_secs(2));
+const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
 
 /// How often a lane that cannot reach the database looks whether deliveries go to the spool by now.
 const SPOOL_PAUSE: Duration = Duration::from_millis(50);

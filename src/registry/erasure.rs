@@ -10,17 +10,11 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lock;
+use crate::budget;
 use crate::domain::{Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
 use crate::store::{ErasureKey, Pool, StoreError, backends, erasures, notify};
-
-/// How long it may take; the caller is told to try again after that.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How long to wait for statements that began earlier: longer than one may run. One that a frozen replica left open is ended by
-/// the server after 10 s.
-const EARLIER_PATIENCE: Duration = Duration::from_secs(12);
 
 /// How often to look whether they have ended.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -56,7 +50,7 @@ pub async fn erase(
         let unread = delete_unread(connection, iccid).await?;
         Ok(known || unread)
     });
-    let in_database = timeout(PATIENCE, erased).await.unwrap_or(Err(StoreError::Busy))?;
+    let in_database = timeout(budget::ERASURE, erased).await.unwrap_or(Err(StoreError::Busy))?;
     let in_spool = match spool {
         Some(spool) => erase_from_spool(spool, iccid).await?,
         None => false,
@@ -68,7 +62,7 @@ async fn wait_for_earlier(connection: &mut PgConnection) -> Result<(), StoreErro
     let now = backends::now(connection).await?;
     let begun = Instant::now();
     while backends::is_a_writer_busy_since_before(connection, now).await? {
-        if begun.elapsed() > EARLIER_PATIENCE {
+        if begun.elapsed() > budget::EARLIER_TRANSACTIONS {
             return Err(StoreError::Busy);
         }
         sleep(PAUSE).await;

@@ -6,13 +6,12 @@ mod erasure;
 
 mod sealing;
 
-use std::time::Duration;
-
 pub use erasure::{EraseError, erase};
 pub use sealing::{SealedAnew, seal_anew};
 
 use sqlx::{Connection, PgConnection};
 
+use crate::budget;
 use crate::domain::{
     Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
@@ -22,9 +21,6 @@ use crate::store::{
     transitions,
 };
 use crate::telemetry;
-
-/// How long it may take; the caller is told to try again after that.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How often to look again for a profile that a webhook makes at the same moment.
 const TRIES: u32 = 5;
@@ -56,7 +52,7 @@ pub async fn register(
         }
         Err(StoreError::Busy)
     });
-    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
+    tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
 /// `None` if a webhook has made the profile meanwhile.
@@ -124,7 +120,7 @@ pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bo
         transaction.commit().await?;
         Ok(is_known)
     });
-    tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(StoreError::Busy))
+    tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
 /// From when on tokens count that were issued after this time: a replica whose clock is ahead may have issued one just before.

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget;
 use crate::clock;
 use crate::config::Settings;
 use crate::feed::Feed;
@@ -28,9 +29,6 @@ use preparation::Preparation;
 /// How long probes in flight may take to end.
 const PROBES: Duration = Duration::from_millis(500);
 
-/// How long requests in flight may take to end, and after them the writers.
-const DRAIN: Duration = Duration::from_secs(5);
-
 /// How often the tables are looked after; how soon after the start; and how soon again where that failed.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_FIRST: Duration = Duration::from_secs(10);
@@ -41,9 +39,6 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// How soon the database is asked again for its newest deliveries, where it is away.
 const NEWEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long a start waits for a database that is not up yet.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
@@ -56,15 +51,6 @@ const SINGLE_CONNECTIONS: usize = 3;
 
 /// How many reads run at once that no index serves.
 const SCANS: usize = 2;
-
-/// How long a list or a count may take in all, seen from here: each of its statements has a time-out in the server.
-const READ_PATIENCE: Duration = Duration::from_secs(6);
-
-/// The same for a registration or an erasure.
-const REGISTRATION_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The same for readiness.
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +158,7 @@ impl Service {
         };
         let preparing = match &spool {
             Some(_) => preparation.begin().await?,
-            None => preparation.finish(DATABASE_PATIENCE).await.map(|()| None)?,
+            None => preparation.finish(budget::START).await.map(|()| None)?,
         };
 
         let listener = listen(settings.listen, "--listen")?;
@@ -202,14 +188,14 @@ impl Service {
             metrics,
             draining: Draining::default(),
             newest,
-            reads: Pool::new(&connector, Session::Reads, readers, READ_PATIENCE),
+            reads: Pool::new(&connector, Session::Reads, readers, budget::READ),
             scans: Semaphore::new(SCANS.min(readers.saturating_sub(1)).max(1)),
-            probe: Pool::new(&connector, Session::Probe, 1, PROBE_PATIENCE),
+            probe: Pool::new(&connector, Session::Probe, 1, budget::READINESS),
             registrations: Pool::new(
                 &connector,
                 Session::Registrations,
                 REGISTRATION_CONNECTIONS,
-                REGISTRATION_PATIENCE,
+                budget::REGISTRATION_IN_ALL,
             ),
             connector: connector.clone(),
         });
@@ -217,7 +203,7 @@ impl Service {
         let Settings { max_connections, idle, notice, .. } = settings;
         let limits = Limits { idle, notice, max_connections, ..Limits::default() };
         let routes = web::routes(app.clone());
-        let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), DRAIN));
+        let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), budget::DRAIN));
         let routes = web::admin_routes(app.clone());
         let limits = Limits::default();
         let admin_serving =
@@ -264,7 +250,7 @@ impl Service {
         drop(self.app);
         let mut writers = self.writers;
         let writing = async { while writers.join_next().await.is_some() {} };
-        let all_answered = timeout(DRAIN / 2, writing).await.is_ok();
+        let all_answered = timeout(budget::DRAIN / 2, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }
     }

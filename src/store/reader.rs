@@ -14,6 +14,7 @@ use super::codec::StoreError;
 use super::connector::{Connector, Line, Session};
 use super::profiles::{self, StoredProfile};
 use super::transitions;
+use crate::budget;
 use crate::domain::{Iccid, Transition};
 
 /// How many questions one query answers at most.
@@ -24,12 +25,6 @@ const QUEUE: usize = 32_768;
 
 /// How many transitions of one profile are read at once.
 pub const HISTORY_AT_ONCE: i64 = 100;
-
-/// How long one query may take, seen from here: a stalled server sends no time-out of its own.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long it may take over a connection that was there before, and may have died unnoticed; after that a new one is tried.
-const HELD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often it is said that nothing can be read.
 const SAID_EVERY: Duration = Duration::from_mins(1);
@@ -121,7 +116,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
             return;
         }
         let busy = connector.busy(Session::Lookup);
-        let found = timeout(PATIENCE, query(&mut line, &questions)).await;
+        let found = timeout(budget::LOOK_UP, query(&mut line, &questions)).await;
         drop(busy);
         let error = match found {
             Ok(Ok(found)) => {
@@ -190,7 +185,9 @@ async fn query(
     if line.is_open() {
         let connection = line.reach().await?;
         // It may have died unnoticed; reading again is harmless.
-        if let Ok(Ok(found)) = timeout(HELD_PATIENCE, look_up_each(connection, &asked)).await {
+        if let Ok(Ok(found)) =
+            timeout(budget::FIRST_LOOK_UP, look_up_each(connection, &asked)).await
+        {
             return Ok(found);
         }
         line.discard();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::codec::{StoreError, datetime_option, instant, parsed};
 use super::pool::is_time_out;
+use crate::budget;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
 
 /// Profiles of one provider in one state.
@@ -67,9 +68,6 @@ pub async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCoun
         .collect()
 }
 
-/// How long the count of one day may take.
-const DAY_TIME_OUT: &str = "2s";
-
 /// Deliveries by day, as far as they could be counted.
 #[derive(Debug)]
 pub struct Days {
@@ -92,7 +90,8 @@ pub async fn count_days(
 ) -> Result<Days, StoreError> {
     let begun = Instant::now();
     let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", DAY_TIME_OUT)
+    let time_out = budget::in_postgres(budget::COUNTING_STATEMENT);
+    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", time_out)
         .fetch_one(&mut *transaction)
         .await?;
     let (mut days, mut until) = (Vec::new(), None);

@@ -1,7 +1,5 @@
 //! The admin listener: whether the process lives, whether it is ready, and its metrics.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -11,10 +9,8 @@ use super::AppState;
 use super::middleware::{method_not_allowed, unknown_path};
 use super::problem::{Code, Problem};
 use super::{metrics, wrap};
+use crate::budget;
 use crate::spool::Figures;
-
-/// How long the database may take to answer before the service counts as not ready.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The routes of the admin listener. They ask for no credential: keep the listener away from the internet.
 pub fn routes(app: AppState) -> Router {
@@ -56,7 +52,7 @@ fn waiting(figures: &Figures) -> String {
 
 async fn ask_database(app: &AppState) -> Result<(), Problem> {
     let asked = app.probe.run(async |connection| Ok(connection.ping().await?));
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(budget::READINESS, asked).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(

@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgConnection;
@@ -13,15 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::followers::Followers;
 use super::metrics::NewestDeliveries;
 use crate::access::Access;
+use crate::budget;
 use crate::config::Brand;
 use crate::feed::Feed;
 use crate::hook::Hooks;
 use crate::ingest::Ingest;
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
-
-/// How long a read that no index serves may wait for its turn.
-const SCAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The parts of a running service; cheap to clone.
 #[derive(Debug, Clone)]
@@ -86,7 +83,7 @@ impl AppState {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let turn = timeout(SCAN_PATIENCE, self.scans.acquire()).await;
+        let turn = timeout(budget::SCAN_TURN, self.scans.acquire()).await;
         // The semaphore is never closed.
         let Ok(Ok(_turn)) = turn else { return Err(StoreError::Crowded) };
         self.reads.run(work).await

@@ -1,7 +1,5 @@
 //! How many profiles are where, what came in, and what seems stuck.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -12,14 +10,12 @@ use super::callers::Backend;
 use super::extract::Params;
 use super::middleware::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};
+use crate::budget;
 use crate::domain::{Outcome, ProfileState, Timestamp};
 use crate::store::summary::{self, DayCount, StateCount, Stuck};
 
 /// How many days back deliveries are counted where nothing is said.
 const DAYS: i64 = 7;
-
-/// How long deliveries are counted: what is older than what was counted by then is left out.
-const DAYS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many stuck profiles are named.
 const STUCK_SHOWN: i64 = 50;
@@ -121,7 +117,7 @@ pub async fn show(
     let counted = app.scan(async |connection| {
         let states = summary::count_states(connection).await?;
         let stuck = summary::list_stuck(connection, now, STUCK_SHOWN).await?;
-        Ok((states, summary::count_days(connection, since, now, DAYS_PATIENCE).await?, stuck))
+        Ok((states, summary::count_days(connection, since, now, budget::COUNTING).await?, stuck))
     });
     let (states, days, stuck) = counted.await?;
     Ok(Json(Summary {

@@ -8,12 +8,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{ConnectError, Connected, Connector, Session};
+use crate::budget;
 
 /// After how long a session may have died unnoticed. A server does not come back in less.
 pub(super) const FRESH: Duration = Duration::from_millis(100);
-
-/// How long a session that was idle may take to say that it lives.
-pub(super) const QUESTION: Duration = Duration::from_millis(300);
 
 /// How long a session is idle before it is asked off the hot path, which also keeps routers on the way from forgetting it.
 const ASK: Duration = Duration::from_secs(20);
@@ -53,7 +51,7 @@ impl Line {
     pub async fn reach(&mut self) -> Result<&mut PgConnection, ConnectError> {
         if let Some(held) = &mut self.held
             && held.used.elapsed() > FRESH
-            && !matches!(timeout(QUESTION, held.connection.ping()).await, Ok(Ok(())))
+            && !matches!(timeout(budget::QUESTION, held.connection.ping()).await, Ok(Ok(())))
         {
             self.held = None;
         }

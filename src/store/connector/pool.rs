@@ -11,11 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::codec::StoreError;
-use super::line::{FRESH, QUESTION};
+use super::line::FRESH;
 use super::{ConnectError, Connected, Connector, Session};
-
-/// How long to wait for a session. Together with a statement's time-out it stays inside the 2.5 s that a provider has.
-const PATIENCE: Duration = Duration::from_millis(1_200);
+use crate::budget;
 
 /// For how long a session is kept that nobody needs: less than what routers and firewalls on the way forget one after.
 const MAX_IDLE: Duration = Duration::from_mins(3);
@@ -68,7 +66,7 @@ impl Pool {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + budget::CONNECTION;
         let permit = tokio::time::timeout_at(deadline, self.0.permits.clone().acquire_owned());
         // The semaphore is never closed.
         let Ok(Ok(permit)) = permit.await else { return Err(StoreError::Crowded) };
@@ -80,7 +78,7 @@ impl Pool {
         let inner = self.0.clone();
         // Nobody waits for this: the answer tells that the session lives, and that a rollback, if there is one, is done.
         tokio::spawn(async move {
-            if let Ok(Ok(())) = timeout(QUESTION, connection.ping()).await {
+            if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
                 drop(busy);
                 inner.put_back(connection).await;
             }
@@ -117,7 +115,7 @@ impl Inner {
         if since.elapsed() < FRESH {
             return Some(connection);
         }
-        if let Ok(Ok(())) = timeout(QUESTION, connection.ping()).await {
+        if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
             return Some(connection);
         }
         // The others have been idle for longer.
@@ -152,7 +150,7 @@ impl Inner {
     /// Keeps the session for the next, or closes it where others need the room.
     async fn put_back(&self, connection: Connected) {
         if self.must_wait() {
-            drop(timeout(QUESTION, connection.close()).await);
+            drop(timeout(budget::QUESTION, connection.close()).await);
         } else {
             self.lock().push(Idle { connection, since: Instant::now() });
         }
@@ -167,7 +165,7 @@ impl Inner {
         let idle = std::mem::take(&mut *self.lock());
         for Idle { connection, .. } in idle {
             // A server that does not listen any more has nothing to be told.
-            drop(timeout(QUESTION, connection.close()).await);
+            drop(timeout(budget::QUESTION, connection.close()).await);
         }
     }
 

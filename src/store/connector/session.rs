@@ -1,19 +1,13 @@
 //! What a session is for, and what is set for it. Settings are made by a statement after connecting: what sits between us and the
 //! server may refuse start-up options, or drop them without a word.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-/// How long one statement of the hot path may run, a wait for a lock included.
-const STATEMENT_TIMEOUT: &str = "1500ms";
-
-/// How long a writer's statement waits for a lock: it then leaves what is held to a lane. Long enough for another replica that is
-/// just creating the same profile.
-const LOCK_TIMEOUT: &str = "50ms";
-
-/// How long one statement of the read API may run; lists and counts may look at many rows.
-const READ_TIMEOUT: &str = "5s";
+use crate::budget;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,23 +38,20 @@ pub(super) const KINDS: usize = 9;
 /// What a server says of itself.
 const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
 
-type Setting = (&'static str, &'static str);
+type Setting = (&'static str, Cow<'static, str>);
 
 /// For all that has a time-out.
-const BOUNDED: [Setting; 3] = [
-    ("idle_in_transaction_session_timeout", "10s"),
-    ("default_transaction_isolation", "read committed"),
-    ("timezone", "UTC"),
-];
+const BOUNDED: [(&str, &str); 2] =
+    [("default_transaction_isolation", "read committed"), ("timezone", "UTC")];
 
 /// For statements that find every row by its key: planned once, and never by reading a table through, which would seem right for
 /// as long as the table is small and stay so in a plan that is kept.
-const BY_KEY: [Setting; 3] =
+const BY_KEY: [(&str, &str); 3] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
 
 /// Rows that come together are joined to rows of a table: by their keys, not by reading an index through, which would seem right
 /// as long as the table is small. By a bitmap an index can only be searched.
-const JOINED_BY_KEY: Setting = ("enable_indexscan", "off");
+const JOINED_BY_KEY: (&str, &str) = ("enable_indexscan", "off");
 
 /// What a server says of itself when a session begins.
 #[derive(Debug, Clone, Copy)]
@@ -92,23 +83,33 @@ impl Session {
 
     /// What is set for it.
     pub(super) fn settings(self) -> Vec<Setting> {
-        let timeout = match self {
-            Self::Writer | Self::Lane | Self::Registrations => STATEMENT_TIMEOUT,
-            Self::Lookup | Self::Reads | Self::Listen | Self::Probe | Self::Upkeep => READ_TIMEOUT,
-            Self::Migrate => "0",
+        let statement = match self {
+            Self::Writer | Self::Lane | Self::Registrations => budget::STATEMENT,
+            Self::Lookup | Self::Reads | Self::Listen | Self::Probe | Self::Upkeep => {
+                budget::READ_STATEMENT
+            }
+            Self::Migrate => Duration::ZERO,
         };
-        let mut settings = vec![("statement_timeout", timeout)];
+        let lock = if self == Self::Writer { budget::HELD_ROW } else { Duration::ZERO };
+        let mut settings: Vec<Setting> = Vec::new();
+        let mut limit = |name, time| settings.push((name, budget::in_postgres(time).into()));
+        limit("statement_timeout", statement);
+        limit("lock_timeout", lock);
         if self != Self::Migrate {
-            settings.extend(BOUNDED);
+            limit("idle_in_transaction_session_timeout", budget::IDLE_TRANSACTION);
+        }
+        let mut set = |values: &[(&'static str, &'static str)]| {
+            settings.extend(values.iter().map(|(name, value)| (*name, Cow::Borrowed(*value))));
+        };
+        if self != Self::Migrate {
+            set(&BOUNDED);
         }
         if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup = self {
-            settings.extend(BY_KEY);
+            set(&BY_KEY);
         }
         if let Self::Writer | Self::Lane | Self::Registrations = self {
-            settings.push(JOINED_BY_KEY);
+            set(&[JOINED_BY_KEY]);
         }
-        let lock_timeout = if self == Self::Writer { LOCK_TIMEOUT } else { "0" };
-        settings.push(("lock_timeout", lock_timeout));
         settings
     }
 

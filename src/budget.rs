@@ -1,0 +1,155 @@
+//! Every time limit whose size depends on another one, and the order that they must keep.
+//!
+//! One delivery, from its last byte to its answer, at worst:
+//!
+//! ```text
+//! 0 ms        1,000      1,500 1,600     2,000 2,200   2,500
+//! |-- QUEUE ----|           |    |          |     |      PROVIDER gives up
+//! |             |           |    |          |     DELIVERY: answered 503 by now
+//! |             |           |    |          BATCH: no further attempt
+//! |             |           |    ATTEMPT: the connection is given up, the batch looked up and written over another
+//! |             |           STATEMENT: the server itself ends the statement, and says so
+//! |             WITH_SPOOL: the database had its chance, the delivery goes to the spool
+//! |HELD_ROW (50): a row that another transaction holds is left to a lane
+//! ```
+//!
+//! So the cause that can say most about itself always comes first: a lock before a statement, a server before a connection, and
+//! ours before the sender's. The assertions below hold the order; `docs/operations.md` has the same numbers.
+//!
+//! Pauses between two tries, and limits that nothing else depends on, are beside the code that waits.
+
+use std::time::Duration;
+
+/// One limit, for the table in `docs/operations.md`.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// The constant's name.
+    pub name: &'static str,
+    /// The limit.
+    pub time: Duration,
+    /// What it limits, and why it is this long.
+    pub meaning: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $millis:literal;)+) => {
+        $($(#[doc = $meaning])+ pub const $name: Duration = Duration::from_millis($millis);)+
+
+        /// All of them, in the order in which they are declared.
+        pub const LIMITS: &[Limit] =
+            &[$(Limit { name: stringify!($name), time: $name, meaning: concat!($($meaning),+) }),+];
+    };
+}
+
+limits! {
+    /// A provider waits this long for an answer, connection and body included.
+    PROVIDER = 2_500;
+    /// A delivery waits this long for its commit. The rest is for the network and for reading the body.
+    DELIVERY = 2_200;
+    /// A delivery is expected to wait this long for its turn at most; where more wait than that, new ones are refused.
+    QUEUE = 1_000;
+    /// A batch is written, or refused, within this time, over as many connections as it takes.
+    BATCH = 2_000;
+    /// One attempt to write a batch. What is given up earlier than `BATCH` can be looked up over another connection.
+    ATTEMPT = 1_600;
+    /// A batch where there is a spool, into which its deliveries then have to be written in time.
+    WITH_SPOOL = 1_000;
+    /// A batch of a profile that another transaction holds.
+    LANE = 2_000;
+    /// One statement that writes, waiting for a lock included: the server ends it.
+    STATEMENT = 1_500;
+    /// A writer's statement waits this long for a row that another transaction holds, and then leaves it to a lane.
+    HELD_ROW = 50;
+    /// A batch that takes longer makes the next ones smaller.
+    SLOW_BATCH = 800;
+    /// Smaller batches are made so small that they take this long.
+    STEADY_BATCH = 400;
+    /// A connection that was quiet for this long is asked whether it lives, before a statement depends on it.
+    QUIET = 1_000;
+    /// That question, and the same question of a read.
+    QUESTION = 300;
+    /// A batch of the spool's drainer, for which no sender waits.
+    DRAINED_BATCH = 5_000;
+    /// New deliveries are held back this long while the last ones of the spool are drained.
+    LAST_OF_SPOOL = 600;
+    /// The drainer waits this long for writers that are just writing, before it switches back to the database.
+    WRITERS_PAUSE = 200;
+    /// A call waits this long for a connection of its pool.
+    CONNECTION = 1_200;
+    /// One query for single profiles.
+    LOOK_UP = 2_000;
+    /// The same over a connection that may have died unnoticed; then a new one is tried.
+    FIRST_LOOK_UP = 1_000;
+    /// One statement of a list or a count: the server ends it.
+    READ_STATEMENT = 5_000;
+    /// A list or a count in all.
+    READ = 6_000;
+    /// A read that no index serves waits this long for its turn.
+    SCAN_TURN = 1_000;
+    /// A summary counts deliveries this long; what is older than what was counted by then is left out.
+    COUNTING = 3_000;
+    /// One day of a summary: the server ends it.
+    COUNTING_STATEMENT = 2_000;
+    /// A registration, or the end of a profile's access tokens.
+    REGISTRATION = 4_000;
+    /// The same with its connection.
+    REGISTRATION_IN_ALL = 5_000;
+    /// The server ends a transaction in which nothing happens for this long: one of a frozen replica holds its locks until then.
+    IDLE_TRANSACTION = 10_000;
+    /// An erasure waits this long for transactions that began before it.
+    EARLIER_TRANSACTIONS = 12_000;
+    /// An erasure in all.
+    ERASURE = 20_000;
+    /// The database's answer to `/readyz`.
+    READINESS = 1_000;
+    /// Requests in flight after SIGTERM, and then the writers.
+    DRAIN = 5_000;
+    /// A start waits this long for a database that is not up yet.
+    START = 30_000;
+}
+
+/// Fails the build where one limit, or the sum of several, is not below the other.
+macro_rules! assert_order {
+    ($($($lower:ident)and+ < $upper:ident,)+) => {
+        $(const _: () = assert!(
+            0 $(+ $lower.as_millis())+ < $upper.as_millis(),
+            concat!(stringify!($($lower)and+), " must be below ", stringify!($upper)),
+        );)+
+    };
+}
+
+assert_order! {
+    DELIVERY < PROVIDER,
+    BATCH < DELIVERY,
+    LANE < DELIVERY,
+    QUEUE and STEADY_BATCH and STEADY_BATCH < DELIVERY,
+    ATTEMPT and QUESTION < BATCH,
+    STATEMENT < ATTEMPT,
+    STATEMENT < LANE,
+    STEADY_BATCH < SLOW_BATCH,
+    SLOW_BATCH < STATEMENT,
+    HELD_ROW < QUESTION,
+    QUESTION < QUIET,
+    // With a spool, a delivery waits for the writers' pause and the last of the spool, tries the database, and is spooled.
+    WITH_SPOOL and LAST_OF_SPOOL and WRITERS_PAUSE < DELIVERY,
+    STATEMENT < DRAINED_BATCH,
+    FIRST_LOOK_UP < LOOK_UP,
+    READ_STATEMENT < READ,
+    COUNTING_STATEMENT < COUNTING,
+    COUNTING < READ,
+    STATEMENT < REGISTRATION,
+    REGISTRATION < REGISTRATION_IN_ALL,
+    IDLE_TRANSACTION < EARLIER_TRANSACTIONS,
+    EARLIER_TRANSACTIONS < ERASURE,
+    DELIVERY < DRAIN,
+}
+
+/// A limit as PostgreSQL writes it, so that a setting that is read back can be compared.
+pub fn in_postgres(time: Duration) -> String {
+    match time.as_millis() {
+        0 => "0".to_owned(),
+        millis if millis % 60_000 == 0 => format!("{}min", millis / 60_000),
+        millis if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+        millis => format!("{millis}ms"),
+    }
+}
