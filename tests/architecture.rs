@@ -3,30 +3,32 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the sources fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules of ours that it may import. A module that is not here fails the test: say what it may import.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
+    ("budget", &[]),
     ("clock", &["domain"]),
     ("delivery", &["domain"]),
     ("providers", &["delivery", "domain"]),
-    ("store", &["domain"]),
+    ("store", &["budget", "domain"]),
     ("telemetry", &["domain"]),
     ("spool", &["delivery", "domain"]),
     ("hook", &["providers", "delivery"]),
     ("access", &["delivery", "domain"]),
-    ("ingest", &["store", "spool", "providers", "delivery", "domain", "telemetry"]),
-    ("registry", &["store", "spool", "domain", "telemetry"]),
+    ("ingest", &["budget", "store", "spool", "providers", "delivery", "domain", "telemetry"]),
+    ("registry", &["budget", "store", "spool", "domain", "telemetry"]),
     ("feed", &["store", "domain", "telemetry"]),
-    ("config", &["access", "hook", "store", "providers", "delivery"]),
+    ("config", &["access", "hook", "store", "providers", "delivery", "telemetry"]),
     ("listener", &["telemetry"]),
     (
         "web",
         &[
             "access",
+            "budget",
             "clock",
             "config",
             "delivery",
@@ -43,7 +45,18 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     (
         "service",
-        &["clock", "config", "feed", "ingest", "listener", "spool", "store", "telemetry", "web"],
+        &[
+            "budget",
+            "clock",
+            "config",
+            "feed",
+            "ingest",
+            "listener",
+            "spool",
+            "store",
+            "telemetry",
+            "web",
+        ],
     ),
     (
         "commands",
@@ -323,6 +336,121 @@ fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// The files of ours that each file names by a path, `mod.rs` standing for its folder. What a parent declares or hands out is no
+/// arrow: only names of other files count.
+fn references(source: &Source, modules: &BTreeSet<Vec<String>>) -> BTreeSet<Vec<String>> {
+    let tokens = tokens(&source.code);
+    let place: Vec<String> = source.place().into_iter().map(str::to_owned).collect();
+    let mut found = BTreeSet::new();
+    for (index, token) in tokens.iter().enumerate() {
+        let begins = tokens.get(index + 1) == Some(&"::")
+            && (index == 0 || !["::", "$"].contains(&tokens[index - 1]));
+        if !begins {
+            continue;
+        }
+        let (base, rest) = match *token {
+            "crate" => (Vec::new(), &tokens[index + 2..]),
+            "self" => (place.clone(), &tokens[index + 2..]),
+            "super" => {
+                let ups = tokens[index..].chunks(2).take_while(|it| it == &["super", "::"]).count();
+                let Some(kept) = place.len().checked_sub(ups) else { continue };
+                (place[..kept].to_vec(), &tokens[index + 2 * ups..])
+            }
+            // A path may also begin with the name of a child.
+            name => {
+                let child: Vec<_> = place.iter().cloned().chain([name.to_owned()]).collect();
+                if !modules.contains(&child) {
+                    continue;
+                }
+                (place.clone(), &tokens[index..])
+            }
+        };
+        for path in paths(rest) {
+            let whole: Vec<_> = base.iter().cloned().chain(path).collect();
+            // The longest beginning that is a file.
+            let file =
+                (1..=whole.len()).rev().map(|n| &whole[..n]).find(|it| modules.contains(*it));
+            found.extend(file.map(<[String]>::to_vec));
+        }
+    }
+    found.remove(&place);
+    found
+}
+
+/// The paths of a `use` tree, or the one path that begins here.
+fn paths(tokens: &[&str]) -> Vec<Vec<String>> {
+    let mut path = Vec::new();
+    let mut index = 0;
+    while let Some(&token) = tokens.get(index) {
+        match token {
+            "{" => {
+                let (mut all, mut depth, mut begin) = (Vec::new(), 0, index + 1);
+                for (at, &inner) in tokens.iter().enumerate().skip(index) {
+                    match inner {
+                        "{" => depth += 1,
+                        "}" if depth == 1 => {
+                            all.extend(paths(&tokens[begin..at]));
+                            break;
+                        }
+                        "}" => depth -= 1,
+                        "," if depth == 1 => {
+                            all.extend(paths(&tokens[begin..at]));
+                            begin = at + 1;
+                        }
+                        _ => {}
+                    }
+                }
+                let with_front = |rest: Vec<String>| path.iter().cloned().chain(rest).collect();
+                return all.into_iter().map(with_front).collect();
+            }
+            "::" => {}
+            name if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => {
+                // Two words in a row: the path has ended.
+                if index > 0 && tokens[index - 1] != "::" {
+                    break;
+                }
+                path.push(name.to_owned());
+            }
+            _ => break,
+        }
+        index += 1;
+    }
+    vec![path]
+}
+
+/// Files that lead back to themselves, each circle once. A file and the folder that it is in are one neighbourhood: a child may
+/// use what its parent defines, so arrows to an ancestor do not count.
+fn circles(sources: &[Source]) -> Vec<String> {
+    let own = |source: &Source| source.place().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(own).collect();
+    let arrows: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = sources
+        .iter()
+        .map(|source| {
+            let from = own(source);
+            let to = references(source, &modules).into_iter();
+            (from.clone(), to.filter(|it| !from.starts_with(it)).collect())
+        })
+        .collect();
+    let mut circles = BTreeSet::new();
+    for start in arrows.keys() {
+        let (mut seen, mut work) = (BTreeSet::new(), vec![vec![start.clone()]]);
+        while let Some(way) = work.pop() {
+            for next in way.last().and_then(|last| arrows.get(last)).into_iter().flatten() {
+                if next == start {
+                    // Each circle is told from its first file.
+                    if way.iter().min() == Some(start) {
+                        let names: Vec<_> = way.iter().map(|it| it.join("/")).collect();
+                        circles.insert(names.join(" → "));
+                    }
+                } else if seen.insert(next.clone()) {
+                    work.push(way.iter().cloned().chain([next.clone()]).collect());
+                }
+            }
+        }
+    }
+    circles.into_iter().collect()
+}
+
 /// What is wrong in these files.
 fn wrong_arrows(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -381,6 +509,28 @@ fn assert_none(wrong: &[String]) {
 #[test]
 fn arrows_point_one_way() {
     assert_none(&wrong_arrows(&sources()));
+}
+
+#[test]
+fn no_file_leads_back_to_itself() {
+    assert_none(&circles(&sources()));
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_written() {
+    let two = |first: &str, second: &str| {
+        circles(&[Source::new("a/one.rs", first), Source::new("a/two.rs", second)])
+    };
+    for back in [
+        "use super::one::Thing;",
+        "use super::{one};",
+        "use crate::a::{one::Thing, other};",
+        "fn f() { crate::a::one::thing() }",
+    ] {
+        assert_eq!(two("use super::two::Thing;", back), ["a/one → a/two"], "{back}");
+    }
+    assert_eq!(two("use super::two::Thing;", "use super::Thing;"), [""; 0]);
+    assert_eq!(two("use super::two::Thing;", "// use super::one::Thing;"), [""; 0]);
 }
 
 #[test]
