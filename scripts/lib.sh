@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the scripts share: finding what they need, and installing it where that takes no questions.
-# To be sourced; leaves the caller in the repository's folder.
+# Shared by the scripts: finds what they need, and installs it if the installation asks no questions.
+# Source this file; it changes to the repository's folder.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
@@ -14,10 +14,10 @@ need_cargo() {
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
 }
 
-# The folder of the newest PostgreSQL, 15 or newer; in the places where src/store/embedded/locate.rs looks.
+# Prints the folder of the newest PostgreSQL, 15 or newer. Looks in the same places as src/store/embedded/locate.rs.
 postgres_bin() {
     local bin version newest=14 found=
-    # Named by hand, no other one counts.
+    # PG_BIN excludes all others.
     if [ -n "${PG_BIN:-}" ]; then
         set -- "$PG_BIN"
     else
@@ -36,7 +36,7 @@ postgres_bin() {
     [ -n "$found" ] && printf '%s\n' "$found"
 }
 
-# Runs a command as root if that takes no password.
+# Runs a command as root if that needs no password.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -54,7 +54,7 @@ apt_install() {
         apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
-# Debian would set up and start a server of its own beside the programs: not while we install them.
+# Debian's package would create and start a server; we want the programs only.
 apt_install_postgres() {
     local conf=/etc/postgresql-common/createcluster.conf done=0
     apt_install postgresql-common || return 1
@@ -67,8 +67,8 @@ apt_install_postgres() {
 
 ensure_postgres() {
     if postgres_bin >/dev/null; then return; fi
-    [ -z "${PG_BIN:-}" ] || die "PG_BIN=$PG_BIN holds no PostgreSQL 15 or newer: correct or unset it."
-    say "PostgreSQL is missing; installing it."
+    [ -z "${PG_BIN:-}" ] || die "PG_BIN=$PG_BIN has no PostgreSQL 15 or newer: correct or unset it."
+    say "Installing PostgreSQL, which is missing."
     if [ "$(uname)" = Darwin ] && have brew; then
         brew install postgresql@17 >&2 || true
     else
@@ -83,8 +83,7 @@ ensure_postgres() {
   macOS            brew install postgresql@17"
 }
 
-# A package of this name, without the service of this name that Debian would start beside the program: not while we install it, and not
-# when the machine starts again.
+# Installs Debian's package of this name without its service: Debian would start the service now, and again at each boot.
 apt_install_program() {
     local policy=/usr/sbin/policy-rc.d done=0
     if [ -e "$policy" ]; then
@@ -98,7 +97,7 @@ apt_install_program() {
     return "$done"
 }
 
-# A program of Debian's package of the same name, which may be in a folder that is in the path of root only.
+# Debian may put the program into a folder that only root has on PATH.
 have_server() { have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]; }
 
 ensure_server() {
@@ -146,10 +145,10 @@ ensure_browser() {
   macOS            brew install --cask chromium chromedriver"
 }
 
-# axe-core, which looks at the page for what keeps people from using it, comes from the npm registry; so does Express.
+# axe-core, which checks the page's accessibility, comes from the npm registry; so does Express.
 ensure_npm() {
     if have npm; then return; fi
-    say "npm is needed; installing it."
+    say "npm is missing; installing it."
     if [ "$(uname)" = Darwin ] && have brew; then brew install node >&2 || true; else apt_install npm || true; fi
     have npm || die "npm is missing. Install Node.js with npm (Debian, Ubuntu: sudo apt-get install npm), then run this again."
 }
@@ -170,7 +169,7 @@ ensure_venv() {
     have_venv || die "Python 3 with venv is missing. Install it (Debian, Ubuntu: sudo apt-get install python3-venv), then run this again."
 }
 
-# The tests of wrong clocks are for Linux. Wherever the package puts its library, the program is on PATH.
+# The tests of wrong clocks run on Linux only. The package's library may be anywhere; the program is on PATH.
 ensure_faketime() {
     if [ "$(uname)" != Linux ] || have faketime; then return; fi
     say "The tests of wrong clocks need libfaketime; installing it."
