@@ -1,4 +1,7 @@
 //! Who may read what: API keys of backends, access tokens of users.
+//!
+//! A real service over a socket, with two live API keys and two live token secrets. The tests send good and forged
+//! credentials, some of them assembled by hand, and compare the answers.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +17,7 @@ use super::{ICCID, iccid};
 const NEXT_KEY: &str = "kx81-vq02-mz77-ra40";
 const NEXT_SECRET: &str = "e55d0b7c91a24f38b6d2";
 
-/// Claims that are good for a minute, with these instead.
+/// Claims that are valid for a minute, with these changes.
 fn claims(changes: Value) -> Value {
     let mut claims = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() + 60 });
     if let Value::Object(changes) = changes {
@@ -25,7 +28,7 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-/// A token put together by hand: any header, HMAC-SHA256 with any key.
+/// A token assembled by hand: any header, signed by HMAC-SHA256 with any key.
 fn forge(header: &Value, claims: &Value, key: &[u8]) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));
@@ -54,7 +57,7 @@ async fn with_two_profiles() -> TestApp {
 }
 
 #[tokio::test]
-async fn every_live_api_key_opens_every_call_and_nothing_else_does() {
+async fn every_live_api_key_and_nothing_else_opens_every_endpoint() {
     let app = with_two_profiles().await;
     let paths = [
         format!("/v1/profiles/{ICCID}"),
@@ -81,7 +84,7 @@ async fn every_live_api_key_opens_every_call_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_is_one_and_says_bearer() {
+async fn only_a_single_authorization_header_of_the_bearer_scheme_is_accepted() {
     let app = with_two_profiles().await;
     for (values, status) in [
         (vec![format!("Bearer {API_KEY}")], 200),
@@ -108,7 +111,7 @@ async fn the_authorization_header_is_one_and_says_bearer() {
 }
 
 #[tokio::test]
-async fn a_user_sees_the_own_profile_without_what_is_for_backends() {
+async fn a_user_sees_their_own_profile_without_the_members_for_backends() {
     let app = with_two_profiles().await;
     let user = app.user(ICCID);
     for name in [ICCID, "self"] {
@@ -139,7 +142,7 @@ async fn a_user_sees_the_own_profile_without_what_is_for_backends() {
 }
 
 #[tokio::test]
-async fn to_a_user_somebody_elses_profile_and_none_look_alike() {
+async fn a_user_cannot_tell_another_users_profile_from_an_unknown_one() {
     let app = with_two_profiles().await;
     let user = app.user(ICCID);
     let mut answers = Vec::new();
@@ -163,7 +166,7 @@ async fn to_a_user_somebody_elses_profile_and_none_look_alike() {
 }
 
 #[tokio::test]
-async fn what_is_for_backends_is_forbidden_to_users() {
+async fn endpoints_for_backends_are_forbidden_to_users() {
     let app = with_two_profiles().await;
     let user = app.user(ICCID);
     let own = format!("/v1/profiles/{ICCID}/deliveries");
@@ -177,7 +180,7 @@ async fn what_is_for_backends_is_forbidden_to_users() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_with_any_live_secret_until_30_s_after_its_end() {
+async fn a_token_signed_with_any_live_secret_is_valid_until_30_s_after_it_expires() {
     let app = with_two_profiles().await;
     let now = unix_now();
     let hs256 = json!({ "alg": "HS256", "typ": "JWT" });
@@ -202,7 +205,7 @@ async fn a_token_is_good_with_any_live_secret_until_30_s_after_its_end() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_forged_stale_or_for_others_is_refused_alike() {
+async fn forged_expired_and_foreign_tokens_all_get_the_same_401() {
     let app = with_two_profiles().await;
     let now = unix_now();
     let good = TestApp::token(&claims(Value::Null));
@@ -218,18 +221,18 @@ async fn a_token_that_is_forged_stale_or_for_others_is_refused_alike() {
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
     for (name, token) in [
         ("expired", with_claims(json!({ "exp": now - 31 }))),
-        ("expired for ever", with_claims(json!({ "exp": i64::MIN }))),
+        ("expired at the earliest possible time", with_claims(json!({ "exp": i64::MIN }))),
         ("no exp", without("exp")),
-        ("exp null", with_claims(json!({ "exp": null }))),
-        ("exp a text", with_claims(json!({ "exp": (now + 60).to_string() }))),
+        ("exp is null", with_claims(json!({ "exp": null }))),
+        ("exp is a string", with_claims(json!({ "exp": (now + 60).to_string() }))),
         ("no aud", without("aud")),
         ("another aud", with_claims(json!({ "aud": "esim-status2" }))),
         ("no sub", without("sub")),
-        ("sub no ICCID", with_claims(json!({ "sub": "admin" }))),
-        ("sub a number", with_claims(json!({ "sub": 1 }))),
-        ("not yet good", with_claims(json!({ "nbf": now + 60 }))),
+        ("sub is not an ICCID", with_claims(json!({ "sub": "admin" }))),
+        ("sub is a number", with_claims(json!({ "sub": 1 }))),
+        ("not yet valid", with_claims(json!({ "nbf": now + 60 }))),
         ("tampered claims", format!("{}.{other_claims}.{}", parts[0], parts[2])),
-        ("cut signature", good[..good.len() - 3].to_owned()),
+        ("truncated signature", good[..good.len() - 3].to_owned()),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
         ("four parts", format!("{good}.x")),

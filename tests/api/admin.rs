@@ -1,4 +1,6 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`.
+//!
+//! A real service receives requests of every kind; then the tests read its metrics as Prometheus would.
 
 use esim_status_testing::{HOOK_SECRET, TestApp};
 use serde_json::json;
@@ -6,7 +8,7 @@ use serde_json::json;
 use super::{ICCID, iccid};
 
 #[tokio::test]
-async fn a_service_with_its_database_lives_and_is_ready() {
+async fn a_service_with_its_database_is_live_and_ready() {
     let app = TestApp::start().await;
     for (path, text) in [("/livez", "ok\n"), ("/readyz", "ready\n")] {
         let answer = app.admin.get(path).await;
@@ -15,7 +17,7 @@ async fn a_service_with_its_database_lives_and_is_ready() {
 }
 
 #[tokio::test]
-async fn every_metric_is_there_with_its_labels_and_says_what_it_is() {
+async fn every_metric_is_exposed_with_its_labels_and_a_help_text() {
     let app = TestApp::start().await;
     app.report(ICCID, "INSTALLED").await;
     app.report(ICCID, "INSTALLED").await;
@@ -57,12 +59,12 @@ async fn every_metric_is_there_with_its_labels_and_says_what_it_is() {
     }
     for name in metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = name.split(' ').next().unwrap_or_default();
-        assert!(metrics.text.contains(&format!("# HELP {name} ")), "{name} says what it is");
+        assert!(metrics.text.contains(&format!("# HELP {name} ")), "{name} has no HELP line");
     }
 }
 
 #[tokio::test]
-async fn metrics_name_nobody_and_are_bounded_whatever_is_asked() {
+async fn metrics_contain_no_identifiers_and_no_text_from_requests() {
     let app = TestApp::start().await;
     let number = iccid(7);
     let body = json!({ "iccid": number, "profileState": "UNHEARD-OF-7", "imsi": "001010123456789", "eid": "89049032123451234512345678901235" });

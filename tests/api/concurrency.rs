@@ -1,4 +1,7 @@
-//! Many deliveries at once, and several services on one database: the history of a profile is one straight line.
+//! Concurrent deliveries, to one service and to several on one database: every profile keeps one consistent history.
+//!
+//! Each test sends real requests concurrently, then checks the stored history with `assert_straight`. Some tests hold
+//! row locks from another connection, as another transaction would.
 
 use std::time::Duration;
 
@@ -10,13 +13,13 @@ use tokio::time::Instant;
 
 use super::{ICCID, iccid};
 
-/// What a provider waits at most, and a second more for a busy machine.
+/// How long a provider waits for an answer (2.5 s), plus a second for a busy machine.
 const BUDGET: Duration = Duration::from_millis(3_500);
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
 #[tokio::test]
-async fn two_hundred_deliveries_at_once_leave_one_straight_history() {
+async fn two_hundred_concurrent_deliveries_leave_one_consistent_history() {
     let app = TestApp::start().await;
     let reports = (0..200).map(|number| app.report(ICCID, STATES[number % 4]));
     let outcomes = join_all(reports).await;
@@ -44,7 +47,7 @@ async fn several_writers_keep_the_order_of_one_sender() {
     join_all(senders).await;
 }
 
-/// Two services, as two replicas are.
+/// Two services on one database, like two replicas.
 async fn two_replicas() -> [TestApp; 2] {
     let database = Database::migrated().await;
     let (one, other) = tokio::join!(
@@ -55,7 +58,7 @@ async fn two_replicas() -> [TestApp; 2] {
 }
 
 #[tokio::test]
-async fn two_services_that_start_at_once_on_an_empty_database_both_serve() {
+async fn two_services_started_concurrently_on_an_empty_database_both_serve() {
     let database = Database::empty().await;
     let (one, other) = tokio::join!(
         TestApp::start_on(database.clone(), |_| ()),
@@ -66,12 +69,12 @@ async fn two_services_that_start_at_once_on_an_empty_database_both_serve() {
 }
 
 #[tokio::test]
-async fn what_another_replica_has_written_since_is_not_overlooked() {
+async fn a_writer_notices_what_another_replica_has_written_since() {
     let [one, other] = two_replicas().await;
     for (replica, state) in [
         (&one, "RELEASED"),
         (&other, "INSTALLED"),
-        // It remembers the profile as released.
+        // This replica still remembers the profile as released.
         (&one, "RELEASED"),
         (&one, "INSTALLED"),
         (&other, "DISABLED"),
@@ -79,7 +82,7 @@ async fn what_another_replica_has_written_since_is_not_overlooked() {
     ] {
         assert_eq!(replica.report(ICCID, state).await, "moved", "{state}");
     }
-    // Nor what a backend, or an operator by hand, has.
+    // The same for a change that an operator has made by hand.
     let by_hand = "UPDATE profiles SET imsi = '260010000000001'";
     one.database.connect().await.execute(by_hand).await.unwrap();
     assert_eq!(one.report(ICCID, "DISABLED").await, "moved");
@@ -88,7 +91,7 @@ async fn what_another_replica_has_written_since_is_not_overlooked() {
     one.assert_straight(ICCID).await;
 }
 
-/// Reports as a provider does: until it is taken. A machine that is busy with other things may need a repeat.
+/// Reports a state as a provider does: retries until it is accepted. A busy machine may need a retry.
 async fn report_until_taken(app: &TestApp, iccid: &str, state: &str) {
     let body = json!({ "iccid": iccid, "profileState": state }).to_string();
     for _ in 0..10 {
@@ -107,7 +110,7 @@ async fn assert_no_deadlock(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn the_same_deliveries_at_two_services_at_once_are_applied_once() {
+async fn the_same_deliveries_sent_to_two_services_concurrently_are_applied_once() {
     let apps = two_replicas().await;
     for (round, state) in ["RELEASED", "INSTALLED", "DISABLED"].iter().enumerate() {
         join_all((0..60).map(async |number| {
@@ -125,7 +128,7 @@ async fn the_same_deliveries_at_two_services_at_once_are_applied_once() {
 }
 
 #[tokio::test]
-async fn different_deliveries_at_two_services_at_once_leave_one_straight_history_each() {
+async fn different_deliveries_sent_to_two_services_concurrently_leave_consistent_histories() {
     let apps = two_replicas().await;
     join_all((0..100).map(async |number| {
         let state = STATES[number / 3 % 4];
@@ -140,7 +143,7 @@ async fn different_deliveries_at_two_services_at_once_leave_one_straight_history
 }
 
 #[tokio::test]
-async fn a_profile_that_somebody_else_has_locked_keeps_nobody_else_waiting() {
+async fn a_profile_locked_by_another_transaction_delays_no_other_profile() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
     let mut connection = app.database.connect().await;
@@ -153,7 +156,7 @@ async fn a_profile_that_somebody_else_has_locked_keeps_nobody_else_waiting() {
         let body = json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
         (app.deliver(body).await, begun.elapsed())
     };
-    // They are taken although the lock stays.
+    // Deliveries for other profiles are accepted while the lock is held.
     let others = join_all((0..20).map(async |number| {
         assert_eq!(app.report(&iccid(number), "INSTALLED").await, "moved");
     }));
@@ -165,8 +168,10 @@ async fn a_profile_that_somebody_else_has_locked_keeps_nobody_else_waiting() {
     let (outcome, ()) = tokio::join!(app.report(ICCID, "DISABLED"), async {
         let waits = "SELECT count(*) FROM pg_stat_activity
                      WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        wait_until("it waits for the lock", async || app.database.scalar::<i64>(waits).await > 0)
-            .await;
+        wait_until("the delivery waits for the lock", async || {
+            app.database.scalar::<i64>(waits).await > 0
+        })
+        .await;
         lock.commit().await.unwrap();
     });
     assert_eq!(outcome, "moved");
@@ -175,7 +180,7 @@ async fn a_profile_that_somebody_else_has_locked_keeps_nobody_else_waiting() {
 }
 
 #[tokio::test]
-async fn reads_go_on_while_a_profile_is_locked() {
+async fn reads_succeed_while_a_profile_is_locked() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
     let mut connection = app.database.connect().await;

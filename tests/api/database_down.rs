@@ -1,4 +1,6 @@
-//! The database goes away and comes back: everybody is told to try again, in time, and nobody has to restart anything.
+//! The database goes away and comes back: callers get a 503 in time, and the service recovers without a restart.
+//!
+//! Each test has its own Postgres server, which it stops, kills and starts again under a running service.
 
 use std::time::Duration;
 
@@ -10,13 +12,13 @@ use tokio::time::Instant;
 
 use super::{ICCID, iccid};
 
-/// What a provider waits at most, and a second more for a busy machine.
+/// How long a provider waits for an answer (2.5 s), plus a second for a busy machine.
 const BUDGET: Duration = Duration::from_millis(3_500);
 
-/// How long the service may need to find its database again, and as much again for a busy machine.
+/// How long the service may take to reconnect to its database (5 s), and as much again for a busy machine.
 const HEALING: Duration = Duration::from_secs(10);
 
-/// A service on a server of its own, which can be stopped without harm to other tests.
+/// A service on a separate Postgres server, which can be stopped without affecting other tests.
 async fn start() -> (Embedded, TestApp) {
     let server = block_in_place(|| Embedded::start_ephemeral().expect("PostgreSQL is installed"));
     let database = Database { options: server.connect_options("postgres") };
@@ -30,7 +32,7 @@ async fn timed(answer: impl Future<Output = Answer>) -> (Answer, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_costs_nothing_but_repeats() {
+async fn a_database_outage_costs_senders_only_retries() {
     let (mut server, app) = start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let good = |state: &str| json!({ "iccid": ICCID, "profileState": state }).to_string();
@@ -55,13 +57,13 @@ async fn a_database_that_is_away_costs_nothing_but_repeats() {
     }
     assert_eq!(app.admin.get("/livez").await.status, 200);
     assert_eq!(app.admin.get("/metrics").await.status, 200);
-    // What needs no database is answered as ever.
+    // Requests that need no database are answered as usual.
     assert_eq!(app.anybody.get(&TestApp::hook_path()).await.status, 200);
     assert_eq!(app.anybody.post("/webhooks/gigastore/esim-status/wrong", "").await.status, 401);
 
     block_in_place(|| server.start_server().unwrap());
     let back = Instant::now();
-    wait_until("a delivery is taken again", async || {
+    wait_until("a delivery is accepted again", async || {
         app.deliver(good("DISABLED")).await.status == 200
     })
     .await;
@@ -76,7 +78,7 @@ async fn a_database_that_is_away_costs_nothing_but_repeats() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_died_unseen_cost_no_answer() {
+async fn connections_that_died_unnoticed_cost_no_request() {
     let (mut server, app) = start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");

@@ -1,4 +1,6 @@
-//! What support asks: `GET /v1/profiles/{iccid}/deliveries` and `GET /v1/deliveries`.
+//! The endpoints for support: `GET /v1/profiles/{iccid}/deliveries` and `GET /v1/deliveries`.
+//!
+//! The service receives one webhook for each outcome, then the lists are read with filters and page by page.
 
 use esim_status_testing::{Answer, TestApp};
 use reqwest::Method;
@@ -25,7 +27,7 @@ async fn with_one_of_each() -> TestApp {
 }
 
 #[tokio::test]
-async fn a_profiles_deliveries_are_listed_newest_first_whatever_became_of_them() {
+async fn a_profiles_deliveries_are_listed_newest_first_with_any_outcome() {
     let app = with_one_of_each().await;
     let path = format!("/v1/profiles/{ICCID}/deliveries");
     let all = app.backend.get(&path).await.json();
@@ -45,7 +47,7 @@ async fn a_profiles_deliveries_are_listed_newest_first_whatever_became_of_them()
 }
 
 #[tokio::test]
-async fn what_was_kept_but_not_applied_is_found_by_outcome_and_provider() {
+async fn deliveries_that_were_not_applied_are_found_by_outcome_and_provider() {
     let app = with_one_of_each().await;
     let rows: [(&str, &[&str]); 7] = [
         ("", &["malformed", "malformed", "ignored", "unrecognised"]),
@@ -63,7 +65,7 @@ async fn what_was_kept_but_not_applied_is_found_by_outcome_and_provider() {
 }
 
 #[tokio::test]
-async fn a_delivery_shows_how_it_came_and_no_proof() {
+async fn a_delivery_shows_its_headers_and_body_but_no_credentials() {
     let app = TestApp::start().await;
     let body = json!({ "iccid": ICCID, "profileState": "TELEPORTED" }).to_string();
     let request = app.anybody.request(Method::POST, &TestApp::hook_path());
@@ -84,7 +86,7 @@ async fn a_delivery_shows_how_it_came_and_no_proof() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_makes_no_sense_is_named() {
+async fn an_invalid_parameter_is_named() {
     let app = with_one_of_each().await;
     for path in ["/v1/deliveries".to_owned(), format!("/v1/profiles/{ICCID}/deliveries")] {
         for (query, named) in [
@@ -112,7 +114,7 @@ async fn a_parameter_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn a_profile_that_nothing_was_delivered_about_is_unknown() {
+async fn a_profile_without_deliveries_is_unknown() {
     let app = with_one_of_each().await;
     let answer = app.backend.get(&format!("/v1/profiles/{}/deliveries", iccid(1))).await;
     assert_eq!((answer.status.as_u16(), &*answer.problem()), (404, "unknown-profile"));

@@ -1,4 +1,7 @@
-//! SIGTERM: not ready first, then no new connections, and whatever was taken is answered.
+//! Graceful shutdown, as on SIGTERM: the service first reports that it is not ready, then stops accepting connections,
+//! and answers every request that it has accepted.
+//!
+//! The tests stop a real service while requests wait for a row lock, or while clients use kept-alive connections.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -16,7 +19,7 @@ use tokio::time::Instant;
 use super::{ICCID, iccid};
 
 #[tokio::test]
-async fn what_is_in_flight_is_answered_and_nothing_accepted_is_lost() {
+async fn requests_in_flight_are_answered_and_no_accepted_webhook_is_lost() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
     let (anybody, admin, database) = (app.anybody.clone(), app.admin.clone(), app.database.clone());
@@ -26,7 +29,7 @@ async fn what_is_in_flight_is_answered_and_nothing_accepted_is_lost() {
 
     let body = |iccid: &str| json!({ "iccid": iccid, "profileState": "INSTALLED" }).to_string();
     let hook = TestApp::hook_path();
-    // These wait for the lock, so they are in flight when the end begins.
+    // These wait for the lock, so they are in flight when the shutdown begins.
     let held = join_all((0..20).map(|_| anybody.post(&hook, body(ICCID))));
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let ending = async {
@@ -41,7 +44,7 @@ async fn what_is_in_flight_is_answered_and_nothing_accepted_is_lost() {
                 answer.status == 503 && answer.problem() == "unavailable"
             })
             .await;
-            // Whoever routes to it may not have seen that yet: for a moment new work is taken all the same.
+            // A load balancer may not have noticed yet, so for a moment new requests are still accepted.
             let late =
                 join_all((0..5).map(|number| anybody.post(&hook, body(&iccid(number))))).await;
             assert!(late.iter().all(|answer| answer.outcome() == "moved"));
@@ -62,7 +65,7 @@ async fn what_is_in_flight_is_answered_and_nothing_accepted_is_lost() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_up_the_end_and_new_ones_are_refused_after_it() {
+async fn idle_connections_do_not_delay_the_shutdown_and_new_ones_are_refused_after_it() {
     let app = TestApp::start().await;
     let address = app.service.public;
     let mut idle = TcpStream::connect(address).await.unwrap();
@@ -75,15 +78,15 @@ async fn idle_connections_do_not_hold_up_the_end_and_new_ones_are_refused_after_
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
     for stream in [&mut idle, &mut kept_alive] {
-        // An end or a reset; never a wait.
+        // The connection must be closed or reset; this read must not wait.
         drop(stream.read_to_end(&mut Vec::new()).await);
     }
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// As load balancers send over the connections of a pool, until they have seen that the service is not ready.
+/// Load balancers keep sending over pooled connections until they notice that the service is not ready.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_webhook_over_a_kept_connection_is_lost_while_a_service_takes_leave() {
+async fn no_webhook_over_a_kept_alive_connection_is_lost_during_shutdown() {
     let app = TestApp::start_with(|settings| settings.notice = Duration::from_secs(2)).await;
     let (to, database) = (watch::Sender::new(app.service.public), app.database.clone());
     let sending = join_all((0..24).map(async |number: usize| {
@@ -100,7 +103,7 @@ async fn no_webhook_over_a_kept_connection_is_lost_while_a_service_takes_leave()
         }
     }));
     let ending = async {
-        wait_until("webhooks come", async || {
+        wait_until("webhooks arrive", async || {
             database.scalar::<i64>("SELECT count(*) FROM deliveries").await > 100
         })
         .await;

@@ -1,4 +1,8 @@
-//! `DELETE /v1/profiles/{iccid}`: everything that is kept of a profile goes, and stays away until it is registered anew.
+//! `DELETE /v1/profiles/{iccid}`: all data of a profile is deleted, and nothing is stored again until the profile is
+//! registered again.
+//!
+//! After an erasure, the tests search every column of every table for the profile's identifiers. Some hold locks so
+//! that an erasure and a webhook overlap.
 
 use esim_status_testing::{TestApp, wait_until};
 use futures_util::future::{join, join_all};
@@ -16,7 +20,7 @@ use super::{ICCID, iccid};
 
 const EID: &str = "89049032123451234512345678901235";
 
-/// Where anything that names the person or installs the profile is kept.
+/// The columns that hold anything that identifies the person or installs the profile.
 async fn traces(app: &TestApp) -> Vec<String> {
     let mut places = Vec::new();
     for text in [ICCID, IMSI, EID, MATCHING_ID, PAGE_TOKEN, "customer-4711"] {
@@ -29,14 +33,14 @@ fn body(state: &str) -> String {
     json!({ "iccid": ICCID, "imsi": IMSI, "profileState": state, "eid": EID }).to_string()
 }
 
-/// One profile with everything that can be kept of it, and a neighbour that must stay.
+/// One profile with every kind of data that the service can store, and another profile that must stay.
 async fn fill(app: &TestApp) {
     register(app, &object(ICCID)).await;
     register(app, &json!({ "iccid": iccid(1), "state": "RELEASED" })).await;
     for state in ["RELEASED", "INSTALLED", "INSTALLED", "SOMETHING_NEW", "DISABLED"] {
         assert_eq!(app.deliver(body(state)).await.status, 200);
     }
-    // Events of other kinds, and bodies that are none, are kept with their profile as well.
+    // Events of other kinds and malformed bodies are stored with their profile as well.
     let country =
         json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "PL" });
     assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
@@ -46,7 +50,7 @@ async fn fill(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn nothing_is_left_in_any_table_but_a_keyed_hash() {
+async fn an_erasure_leaves_only_a_keyed_hash() {
     let app = TestApp::start().await;
     fill(&app).await;
     let kept = traces(&app).await;
@@ -57,7 +61,7 @@ async fn nothing_is_left_in_any_table_but_a_keyed_hash() {
     assert_eq!((answer.status.as_u16(), &*answer.text), (204, ""));
     assert_eq!(traces(&app).await, Vec::<String>::new());
 
-    // The hash cannot be told from the number alone: it is the one under this database's own key.
+    // The hash cannot be computed from the ICCID alone: it uses this database's own key.
     let hash: Vec<u8> = app.database.scalar("SELECT iccid_hmac FROM erasures").await;
     let key: Vec<u8> = app.database.scalar("SELECT key FROM erasure_key").await;
     let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(ICCID).finalize();
@@ -78,7 +82,7 @@ async fn nothing_is_left_in_any_table_but_a_keyed_hash() {
 }
 
 #[tokio::test]
-async fn what_was_never_there_or_is_erased_already_cannot_be_erased() {
+async fn a_profile_that_is_unknown_or_already_erased_cannot_be_erased() {
     let app = TestApp::start().await;
     let unknown = erase(&app.backend, ICCID).await;
     assert_eq!((unknown.status.as_u16(), &*unknown.problem()), (404, "unknown-profile"));
@@ -94,7 +98,7 @@ async fn what_was_never_there_or_is_erased_already_cannot_be_erased() {
 #[tokio::test]
 async fn deliveries_without_a_profile_are_erased_too() {
     let app = TestApp::start().await;
-    // A word that nobody knows makes no profile, and is kept.
+    // A report with an unknown state creates no profile, but is stored.
     assert_eq!(app.deliver(body("SOMETHING_NEW")).await.outcome(), "unrecognised");
     assert!(!traces(&app).await.is_empty());
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
@@ -102,7 +106,7 @@ async fn deliveries_without_a_profile_are_erased_too() {
 }
 
 #[tokio::test]
-async fn bodies_that_could_not_be_read_are_erased_by_what_they_hold() {
+async fn malformed_bodies_that_contain_the_iccid_are_erased() {
     let app = TestApp::start().await;
     fill(&app).await;
     let whole = body("INSTALLED");
@@ -118,7 +122,7 @@ async fn bodies_that_could_not_be_read_are_erased_by_what_they_hold() {
 }
 
 #[tokio::test]
-async fn a_late_webhook_is_ignored_creates_nothing_and_leaves_no_body() {
+async fn a_webhook_after_the_erasure_is_ignored_and_its_body_is_not_stored() {
     let app = TestApp::start().await;
     fill(&app).await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
@@ -154,14 +158,14 @@ async fn a_late_event_with_an_id_is_ignored_whether_the_id_is_known_or_new() {
         assert_eq!(relay(&app, id, &installed).await.outcome(), "ignored", "{id}");
         assert_eq!(traces(&app).await, Vec::<String>::new(), "{id}");
     }
-    // An event that came before the return of the profile is no news after it.
+    // An event id that was seen before the profile was registered again is still a duplicate.
     register(&app, &object(ICCID)).await;
     assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "duplicate");
     assert_eq!(relay(&app, "evt-3", &installed).await.outcome(), "moved");
 }
 
 #[tokio::test]
-async fn a_new_registration_begins_a_new_history_and_webhooks_count_again() {
+async fn a_new_registration_starts_a_new_history_and_webhooks_count_again() {
     let app = TestApp::start().await;
     fill(&app).await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
@@ -176,7 +180,7 @@ async fn a_new_registration_begins_a_new_history_and_webhooks_count_again() {
     assert_eq!(app.deliver(body("INSTALLED")).await.outcome(), "moved");
     let journey = app.invited(ICCID).await.get("/v1/profiles/self/journey").await;
     assert_eq!(journey.json()["step"], "done");
-    // No cursor and no tag of the former life, which had five transitions at most, fits this one.
+    // No cursor and no ETag of the erased history, which had at most five transitions, is valid for the new one.
     let seqs: Vec<_> = app.transitions(ICCID).await.iter().map(|it| it["seq"].as_i64()).collect();
     assert_eq!(seqs.len(), 2);
     assert!(seqs[0] > Some(3) && seqs[1] == seqs[0].map(|seq| seq + 1), "{seqs:?}");
@@ -185,7 +189,7 @@ async fn a_new_registration_begins_a_new_history_and_webhooks_count_again() {
 }
 
 #[tokio::test]
-async fn an_access_token_of_before_is_of_no_use_after_a_new_registration() {
+async fn an_access_token_from_before_the_erasure_is_invalid_after_a_new_registration() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let (old, unsaid) = (app.invited(ICCID).await, app.user(ICCID));
@@ -194,7 +198,7 @@ async fn an_access_token_of_before_is_of_no_use_after_a_new_registration() {
     events.event().await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(old.get("/v1/profiles/self").await.problem(), "unknown-profile");
-    // The next customer's.
+    // The profile of the next customer.
     register(&app, &object(ICCID)).await;
     let new = app.invited(ICCID).await;
     for path in ["", "/journey", "/transitions", "/events", "/qr.svg", "/qr.png", "?wait=5"] {
@@ -213,18 +217,18 @@ async fn an_access_token_of_before_is_of_no_use_after_a_new_registration() {
     assert_eq!((own.status.as_u16(), &own.json()["state"]), (200, &json!("RELEASED")));
     let journey = new.get("/v1/profiles/self/journey").await.json();
     assert_eq!(journey["install"]["activationCode"], activation_code());
-    // What followed the former life has ended, or hears nothing of this one.
+    // A stream opened before the erasure has ended, or receives nothing of the new history.
     let said = events.ending().await;
     assert!(!said.contains("event:"), "{said}");
 }
 
-/// An erasure that is under way: it holds the profile's row and has not committed.
+/// The erasure is in progress: it holds the profile's row and has not committed.
 #[tokio::test]
-async fn a_webhook_that_meets_an_erasure_half_way_does_not_bring_the_profile_back() {
+async fn a_webhook_during_an_erasure_does_not_bring_the_profile_back() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let mut connection = app.database.connect().await;
-    // Held up by a lock on the last table that an erasure writes to.
+    // A lock on the last table that an erasure writes to holds the erasure up.
     let mut held = connection.begin().await.unwrap();
     sqlx::query("LOCK TABLE event_ids IN SHARE MODE").execute(&mut *held).await.unwrap();
     let erasing = erase(&app.backend, ICCID);
@@ -242,7 +246,7 @@ async fn a_webhook_that_meets_an_erasure_half_way_does_not_bring_the_profile_bac
 }
 
 #[tokio::test]
-async fn erasures_and_webhooks_at_once_end_in_one_of_two_ways() {
+async fn concurrent_erasures_and_webhooks_leave_the_profile_erased() {
     let app = TestApp::start().await;
     for round in 0..8 {
         register(&app, &object(ICCID)).await;
@@ -258,14 +262,14 @@ async fn erasures_and_webhooks_at_once_end_in_one_of_two_ways() {
         }
         let statuses: Vec<_> = erased.iter().map(|answer| answer.status.as_u16()).collect();
         assert_eq!(statuses.iter().filter(|status| **status == 204).count(), 1, "{statuses:?}");
-        // No registration came after it: erased is erased.
+        // There was no registration after the erasure, so the profile stays erased.
         assert_eq!(traces(&app).await, Vec::<String>::new(), "{round}");
         assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 1);
     }
 }
 
 #[tokio::test]
-async fn erasures_registrations_and_webhooks_at_once_leave_no_half_profile() {
+async fn concurrent_erasures_registrations_and_webhooks_leave_no_partial_profile() {
     let app = TestApp::start().await;
     for round in 0..5 {
         let object = object(ICCID).to_string();
@@ -288,9 +292,9 @@ async fn erasures_registrations_and_webhooks_at_once_leave_no_half_profile() {
     }
 }
 
-/// Writers of another replica, in the middle of a statement that began before the erasure: they do not see it.
+/// A writer of another replica is in a transaction that began before the erasure and so does not see the erasure.
 #[tokio::test]
-async fn what_began_before_an_erasure_and_commits_after_it_leaves_nothing_behind() {
+async fn a_transaction_that_begins_before_an_erasure_and_commits_after_it_leaves_nothing_behind() {
     let creates = "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
                    VALUES ('89972123300991848961', 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 1, now())";
     let keeps = "INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, headers, body)
@@ -322,7 +326,7 @@ async fn what_began_before_an_erasure_and_commits_after_it_leaves_nothing_behind
 }
 
 #[tokio::test]
-async fn an_erasure_that_finds_nothing_is_remembered_all_the_same() {
+async fn an_erasure_of_an_unknown_profile_is_still_remembered() {
     let app = TestApp::start().await;
     assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
     assert_eq!(app.report(ICCID, "INSTALLED").await, "ignored");
@@ -332,7 +336,7 @@ async fn an_erasure_that_finds_nothing_is_remembered_all_the_same() {
 }
 
 #[tokio::test]
-async fn many_unreadable_bodies_do_not_make_an_erasure_fail() {
+async fn an_erasure_succeeds_among_thousands_of_malformed_bodies() {
     let app = TestApp::start().await;
     let fill = "INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
                 SELECT gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', 'malformed', '{}',

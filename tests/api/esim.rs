@@ -1,4 +1,5 @@
-//! The eSIM object that a backend registers a profile with, and a look into every column of a database.
+//! Helpers: the eSIM object that a backend registers, the hook with event ids, and a search through every column of a
+//! database.
 
 use std::sync::Arc;
 
@@ -10,16 +11,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-/// The IMSI of every object made here.
+/// The IMSI of every object created here.
 pub(crate) const IMSI: &str = "001010987654321";
 
 /// The secret part of the activation code.
 pub(crate) const MATCHING_ID: &str = "K7-Qh2PLm9-04xZ";
 
-/// The secret part of the provider's own install page.
+/// The secret part of the URL of the provider's install page.
 pub(crate) const PAGE_TOKEN: &str = "eyJhbGciOiJIUzUxMiJ9.c2VjcmV0LXBhZ2U";
 
-/// The secret of the hook whose sender gives every event an id.
+/// The secret of the hook whose sender assigns an id to every event.
 const RELAY_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The activation code.
@@ -27,7 +28,7 @@ pub(crate) fn activation_code() -> String {
     format!("LPA:1$smdp.example.test${MATCHING_ID}")
 }
 
-/// An object of the shape that the vendor's API returns, ready to be installed.
+/// An object in the format of the vendor's API, of a profile that is ready to be installed.
 pub(crate) fn object(iccid: &str) -> Value {
     json!({
         "iccid": iccid,
@@ -50,13 +51,13 @@ pub(crate) fn object_with(iccid: &str, member: &str, value: impl Into<Value>) ->
     object
 }
 
-/// Puts a body to a profile's path.
+/// Sends a body with PUT to a profile's path.
 pub(crate) async fn put(client: &Client, iccid: &str, body: impl Into<reqwest::Body>) -> Answer {
     let path = format!("/v1/profiles/{iccid}");
     Answer::of(client.request(Method::PUT, &path).body(body)).await
 }
 
-/// Registers the profile with this object.
+/// Registers the profile of this object.
 pub(crate) async fn register(app: &TestApp, object: &Value) -> Answer {
     let iccid = object["iccid"].as_str().expect("the object has an iccid");
     let answer = put(&app.backend, iccid, object.to_string()).await;
@@ -69,7 +70,7 @@ pub(crate) async fn erase(client: &Client, iccid: &str) -> Answer {
     Answer::of(client.request(Method::DELETE, &format!("/v1/profiles/{iccid}"))).await
 }
 
-/// Adds a hook whose sender gives every event an id.
+/// Adds a hook whose sender assigns an id to every event.
 pub(crate) fn with_event_ids(settings: &mut Settings) {
     let secret = StandardSecrets::parse("hook", [RELAY_SECRET]).unwrap();
     let plain = url_secret_hook(Secrets::parse("hook", [HOOK_SECRET]).unwrap());
@@ -91,11 +92,14 @@ pub(crate) async fn relay(app: &TestApp, id: &str, body: &str) -> Answer {
     Answer::of(request.body(body.to_owned())).await
 }
 
-/// Waits until this many statements in the test's database wait for a lock.
+/// Waits until at least this many statements in the test's database wait for a lock.
 pub(crate) async fn wait_for_waiting(database: &Database, count: i64) {
     let waits = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    wait_until("they wait for a lock", async || database.scalar::<i64>(waits).await >= count).await;
+    wait_until("the statements wait for a lock", async || {
+        database.scalar::<i64>(waits).await >= count
+    })
+    .await;
 }
 
 /// Every column of every table that holds this text, as `table.column`.
@@ -111,7 +115,7 @@ pub(crate) async fn places_of(database: &Database, text: &str) -> Vec<String> {
     assert!(columns.len() > 20, "{columns:?}");
     let mut places = Vec::new();
     for (table, column) in columns {
-        // The bytes of a bytea as they are; of everything else, its text.
+        // A bytea is searched as bytes, everything else as text.
         let query = format!(
             r#"SELECT count(*) FROM "{table}"
                WHERE position($1 IN CASE pg_typeof("{column}") WHEN 'bytea'::regtype

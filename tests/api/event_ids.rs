@@ -1,4 +1,7 @@
-//! Senders that number their events: each event is applied once.
+//! Senders that assign ids to their events: each event is applied once.
+//!
+//! A hook with Standard Webhooks signatures receives the same event id again: concurrently, with another body, or after
+//! waiting for a lock.
 
 use std::sync::Arc;
 
@@ -49,7 +52,7 @@ fn report(iccid: &str, state: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_event_a_hundred_times_at_once_is_applied_once() {
+async fn one_event_sent_a_hundred_times_concurrently_is_applied_once() {
     let app = TestApp::start_with(with_hook).await;
     let body = report(ICCID, "INSTALLED");
     let answers = join_all((0..100).map(|_| deliver(&app, "msg_1", &body))).await;
@@ -64,7 +67,7 @@ async fn one_event_a_hundred_times_at_once_is_applied_once() {
 }
 
 #[tokio::test]
-async fn an_id_that_comes_again_with_other_content_is_a_duplicate_and_kept() {
+async fn an_event_id_reused_with_another_body_is_a_duplicate_and_stored() {
     let app = TestApp::start_with(with_hook).await;
     assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
     let other_state = report(ICCID, "DISABLED");
@@ -82,7 +85,7 @@ async fn an_id_that_comes_again_with_other_content_is_a_duplicate_and_kept() {
 }
 
 #[tokio::test]
-async fn equal_content_under_another_id_is_another_event() {
+async fn the_same_body_with_another_event_id_is_another_event() {
     let app = TestApp::start_with(with_hook).await;
     for (id, state, outcome) in [
         ("msg_1", "INSTALLED", "moved"),
@@ -99,7 +102,7 @@ async fn equal_content_under_another_id_is_another_event() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_read_was_not_an_event() {
+async fn a_malformed_body_does_not_use_up_its_event_id() {
     let app = TestApp::start_with(with_hook).await;
     let refused = deliver_at(&app, "msg_1", now(), "{").await;
     assert_eq!(refused.problem(), "malformed");
@@ -107,7 +110,7 @@ async fn what_could_not_be_read_was_not_an_event() {
 }
 
 #[tokio::test]
-async fn an_event_that_had_to_wait_for_its_profile_does_not_wait_for_itself() {
+async fn an_event_that_waited_for_its_profile_is_not_blocked_by_its_own_reserved_id() {
     let app = TestApp::start_with(with_hook).await;
     assert_eq!(deliver(&app, "msg_1", &report(ICCID, "RELEASED")).await, "moved");
     let mut connection = app.database.connect().await;
@@ -118,23 +121,25 @@ async fn an_event_that_had_to_wait_for_its_profile_does_not_wait_for_itself() {
     let (outcome, ()) = tokio::join!(deliver(&app, "msg_2", &body), async {
         let waits = "SELECT count(*) FROM pg_stat_activity
                      WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        wait_until("it waits for the lock", async || app.database.scalar::<i64>(waits).await > 0)
-            .await;
+        wait_until("the event waits for the lock", async || {
+            app.database.scalar::<i64>(waits).await > 0
+        })
+        .await;
         lock.commit().await.unwrap();
     });
-    // A first try that left its claim of the id behind would keep the second waiting.
+    // If the first attempt left the id reserved, the second attempt would wait for it.
     assert_eq!(outcome, "moved");
     assert_eq!(deliver(&app, "msg_2", &body).await, "duplicate");
     app.assert_straight(ICCID).await;
 }
 
 #[tokio::test]
-async fn ids_of_one_hook_say_nothing_about_another() {
+async fn event_ids_of_one_hook_do_not_affect_another() {
     let app = TestApp::start_with(with_hook).await;
     assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
     let body = report(ICCID, "DISABLED");
     let request = app.anybody.request(Method::POST, &TestApp::hook_path());
-    // Nothing proves this header here, so it is no event id.
+    // This hook does not sign the header, so the header is not an event id.
     let answer = Answer::of(request.header("webhook-id", "msg_1").body(body)).await;
     assert_eq!(answer.outcome(), "moved");
 }

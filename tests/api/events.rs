@@ -1,4 +1,6 @@
-//! `GET /v1/profiles/{iccid}/events`: live, resumable, nothing missed and nothing twice.
+//! `GET /v1/profiles/{iccid}/events`: the event stream is live and resumable, and delivers each change exactly once.
+//!
+//! Followers read real streams over sockets while profiles change, connections are cut, and services stop and start.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::esim::{erase, object, register};
 use super::sse::Events;
 use super::{ICCID, iccid};
 
-/// A word that moves the profile each time it is given the next number.
+/// A state for each number; consecutive numbers give different states, so each report moves the profile.
 fn word(number: usize) -> &'static str {
     ["RELEASED", "INSTALLED", "DISABLED", "INSTALLED"][number % 4]
 }
@@ -23,7 +25,7 @@ async fn advance(app: &TestApp, from: usize, count: usize) {
     }
 }
 
-/// Reads transitions until this `seq`, and asserts that they follow one another.
+/// Reads transitions up to this `seq`, and asserts that they are consecutive.
 async fn read_to(events: &mut Events, after: i64, last: i64) {
     for seq in after + 1..=last {
         let event = events.event().await;
@@ -33,7 +35,7 @@ async fn read_to(events: &mut Events, after: i64, last: i64) {
 }
 
 #[tokio::test]
-async fn the_profile_comes_first_and_each_change_after_it() {
+async fn a_stream_sends_the_profile_first_and_then_each_change() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for (client, whose) in [(&app.backend, ICCID), (&app.user(ICCID), "self")] {
@@ -64,7 +66,7 @@ async fn the_profile_comes_first_and_each_change_after_it() {
 }
 
 #[tokio::test]
-async fn a_change_is_seen_within_a_quarter_of_a_second() {
+async fn a_change_reaches_a_follower_within_250_ms() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut events = Events::open(&app.backend, ICCID).await;
@@ -76,12 +78,12 @@ async fn a_change_is_seen_within_a_quarter_of_a_second() {
         events.event().await;
         quickest = quickest.min(committed.elapsed());
     }
-    // The quickest of ten, because a busy machine may delay any of them; a poll would delay all.
+    // The quickest of ten: a busy machine may delay any of them, but polling would delay all of them.
     assert!(quickest < Duration::from_millis(250), "{quickest:?}");
 }
 
 #[tokio::test]
-async fn what_is_no_change_is_no_event() {
+async fn deliveries_that_change_nothing_send_no_event() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut events = Events::open(&app.backend, ICCID).await;
@@ -97,7 +99,7 @@ async fn what_is_no_change_is_no_event() {
 }
 
 #[tokio::test]
-async fn a_quiet_stream_shows_that_it_lives() {
+async fn an_idle_stream_sends_heartbeats() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut events = Events::open(&app.backend, ICCID).await;
@@ -112,7 +114,7 @@ async fn a_quiet_stream_shows_that_it_lives() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_gets_what_was_missed_in_order_and_once() {
+async fn a_follower_that_reconnects_gets_missed_changes_once_and_in_order() {
     let app = TestApp::start().await;
     advance(&app, 0, 7).await;
     let mut followers = Vec::new();
@@ -124,7 +126,7 @@ async fn whoever_comes_back_gets_what_was_missed_in_order_and_once() {
         read_to(&mut events, last, 7).await;
         followers.push(events);
     }
-    // And nothing else before the next change.
+    // The next event is the next change, with nothing in between.
     advance(&app, 7, 1).await;
     for events in &mut followers {
         read_to(events, 7, 8).await;
@@ -132,7 +134,7 @@ async fn whoever_comes_back_gets_what_was_missed_in_order_and_once() {
 }
 
 #[tokio::test]
-async fn a_history_longer_than_one_read_is_resumed_whole() {
+async fn a_history_longer_than_one_page_is_resumed_completely() {
     let app = TestApp::start().await;
     advance(&app, 0, 260).await;
     let mut events = Events::resume(&app.user(ICCID), "self", "3").await;
@@ -141,7 +143,7 @@ async fn a_history_longer_than_one_read_is_resumed_whole() {
 }
 
 #[tokio::test]
-async fn an_id_that_nobody_gave_is_no_place_to_go_on_from() {
+async fn an_event_id_that_was_never_sent_is_ignored() {
     let app = TestApp::start().await;
     advance(&app, 0, 3).await;
     let odd = [
@@ -169,7 +171,7 @@ async fn an_id_that_nobody_gave_is_no_place_to_go_on_from() {
         assert_eq!((first.id, &*first.event), (Some(3), "profile"), "{id}");
         assert_eq!(first.data["seq"], 3);
     }
-    // From the very beginning: all of it.
+    // Resuming from 0 sends the whole history.
     for id in ["0", "00", "000000000000000000000"] {
         let mut events = Events::resume(&app.backend, ICCID, id).await;
         assert_eq!(events.event().await.event, "profile");
@@ -182,7 +184,7 @@ async fn an_id_that_nobody_gave_is_no_place_to_go_on_from() {
 }
 
 #[tokio::test]
-async fn a_change_is_seen_by_followers_of_another_replica() {
+async fn a_change_reaches_followers_of_another_replica() {
     let one = TestApp::start().await;
     let two = TestApp::start_on(one.database.clone(), |_| ()).await;
     register(&one, &object(ICCID)).await;
@@ -199,12 +201,12 @@ async fn a_change_is_seen_by_followers_of_another_replica() {
             let seq = i64::try_from(number).unwrap() + 1;
             read_to(events, seq, seq + 1).await;
         }
-        // Far less than the slow look that is the safety net.
+        // Much sooner than the slow periodic poll, which is the fallback.
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 }
 
-/// Ends every connection that listens for changes in this database; says how many there were.
+/// Terminates every connection that listens for changes in this database; returns how many there were.
 async fn cut_listeners(database: &Database) -> i64 {
     let query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                  WHERE datname = current_database() AND query ILIKE '%LISTEN%' AND pid <> pg_backend_pid()";
@@ -212,7 +214,7 @@ async fn cut_listeners(database: &Database) -> i64 {
 }
 
 #[tokio::test]
-async fn a_cut_connection_to_the_database_costs_a_follower_nothing() {
+async fn a_cut_listener_connection_costs_followers_no_change() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut follower = Events::open(&app.backend, ICCID).await;
@@ -223,18 +225,18 @@ async fn a_cut_connection_to_the_database_costs_a_follower_nothing() {
     for round in 0..5 {
         wait_until("the service listens", async || cut_listeners(&app.database).await > 0).await;
         let begun = Instant::now();
-        // The wake-up of the first of these may fall into the gap.
+        // The notification of the first change may be lost while nobody listens.
         advance(&app, round * 2 + 1, 2).await;
         read_to(&mut follower, seq, seq + 2).await;
         seq += 2;
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
-    // Somebody who does not read meanwhile has missed nothing either.
+    // A follower that did not read in the meantime has missed nothing either.
     read_to(&mut late, 1, seq).await;
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_after_the_service_was_stopped_and_started_again() {
+async fn a_stream_resumes_after_a_restart_of_the_service() {
     let first = TestApp::start().await;
     let database = first.database.clone();
     advance(&first, 0, 3).await;
@@ -254,7 +256,7 @@ async fn a_stream_goes_on_after_the_service_was_stopped_and_started_again() {
 }
 
 #[tokio::test]
-async fn a_service_that_ends_takes_leave_of_every_follower() {
+async fn a_service_that_stops_ends_every_stream_with_a_retry_hint() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut followers = Vec::new();
@@ -281,7 +283,7 @@ async fn more_streams_than_are_allowed_are_refused_until_one_is_closed() {
     let refused = app.backend.get(&path).await;
     assert_eq!((refused.status.as_u16(), &*refused.problem()), (503, "unavailable"));
     assert!(!refused.header("retry-after").is_empty());
-    // Those who are there are not disturbed, and everything else is answered.
+    // Open streams are not affected, and other requests are answered.
     one.event().await;
     advance(&app, 1, 1).await;
     read_to(&mut one, 1, 2).await;
@@ -290,7 +292,7 @@ async fn more_streams_than_are_allowed_are_refused_until_one_is_closed() {
         Events::try_open(&app.backend, ICCID, None).await.is_some()
     })
     .await;
-    // A refusal takes no place.
+    // A refused stream takes no slot.
     for path in [format!("/v1/profiles/{}/events", iccid(1)), format!("{path}?after=1")] {
         for _ in 0..5 {
             let status = app.backend.get(&path).await.status.as_u16();
@@ -303,9 +305,9 @@ async fn more_streams_than_are_allowed_are_refused_until_one_is_closed() {
     .await;
 }
 
-/// One token must not take what all share.
+/// One token must not use up the streams that all users share.
 #[tokio::test]
-async fn the_streams_and_polls_of_one_users_profile_are_few_and_others_are_not_affected() {
+async fn one_users_streams_and_polls_are_limited_and_do_not_affect_others() {
     const MAX: usize = 8;
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
@@ -325,11 +327,11 @@ async fn the_streams_and_polls_of_one_users_profile_are_few_and_others_are_not_a
             assert_eq!((refused.status.as_u16(), &*refused.problem()), (503, "unavailable"));
             assert!(!refused.header("retry-after").is_empty());
         }
-        // What need not wait is answered.
+        // Requests that need not wait are answered.
         assert_eq!(client.get(poll).await.status, 200);
         assert_eq!(client.get("/v1/profiles/self/journey").await.status, 200);
     }
-    // Neither other users nor backends notice.
+    // Other users and backends are not affected.
     Events::open(&app.user(&iccid(1)), "self").await;
     for _ in 0..2 * MAX {
         streams.push(Events::open(&app.backend, ICCID).await);
@@ -344,7 +346,7 @@ async fn the_streams_and_polls_of_one_users_profile_are_few_and_others_are_not_a
 }
 
 #[tokio::test]
-async fn those_who_follow_leave_connections_to_webhooks() {
+async fn streams_and_polls_leave_connections_for_webhooks() {
     let app = TestApp::start_with(|settings| settings.max_connections = 16).await;
     advance(&app, 0, 1).await;
     let mut streams = Vec::new();
@@ -361,7 +363,7 @@ async fn those_who_follow_leave_connections_to_webhooks() {
 }
 
 #[tokio::test]
-async fn who_has_no_right_to_a_profile_does_not_follow_it() {
+async fn a_caller_without_access_to_a_profile_cannot_follow_it() {
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let expired = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() - 60 });
@@ -395,19 +397,19 @@ async fn the_stream_of_an_erased_profile_ends() {
     }
     assert_eq!(Events::try_open(&app.user(ICCID), "self", None).await.map(|_| ()), None);
 
-    // It comes back with a history of its own, behind the old one: who followed that sees all of this.
+    // The profile returns with a new history, numbered after the old one: a follower of the old one sees all of it.
     register(&app, &object(ICCID)).await;
     let user = app.invited(ICCID).await;
     let mut events = Events::resume(&user, "self", "1").await;
     assert_eq!(events.event().await.event, "profile");
     let transition = events.event().await;
     assert_eq!((&*transition.event, transition.id), ("transition", Some(2)));
-    // What no one can have seen is no place to go on from.
+    // An id that was never sent is not a valid position to resume from.
     assert_eq!(Events::resume(&user, "self", "7").await.event().await.id, Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_hundred_changes_reach_a_follower_who_keeps_losing_the_connection_each_once() {
+async fn a_follower_that_keeps_reconnecting_sees_each_of_three_hundred_changes_once() {
     const COUNT: i64 = 300;
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
@@ -440,7 +442,7 @@ async fn three_hundred_changes_reach_a_follower_who_keeps_losing_the_connection_
     assert_straight_to(&app.database, COUNT).await;
 }
 
-/// What [`TestApp::assert_straight`] asserts, of a history that is longer than a page.
+/// Like [`TestApp::assert_straight`], for a history that is longer than a page.
 async fn assert_straight_to(database: &Database, last: i64) {
     let breaks = "SELECT count(*) FROM transitions t
                   LEFT JOIN transitions before ON before.iccid = t.iccid AND before.seq = t.seq - 1
@@ -452,7 +454,7 @@ async fn assert_straight_to(database: &Database, last: i64) {
 }
 
 #[tokio::test]
-async fn libraries_that_cannot_send_the_header_say_in_the_query_what_they_have_seen() {
+async fn the_last_event_id_is_also_accepted_in_the_query() {
     let app = TestApp::start().await;
     advance(&app, 0, 3).await;
     for (query, header, first) in [("1", None, 2), ("", Some("2"), 3), ("1", Some("2"), 3)] {

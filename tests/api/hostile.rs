@@ -1,5 +1,7 @@
-//! Bodies that somebody made to do harm. With a valid proof: none of them gives a 5xx, moves a state or makes a profile, and
-//! what is authentic and malformed is kept byte for byte.
+//! Hostile bodies, sent with valid credentials: none causes a 5xx, changes a state or creates a profile.
+//!
+//! Each body of a long table is delivered to a real service. An authentic but malformed body must be stored byte for
+//! byte.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{ICCID, iccid};
 
-/// A report about [`ICCID`] that would move it, with one more member.
+/// A report that would change the state of [`ICCID`], with one more member.
 fn with(member: &str) -> Vec<u8> {
     format!(r#"{{"iccid":"{ICCID}","profileState":"RELEASED",{member}}}"#).into_bytes()
 }
@@ -22,7 +24,7 @@ fn claiming(state: &str) -> Vec<u8> {
     format!(r#"{{"iccid":"{ICCID}","profileState":{state}}}"#).into_bytes()
 }
 
-/// Authentic bodies that are malformed, each with a word of the detail that tells why.
+/// Malformed bodies, each with words that the problem's detail must contain.
 fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = reporting(&format!("\"{ICCID}\""));
     let good = std::str::from_utf8(&good).unwrap();
@@ -37,7 +39,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             b"iccid=89972123300991848961&profileState=RELEASED".to_vec(),
             "the body is not one",
         ),
-        ("cut", good.as_bytes()[..good.len() - 1].to_vec(), "line 1"),
+        ("truncated", good.as_bytes()[..good.len() - 1].to_vec(), "line 1"),
         ("byte order mark", format!("\u{feff}{good}").into_bytes(), "byte order mark"),
         ("UTF-16", good.encode_utf16().flat_map(u16::to_le_bytes).collect(), "line 1"),
         ("trailing text", format!("{good} x").into_bytes(), "trailing characters"),
@@ -55,7 +57,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("duplicate member", with(&format!(r#""iccid":"{}""#, iccid(1))), "given twice"),
         ("duplicate state", with(r#""profileState":"ERROR""#), "given twice"),
         (
-            "duplicate, spelt otherwise",
+            "duplicate, spelt with an escape",
             with(&format!(r#""\u0069ccid":"{}""#, iccid(1))),
             "given twice",
         ),
@@ -82,7 +84,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("ICCID empty", reporting("\"\""), "18 to 22 digits"),
         ("ICCID of 17 digits", reporting("\"89972123300991848\""), "18 to 22 digits"),
         ("ICCID of 23 digits", reporting("\"89972123300991848961000\""), "18 to 22 digits"),
-        ("ICCID with a space before", reporting(&format!("\" {ICCID}\"")), "18 to 22 digits"),
+        ("ICCID with a leading space", reporting(&format!("\" {ICCID}\"")), "18 to 22 digits"),
         ("ICCID with spaces inside", reporting("\"8997 2123 3009 9184 8961\""), "18 to 22 digits"),
         ("ICCID with two F", reporting("\"8997212330099184896FF\""), "18 to 22 digits"),
         (
@@ -116,7 +118,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[tokio::test]
-async fn what_is_malformed_moves_nothing_says_why_and_is_kept_byte_for_byte() {
+async fn a_malformed_body_changes_nothing_is_explained_and_is_stored_byte_for_byte() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let before = app.profile(ICCID).await;
@@ -144,7 +146,7 @@ async fn what_is_malformed_moves_nothing_says_why_and_is_kept_byte_for_byte() {
     }
 }
 
-/// The bytes of a kept delivery, from either of its two forms.
+/// The bytes of a stored delivery, from either of their two encodings.
 fn raw_body(delivery: &Value) -> Vec<u8> {
     match delivery["body"].as_str() {
         Some(text) => text.as_bytes().to_vec(),
@@ -153,7 +155,7 @@ fn raw_body(delivery: &Value) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_compressed_is_refused_before_it_is_read() {
+async fn a_body_that_is_too_large_or_compressed_is_refused_before_it_is_parsed() {
     let app = TestApp::start().await;
     let million = format!("[{}1]", "1,".repeat(1_000_000));
     for (name, body) in [
@@ -166,7 +168,7 @@ async fn what_is_too_large_or_compressed_is_refused_before_it_is_read() {
         let answer = app.deliver(body).await;
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (413, "too-large"), "{name}");
     }
-    // The first bytes of a gzip member; what matters is that nobody unpacks it.
+    // The header of a gzip member is enough: the service must not decompress it.
     let bomb = [&b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03"[..], &vec![0; 30_000]].concat();
     let request = app.anybody.request(Method::POST, &TestApp::hook_path());
     let answer = Answer::of(request.header("content-encoding", "gzip").body(bomb)).await;
@@ -175,7 +177,7 @@ async fn what_is_too_large_or_compressed_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn odd_but_sound_bodies_are_taken() {
+async fn unusual_but_valid_bodies_are_accepted() {
     let app = TestApp::start().await;
     let quoted = |iccid: &str| reporting(&format!("\"{iccid}\""));
     for (name, body, iccid) in [
@@ -228,7 +230,7 @@ async fn control_characters_in_any_field_are_stored_exactly() {
 }
 
 #[tokio::test]
-async fn a_state_of_60_kb_is_one_unknown_word() {
+async fn a_state_of_60_kb_is_an_unknown_state() {
     let app = TestApp::start().await;
     let word = "É".repeat(30_000);
     assert_eq!(app.report(ICCID, &word).await, "unrecognised");

@@ -1,4 +1,6 @@
-//! `GET /v1/profiles/{iccid}/journey`: what the user should do now, with the means to do it.
+//! `GET /v1/profiles/{iccid}/journey`: what the user should do next, and the links and codes to do it with.
+//!
+//! A real service receives webhooks and registrations in many orders; the tests compare the journey that follows.
 
 use esim_status_testing::TestApp;
 use serde_json::{Value, json};
@@ -6,9 +8,9 @@ use serde_json::{Value, json};
 use super::esim::{MATCHING_ID, activation_code, object, object_with, register};
 use super::{ICCID, iccid};
 
-/// The parts of the way as `key status`, in one line.
+/// The steps of the journey as `key status`, in one line.
 fn way(journey: &Value) -> String {
-    let parts = journey["steps"].as_array().expect("there are steps");
+    let parts = journey["steps"].as_array().expect("the journey has steps");
     let part = |part: &Value| {
         format!("{} {}", part["key"].as_str().unwrap(), part["status"].as_str().unwrap())
     };
@@ -23,7 +25,7 @@ async fn journey_of(app: &TestApp, iccid: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_state_and_path_leads_to_its_step() {
+async fn every_state_and_history_leads_to_its_step() {
     let app = TestApp::start().await;
     let again = ["INSTALLED", "RELEASED"];
     let (four, five) = (again.repeat(4), again.repeat(5));
@@ -95,7 +97,7 @@ async fn every_state_and_path_leads_to_its_step() {
 }
 
 #[tokio::test]
-async fn a_removed_profile_says_how_often_it_was_installed_and_of_how_often() {
+async fn the_journey_of_a_removed_profile_counts_installs_against_the_limit() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for seen in 1..=4 {
@@ -116,7 +118,7 @@ async fn a_removed_profile_says_how_often_it_was_installed_and_of_how_often() {
 }
 
 #[tokio::test]
-async fn the_parts_of_the_way_bear_the_times_of_the_history() {
+async fn the_steps_have_the_times_of_the_history() {
     let app = TestApp::start().await;
     for word in ["RELEASED", "DOWNLOADED", "INSTALLED"] {
         app.report(ICCID, word).await;
@@ -126,7 +128,7 @@ async fn the_parts_of_the_way_bear_the_times_of_the_history() {
     for (part, transition) in journey["steps"].as_array().unwrap().iter().zip(&history) {
         assert_eq!(part["at"], transition["receivedAt"], "{journey:#}");
     }
-    // What comes now, or later, has no time yet.
+    // The current step and later steps have no time yet.
     app.report(ICCID, "RELEASED").await;
     let (journey, removed) = (journey_of(&app, ICCID).await, app.transitions(ICCID).await);
     assert_eq!(journey["steps"][0]["at"], removed[3]["receivedAt"]);
@@ -134,7 +136,7 @@ async fn the_parts_of_the_way_bear_the_times_of_the_history() {
 }
 
 #[tokio::test]
-async fn without_an_activation_code_there_is_a_step_and_nothing_to_install_with() {
+async fn without_an_activation_code_the_journey_has_a_step_but_no_install_data() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     let journey = journey_of(&app, ICCID).await;
@@ -143,7 +145,7 @@ async fn without_an_activation_code_there_is_a_step_and_nothing_to_install_with(
     register(&app, &object_with(ICCID, "activationCode", Value::Null)).await;
     assert_eq!(journey_of(&app, ICCID).await.get("install"), None);
 
-    // A later object brings it; one without does not take it away again.
+    // A later object adds the code; an object without it does not remove it.
     register(&app, &object(ICCID)).await;
     register(&app, &json!({ "iccid": ICCID, "state": "RELEASED" })).await;
     let journey = journey_of(&app, ICCID).await;
@@ -151,7 +153,7 @@ async fn without_an_activation_code_there_is_a_step_and_nothing_to_install_with(
 }
 
 #[tokio::test]
-async fn an_object_that_lacks_one_credential_takes_no_other_away() {
+async fn an_object_without_a_credential_removes_none() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for member in ["activationCode", "installationUrl"] {
@@ -163,7 +165,7 @@ async fn an_object_that_lacks_one_credential_takes_no_other_away() {
 }
 
 #[tokio::test]
-async fn what_installs_it_is_read_from_the_activation_code() {
+async fn the_install_data_is_read_from_the_activation_code() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let code = activation_code();
@@ -209,7 +211,7 @@ async fn what_installs_it_is_read_from_the_activation_code() {
 }
 
 #[tokio::test]
-async fn the_providers_own_link_is_preferred_where_it_is_a_real_one() {
+async fn the_providers_own_link_is_preferred_if_it_is_usable() {
     let app = TestApp::start().await;
     let code = activation_code();
     let built = format!("https://esimsetup.apple.com/esim_qrcode_provisioning?carddata={code}");
@@ -245,7 +247,7 @@ async fn the_providers_own_link_is_preferred_where_it_is_a_real_one() {
 }
 
 #[tokio::test]
-async fn backend_and_user_see_the_same_but_for_the_path_of_the_qr_code() {
+async fn backend_and_user_see_the_same_journey_except_the_path_of_the_qr_code() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let user = app.user(ICCID);
@@ -268,7 +270,7 @@ async fn backend_and_user_see_the_same_but_for_the_path_of_the_qr_code() {
 }
 
 #[tokio::test]
-async fn others_profiles_and_unknown_ones_have_no_journey() {
+async fn other_users_profiles_and_unknown_profiles_have_no_journey() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let absent = iccid(1);

@@ -1,4 +1,6 @@
-//! `GET /v1/profiles`: looking up and paging.
+//! `GET /v1/profiles`: filters and paging.
+//!
+//! Five profiles with different members are listed with every filter, page size and invalid parameter.
 
 use esim_status_testing::TestApp;
 use serde_json::json;
@@ -7,7 +9,7 @@ use super::iccid;
 
 const EID: &str = "8904903212345123451234567890ABCD";
 
-/// Which of the numbered profiles a query finds, in its order.
+/// The numbers of the profiles that a query finds, in the order of the answer.
 async fn found(app: &TestApp, query: &str) -> Vec<usize> {
     let page = app.backend.get(&format!("/v1/profiles?{query}")).await.json();
     let items = page["items"].as_array().unwrap_or_else(|| panic!("{query}: {page}"));
@@ -15,10 +17,10 @@ async fn found(app: &TestApp, query: &str) -> Vec<usize> {
     items.iter().filter_map(number).collect()
 }
 
-/// Five profiles: 0 and 1 installed, 2 released, 3 in error with a device, 4 released and with a subscription.
+/// Five profiles: 0 and 1 installed, 2 released, 3 in error and with an EID, 4 released and with an IMSI.
 async fn with_five() -> TestApp {
     let app = TestApp::start().await;
-    // Not in the order of their ICCIDs, which is the order of the list.
+    // Created in another order than that of their ICCIDs, which is the order of the list.
     for (number, state, eid, imsi) in [
         (3, "ERROR", EID, ""),
         (0, "INSTALLED", "", ""),
@@ -58,7 +60,7 @@ async fn profiles_are_found_by_each_filter_and_by_several_together() {
         ("imsi=001010123456789", &[4]),
         ("imsi=00101", &[]),
         (&eid, &[3]),
-        // The same chip may be written in either case.
+        // An EID may be written in either case.
         (&eid_in_lower_case, &[3]),
         ("updatedSince=2026-01-02T03:04:05Z", &[0, 1, 2, 3, 4]),
         ("updatedSince=2026-01-02T04:04:05%2B01:00", &[0, 1, 2, 3, 4]),
@@ -74,7 +76,7 @@ async fn profiles_are_found_by_each_filter_and_by_several_together() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_without_gaps_or_repeats() {
+async fn pages_have_no_gaps_and_no_duplicates() {
     let app = with_five().await;
     for limit in 1..=6 {
         let (mut numbers, mut cursor) = (Vec::new(), String::new());
@@ -92,7 +94,7 @@ async fn pages_follow_each_other_without_gaps_or_repeats() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_makes_no_sense_is_named() {
+async fn an_invalid_parameter_is_named() {
     let app = TestApp::start().await;
     for (query, named) in [
         ("limit=0", "limit"),

@@ -1,4 +1,7 @@
-//! `GET /v1/profiles/{iccid}?wait=`: the long poll, on the same cursor as the stream.
+//! `GET /v1/profiles/{iccid}?wait=`: the long poll.
+//!
+//! Real polls wait with an `If-None-Match` while webhooks, erasures and a shutdown happen on this replica or another
+//! one.
 
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -10,7 +13,7 @@ use tokio::time::Instant;
 use super::esim::{erase, object, register};
 use super::{ICCID, iccid};
 
-/// Asks with the tags in hand, and says how long it took.
+/// Polls with these ETags, and returns the answer and how long it took.
 async fn poll(app: &TestApp, tags: &str, wait: &str) -> (Answer, Duration) {
     let begun = Instant::now();
     let path = format!("/v1/profiles/{ICCID}?wait={wait}");
@@ -18,7 +21,7 @@ async fn poll(app: &TestApp, tags: &str, wait: &str) -> (Answer, Duration) {
     (Answer::of(request).await, begun.elapsed())
 }
 
-/// The tag of the profile as it is now.
+/// The current ETag of the profile.
 async fn tag(app: &TestApp) -> String {
     app.backend.get(&format!("/v1/profiles/{ICCID}")).await.header("etag").to_owned()
 }
@@ -26,7 +29,7 @@ async fn tag(app: &TestApp) -> String {
 /// Asserts that the poll is not answered yet.
 async fn assert_waits(poll: Pin<&mut impl Future>) {
     let answered = tokio::time::timeout(Duration::from_millis(200), poll).await;
-    assert!(answered.is_err(), "it was answered without a change");
+    assert!(answered.is_err(), "the poll was answered without a change");
 }
 
 #[tokio::test]
@@ -47,7 +50,7 @@ async fn a_poll_on_another_replica_sees_the_change_too() {
     let one = TestApp::start().await;
     let two = TestApp::start_on(one.database.clone(), |_| ()).await;
     one.report(ICCID, "RELEASED").await;
-    // The tags of all replicas are the same.
+    // All replicas return the same ETag.
     let first = tag(&one).await;
     let mut poll = pin!(poll(&two, &first, "60"));
     assert_waits(poll.as_mut()).await;
@@ -57,7 +60,7 @@ async fn a_poll_on_another_replica_sees_the_change_too() {
 }
 
 #[tokio::test]
-async fn what_the_caller_does_not_have_yet_is_answered_at_once() {
+async fn a_poll_with_an_outdated_or_no_etag_is_answered_immediately() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     let before = tag(&app).await;
@@ -76,7 +79,7 @@ async fn what_the_caller_does_not_have_yet_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn without_a_change_the_answer_is_304_when_the_time_is_over() {
+async fn without_a_change_the_answer_is_304_after_the_wait() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     let first = tag(&app).await;
@@ -85,7 +88,7 @@ async fn without_a_change_the_answer_is_304_when_the_time_is_over() {
         assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, &*first), "{tags}");
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
-    // What is no change does not end the wait: a repeat, an unknown word, another profile.
+    // Deliveries that change nothing do not end the wait: a repeated state, an unknown state, another profile.
     let mut poll = pin!(poll(&app, &first, "2"));
     assert_waits(poll.as_mut()).await;
     let ((), (answer, took)) = tokio::join!(
@@ -106,7 +109,7 @@ async fn without_a_change_the_answer_is_304_when_the_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_wait_that_makes_no_sense_is_refused_by_name() {
+async fn an_invalid_wait_is_refused_and_named() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     for wait in ["61", "-1", "1e9", "30s", "0.5", "99999999999999999999", "1&wait=2"] {
@@ -122,7 +125,7 @@ async fn a_wait_that_makes_no_sense_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_profile_that_is_erased_or_never_was_is_not_waited_for() {
+async fn a_poll_of_an_erased_or_unknown_profile_does_not_wait() {
     let app = TestApp::start().await;
     let (absent, took) = poll(&app, "\"1\"", "60").await;
     assert_eq!((&*absent.problem(), took < Duration::from_secs(1)), ("unknown-profile", true));
@@ -136,7 +139,7 @@ async fn a_profile_that_is_erased_or_never_was_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_service_that_ends_answers_who_waits() {
+async fn a_service_that_stops_answers_waiting_polls() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     let backend = app.backend.clone();

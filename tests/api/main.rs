@@ -1,10 +1,13 @@
-//! The service over a socket, with a real router and a real Postgres; one file for each resource.
+//! The HTTP API, tested from outside.
+//!
+//! Every test starts a real service with its own database on a real Postgres, and calls it over a socket. There is one
+//! file for each resource or topic.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod access;
@@ -35,10 +38,10 @@ mod summary;
 mod tokens;
 mod webhooks;
 
-/// A profile whose number passes every check.
+/// The ICCID of a profile, which passes every check.
 const ICCID: &str = "89972123300991848961";
 
-/// One of many profiles.
+/// The ICCID of one of many profiles.
 fn iccid(number: usize) -> String {
     format!("8997212330099{number:07}")
 }

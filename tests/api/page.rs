@@ -1,4 +1,6 @@
-//! `GET /install` and `/assets`: the page for every user, from this service alone; and who else may call from a browser.
+//! `GET /install` and `/assets`: the install page, its headers and its assets; and CORS, for pages of other origins.
+//!
+//! The tests read the page and its assets as text. `tests/browser` opens them in a real browser.
 
 use esim_status::config::Brand;
 use esim_status_testing::{Answer, TestApp};
@@ -15,7 +17,7 @@ const ASSETS: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn the_page_is_locked_down_by_its_headers() {
+async fn the_pages_headers_restrict_what_it_may_load() {
     let app = TestApp::start().await;
     let page = app.anybody.get("/install").await;
     assert_eq!(
@@ -45,7 +47,7 @@ async fn the_page_is_locked_down_by_its_headers() {
 }
 
 #[tokio::test]
-async fn the_page_holds_no_inline_script_nor_style() {
+async fn the_page_has_no_inline_scripts_or_styles() {
     let app = TestApp::start().await;
     let page = app.anybody.get("/install").await.text.to_lowercase();
     for tag in page.split("<script").skip(1) {
@@ -62,9 +64,9 @@ async fn the_page_holds_no_inline_script_nor_style() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_of_anybody_else() {
+async fn the_page_makes_no_requests_to_other_origins() {
     let app = TestApp::start().await;
-    // Names, not addresses that are called; and the two setups that open on the user's tap.
+    // A namespace, which is never requested, and the two setup links that open when the user taps them.
     let known = [
         "http://www.w3.org/2000/svg",
         "https://esimsetup.apple.com",
@@ -75,7 +77,7 @@ async fn nothing_is_asked_of_anybody_else() {
         texts.push((name, app.anybody.get(&format!("/assets/{name}")).await.text));
     }
     for (name, text) in texts {
-        // Comments ask nobody; an example there may name any address.
+        // Comments make no requests, so an example in a comment may contain any URL.
         let code: Vec<_> =
             text.lines().filter(|line| !line.trim_start().starts_with(['*', '/'])).collect();
         for line in code {
@@ -103,7 +105,7 @@ async fn nothing_is_asked_of_anybody_else() {
 }
 
 #[tokio::test]
-async fn what_a_company_sets_is_shown_as_text_whatever_it_is() {
+async fn brand_settings_are_escaped() {
     let brand = Brand {
         name: "</title><script>alert('a & b')</script>\"x".to_owned(),
         color: "#0a7d5a".to_owned(),
@@ -131,7 +133,7 @@ async fn the_page_is_the_same_for_every_token() {
 }
 
 #[tokio::test]
-async fn parts_of_the_page_are_kept_by_browsers_until_they_change() {
+async fn assets_are_cached_by_browsers_until_they_change() {
     let app = TestApp::start().await;
     let mut tags = Vec::new();
     for (name, content_type) in ASSETS {
@@ -141,7 +143,7 @@ async fn parts_of_the_page_are_kept_by_browsers_until_they_change() {
         assert_eq!(asset.header("x-content-type-options"), "nosniff");
         assert_eq!(asset.header("cache-control"), "no-cache");
         let tag = asset.header("etag").to_owned();
-        // Weak, since the bytes differ where they are compressed.
+        // The ETag is weak because the bytes differ when they are compressed.
         let strong = tag.strip_prefix("W/").unwrap().to_owned();
         assert!(strong.len() > 4 && strong.starts_with('"') && strong.ends_with('"'), "{tag}");
         for known in [tag.clone(), strong, format!("\"x\", {tag}"), "*".to_owned()] {
@@ -161,7 +163,7 @@ async fn parts_of_the_page_are_kept_by_browsers_until_they_change() {
 }
 
 #[tokio::test]
-async fn what_is_no_part_of_the_page_is_not_there() {
+async fn paths_that_are_not_part_of_the_page_are_unknown() {
     let app = TestApp::start().await;
     for path in [
         "/assets/other.js",
@@ -202,7 +204,7 @@ async fn preflight(app: &TestApp, path: &str, origin: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn pages_of_allowed_origins_may_call() {
+async fn pages_of_allowed_origins_may_call_the_api() {
     let app = with_shop().await;
     app.report(ICCID, "RELEASED").await;
     let paths = [
@@ -223,7 +225,7 @@ async fn pages_of_allowed_origins_may_call() {
             assert!(headers.contains(header), "{headers}");
         }
         assert_eq!(allowed.header("access-control-max-age"), "7200");
-        // Credentials are never cookies.
+        // The service never uses cookies as credentials.
         assert!(allowed.header("access-control-allow-credentials").is_empty());
     }
     let user = app.user(ICCID);
@@ -240,7 +242,7 @@ async fn pages_of_allowed_origins_may_call() {
             answer.headers.get_all("vary").iter().map(|v| v.to_str().unwrap().to_lowercase());
         assert!(
             vary.collect::<Vec<_>>().join(",").contains("origin"),
-            "{path}: caches must tell origins apart"
+            "{path}: caches must distinguish origins"
         );
         let exposed = answer.header("access-control-expose-headers");
         for header in ["date", "etag", "retry-after", "x-request-id"] {
@@ -250,7 +252,7 @@ async fn pages_of_allowed_origins_may_call() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_not() {
+async fn pages_of_other_origins_may_not_call_the_api() {
     let (configured, bare) = (with_shop().await, TestApp::start().await);
     let others = [
         "https://evil.example.test",

@@ -1,4 +1,6 @@
-//! Every error is a problem document (RFC 9457) from the catalogue, and every answer bears `X-Request-Id`.
+//! Every error is a problem document (RFC 9457) from the catalogue, and every answer has an `X-Request-Id`.
+//!
+//! The tests send wrong requests to both listeners of a real service, and rename a table under it to cause 5xx answers.
 
 use esim_status::web::problem::CATALOGUE;
 use esim_status_testing::{Answer, TestApp};
@@ -9,7 +11,7 @@ use serde_json::Value;
 use super::ICCID;
 
 #[tokio::test]
-async fn whatever_goes_wrong_is_a_problem_from_the_catalogue() {
+async fn every_error_is_a_problem_from_the_catalogue() {
     let app = TestApp::start().await;
     let hook = TestApp::hook_path();
     let profile = format!("/v1/profiles/{ICCID}");
@@ -35,7 +37,7 @@ async fn whatever_goes_wrong_is_a_problem_from_the_catalogue() {
     ];
     for (method, path, status, code) in rows {
         let answer = Answer::of(app.backend.request(method.clone(), path)).await;
-        // Also that content type, members and request id agree.
+        // `problem` also checks the content type, the members and the request id.
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (status, code), "{method} {path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("cache-control"), "no-store");
@@ -54,7 +56,7 @@ async fn whatever_goes_wrong_is_a_problem_from_the_catalogue() {
 }
 
 #[tokio::test]
-async fn a_plain_request_id_is_echoed_and_another_is_replaced() {
+async fn a_valid_request_id_is_echoed_and_an_invalid_one_is_replaced() {
     let app = TestApp::start().await;
     let given = |id: &[u8]| {
         let id = HeaderValue::from_bytes(id).unwrap();
@@ -89,7 +91,7 @@ async fn a_plain_request_id_is_echoed_and_another_is_replaced() {
 }
 
 #[tokio::test]
-async fn every_answer_bears_a_request_id_of_its_own() {
+async fn every_answer_has_a_unique_request_id() {
     let app = TestApp::start().await;
     app.report(ICCID, "INSTALLED").await;
     let own = format!("/v1/profiles/{ICCID}");
@@ -130,9 +132,9 @@ async fn the_catalogue_is_closed_and_published() {
         let name = entry.name;
         assert!(page.text.contains(&format!("<dt id={name}>")), "{name}");
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
-        assert_eq!(entry.code as usize, index, "{name} is at its own place");
+        assert_eq!(entry.code as usize, index, "{name} is at the index of its code");
         assert!(entry.remedy.ends_with('.') && !entry.title.ends_with('.'), "{name}");
-        assert!(CATALOGUE[..index].iter().all(|other| other.name != name), "{name} is there once");
+        assert!(CATALOGUE[..index].iter().all(|other| other.name != name), "{name} is listed once");
     }
 }
 

@@ -1,4 +1,6 @@
-//! `GET /v1/profiles/{iccid}` and its history.
+//! `GET /v1/profiles/{iccid}` and `GET /v1/profiles/{iccid}/transitions`.
+//!
+//! A real service receives webhooks; then backends and users read the profile and its history, with ETags and cursors.
 
 use esim_status_testing::{Answer, TestApp};
 use futures_util::future::join_all;
@@ -12,7 +14,7 @@ fn of(page: &Value, member: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_profile_shows_every_member_of_the_contract() {
+async fn a_profile_has_every_documented_member() {
     let app = TestApp::start().await;
     let eid = "89049032123451234512345678901235";
     let body = json!({ "iccid": ICCID, "profileState": "INSTALLED", "eid": eid, "imsi": "260216611193634" });
@@ -33,7 +35,7 @@ async fn a_profile_shows_every_member_of_the_contract() {
 }
 
 #[tokio::test]
-async fn an_iccid_in_the_path_is_read_as_strictly_as_in_a_webhook() {
+async fn an_iccid_in_the_path_is_parsed_as_strictly_as_in_a_webhook() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     for (segment, code) in [
@@ -90,7 +92,7 @@ async fn the_history_is_paged_by_seq() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_makes_no_sense_is_named() {
+async fn an_invalid_parameter_is_named() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     let profile = format!("/v1/profiles/{ICCID}");
@@ -130,7 +132,7 @@ async fn a_parameter_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn if_none_match_is_read_by_rfc_9110() {
+async fn if_none_match_follows_rfc_9110() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;
     app.report(ICCID, "INSTALLED").await;
@@ -164,7 +166,7 @@ async fn if_none_match_is_read_by_rfc_9110() {
     }
     let lines = app.backend.request(Method::GET, &path);
     let lines = lines.header("if-none-match", "\"1\"").header("if-none-match", &tag);
-    assert_eq!(Answer::of(lines).await.status, 304, "two lines are one list");
+    assert_eq!(Answer::of(lines).await.status, 304, "two header lines form one list");
     assert_eq!(app.report(ICCID, "INSTALLED").await, "repeated");
     assert_eq!(app.backend.get_with(&path, "if-none-match", &tag).await.status, 304);
     assert_eq!(app.report(ICCID, "DISABLED").await, "moved");
@@ -185,9 +187,9 @@ async fn a_head_request_is_a_get_without_the_body() {
     assert_eq!(answer.header("etag"), get.header("etag"));
 }
 
-/// `self` is one URL for all of them, and a cache revalidates what it has stored by the tag.
+/// `self` is the same URL for all users, and a cache revalidates its stored answer by the ETag.
 #[tokio::test]
-async fn a_tag_of_one_user_is_none_of_another_nor_of_a_backend() {
+async fn an_etag_of_one_user_does_not_match_for_another_user_or_a_backend() {
     let app = TestApp::start().await;
     let other = iccid(1);
     app.report(ICCID, "RELEASED").await;
@@ -195,7 +197,7 @@ async fn a_tag_of_one_user_is_none_of_another_nor_of_a_backend() {
     let (user, stranger) = (app.user(ICCID), app.user(&other));
     let tag = user.get("/v1/profiles/self").await.header("etag").to_owned();
     assert_eq!(user.get_with("/v1/profiles/self", "if-none-match", &tag).await.status, 304);
-    // The same by the ICCID, with another token of the same profile.
+    // The same ETag matches under the ICCID, with another token of the same profile.
     let path = format!("/v1/profiles/{ICCID}");
     assert_eq!(app.user(ICCID).get_with(&path, "if-none-match", &tag).await.status, 304);
     let theirs = stranger.get_with("/v1/profiles/self", "if-none-match", &tag).await;
@@ -212,16 +214,16 @@ async fn a_tag_of_one_user_is_none_of_another_nor_of_a_backend() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_the_problem_of_its_profile_only() {
+async fn a_row_that_cannot_be_decoded_fails_only_its_own_profile() {
     let app = TestApp::start().await;
     for number in 0..2 {
         assert_eq!(app.report(&iccid(number), "INSTALLED").await, "moved");
     }
-    // As a hand that corrects data may leave it.
+    // A manual correction may leave a row like this.
     let spoil = "UPDATE profiles SET eid = 'zz' WHERE iccid = $1";
     let mut connection = app.database.connect().await;
     sqlx::query(spoil).bind(iccid(0)).execute(&mut connection).await.unwrap();
-    // Asked together, so that one query answers several.
+    // Read concurrently, so that one query serves several requests.
     let paths = (0..40).map(|number| format!("/v1/profiles/{}", iccid(number % 2)));
     let client = &app.backend;
     let answers = join_all(paths.map(|path| async move { client.get(&path).await })).await;

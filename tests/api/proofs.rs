@@ -1,4 +1,7 @@
-//! How each kind of hook knows its sender; and that every refusal is the same 401.
+//! How each kind of hook authenticates its sender; and that every refusal is the same 401.
+//!
+//! A real service has one hook of each kind, each in the middle of a rotation of secrets. The tests send valid
+//! credentials, and many that are missing, wrong, malformed or duplicated.
 
 use std::sync::Arc;
 
@@ -23,10 +26,10 @@ const NEW: &str = "kx81-vq02-mz77-ra40";
 const OLD_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_KEY: &str = "whsec_R2nFo0uI1xqVZ7bYtE5mKwHc9LsDaPqj";
 const KINDS: [&str; 5] = ["url-secret", "header", "hmac-hex", "hmac-both", "standard"];
-/// What no sender here knows; the same as the live ones in length and form.
+/// Wrong secrets that have the length and format of the live ones.
 const WRONG: [&str; 2] = ["9f2c41d07be8835a6610fe7d", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx"];
 
-/// The authentication of a hook of this kind with these secrets, the first of which signs.
+/// The authenticator of a hook of this kind with these secrets. The first secret signs.
 fn authenticator(kind: &str, plain: &[&str], standard: &[&str]) -> Authenticator {
     let secrets = Secrets::parse("test", plain).unwrap();
     let hmac = |header, encoding, prefix: &str, secrets| {
@@ -55,7 +58,8 @@ fn every_kind(settings: &mut Settings) {
     }
 }
 
-/// Three of four secrets that `openssl rand -base64 32` prints have a slash in them; people paste them behind the URL as they are.
+/// Three of four secrets from `openssl rand -base64 32` contain a slash or a plus; people append them to the URL
+/// unencoded.
 #[tokio::test]
 async fn a_secret_with_slashes_in_the_url_works_pasted_and_encoded() {
     const SECRET: &str = "q7+/Zk3d/1Vt8Wm==";
@@ -93,7 +97,7 @@ async fn send(app: &TestApp, kind: &str, proof: Proof, body: String) -> Answer {
     Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
 }
 
-/// Sends headers that may come twice and hold any bytes.
+/// Sends these headers, which may occur twice and contain any bytes.
 async fn send_raw(app: &TestApp, kind: &str, headers: &[(&str, &[u8])]) -> Answer {
     let mut request = app.anybody.request(Method::POST, &format!("/webhooks/gigastore/{kind}"));
     for (name, value) in headers {
@@ -102,7 +106,7 @@ async fn send_raw(app: &TestApp, kind: &str, headers: &[(&str, &[u8])]) -> Answe
     Answer::of(request.body(body())).await
 }
 
-/// The one text of all refusals.
+/// All refusals have the same text.
 fn assert_refused(answer: &Answer, name: &str) {
     assert_eq!((answer.status.as_u16(), &*answer.problem()), (401, "not-authentic"), "{name}");
     assert_eq!(answer.header("www-authenticate"), r#"Webhook realm="esim-status""#, "{name}");
@@ -120,7 +124,7 @@ async fn assert_nothing_happened(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn each_kind_takes_every_live_secret_and_no_other() {
+async fn each_kind_accepts_every_live_secret_and_no_other() {
     let app = TestApp::start_with(every_kind).await;
     for kind in KINDS {
         let missing = send(&app, kind, Proof::default(), body()).await;
@@ -141,7 +145,7 @@ async fn each_kind_takes_every_live_secret_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_signature_holds_for_its_own_body_only() {
+async fn a_signature_is_valid_for_its_own_body_only() {
     let app = TestApp::start_with(every_kind).await;
     for kind in &KINDS[2..] {
         let sender = authenticator(kind, &[NEW], &[NEW_KEY]);
@@ -153,7 +157,7 @@ async fn a_signature_holds_for_its_own_body_only() {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_url_that_is_cut_longer_or_for_another_kind_is_refused() {
+async fn a_secret_in_the_url_that_is_altered_or_of_another_kind_is_refused() {
     let app = TestApp::start_with(every_kind).await;
     let url_secret = "/webhooks/gigastore/url-secret";
     for path in [
@@ -178,7 +182,7 @@ async fn a_secret_in_the_url_that_is_cut_longer_or_for_another_kind_is_refused()
 }
 
 #[tokio::test]
-async fn a_secret_or_mac_header_that_is_garbled_or_twice_is_refused() {
+async fn a_malformed_or_duplicate_secret_or_mac_header_is_refused() {
     let app = TestApp::start_with(every_kind).await;
     let mut mac = Hmac::<Sha256>::new_from_slice(NEW.as_bytes()).unwrap();
     mac.update(body().as_bytes());
@@ -222,7 +226,7 @@ async fn a_secret_or_mac_header_that_is_garbled_or_twice_is_refused() {
     }
 }
 
-/// The right signature for whatever the id and the timestamp are.
+/// The correct signature for any id and timestamp.
 fn sign(id: &[u8], timestamp: &[u8]) -> String {
     let key = STANDARD.decode(&NEW_KEY["whsec_".len()..]).unwrap();
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
@@ -242,7 +246,7 @@ async fn send_signed(app: &TestApp, id: &[u8], timestamp: &[u8], signature: &str
 }
 
 #[tokio::test]
-async fn a_timestamp_is_plain_digits_and_five_minutes_fresh() {
+async fn a_timestamp_must_be_plain_digits_and_at_most_five_minutes_off() {
     let app = TestApp::start_with(every_kind).await;
     let now = unix_now();
     let full_width: String = (now.to_string().bytes())
@@ -263,7 +267,7 @@ async fn a_timestamp_is_plain_digits_and_five_minutes_fresh() {
         "0".to_owned(),
         String::new(),
         (now - 301).to_string(),
-        // A little more than the tolerance, as the clock runs on meanwhile.
+        // A little beyond the tolerance, because the clock advances before the request arrives.
         (now + 310).to_string(),
     ] {
         let signature = sign(b"msg_1", timestamp.as_bytes());
@@ -280,7 +284,7 @@ async fn a_timestamp_is_plain_digits_and_five_minutes_fresh() {
 }
 
 #[tokio::test]
-async fn an_event_id_is_short_and_visible_ascii_without_a_dot() {
+async fn an_event_id_must_be_short_visible_ascii_without_a_dot() {
     let app = TestApp::start_with(every_kind).await;
     let timestamp = unix_now().to_string();
     let long = "m".repeat(10_240);
@@ -300,7 +304,7 @@ async fn an_event_id_is_short_and_visible_ascii_without_a_dot() {
 }
 
 #[tokio::test]
-async fn one_signature_of_a_few_must_hold_and_none_is_guessed_from_thousands() {
+async fn one_of_a_few_signatures_must_match_and_long_lists_are_refused() {
     let app = TestApp::start_with(every_kind).await;
     let timestamp = unix_now().to_string();
     let right = sign(b"msg_1", timestamp.as_bytes());
@@ -310,9 +314,9 @@ async fn one_signature_of_a_few_must_hold_and_none_is_guessed_from_thousands() {
         ("no version", mac.to_owned()),
         ("another version", format!("v2,{mac}")),
         ("asymmetric", format!("v1a,{mac}")),
-        ("cut", right[..right.len() - 2].to_owned()),
-        ("garbled", right.to_uppercase()),
-        ("comma for space", format!("{right},{right}")),
+        ("truncated", right[..right.len() - 2].to_owned()),
+        ("in upper case", right.to_uppercase()),
+        ("comma instead of space", format!("{right},{right}")),
         ("2,000 candidates", "v1,x ".repeat(2_000)),
         ("2,000 and the right one", format!("{}{right}", "v1,x ".repeat(2_000))),
     ] {

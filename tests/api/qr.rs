@@ -1,4 +1,6 @@
-//! `GET /v1/profiles/{iccid}/qr.svg` and `qr.png`: the activation code, read back by a decoder that knows nothing of us.
+//! `GET /v1/profiles/{iccid}/qr.svg` and `qr.png`: the activation code as a QR code.
+//!
+//! The tests decode the images with an independent QR decoder (`rqrr`) and measure their quiet zones and modules.
 
 use esim_status_testing::{Client, TestApp};
 use reqwest::{Method, StatusCode};
@@ -7,17 +9,17 @@ use serde_json::Value;
 use super::esim::{activation_code, object, object_with, register};
 use super::{ICCID, iccid};
 
-/// The quiet zone that readers need, in modules (ISO/IEC 18004).
+/// The quiet zone that QR readers need, in modules (ISO/IEC 18004).
 const QUIET_ZONE: usize = 4;
 
-/// A picture in grey, square.
+/// A square greyscale image.
 struct Picture {
     width: usize,
     pixels: Vec<u8>,
 }
 
 impl Picture {
-    /// What an independent decoder reads from it.
+    /// The text that an independent decoder reads.
     fn decode(&self) -> String {
         let mut prepared =
             rqrr::PreparedImage::prepare_from_greyscale(self.width, self.width, |x, y| {
@@ -25,10 +27,10 @@ impl Picture {
             });
         let grids = prepared.detect_grids();
         assert_eq!(grids.len(), 1, "one QR code of {} pixels", self.width);
-        grids[0].decode().expect("it can be read").1
+        grids[0].decode().expect("the QR code can be decoded").1
     }
 
-    /// How many pixels of white are on each side at least.
+    /// The width of the white margin in pixels: the smallest of the four sides.
     fn margin(&self) -> usize {
         let is_dark = |index: usize| self.pixels[index] < 128;
         let dark: Vec<_> = (0..self.pixels.len()).filter(|index| is_dark(*index)).collect();
@@ -36,10 +38,10 @@ impl Picture {
             let (x, y) = (index % self.width, index / self.width);
             [x, y, self.width - 1 - x, self.width - 1 - y]
         });
-        sides.min().expect("something is dark")
+        sides.min().expect("the image has dark pixels")
     }
 
-    /// How many pixels one module takes: a finder pattern is seven modules wide.
+    /// The width of one module in pixels: a finder pattern is seven modules wide.
     fn module(&self) -> usize {
         let row = self.margin() * self.width;
         let from = self.pixels[row..row + self.width].iter().position(|p| *p < 128).unwrap();
@@ -54,26 +56,26 @@ impl Picture {
         decoder.set_transformations(png::Transformations::EXPAND);
         let mut reader = decoder.read_info().expect("a PNG");
         assert_eq!(reader.info().bit_depth, png::BitDepth::One);
-        let mut pixels = vec![0; reader.output_buffer_size().expect("it has a size")];
-        let frame = reader.next_frame(&mut pixels).expect("it is whole");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("the PNG has a size")];
+        let frame = reader.next_frame(&mut pixels).expect("the PNG is complete");
         assert_eq!(frame.color_type, png::ColorType::Grayscale);
         assert_eq!(frame.width, frame.height);
         Self { width: usize::try_from(frame.width).unwrap(), pixels }
     }
 
-    /// Paints the squares of an SVG, each module `scale` pixels wide. Any other drawing in it fails the test.
+    /// Renders the squares of an SVG, each module `scale` pixels wide. Any other shape fails the test.
     fn of_svg(svg: &str, scale: usize) -> Self {
         let between = |from: &str, to: &str| {
             let rest =
                 &svg[svg.find(from).unwrap_or_else(|| panic!("no {from}: {svg}")) + from.len()..];
-            rest[..rest.find(to).expect("it is closed")].to_owned()
+            rest[..rest.find(to).expect("the value is terminated")].to_owned()
         };
         let view_box = between("viewBox=\"", "\"");
         let side: usize =
             view_box.strip_prefix("0 0 ").unwrap().split(' ').next().unwrap().parse().unwrap();
         assert_eq!(view_box, format!("0 0 {side} {side}"));
         let ground = format!("<rect width=\"{side}px\" height=\"{side}px\" fill=\"#ffffff\"/>");
-        assert!(svg.to_lowercase().contains(&ground), "white ground: {svg}");
+        assert!(svg.to_lowercase().contains(&ground), "white background: {svg}");
         assert_eq!(svg.matches("<path").count(), 1);
         assert!(between("<path", "/>").to_lowercase().contains("fill=\"#000000\""));
 
@@ -99,7 +101,7 @@ async fn png_of(client: &Client, path: &str) -> Picture {
     Picture::of_png(&response.bytes().await.unwrap())
 }
 
-/// Fifty codes, from the shortest to far beyond what providers use, in all that the grammar allows.
+/// Fifty codes of every form that the grammar allows, from the shortest to much longer than providers use.
 fn codes() -> Vec<String> {
     let letters = "aZ09-bY18-cX27-dW36-eV45-fU54-";
     (0..50usize)
@@ -112,7 +114,7 @@ fn codes() -> Vec<String> {
                 _ => format!("{}.smdp.example.test", "x".repeat(number)),
             };
             let tail = ["", "$", "$1.3.6.1.4.1.31746", "$$1", "$1.3.6.1$1"][number % 5];
-            // Codes in capitals only are written in a denser mode.
+            // Codes in upper case only are encoded in a denser mode.
             let code = format!("LPA:1${address}${matching_id}{tail}");
             if number % 4 == 0 { code.to_uppercase() } else { code }
         })
@@ -120,7 +122,7 @@ fn codes() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn fifty_codes_of_different_length_decode_to_exactly_the_code() {
+async fn fifty_codes_of_different_lengths_decode_to_exactly_the_code() {
     let app = TestApp::start().await;
     let codes = codes();
     let mut lengths: Vec<_> = codes.iter().map(String::len).collect();
@@ -148,7 +150,7 @@ async fn fifty_codes_of_different_length_decode_to_exactly_the_code() {
 }
 
 #[tokio::test]
-async fn a_picture_is_as_large_as_asked_for_and_scans_at_any_size() {
+async fn an_image_has_the_requested_size_and_scans_at_any_size() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for size in [128, 129, 200, 255, 512, 777, 1_024, 2_048] {
@@ -156,7 +158,7 @@ async fn a_picture_is_as_large_as_asked_for_and_scans_at_any_size() {
         let picture = png_of(&app.backend, &path).await;
         assert_eq!((picture.width, picture.decode()), (size, activation_code()));
         assert!(picture.margin() >= QUIET_ZONE * picture.module(), "{size}");
-        // Pure black on pure white: nothing between that a reader would have to guess at.
+        // Only pure black and pure white, without shades that a reader would have to threshold.
         assert!(picture.pixels.iter().all(|pixel| matches!(pixel, 0 | 255)));
     }
     for size in ["127", "0", "-1", "2049", "1e9", "512.0", "large", "99999999999999999999"] {
@@ -169,7 +171,7 @@ async fn a_picture_is_as_large_as_asked_for_and_scans_at_any_size() {
 }
 
 #[tokio::test]
-async fn the_longest_code_that_is_taken_still_fits_into_the_smallest_picture() {
+async fn the_longest_accepted_code_fits_into_the_smallest_image() {
     let app = TestApp::start().await;
     let head = "LPA:1$smdp.example.test$";
     let code = format!("{head}{}", "aZ9-".repeat(128)[head.len()..].to_owned());
@@ -183,7 +185,7 @@ async fn the_longest_code_that_is_taken_still_fits_into_the_smallest_picture() {
 }
 
 #[tokio::test]
-async fn a_profile_without_an_activation_code_has_no_picture() {
+async fn a_profile_without_an_activation_code_has_no_qr_code() {
     let app = TestApp::start().await;
     app.report(&iccid(0), "RELEASED").await;
     register(&app, &object_with(&iccid(1), "activationCode", Value::Null)).await;

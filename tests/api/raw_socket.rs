@@ -1,5 +1,7 @@
-//! Bytes on the wire that no HTTP client would send. Each request brings a valid secret and a good report: whatever is refused
-//! here would otherwise have made a profile.
+//! Bytes on the wire that no HTTP client would send.
+//!
+//! The tests write raw requests to a TCP socket. Each request has a valid secret and a valid report, so it would create
+//! a profile if it were not refused.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,20 +15,20 @@ use tokio::time::{Instant, timeout};
 
 use super::ICCID;
 
-/// Longer than any limit of the service.
+/// Longer than any timeout of the service.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn body() -> String {
     json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string()
 }
 
-/// A request with these lines after the request line, and a body.
+/// A request with these header lines and a valid body.
 fn post(fields: &str) -> Vec<u8> {
     let (path, body) = (TestApp::hook_path(), body());
     format!("POST {path} HTTP/1.1\r\n{fields}\r\n{body}").into_bytes()
 }
 
-/// A good request that asks for the connection to be closed, with one more header.
+/// A valid request with `Connection: close` and one more header.
 fn with_field(field: &str) -> Vec<u8> {
     post(&format!(
         "Host: a\r\nConnection: close\r\nContent-Length: {}\r\n{field}\r\n",
@@ -34,7 +36,7 @@ fn with_field(field: &str) -> Vec<u8> {
     ))
 }
 
-/// A good request to another target.
+/// A valid request to another target.
 fn to(target: &[u8]) -> Vec<u8> {
     let fields =
         format!(" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}", body().len());
@@ -45,10 +47,10 @@ async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("the service listens")
 }
 
-/// What comes until the service closes.
+/// Everything that the service sends until it closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end as well.
+    // A reset after the answer also counts as closed.
     let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "the connection is closed in time");
     String::from_utf8_lossy(&answer).into_owned()
@@ -61,7 +63,7 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     rest(&mut stream).await
 }
 
-/// The statuses of the answers that came over one connection.
+/// The statuses of all answers on one connection.
 fn statuses(answers: &str) -> Vec<&str> {
     answers.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect()
 }
@@ -72,13 +74,13 @@ async fn assert_nothing_happened(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_odd_or_ambiguous_are_refused_and_change_nothing() {
+async fn heads_that_are_too_large_invalid_or_ambiguous_are_refused_and_change_nothing() {
     let app = TestApp::start().await;
     let length = body().len();
     let fields = |count: usize| "X: y\r\n".repeat(count).trim_end().to_owned();
     let hook = TestApp::hook_path();
     let rows: Vec<(&str, Vec<u8>, &str)> = vec![
-        // Three headers are there already.
+        // The request has three headers already.
         ("101 headers", with_field(&fields(98)), "431"),
         ("a header of 1 MB", with_field(&format!("X: {}", "y".repeat(1 << 20))), "431"),
         (
@@ -127,7 +129,7 @@ async fn heads_that_are_too_large_odd_or_ambiguous_are_refused_and_change_nothin
         ("a space before the colon", with_field("X : y"), "400"),
         ("a line without a colon", with_field("X"), "400"),
         ("NUL in a header", with_field("X: \0"), "400"),
-        ("no HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), "400"),
+        ("not HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), "400"),
     ];
     for (name, request, status) in rows {
         let answer = exchange(app.service.public, &request).await;
@@ -135,11 +137,11 @@ async fn heads_that_are_too_large_odd_or_ambiguous_are_refused_and_change_nothin
     }
     assert_nothing_happened(&app).await;
     let answer = exchange(app.service.public, &with_field(&fields(90))).await;
-    assert_eq!(statuses(&answer), ["200"], "the same without a flaw: {answer}");
+    assert_eq!(statuses(&answer), ["200"], "the same request without an error: {answer}");
 }
 
 #[tokio::test]
-async fn bodies_that_are_framed_wrongly_or_break_off_change_nothing() {
+async fn bodies_that_are_framed_wrongly_or_truncated_change_nothing() {
     let app = TestApp::start().await;
     let chunked = |chunks: &str| {
         let mut request = post("Host: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n");
@@ -149,10 +151,10 @@ async fn bodies_that_are_framed_wrongly_or_break_off_change_nothing() {
     };
     let (body, size) = (body(), format!("{:x}", body().len()));
     for (name, request) in [
-        ("a size that is no number", chunked(&format!("zz\r\n{body}\r\n0\r\n\r\n"))),
+        ("a size that is not a number", chunked(&format!("zz\r\n{body}\r\n0\r\n\r\n"))),
         ("a signed size", chunked(&format!("+{size}\r\n{body}\r\n0\r\n\r\n"))),
         ("a size of 2^64", chunked(&format!("1{}\r\n{body}\r\n0\r\n\r\n", "0".repeat(16)))),
-        ("a chunk that is longer", chunked(&format!("{size}\r\n{body}x\r\n0\r\n\r\n"))),
+        ("a chunk longer than its size", chunked(&format!("{size}\r\n{body}x\r\n0\r\n\r\n"))),
         ("a bare line feed", chunked(&format!("{size}\n{body}\n0\n\n"))),
     ] {
         let answer = exchange(app.service.public, &request).await;
@@ -160,8 +162,8 @@ async fn bodies_that_are_framed_wrongly_or_break_off_change_nothing() {
         assert!(refused, "{name}: {answer}");
     }
     for (name, request) in [
-        ("a chunked body without its end", chunked(&format!("{size}\r\n{body}\r\n"))),
-        ("a body that is shorter", {
+        ("a chunked body without its last chunk", chunked(&format!("{size}\r\n{body}\r\n"))),
+        ("a body shorter than its length", {
             let whole = String::from_utf8(with_field("X: y")).unwrap();
             whole.as_bytes()[..whole.len() - 1].to_vec()
         }),
@@ -177,7 +179,7 @@ async fn bodies_that_are_framed_wrongly_or_break_off_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_as_too_large_is_never_asked_for() {
+async fn a_body_announced_as_too_large_is_refused_before_it_is_sent() {
     let app = TestApp::start().await;
     let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 65537\r\n";
     let head = format!("POST {} HTTP/1.1\r\n{fields}\r\n", TestApp::hook_path());
@@ -193,7 +195,7 @@ async fn a_body_that_is_announced_as_too_large_is_never_asked_for() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_without_an_end_is_refused_as_soon_as_it_is_too_large() {
+async fn an_endless_chunked_body_is_refused_as_soon_as_it_is_too_large() {
     let app = TestApp::start().await;
     let mut request = post("Host: a\r\nTransfer-Encoding: chunked\r\n");
     request.truncate(request.len() - body().len());
@@ -206,7 +208,7 @@ async fn a_chunked_body_without_an_end_is_refused_as_soon_as_it_is_too_large() {
 }
 
 #[tokio::test]
-async fn a_sender_that_leaves_straight_after_the_body_has_delivered() {
+async fn a_sender_that_disconnects_right_after_the_body_has_delivered() {
     let app = TestApp::start().await;
     let address = app.service.public;
     let request = |state: &str| {
@@ -250,9 +252,9 @@ async fn pipelined_deliveries_are_applied_in_their_order() {
     app.assert_straight(ICCID).await;
 }
 
-/// The one test here that takes as long as the limits that it is about.
+/// The only test here that takes as long as the timeouts that it checks.
 #[tokio::test]
-async fn a_sender_that_stalls_is_closed_within_ten_seconds_and_holds_nobody_up() {
+async fn a_stalled_sender_is_disconnected_within_ten_seconds_and_delays_nobody() {
     let app = TestApp::start().await;
     let address = app.service.public;
     let begun = Instant::now();
@@ -305,14 +307,14 @@ async fn a_sender_that_stalls_is_closed_within_ten_seconds_and_holds_nobody_up()
 }
 
 #[tokio::test]
-async fn one_connection_beyond_the_limit_is_told_so_and_served_later() {
+async fn a_connection_beyond_the_limit_gets_a_503_and_is_served_later() {
     let app = TestApp::start_with(|settings| settings.max_connections = 2).await;
     let held = [connect(app.service.public).await, connect(app.service.public).await];
     let refused = exchange(app.service.public, &with_field("X: y")).await;
     assert_eq!(statuses(&refused), ["503"], "{refused}");
     assert!(refused.to_ascii_lowercase().contains("retry-after: 1"), "{refused}");
     drop(held);
-    wait_until("there is room again", async || {
+    wait_until("a connection is accepted again", async || {
         statuses(&exchange(app.service.public, &with_field("X: y")).await) == ["200"]
     })
     .await;

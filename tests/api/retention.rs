@@ -1,4 +1,7 @@
-//! The monthly partitions of the deliveries: made ahead, dropped after the retention.
+//! The monthly partitions of the deliveries: created ahead, dropped after the retention period.
+//!
+//! The tests run the upkeep against a real Postgres with chosen clocks, concurrently, and while other transactions hold
+//! locks.
 
 use esim_status::domain::Timestamp;
 use esim_status::store::{Clocks, partitions, upkeep};
@@ -29,18 +32,19 @@ async fn empty_table() -> PgPool {
 }
 
 #[tokio::test]
-async fn months_are_made_ahead_and_dropped_once_all_of_them_is_past_the_retention() {
+async fn partitions_are_created_ahead_and_dropped_when_every_moment_of_the_month_is_past_the_retention()
+ {
     let pool = empty_table().await;
     let rows: [(&str, i64, &[&str]); 6] = [
         ("2026-11-23T12:00:00Z", 90, &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]),
-        // The same again, and at the turn of the year.
+        // The same once more, and at the turn of the year.
         ("2026-11-30T23:59:59Z", 90, &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]),
         (
             "2026-12-31T23:59:59Z",
             90,
             &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02", "2027_03"],
         ),
-        // The last moment of October is 90 days old a second later.
+        // One second later, the last moment of October is 90 days old.
         (
             "2027-01-29T23:59:59Z",
             90,
@@ -64,7 +68,7 @@ async fn months_are_made_ahead_and_dropped_once_all_of_them_is_past_the_retentio
 }
 
 #[tokio::test]
-async fn months_are_made_around_either_clock() {
+async fn partitions_are_created_around_both_clocks() {
     let pool = empty_table().await;
     let (ours, theirs) = (at("2027-12-23T12:00:00Z"), at("2026-11-23T12:00:00Z"));
     let clocks = Clocks { ours, theirs };
@@ -77,7 +81,7 @@ async fn months_are_made_around_either_clock() {
 }
 
 #[tokio::test]
-async fn several_replicas_may_look_after_them_at_once() {
+async fn several_replicas_may_run_the_upkeep_concurrently() {
     let pool = empty_table().await;
     let now = esim_status::clock::now();
     let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
@@ -87,12 +91,12 @@ async fn several_replicas_may_look_after_them_at_once() {
 }
 
 #[tokio::test]
-async fn the_months_that_a_batch_needs_are_made_by_any_number_of_replicas_and_nobody_waits() {
+async fn several_replicas_may_create_a_batchs_partitions_concurrently_without_waiting() {
     let pool = empty_table().await;
     let times = ["2019-03-31T23:59:59Z", "2019-03-01T00:00:00Z", "2026-11-23T12:00:00Z"].map(at);
     partitions::make_for(&mut pool.acquire().await.unwrap(), &times[2..]).await.unwrap();
     assert_eq!(months(&pool).await, ["2026_11"]);
-    // A writer that is in the middle of its transaction, and a reader of all months.
+    // A transaction in progress that writes to one partition and has read all of them.
     let mut writing = pool.begin().await.unwrap();
     let statement = "WITH read AS (SELECT count(*) FROM deliveries)
         INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
@@ -106,7 +110,7 @@ async fn the_months_that_a_batch_needs_are_made_by_any_number_of_replicas_and_no
 }
 
 #[tokio::test]
-async fn a_delivery_whose_month_has_no_partition_gets_one() {
+async fn a_delivery_in_a_month_without_a_partition_creates_one() {
     let app = TestApp::start().await;
     let pool = read_pool(app.database.options.clone(), 2);
     for month in months(&pool).await {
@@ -120,7 +124,7 @@ async fn a_delivery_whose_month_has_no_partition_gets_one() {
 }
 
 #[tokio::test]
-async fn deliveries_and_event_ids_go_with_their_time_and_the_history_stays() {
+async fn expired_deliveries_and_event_ids_are_deleted_and_the_history_stays() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let mut connection = app.database.connect().await;
@@ -144,7 +148,7 @@ async fn deliveries_and_event_ids_go_with_their_time_and_the_history_stays() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_loses_no_partition_and_no_event_id() {
+async fn a_wrong_clock_deletes_no_partition_and_no_event_id() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let mut connection = app.database.connect().await;
@@ -164,12 +168,12 @@ async fn a_clock_that_is_wrong_loses_no_partition_and_no_event_id() {
 }
 
 #[tokio::test]
-async fn what_is_past_its_retention_does_not_keep_a_service_from_starting() {
+async fn expired_data_that_cannot_be_dropped_does_not_prevent_a_start() {
     let database = Database::migrated().await;
     let mut connection = database.connect().await;
     let old = "CREATE TABLE deliveries_2020_01 PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
     sqlx::query(old).execute(&mut connection).await.unwrap();
-    // Neither can be dropped or searched now.
+    // While these locks are held, neither table can be dropped or searched.
     let mut held = connection.begin().await.unwrap();
     let lock = "LOCK TABLE event_ids, deliveries_2020_01 IN ACCESS EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *held).await.unwrap();
@@ -177,9 +181,9 @@ async fn what_is_past_its_retention_does_not_keep_a_service_from_starting() {
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
 }
 
-/// The table as a large one has it before the upkeep: without the index, or with one whose build was interrupted.
+/// A large table may lack the index before the upkeep runs, or have one whose build was interrupted.
 #[tokio::test]
-async fn the_index_on_a_large_table_is_built_beside_those_who_write() {
+async fn the_index_on_a_large_table_is_built_without_blocking_writers() {
     let pool = empty_table().await;
     let execute = async |statement: &'static str| sqlx::query(statement).execute(&pool).await;
     let indexes = "SELECT indexrelid::regclass::text || ' ' || indisvalid FROM pg_index
@@ -189,7 +193,7 @@ async fn the_index_on_a_large_table_is_built_beside_those_who_write() {
     execute("CREATE INDEX event_ids_received_at ON event_ids USING brin (received_at)")
         .await
         .unwrap();
-    // A replica that ended in the middle of it has left an index that is of no use.
+    // A replica that stopped during the build has left an invalid index.
     let mut writing = pool.begin().await.unwrap();
     let claim = "INSERT INTO event_ids VALUES ('h', 'open', '', NULL, now())";
     sqlx::query(claim).execute(&mut *writing).await.unwrap();
@@ -199,7 +203,7 @@ async fn the_index_on_a_large_table_is_built_beside_those_who_write() {
     let (built, ()) = tokio::join!(
         async { upkeep::look_after(&mut connection, esim_status::clock::now(), 90).await },
         async {
-            wait_until("it waits for a transaction", async || {
+            wait_until("the build waits for a transaction", async || {
                 let waits = "SELECT count(*) > 0 FROM pg_stat_activity
                              WHERE datname = current_database() AND wait_event_type = 'Lock'";
                 sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap()
@@ -224,7 +228,7 @@ async fn execute_with_time_out(connection: &mut PgConnection) -> Result<(), sqlx
 }
 
 #[tokio::test]
-async fn a_table_that_somebody_else_attached_is_left_alone() {
+async fn a_partition_attached_by_an_operator_is_not_dropped() {
     let pool = empty_table().await;
     let statement = "CREATE TABLE deliveries_archive PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
     sqlx::query(statement).execute(&pool).await.unwrap();

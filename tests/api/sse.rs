@@ -1,4 +1,4 @@
-//! A follower of a profile's events, as a browser is one.
+//! Helper: a client of a profile's event stream that parses Server-Sent Events as a browser does.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// One block of a stream.
+/// One block of an event stream.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Frame {
     /// Its `id`.
@@ -21,7 +21,7 @@ pub(crate) struct Frame {
     pub data: Value,
     /// Its `retry`, in milliseconds.
     pub retry: Option<u64>,
-    /// What its comments say.
+    /// The text of its last comment.
     pub comment: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Events {
         Self::request(client, whose, None).await
     }
 
-    /// Opens it from behind the last event that was seen.
+    /// Opens the stream and resumes after the last event that was seen.
     pub(crate) async fn resume(client: &Client, whose: &str, last_event_id: &str) -> Self {
         Self::request(client, whose, Some(last_event_id)).await
     }
@@ -48,7 +48,7 @@ impl Events {
         Self::try_open(client, whose, last_event_id).await.expect("the stream opens")
     }
 
-    /// `None` where there is no answer, or one that is not 200.
+    /// `None` if there is no answer, or one with another status than 200.
     pub(crate) async fn try_open(
         client: &Client,
         whose: &str,
@@ -57,7 +57,7 @@ impl Events {
         Self::open_at(client, &format!("/v1/profiles/{whose}/events"), last_event_id).await
     }
 
-    /// The same at this path, which may have a query.
+    /// The same with this path, which may have a query.
     pub(crate) async fn open_at(
         client: &Client,
         path: &str,
@@ -72,7 +72,7 @@ impl Events {
         Some(Self { headers, chunks: Box::pin(response.bytes_stream()), buffer: String::new() })
     }
 
-    /// The next block, comments included; `None` once the stream has ended or was cut.
+    /// The next block, including comments; `None` when the stream has ended or was cut.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(end) = self.buffer.find("\n\n") {
@@ -81,12 +81,12 @@ impl Events {
                 return Some(frame);
             }
             let chunk = tokio::time::timeout(Duration::from_secs(30), self.chunks.next()).await;
-            let chunk = chunk.expect("something comes at least every 15 s")?.ok()?;
+            let chunk = chunk.expect("the stream sends something at least every 15 s")?.ok()?;
             self.buffer.push_str(std::str::from_utf8(&chunk).expect("the stream is UTF-8"));
         }
     }
 
-    /// The next event, heartbeats skipped.
+    /// The next event, without heartbeats.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frame().await?;
@@ -96,16 +96,16 @@ impl Events {
         }
     }
 
-    /// The next event, which has to come.
+    /// The next event; fails if the stream has ended.
     pub(crate) async fn event(&mut self) -> Frame {
-        self.next().await.expect("the stream goes on")
+        self.next().await.expect("the stream continues")
     }
 
-    /// Asserts that nothing but a hint when to come back follows, and gives the comment with it.
+    /// Asserts that only a retry hint follows, and returns its comment.
     pub(crate) async fn ending(&mut self) -> String {
         let last = self.event().await;
         assert!(last.event.is_empty() && last.id.is_none(), "{last:?}");
-        let retry = last.retry.expect("it says when to come back");
+        let retry = last.retry.expect("the last block has a `retry`");
         assert!((500..=2_000).contains(&retry), "{retry}");
         assert_eq!(self.frame().await, None);
         assert_eq!(self.buffer, "");
@@ -125,7 +125,7 @@ impl Frame {
                 "event" => value.clone_into(&mut frame.event),
                 "data" => frame.data = serde_json::from_str(value).expect("data is JSON"),
                 "retry" => frame.retry = Some(value.parse().expect("a number of milliseconds")),
-                other => panic!("no such field: {other}"),
+                other => panic!("unknown field: {other}"),
             }
         }
         frame

@@ -1,4 +1,7 @@
-//! A batch in one statement: all of it where its profiles are as they were read, else nothing.
+//! A batch written in one conditional statement: all of it if its profiles have not changed since they were read, else
+//! nothing.
+//!
+//! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
 use esim_status::store::stroke::{Stroke, write_if_unchanged};
@@ -12,7 +15,7 @@ use tokio::time::{Duration, timeout};
 
 use super::{ICCID, iccid};
 
-/// Far more than a statement takes, and less than a lock is held here.
+/// Much longer than the statement takes, and shorter than the locks are held here.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 async fn with_two_profiles() -> (TestApp, PgConnection) {
@@ -30,7 +33,7 @@ async fn erasure_key(connection: &mut PgConnection) -> ErasureKey {
     key
 }
 
-/// Reads both profiles, lets `meanwhile` happen, and then writes that the first is installed.
+/// Reads both profiles, runs `meanwhile`, and then writes that the first profile is installed.
 async fn install(
     connection: &mut PgConnection,
     meanwhile: impl AsyncFnOnce(),
@@ -63,17 +66,21 @@ async fn install(
     };
     let key = erasure_key(connection).await;
     let written = timeout(AT_ONCE, write_if_unchanged(connection, &key, &stroke)).await;
-    let written = written.expect("it waits for nobody").unwrap();
+    let written = written.expect("the statement waits for no lock").unwrap();
     if let Some(versions) = &written {
         let read = profiles::read(connection, &[ICCID.to_owned()]).await.unwrap();
         let (profile, version) = &read[0];
-        assert_eq!((profile.seq, versions), (2, &vec![version.clone()]), "as the next reads it");
+        assert_eq!(
+            (profile.seq, versions),
+            (2, &vec![version.clone()]),
+            "the returned version is the one that the next read finds"
+        );
     }
     (written.is_some(), before)
 }
 
 #[tokio::test]
-async fn what_is_as_it_was_read_is_written() {
+async fn a_batch_is_written_if_its_profiles_are_unchanged() {
     let (app, mut connection) = with_two_profiles().await;
     let (written, _) = install(&mut connection, async || ()).await;
     assert!(written);
@@ -82,9 +89,9 @@ async fn what_is_as_it_was_read_is_written() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_where_one_of_the_profiles_changed_meanwhile() {
+async fn nothing_is_written_if_one_of_the_profiles_has_changed() {
     let (app, mut connection) = with_two_profiles().await;
-    // Not the one that is to change, and a delivery that changes nothing but the count.
+    // The other profile changes, by a delivery that only increases its count.
     let meanwhile = async || assert_eq!(app.report(&iccid(1), "RELEASED").await, "repeated");
     let (written, _) = install(&mut connection, meanwhile).await;
     assert!(!written);
@@ -93,7 +100,7 @@ async fn nothing_is_written_where_one_of_the_profiles_changed_meanwhile() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_and_nobody_waited_for_where_a_row_is_locked() {
+async fn nothing_is_written_and_no_lock_is_waited_for_if_a_row_is_locked() {
     let (app, mut connection) = with_two_profiles().await;
     let mut rival = app.database.connect().await;
     let mut held = rival.begin().await.unwrap();
@@ -108,7 +115,7 @@ async fn nothing_is_written_and_nobody_waited_for_where_a_row_is_locked() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_where_a_profile_was_erased_meanwhile() {
+async fn nothing_is_written_if_a_profile_was_erased() {
     let (app, mut connection) = with_two_profiles().await;
     let erase = async || {
         let request = app.backend.request(Method::DELETE, &format!("/v1/profiles/{ICCID}"));
@@ -122,7 +129,7 @@ async fn nothing_is_written_where_a_profile_was_erased_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_profile_that_is_there_after_all_is_not_made_again() {
+async fn a_profile_that_exists_by_now_is_not_inserted_again() {
     let (app, mut connection) = with_two_profiles().await;
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
     let stroke = Stroke {
@@ -139,7 +146,7 @@ async fn a_profile_that_is_there_after_all_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn profiles_that_are_made_and_profiles_that_change_go_together() {
+async fn new_and_changed_profiles_are_written_in_the_same_batches() {
     let app = TestApp::start().await;
     let numbers = 0..60;
     let rounds = ["RELEASED", "INSTALLED"].map(|state| {
@@ -158,11 +165,11 @@ async fn profiles_that_are_made_and_profiles_that_change_go_together() {
 }
 
 #[tokio::test]
-async fn a_table_that_has_grown_is_not_read_through_for_a_batch() {
+async fn a_batch_does_not_scan_the_table_after_it_has_grown() {
     let app = TestApp::start_on(Database::migrated().await, |settings| settings.writers = 1).await;
     assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
     let mut connection = app.database.connect().await;
-    // Now Postgres knows that there is hardly anything in it, and plans for that, once.
+    // Now Postgres believes that the table is tiny, and caches a plan for that.
     connection.execute("ANALYZE profiles").await.unwrap();
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     let many = "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
@@ -173,9 +180,9 @@ async fn a_table_that_has_grown_is_not_read_through_for_a_batch() {
         app.report(ICCID, state).await;
     }
     let database = app.database.clone();
-    // A connection that ends tells what it did.
+    // A connection reports its statistics when it ends.
     app.stop().await;
-    wait_until("the writer has told what it did", async || {
+    wait_until("the writer's statistics are reported", async || {
         database
             .scalar::<i64>(
                 "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'transitions'",

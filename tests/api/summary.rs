@@ -1,4 +1,6 @@
-//! `GET /v1/summary`.
+//! `GET /v1/summary`: counts by state and by day, and profiles that are stuck.
+//!
+//! A real service receives webhooks; some tests change the age of rows, or lock a partition so that counting times out.
 
 use esim_status_testing::TestApp;
 use serde_json::{Value, json};
@@ -27,7 +29,7 @@ async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
         summary["states"],
         json!([row("ERROR", 1), row("INSTALLED", 2), row("RELEASED", 1)])
     );
-    // Midnight may pass meanwhile, so the days are summed up.
+    // Midnight may pass during the test, so the days are added up.
     let count = |outcome: &str| -> i64 {
         let days = summary["days"].as_array().unwrap().iter();
         days.filter(|day| day["outcome"] == outcome)
@@ -40,7 +42,8 @@ async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
 }
 
 #[tokio::test]
-async fn a_profile_is_stuck_in_error_at_once_downloaded_for_an_hour_or_in_preparation_for_a_day() {
+async fn a_profile_is_stuck_immediately_in_error_after_an_hour_downloaded_and_after_a_day_in_preparation()
+ {
     let app = TestApp::start().await;
     for (number, state, age) in [
         (0, "ERROR", "0"),
@@ -63,14 +66,18 @@ async fn a_profile_is_stuck_in_error_at_once_downloaded_for_an_hour_or_in_prepar
     let summary = app.backend.get("/v1/summary").await.json();
     let stuck = summary["stuck"].as_array().unwrap().iter();
     let stuck: Vec<_> = stuck.map(|profile| profile["iccid"].clone()).collect();
-    assert_eq!(stuck, [4, 2, 0].map(|number| Value::from(iccid(number))), "the longest first");
+    assert_eq!(
+        stuck,
+        [4, 2, 0].map(|number| Value::from(iccid(number))),
+        "those stuck longest come first"
+    );
 }
 
 #[tokio::test]
-async fn where_counting_takes_too_long_the_newest_days_are_counted_and_nothing_else_is_lost() {
+async fn if_counting_takes_too_long_only_older_days_are_left_out() {
     let app = TestApp::start().await;
     app.report(&iccid(0), "ERROR").await;
-    // No count gets through the month before this one.
+    // The lock on the partition of the previous month blocks every count that reads it.
     let mut connection = app.database.connect().await;
     let mut held = connection.begin().await.unwrap();
     let month_before = "SELECT inhrelid::regclass::text FROM pg_inherits
@@ -90,7 +97,7 @@ async fn where_counting_takes_too_long_the_newest_days_are_counted_and_nothing_e
 }
 
 #[tokio::test]
-async fn days_are_1_to_90() {
+async fn days_must_be_between_1_and_90() {
     let app = TestApp::start().await;
     for good in ["", "?days=1", "?days=90"] {
         assert_eq!(app.backend.get(&format!("/v1/summary{good}")).await.status, 200, "{good}");

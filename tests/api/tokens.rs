@@ -1,4 +1,6 @@
-//! `POST /v1/profiles/{iccid}/tokens`, and what an access token is good for until it is not.
+//! `POST /v1/profiles/{iccid}/tokens`: creating access tokens, and what a token permits until it expires or is revoked.
+//!
+//! Tokens come from the service itself, or are signed by the tests as a backend would sign them.
 
 use esim_status::delivery::Secrets;
 use esim_status_testing::{Answer, Client, TOKEN_SECRET, TestApp, unix_now};
@@ -10,7 +12,7 @@ use super::esim::{object, register};
 use super::sse::Events;
 use super::{ICCID, iccid};
 
-/// How far the clocks of who signs and who verifies may differ, in seconds.
+/// How far the clocks of the signer and the service may differ, in seconds.
 const LEEWAY: u64 = 30;
 
 async fn make(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
@@ -34,7 +36,7 @@ async fn status(app: &TestApp, token: impl Into<String>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_a_quarter_of_an_hour_unless_another_time_is_asked_for() {
+async fn a_token_is_valid_for_15_minutes_unless_the_request_says_otherwise() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for (body, ttl) in [
@@ -57,7 +59,7 @@ async fn a_token_is_good_for_a_quarter_of_an_hour_unless_another_time_is_asked_f
         let at =
             esim_status::domain::Timestamp::parse(made["expiresAt"].as_str().unwrap()).unwrap();
         assert_eq!(at.unix_seconds().unsigned_abs(), expires);
-        // The address of the service where no public one is set.
+        // Without a public URL in the settings, the link has the address of the service.
         let base = format!("http://{}", app.service.public);
         assert_eq!(made["installUrl"], format!("{base}/install#{token}"));
         assert_eq!(status(&app, token).await, 200, "{body}");
@@ -65,7 +67,7 @@ async fn a_token_is_good_for_a_quarter_of_an_hour_unless_another_time_is_asked_f
 }
 
 #[tokio::test]
-async fn the_install_page_is_named_by_the_public_url() {
+async fn the_install_link_has_the_public_url() {
     let public = "https://esim.example.test/sub".to_owned();
     let app = TestApp::start_with(|settings| settings.public_url = Some(public)).await;
     register(&app, &object(ICCID)).await;
@@ -75,7 +77,7 @@ async fn the_install_page_is_named_by_the_public_url() {
 }
 
 #[tokio::test]
-async fn a_time_that_makes_no_sense_and_a_body_that_is_none_are_refused_without_an_echo() {
+async fn an_invalid_lifetime_or_body_is_refused_and_not_echoed() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     for (body, code) in [
@@ -105,7 +107,7 @@ async fn a_time_that_makes_no_sense_and_a_body_that_is_none_are_refused_without_
 }
 
 #[tokio::test]
-async fn a_token_expires_and_clocks_may_differ_by_half_a_minute() {
+async fn a_token_expires_with_a_tolerance_of_30_s_for_clocks() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let now = unix_now();
@@ -116,7 +118,7 @@ async fn a_token_expires_and_clocks_may_differ_by_half_a_minute() {
         (now - LEEWAY, 401),
         (now - 3_600, 401),
         (0, 401),
-        // Far beyond any calendar, as some backends write "never".
+        // Some backends write "never" as a time beyond any calendar.
         (i64::MAX.unsigned_abs(), 200),
     ] {
         assert_eq!(status(&app, TestApp::token(&own(exp))).await, expected, "{exp}");
@@ -129,7 +131,7 @@ async fn a_token_expires_and_clocks_may_differ_by_half_a_minute() {
 }
 
 #[tokio::test]
-async fn a_backend_may_sign_its_own_and_what_is_not_signed_as_agreed_is_refused() {
+async fn a_backend_may_sign_its_own_tokens_and_any_other_signature_is_refused() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let exp = unix_now() + 600;
@@ -152,8 +154,8 @@ async fn a_backend_may_sign_its_own_and_what_is_not_signed_as_agreed_is_refused(
     };
     let unsigned = encode(r#"{"alg":"none","typ":"JWT"}"#);
     let rows = [
-        (whole.clone(), 200, "as agreed"),
-        (with("iat", json!(exp - 600)), 200, "with the time of its making"),
+        (whole.clone(), 200, "as documented"),
+        (with("iat", json!(exp - 600)), 200, "with the time of its creation"),
         (with("name", json!("Ada")), 200, "with a claim of the backend's own"),
         (with("aud", json!(["shop", "esim-status"])), 200, "for several audiences"),
         (
@@ -161,20 +163,20 @@ async fn a_backend_may_sign_its_own_and_what_is_not_signed_as_agreed_is_refused(
             200,
             "with a fraction of a second, which RFC 7519 allows",
         ),
-        (with("aud", json!("shop")), 401, "for others"),
-        (with("aud", json!([])), 401, "for nobody"),
-        (without("aud"), 401, "for anybody"),
-        (without("exp"), 401, "for ever"),
-        (without("sub"), 401, "of nobody"),
-        (with("sub", json!("4711")), 401, "of no profile"),
-        (with("sub", json!(89_972_123_300_991_i64)), 401, "of a number"),
-        (with("exp", json!(exp.to_string())), 401, "with a text for a time"),
-        (with("exp", json!(-1)), 401, "from before 1970"),
+        (with("aud", json!("shop")), 401, "for another audience"),
+        (with("aud", json!([])), 401, "for no audience"),
+        (without("aud"), 401, "without an audience"),
+        (without("exp"), 401, "without an expiry"),
+        (without("sub"), 401, "without a subject"),
+        (with("sub", json!("4711")), 401, "whose subject is not an ICCID"),
+        (with("sub", json!(89_972_123_300_991_i64)), 401, "whose subject is a number"),
+        (with("exp", json!(exp.to_string())), 401, "whose expiry is a string"),
+        (with("exp", json!(-1)), 401, "that expired before 1970"),
         (sign_with(&good, Algorithm::HS256, "d58b3f0eac17b8460f2e"), 401, "with another secret"),
-        (sign_with(&good, Algorithm::HS384, TOKEN_SECRET), 401, "by HS384"),
-        (sign_with(&good, Algorithm::HS512, TOKEN_SECRET), 401, "by HS512"),
-        (format!("{unsigned}.{payload}."), 401, "by nothing"),
-        (format!("{unsigned}.{payload}.{signature}"), 401, "by nothing, with a signature"),
+        (sign_with(&good, Algorithm::HS384, TOKEN_SECRET), 401, "signed by HS384"),
+        (sign_with(&good, Algorithm::HS512, TOKEN_SECRET), 401, "signed by HS512"),
+        (format!("{unsigned}.{payload}."), 401, "with alg none"),
+        (format!("{unsigned}.{payload}.{signature}"), 401, "with alg none and a signature"),
         (format!("{header}.{payload}."), 401, "without its signature"),
         (format!("{header}.{payload}"), 401, "in two parts"),
         (
@@ -198,7 +200,7 @@ async fn a_backend_may_sign_its_own_and_what_is_not_signed_as_agreed_is_refused(
 }
 
 #[tokio::test]
-async fn secrets_are_rotated_the_first_signs_and_all_verify() {
+async fn while_secrets_are_rotated_the_first_signs_and_all_verify() {
     let (new, old) = ("a9c0e8d7b6f5a4938271", "c47a2e9d06b8435fe1a0");
     let app = TestApp::start_with(|settings| {
         settings.access.token_secrets = Secrets::parse("token", [new, old]).unwrap();
@@ -219,7 +221,7 @@ async fn secrets_are_rotated_the_first_signs_and_all_verify() {
 }
 
 #[tokio::test]
-async fn a_token_reads_its_own_profile_and_sees_no_identifier_of_the_person() {
+async fn a_token_reads_only_its_own_profile_and_no_personal_identifiers() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     register(&app, &object(&iccid(1))).await;
@@ -259,10 +261,10 @@ async fn a_token_reads_its_own_profile_and_sees_no_identifier_of_the_person() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_token_does() {
+async fn a_stream_ends_when_its_token_expires() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
-    // Good for two seconds more, the leeway included.
+    // Valid for another two seconds or so, including the leeway.
     let claims = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() - LEEWAY + 3 });
     let user: Client = app.anybody.with_bearer(TestApp::token(&claims));
     let mut events = Events::open(&user, "self").await;
@@ -275,7 +277,7 @@ async fn a_stream_ends_when_its_token_does() {
 }
 
 #[tokio::test]
-async fn a_backend_ends_all_tokens_of_a_profile_and_new_ones_are_good_immediately() {
+async fn a_backend_revokes_all_tokens_of_a_profile_and_new_ones_are_valid_immediately() {
     let app = TestApp::start().await;
     for number in [ICCID.to_owned(), iccid(1)] {
         register(&app, &object(&number)).await;
@@ -296,6 +298,6 @@ async fn a_backend_ends_all_tokens_of_a_profile_and_new_ones_are_good_immediatel
     for client in [app.invited(ICCID).await, neighbour] {
         assert_eq!(client.get("/v1/profiles/self").await.status, 200);
     }
-    // Webhooks received before are about it all the same.
+    // Webhooks for the profile are still accepted.
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
 }

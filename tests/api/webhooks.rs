@@ -1,4 +1,6 @@
-//! `POST /webhooks/{provider}/{topic}`: what becomes of a report, and what is refused by its size, form or method.
+//! `POST /webhooks/{provider}/{topic}`: the outcome of a report, and which sizes, encodings and methods are refused.
+//!
+//! Real webhooks are sent to a real service; the tests compare the outcomes with the profile and the stored deliveries.
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ const EID: &str = "89049032123451234512345678901235";
 const OTHER_EID: &str = "89049032007108882600047715498532";
 const IMSI: &str = "260216611193634";
 
-/// As the vendor publishes it, trailing comma included.
+/// The vendor's published sample, including its trailing comma.
 const VENDORS_SAMPLE: &str = r#"{
   "iccid": "89361123300836129514",
   "imsi": "260216611193634",
@@ -38,7 +40,7 @@ async fn install_remove_install_again_is_three_transitions() {
 }
 
 #[tokio::test]
-async fn a_portals_try_of_the_url_is_taken_where_the_hook_says_so() {
+async fn a_portals_test_request_is_accepted_if_the_hook_allows_it() {
     const TRIES: [&str; 4] = ["", " \n", "{}", r#"{"event":"ping"}"#];
     const FAULTS: [&str; 4] = ["{", "[]", r#"{"iccid":"1"}"#, r#"{"profileState":"INSTALLED"}"#];
     let strict = TestApp::start().await;
@@ -63,7 +65,7 @@ async fn a_portals_try_of_the_url_is_taken_where_the_hook_says_so() {
 }
 
 #[tokio::test]
-async fn an_accepted_webhook_is_answered_with_the_id_that_support_finds_it_by() {
+async fn an_accepted_webhook_is_answered_with_its_delivery_id() {
     let app = TestApp::start().await;
     let path = format!("/v1/profiles/{ICCID}");
     assert_eq!(app.backend.get(&path).await.problem(), "unknown-profile");
@@ -76,7 +78,7 @@ async fn an_accepted_webhook_is_answered_with_the_id_that_support_finds_it_by() 
 }
 
 #[tokio::test]
-async fn every_word_of_the_vendor_is_mapped_in_any_case_and_kept_as_sent() {
+async fn every_state_of_the_vendor_is_mapped_in_any_case_and_stored_as_sent() {
     let app = TestApp::start().await;
     let rows: [(&str, &str, Option<bool>); 17] = [
         ("CREATED", "PREPARING", None),
@@ -108,7 +110,7 @@ async fn every_word_of_the_vendor_is_mapped_in_any_case_and_kept_as_sent() {
 }
 
 #[tokio::test]
-async fn an_unknown_word_is_kept_and_not_applied() {
+async fn an_unknown_state_is_stored_and_not_applied() {
     let app = TestApp::start().await;
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     for word in ["UNKNOWN", "TELEPORTED", "INSTALLED2", "zurückgesetzt"] {
@@ -129,7 +131,7 @@ async fn an_unknown_word_is_kept_and_not_applied() {
 }
 
 #[tokio::test]
-async fn the_vendors_other_events_are_kept_and_ignored() {
+async fn the_vendors_other_events_are_stored_and_ignored() {
     let app = TestApp::start().await;
     for body in [
         json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "FR" }),
@@ -144,8 +146,7 @@ async fn the_vendors_other_events_are_kept_and_ignored() {
 }
 
 #[tokio::test]
-async fn the_vendors_sample_is_accepted_without_its_trailing_comma_and_else_told_where_it_is_wrong()
-{
+async fn the_vendors_sample_is_accepted_only_without_its_trailing_comma_which_the_detail_locates() {
     let app = TestApp::start().await;
     let refused = app.deliver(VENDORS_SAMPLE).await;
     assert_eq!((refused.status.as_u16(), &*refused.problem()), (400, "malformed"));
@@ -161,7 +162,7 @@ async fn the_vendors_sample_is_accepted_without_its_trailing_comma_and_else_told
 }
 
 #[tokio::test]
-async fn a_known_eid_and_imsi_stay_until_others_are_named() {
+async fn a_known_eid_or_imsi_stays_until_another_is_reported() {
     let app = TestApp::start().await;
     let rows = [
         ("none yet", json!({}), "moved", None, None),
@@ -218,7 +219,7 @@ async fn a_known_eid_and_imsi_stay_until_others_are_named() {
 }
 
 #[tokio::test]
-async fn a_portals_probe_is_answered_without_a_body() {
+async fn a_portals_get_or_head_probe_is_answered_without_a_body() {
     let app = TestApp::start().await;
     for path in [TestApp::hook_path().as_str(), "/webhooks/gigastore/esim-status"] {
         for method in [Method::GET, Method::HEAD] {
@@ -229,7 +230,7 @@ async fn a_portals_probe_is_answered_without_a_body() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_ones_there_are() {
+async fn other_methods_get_a_405_that_lists_the_allowed_ones() {
     let app = TestApp::start().await;
     for name in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
         let method = Method::from_bytes(name.as_bytes()).unwrap();
@@ -242,14 +243,14 @@ async fn other_methods_are_told_which_ones_there_are() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
+async fn a_path_that_is_not_a_hook_is_unknown_and_never_redirected() {
     let app = TestApp::start().await;
     for (path, code) in [
         (format!("/webhooks/gigastore/other/{HOOK_SECRET}"), "unknown-hook"),
         (format!("/webhooks/other/esim-status/{HOOK_SECRET}"), "unknown-hook"),
         (format!("/webhooks/GIGASTORE/esim-status/{HOOK_SECRET}"), "unknown-hook"),
         (format!("/webhooks/gigastore%2Fesim-status/{HOOK_SECRET}"), "unknown-hook"),
-        // Bytes that are no text name nothing.
+        // A segment that is not UTF-8 names no hook.
         ("/webhooks/gigastore/esim-status/%ff%fe".to_owned(), "unknown-hook"),
         ("/webhooks/gigastore".to_owned(), "unknown-path"),
         ("/webhooks".to_owned(), "unknown-path"),
@@ -257,7 +258,7 @@ async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
         let answer = app.anybody.post(&path, "{}").await;
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (404, code), "{path}");
     }
-    // A secret may have slashes in it, so that these are other secrets.
+    // A secret may contain slashes, so these paths contain other secrets.
     for more in ["//", "/more", "/more/"] {
         let answer = app.anybody.post(&format!("{}{more}", TestApp::hook_path()), "{}").await;
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (401, "not-authentic"), "{more}");
@@ -265,7 +266,7 @@ async fn a_path_that_is_no_hook_is_unknown_and_never_redirected() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_65_536_bytes_and_not_one_more() {
+async fn a_body_may_have_at_most_65_536_bytes() {
     let app = TestApp::start().await;
     let padded = |length: usize| {
         let body = json!({ "iccid": ICCID, "profileState": "INSTALLED", "x": "" }).to_string();
@@ -280,7 +281,7 @@ async fn a_body_may_have_65_536_bytes_and_not_one_more() {
     for (name, body) in [
         ("by length", Body::from(padded(65_537))),
         ("by chunks", chunked(padded(65_537))),
-        ("by far", Body::from("x".repeat(1 << 20))),
+        ("by a large margin", Body::from("x".repeat(1 << 20))),
     ] {
         let answer = app.deliver(body).await;
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (413, "too-large"), "{name}");
@@ -304,7 +305,7 @@ async fn compressed_bodies_are_refused_and_content_types_do_not_matter() {
         assert_eq!(told, (415, "unsupported-encoding".to_owned()), "{encoding}");
     }
     assert_eq!(deliver("content-encoding", "identity").await.outcome(), "moved");
-    // What some senders put there does not change the bytes.
+    // Some senders put these values there; the bytes of the body are not encoded.
     for encoding in ["", "UTF-8", "identity, utf-8", "none"] {
         let outcome = deliver("content-encoding", encoding).await.outcome();
         assert_eq!(outcome, "repeated", "{encoding}");
