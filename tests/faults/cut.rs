@@ -1,5 +1,8 @@
-//! The connection to the database cut at every point of the write transaction, after COMMIT was sent too: the service looks up what
-//! became of it, and the sender notices nothing. There is one transition for each change.
+//! The connection to the database is cut at every point of a write, also after the commit was sent: the service looks
+//! up whether it was committed, the sender gets a 200, and each change is one transition.
+//!
+//! A proxy between a real service and a real Postgres counts the protocol messages of one change, then cuts before and
+//! after each of them in turn.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +17,18 @@ use super::proxy::{Counts, Cut, Point, Proxy};
 use super::turn::{Turn, alone, from_environment, measured, median_and_worst};
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
-/// What the cut transaction is about.
+/// What the interrupted write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// Another state of a profile that is there.
+    /// Changes the state of an existing profile.
     Change,
-    /// A profile that is not there yet.
+    /// Creates a profile.
     Creation,
-    /// Another state, in an event with an id.
+    /// Changes the state, in an event with an id.
     Event,
 }
 
-/// A service behind a proxy, and how many changes it was told of.
+/// A service behind a proxy, and what it was sent.
 struct Scene {
     turn: Turn,
     _postgres: Postgres,
@@ -43,7 +46,7 @@ impl Scene {
     async fn start(turn: Turn, work: Work) -> Self {
         let postgres = Postgres::start();
         let direct = postgres.database();
-        // No machine dies here, so nothing is gained by waiting for the disk.
+        // No machine crashes here, so there is no need to wait for the disk.
         let hurry = "ALTER DATABASE postgres SET synchronous_commit = off";
         sqlx::query(hurry).execute(&mut direct.connect().await).await.unwrap();
         let proxy = Proxy::start(&direct.options).await;
@@ -66,7 +69,7 @@ impl Scene {
         this
     }
 
-    /// Delivers the change of this number.
+    /// Delivers the change with this number.
     async fn deliver(&self, change: usize) -> Answer {
         let whose = if self.work == Work::Creation { change } else { 0 };
         let state = STATES[change % STATES.len()];
@@ -77,7 +80,7 @@ impl Scene {
         deliver(&self.app, &format!("msg_{change}"), body).await
     }
 
-    /// Makes a change through to the end, so that the writer holds a connection that knows its statements.
+    /// Makes a change without a cut, so that the writer holds a connection with prepared statements.
     async fn warm(&mut self) {
         let change = self.changes;
         self.changes += 1;
@@ -85,7 +88,7 @@ impl Scene {
         assert_eq!(self.deliver(change).await.outcome(), "moved");
     }
 
-    /// How many messages one change takes.
+    /// Counts the messages of one change.
     async fn count(&mut self, cold: bool) -> Counts {
         self.prepare(cold).await;
         self.proxy.arm(None);
@@ -93,7 +96,7 @@ impl Scene {
         self.proxy.disarm()
     }
 
-    /// Cold: the writer's connection has died unnoticed, and the next change needs a new one.
+    /// If `cold`, cuts the writer's connection unnoticed, so that the next change needs a new one.
     async fn prepare(&mut self, cold: bool) {
         if cold {
             self.proxy.cut_all();
@@ -102,14 +105,14 @@ impl Scene {
         }
     }
 
-    /// How many unconfirmed commits the service has found in the database.
+    /// How many unconfirmed commits the service has found in the database so far.
     async fn looked_up(&self) -> u64 {
         let metrics = self.app.admin.get("/metrics").await.text;
         let line = metrics.lines().find(|it| it.starts_with("esim_status_commits_looked_up_total"));
         line.and_then(|line| line.split_once(' ')?.1.parse().ok()).unwrap_or(0)
     }
 
-    /// Cuts one change at this point, and reports the same once more.
+    /// Cuts one change at this point, and then delivers the same change again.
     async fn cut(&mut self, cut: Cut, cold: bool) {
         self.prepare(cold).await;
         self.proxy.arm(Some(cut));
@@ -131,10 +134,18 @@ impl Scene {
 
     async fn end(self, what: &str, points: usize) {
         let transitions = self.direct.scalar::<i64>("SELECT count(*) FROM transitions").await;
-        assert_eq!(usize::try_from(transitions), Ok(self.changes), "one transition a change");
+        assert_eq!(
+            usize::try_from(transitions),
+            Ok(self.changes),
+            "there must be one transition for each change"
+        );
         assert_straight(&self.direct).await;
         let kept = self.direct.scalar::<i64>("SELECT count(*) FROM deliveries").await;
-        assert_eq!(usize::try_from(kept), Ok(self.acknowledged), "each delivery once");
+        assert_eq!(
+            usize::try_from(kept),
+            Ok(self.acknowledged),
+            "each delivery must be stored once"
+        );
         let looked_up = self.looked_up().await - self.looked_up_before;
         let (median, worst) = median_and_worst(&self.took);
         measured(
@@ -144,11 +155,12 @@ impl Scene {
                  commit that was not confirmed; one transition each"
             ),
         );
-        assert!(looked_up > 0, "no cut fell behind the commit");
+        assert!(looked_up > 0, "no cut came after the commit");
     }
 }
 
-/// Every point of one change: before and straight after each message of the service, and before each of the server's.
+/// Every point of one change: before and right after each message of the service, and before each message of the
+/// server.
 fn every_point(counts: &Counts) -> Vec<Point> {
     let around = |number| [Point::BeforeClient(number), Point::AfterClient(number)];
     let service = (1..=counts.client).flat_map(around);
@@ -166,26 +178,27 @@ async fn cut_at(points: impl FnOnce(&Counts) -> Vec<Point>, work: Work, cold: bo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_cut_anywhere_is_made_once() {
+async fn a_change_is_applied_once_wherever_the_connection_is_cut() {
     cut_at(every_point, Work::Change, false, "change of a profile").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_creation_cut_anywhere_is_made_once() {
+async fn a_profile_is_created_once_wherever_the_connection_is_cut() {
     cut_at(every_point, Work::Creation, false, "creation of a profile").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_with_an_id_cut_anywhere_is_applied_once() {
+async fn an_event_with_an_id_is_applied_once_wherever_the_connection_is_cut() {
     cut_at(every_point, Work::Event, false, "event with an id").await;
 }
 
-/// Nothing is read of a profile that was written a moment ago: bind, execute, close, sync, and the answers to them.
+/// A profile that was written a moment ago is not read again, so the change takes four messages: bind, execute, close,
+/// sync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_soon_after_another_is_one_round_trip() {
     let mut scene = Scene::start(alone().await, Work::Change).await;
     let begun = Instant::now();
-    // A busy machine may take so long from one to the next that the connection is asked first whether it lives.
+    // On a busy machine, so much time may pass between two changes that the writer pings the connection first.
     loop {
         let counts = scene.count(false).await;
         if counts.client == 4 {
@@ -196,10 +209,10 @@ async fn a_change_soon_after_another_is_one_round_trip() {
     assert_straight(&scene.direct).await;
 }
 
-/// A new connection has a hundred messages more: one point in three, or with `ESIM_STATUS_CUT_EVERYWHERE=1` each; the commit's
-/// in any case.
+/// A new connection takes a hundred messages more. This test cuts at every third point, or at every point with
+/// `ESIM_STATUS_CUT_EVERYWHERE=1`, and always after the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
+async fn a_change_over_a_new_connection_is_applied_once_wherever_it_is_cut() {
     let step = if from_environment("ESIM_STATUS_CUT_EVERYWHERE", 0) == 1 { 1 } else { 3 };
     let points = |counts: &Counts| {
         let commit = Point::AfterClient(counts.commit());
@@ -211,9 +224,9 @@ async fn a_change_over_a_new_connection_cut_anywhere_is_made_once() {
     cut_at(points, Work::Change, true, "over a new connection").await;
 }
 
-/// A network that swallows everything: nothing says that the connection is gone.
+/// The network drops all packets silently: neither end learns that the connection is dead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_falls_silent_around_the_commit_is_replaced_in_time() {
+async fn a_connection_that_goes_silent_around_the_commit_is_replaced_in_time() {
     let mut scene = Scene::start(alone().await, Work::Change).await;
     let counts = scene.count(false).await;
     let commit = counts.commit();

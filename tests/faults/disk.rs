@@ -1,5 +1,8 @@
-//! The disk under Postgres is full: first tables cannot grow, then Postgres itself dies of it. Needs a small file system of its
-//! own, which only root can make; who cannot is told so.
+//! The disk under Postgres is full: first tables cannot grow, then Postgres itself crashes. Senders get a 503 and
+//! retry, and no delivery is lost.
+//!
+//! A real Postgres stores its data on a small tmpfs, which the test fills. Only root can mount it; without root, the
+//! test prints that it was not tried.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,7 @@ use super::service::Service;
 use super::turn::{alone, measured};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_costs_repeats_and_no_delivery() {
+async fn a_full_disk_costs_retries_and_no_delivery() {
     let turn = alone().await;
     let disk = match SmallDisk::mount("160m") {
         Ok(disk) => disk,
@@ -32,7 +35,7 @@ async fn a_full_disk_costs_repeats_and_no_delivery() {
 
     disk.fill();
     let since = Instant::now();
-    // What Postgres has allocated already is used up first.
+    // Postgres first uses up the space that it has already allocated.
     let refused = timeout(Duration::from_secs(30), async {
         while !service.log().contains("No space left on device") {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -40,7 +43,7 @@ async fn a_full_disk_costs_repeats_and_no_delivery() {
     });
     refused.await.expect("tables cannot grow");
     assert_eq!(service.admin().get("/livez").await.status, 200);
-    // Sooner or later the log of changes needs a new segment too, and without that Postgres does not live.
+    // Sooner or later the WAL needs a new segment as well, and without one Postgres crashes.
     let mut panicked = false;
     for _ in 0..20 {
         let switch = "SELECT txid_current(), pg_switch_wal()::text";
@@ -52,7 +55,7 @@ async fn a_full_disk_costs_repeats_and_no_delivery() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     service.assert_lives();
     disk.relieve();
-    // Where it has died of it, its supervisor starts it again.
+    // If Postgres has crashed, a supervisor would start it again.
     postgres.start_again();
     let back = Instant::now();
     service.ready().await;

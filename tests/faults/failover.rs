@@ -1,5 +1,8 @@
-//! A database that answers, and refuses: read-only after a failover, deadlocks, serialization failures, locked tables. What may
-//! succeed at once is tried again, a bounded number of times; the rest is told to the sender in time.
+//! A database that answers with an error: read-only after a failover, deadlocks, serialization failures, locked tables.
+//! The service retries immediately if a retry may succeed, a bounded number of times; otherwise the sender gets a 503
+//! in time.
+//!
+//! A real Postgres is brought into each of these conditions by its settings, by triggers, and by rival transactions.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +19,7 @@ fn report(state: &str) -> String {
     json!({ "iccid": iccid(0), "profileState": state }).to_string()
 }
 
-/// Delivers, and asserts that it is refused in time; gives back how long that took.
+/// Delivers, and asserts a 503 in time; returns how long it took.
 async fn refused(turn: &Turn, app: &TestApp, state: &str) -> Duration {
     let begun = Instant::now();
     let answer = app.deliver(report(state)).await;
@@ -27,10 +30,10 @@ async fn refused(turn: &Turn, app: &TestApp, state: &str) -> Duration {
     took
 }
 
-/// Delivers until it is taken as a change; gives back how long that took.
+/// Delivers until the change is accepted; returns how long it took.
 async fn healed(turn: &Turn, app: &TestApp, state: &str) -> Duration {
     let begun = Instant::now();
-    wait_until("a delivery is taken again", async || {
+    wait_until("a delivery is accepted again", async || {
         app.deliver(report(state)).await.status == 200
     })
     .await;
@@ -45,12 +48,12 @@ async fn run(connection: &mut PgConnection, sql: &str) {
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
 }
 
-/// Waits until a statement of the service that has these words waits for a lock.
+/// Waits until a statement of the service that contains these words waits for a lock.
 async fn one_waits_for(app: &TestApp, words: &'static str) {
     let waits = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND wait_event_type = 'Lock'
                    AND application_name LIKE 'esim-status %' AND position($1 IN query) > 0";
-    wait_until("it waits", async || {
+    wait_until("a statement waits for a lock", async || {
         let mut connection = app.database.connect().await;
         let waiting = sqlx::query_scalar::<_, i64>(waits).bind(words).fetch_one(&mut connection);
         waiting.await.unwrap() > 0
@@ -59,7 +62,7 @@ async fn one_waits_for(app: &TestApp, words: &'static str) {
 }
 
 #[tokio::test]
-async fn a_database_that_turns_read_only_is_refused_for_and_comes_back() {
+async fn a_database_that_becomes_read_only_costs_503s_until_it_is_writable_again() {
     let turn = beside_others().await;
     let app = TestApp::start().await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
@@ -80,12 +83,12 @@ async fn a_database_that_turns_read_only_is_refused_for_and_comes_back() {
     let heal = healed(&turn, &app, "DISABLED").await;
     measured(
         "failover to a read-only server",
-        format!("503 after {slowest:.2?} (worst), reads go on; taken again after {heal:.2?}"),
+        format!("503 after {slowest:.2?} (worst), reads continue; accepted again after {heal:.2?}"),
     );
 }
 
 #[tokio::test]
-async fn the_victim_of_a_deadlock_tries_again() {
+async fn the_victim_of_a_deadlock_retries() {
     let _turn = beside_others().await;
     let app = TestApp::start_with(with_hook).await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
@@ -93,12 +96,13 @@ async fn the_victim_of_a_deadlock_tries_again() {
     let mut connection = app.database.connect().await;
     let set = format!("ALTER DATABASE {name} SET deadlock_timeout = '200ms'");
     run(&mut connection, &set).await;
-    // For the service's next connection.
+    // The setting takes effect in the service's next connection.
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'esim-status writer'";
     run(&mut connection, cut).await;
 
-    // The rival holds the profile, so the delivery waits for it in a lane, and claims its event id once it has the profile.
+    // The holder locks the profile, so the delivery waits for it in a lane, and reserves its event id once it has the
+    // profile.
     let mut holder = app.database.connect().await;
     let mut holder = holder.begin().await.unwrap();
     run(&mut holder, "SELECT 1 FROM profiles FOR UPDATE").await;
@@ -110,7 +114,8 @@ async fn the_victim_of_a_deadlock_tries_again() {
     let rivalling = async {
         one_waits_for(&app, "FOR UPDATE").await;
         holder.rollback().await.unwrap();
-        // It has locked the profile and waits for the id; the rival has the id and waits for the profile.
+        // Deadlock: the delivery has locked the profile and waits for the id; the rival has the id and waits for the
+        // profile.
         one_waits_for(&app, "INSERT INTO event_ids").await;
         run(&mut rival, "SELECT 1 FROM profiles FOR UPDATE").await;
         rival.rollback().await.unwrap();
@@ -124,16 +129,16 @@ async fn the_victim_of_a_deadlock_tries_again() {
     })
     .await;
     assert_straight(&app.database).await;
-    measured("a deadlock", format!("no refusal: taken by a retry after {took:.2?}; 0 lost"));
+    measured("a deadlock", format!("no 503: accepted by a retry after {took:.2?}; 0 lost"));
 }
 
 #[tokio::test]
-async fn serialization_failures_are_tried_again_a_bounded_number_of_times() {
+async fn serialization_failures_are_retried_a_bounded_number_of_times() {
     let turn = beside_others().await;
     let app = TestApp::start().await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
     let mut connection = app.database.connect().await;
-    // Postgres counts the calls whatever becomes of the transaction.
+    // A sequence counts the calls even if the transaction is rolled back.
     let fail = "CREATE SEQUENCE calls;
                 CREATE TABLE failing (calls bigint NOT NULL);
                 INSERT INTO failing VALUES (2);
@@ -159,13 +164,13 @@ async fn serialization_failures_are_tried_again_a_bounded_number_of_times() {
     measured(
         "serialization failures",
         format!(
-            "two are healed by retries; without an end 503 after {tries} tries and {took:.2?}; taken again after {heal:.2?}"
+            "two are absorbed by retries; endless ones give a 503 after {tries} tries and {took:.2?}; accepted again after {heal:.2?}"
         ),
     );
 }
 
 #[tokio::test]
-async fn a_table_that_somebody_has_locked_is_waited_for_within_the_budget() {
+async fn a_locked_table_is_waited_for_within_the_budget() {
     let turn = beside_others().await;
     let app = TestApp::start().await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
@@ -174,7 +179,7 @@ async fn a_table_that_somebody_has_locked_is_waited_for_within_the_budget() {
     run(&mut rival, "LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await;
     let took = refused(&turn, &app, "DISABLED").await;
     assert_eq!(app.profile(&iccid(0)).await["state"], "INSTALLED");
-    // Released while somebody waits: taken without a refusal.
+    // The lock is released while a delivery waits: the delivery is accepted.
     let profile = iccid(0);
     let (outcome, ()) = tokio::join!(app.report(&profile, "ERROR"), async {
         one_waits_for(&app, "").await;
@@ -184,6 +189,6 @@ async fn a_table_that_somebody_has_locked_is_waited_for_within_the_budget() {
     let heal = healed(&turn, &app, "DISABLED").await;
     measured(
         "a table locked by a rival",
-        format!("503 after {took:.2?}, reads go on; taken again after {heal:.2?}"),
+        format!("503 after {took:.2?}, reads continue; accepted again after {heal:.2?}"),
     );
 }

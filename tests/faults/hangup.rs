@@ -1,5 +1,8 @@
-//! Clients that hang up or half-close at each stage of a request: what was sent whole is committed, what was not changes nothing,
-//! and nothing of them stays behind.
+//! Clients that disconnect or half-close at each stage of a request: a complete request is committed, an incomplete one
+//! changes nothing, and no socket is leaked.
+//!
+//! Hundreds of raw TCP clients close, reset or half-close their connections to the real binary; then the test compares
+//! the stored deliveries and the binary's open sockets.
 
 use std::fs;
 
@@ -16,7 +19,7 @@ use super::service::Service;
 use super::turn::{beside_others, measured};
 use super::wire::delivery;
 
-/// How far a client gets.
+/// How far a client gets before it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Connected,
@@ -30,11 +33,11 @@ enum Stage {
 /// How it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
-    /// In order, both directions.
+    /// It closes both directions in order.
     Close,
-    /// With a reset, as a crashed process or a middlebox does.
+    /// It resets the connection, as a crashed process or a middlebox does.
     Reset,
-    /// It sends no more, and waits for what comes.
+    /// It closes its sending side, and reads the answer.
     HalfClose,
 }
 
@@ -47,7 +50,7 @@ const STAGES: [Stage; 6] = [
     Stage::BeforeReadingTheAnswer,
 ];
 
-/// One client, whose report would make the profile of this number.
+/// One client, whose report would create the profile with this number.
 async fn leave(service: &Service, number: usize, stage: Stage, how: Leave) {
     let body = json!({ "iccid": iccid(number), "profileState": "INSTALLED" }).to_string();
     let request = delivery(&body);
@@ -85,7 +88,7 @@ async fn leave(service: &Service, number: usize, stage: Stage, how: Leave) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_early_changes_nothing_and_who_sent_all_has_delivered() {
+async fn only_clients_that_sent_the_whole_request_have_delivered() {
     const EACH: usize = 30;
     let _turn = beside_others().await;
     let postgres = Postgres::start();
@@ -96,7 +99,7 @@ async fn who_leaves_early_changes_nothing_and_who_sent_all_has_delivered() {
             |target: std::path::PathBuf| target.to_string_lossy().starts_with("socket:");
         open.flatten().filter(|it| fs::read_link(it.path()).is_ok_and(is_socket)).count()
     };
-    // The database's connections are open by now, and some more may be opened.
+    // The connections to the database are open by now, and some more may be opened.
     leave(&service, 0, Stage::AfterTheBody, Leave::HalfClose).await;
     let before = sockets();
 
@@ -109,7 +112,7 @@ async fn who_leaves_early_changes_nothing_and_who_sent_all_has_delivered() {
                 clients.spawn(async move { leave(&service, number, stage, how).await });
                 number += 1;
                 match (stage, how) {
-                    // A reset takes with it what the service has not read yet.
+                    // A reset discards what the service has not read yet.
                     (Stage::AfterTheBody, Leave::Reset) => perhaps += 1,
                     (Stage::AfterTheBody | Stage::BeforeReadingTheAnswer, _) => whole += 1,
                     _ => {}
@@ -119,17 +122,17 @@ async fn who_leaves_early_changes_nothing_and_who_sent_all_has_delivered() {
     }
     clients.join_all().await;
     let database = postgres.database();
-    wait_until("all that was sent whole is committed", async || {
+    wait_until("every complete request is committed", async || {
         database.scalar::<i64>("SELECT count(*) FROM deliveries").await >= whole
     })
     .await;
-    wait_until("their connections are gone", async || sockets() <= before + 5).await;
+    wait_until("the clients' connections are closed", async || sockets() <= before + 5).await;
     let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
     assert!((whole..=whole + perhaps).contains(&kept), "{whole} + {perhaps}: {kept}");
     assert_eq!(database.scalar::<i64>("SELECT count(*) FROM profiles").await, kept);
     assert_straight(&database).await;
     measured(
-        "clients that hang up",
+        "clients that disconnect",
         format!(
             "{} at six stages in three ways, {whole} of them with the whole body read, {perhaps} with a reset after it: \
              {kept} committed, 0 lost",

@@ -1,5 +1,8 @@
-//! Profiles that another transaction holds for long, as an operator's open transaction, a backfill or a frozen replica does: only
-//! their own deliveries are refused, whatever that transaction has done to them.
+//! Profiles that another transaction holds locked for a long time, like an operator's open transaction, a backfill or a
+//! frozen replica: only deliveries for these profiles are refused, whatever the transaction has done to them.
+//!
+//! A rival transaction locks, updates, deletes or inserts profiles on a real Postgres while 200 webhooks a second
+//! arrive.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +18,13 @@ use super::history::assert_straight;
 use super::iccid;
 use super::turn::{alone, from_environment, measured};
 
-/// A webhook every 5 ms: 200 a second.
+/// One webhook every 5 ms: 200 a second.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How many profiles the others report on.
+/// How many other profiles the webhooks report on.
 const OTHERS: usize = 50;
 
-/// One in so many webhooks is for a held profile.
+/// One in ten webhooks is for a held profile.
 const SHARE: usize = 10;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
@@ -61,7 +64,7 @@ struct Answered {
     took: Duration,
 }
 
-/// Sends to all for some seconds, and gives back what was answered.
+/// Sends webhooks for all profiles for some seconds, and returns the answers.
 async fn send(app: &TestApp, held_count: usize, seconds: u64) -> Vec<Answered> {
     let (mut sending, mut tick) = (JoinSet::new(), interval(PAUSE));
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -91,7 +94,8 @@ async fn hold(connection: &mut PgConnection, how: &[Hold]) {
     }
 }
 
-/// Others must not notice; the held profiles' deliveries are refused, and accepted as soon as they are free.
+/// Deliveries for other profiles must be accepted without delay. Deliveries for held profiles are refused, and accepted
+/// as soon as the profiles are released.
 async fn nobody_else_notices(what: &str, how: &[Hold], with_spool: bool) {
     let turn = alone().await;
     let folder = TempDir::new().unwrap();
@@ -100,7 +104,7 @@ async fn nobody_else_notices(what: &str, how: &[Hold], with_spool: bool) {
             .then(|| SpoolSettings { folder: folder.path().to_owned(), most_bytes: 64 << 20 });
     })
     .await;
-    // The writers connect and prepare their statements with their first batches, which is no part of this.
+    // The writers connect and prepare their statements with their first batches; this is not to be measured.
     for number in 0..OTHERS {
         assert_eq!(app.report(&iccid(number), "ERROR").await, "moved");
     }
@@ -131,7 +135,7 @@ async fn nobody_else_notices(what: &str, how: &[Hold], with_spool: bool) {
             of_held.len(),
         ),
     );
-    // Far below what a statement may wait for a lock.
+    // Far less than a statement may wait for a lock.
     assert!(p99 < Duration::from_millis(500) + turn.slack(), "{p99:?}");
     if let Some(spool) = &app.service.app().spool {
         assert_eq!(spool.figures().deliveries, 0);
@@ -142,7 +146,7 @@ async fn nobody_else_notices(what: &str, how: &[Hold], with_spool: bool) {
 
     transaction.rollback().await.unwrap();
     for number in 0..how.len() {
-        // One that was refused may have been written all the same, once the profile was free.
+        // A refused delivery may have been written nevertheless, once the profile was released.
         assert!(["moved", "repeated"].contains(&&*app.report(&held(number), "ERROR").await));
     }
     assert_straight(&app.database).await;
@@ -164,7 +168,7 @@ async fn a_profile_that_is_being_created_delays_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eight_profiles_held_at_once_delay_nobody_else() {
+async fn eight_profiles_held_together_delay_nobody_else() {
     use Hold::{Delete, Insert, Lock, Update};
     let how = [Update, Delete, Insert, Lock, Insert, Lock, Update, Delete];
     nobody_else_notices("eight profiles held", &how, true).await;

@@ -1,5 +1,8 @@
-//! Several hosts in `DATABASE_URL`: the one that takes writes is found, also after a failover; settings that a session keeps; roles
-//! with few connections; and databases that say no.
+//! Connecting to the database: several hosts in `DATABASE_URL`, session settings, roles with few connections, and
+//! databases that refuse.
+//!
+//! Real Postgres servers are switched between read-only and writable, a TCP listener plays a silent host, and roles are
+//! created with a `CONNECTION LIMIT` or without the right to log in.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ use super::iccid;
 use super::postgres::Postgres;
 use super::turn::beside_others;
 
-/// Turns a server's database read-only, or back.
+/// Makes a server's database read-only, or writable again.
 async fn set_read_only(postgres: &Postgres, read_only: bool) {
     let set = format!("ALTER DATABASE postgres SET default_transaction_read_only = {read_only}");
     let mut connection = postgres.database().connect().await;
@@ -23,7 +26,7 @@ async fn set_read_only(postgres: &Postgres, read_only: bool) {
     connection.execute(AssertSqlSafe(set)).await.unwrap();
 }
 
-/// A `DATABASE_URL` with these hosts, each a folder or an address with its port.
+/// A `DATABASE_URL` with these hosts, each a socket folder or an address, with its port.
 fn url(hosts: &[(String, u16)], parameters: &str) -> String {
     let folders: Vec<_> = hosts.iter().map(|(host, _)| host.as_str()).collect();
     let ports: Vec<_> = hosts.iter().map(|(_, port)| port.to_string()).collect();
@@ -37,7 +40,7 @@ fn host(postgres: &Postgres) -> (String, u16) {
     (folder, options.get_port())
 }
 
-/// The folder of the sockets of the server that a session leads to.
+/// The socket folder of the server that the connector chooses.
 async fn leads_to(connector: &Connector) -> String {
     let mut connection = connector.connect(Session::Writer).await.unwrap();
     let folder = "SELECT current_setting('unix_socket_directories')";
@@ -45,7 +48,7 @@ async fn leads_to(connector: &Connector) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_host_that_takes_writes_is_found_among_dead_silent_and_read_only_ones() {
+async fn the_writable_host_is_found_among_dead_silent_and_read_only_ones() {
     let turn = beside_others().await;
     let (one, two) = (Postgres::start(), Postgres::start());
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -74,7 +77,7 @@ async fn the_host_that_takes_writes_is_found_among_dead_silent_and_read_only_one
 }
 
 #[tokio::test]
-async fn a_session_keeps_its_settings_over_a_rollback_and_against_those_of_the_role() {
+async fn a_session_keeps_its_settings_after_a_rollback_and_despite_those_of_the_database() {
     let database = Database::migrated().await;
     let name = database.options.get_database().unwrap();
     let set = format!("ALTER DATABASE {name} SET statement_timeout = '1h'");
@@ -92,7 +95,7 @@ async fn a_session_keeps_its_settings_over_a_rollback_and_against_those_of_the_r
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_a_role_has_few_connections_lists_give_way_to_webhooks() {
+async fn lists_give_up_connections_to_webhooks_if_the_role_has_few() {
     let turn = beside_others().await;
     let database = Database::empty().await;
     let name = database.options.get_database().unwrap().to_owned();
@@ -103,7 +106,7 @@ async fn where_a_role_has_few_connections_lists_give_way_to_webhooks() {
     let as_few = Database { options: database.options.clone().username("few") };
     let app = TestApp::start_on(as_few, |settings| settings.readers = 20).await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
-    // Lists have taken all that is left, and hold it.
+    // Lists take and hold all remaining connections.
     join_all((0..20).map(|_| app.backend.get("/v1/profiles"))).await;
     let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'esim-status writer'";
@@ -128,12 +131,12 @@ async fn where_a_role_has_few_connections_lists_give_way_to_webhooks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_says_no_is_refused_at_the_start_with_the_remedy() {
+async fn a_database_that_refuses_fails_the_start_with_a_remedy() {
     let turn = beside_others().await;
     let database = Database::migrated().await;
     let options = database.options.clone();
     let mut operator = database.connect().await;
-    // A role that may not log in, and one that may not connect.
+    // A role that may not log in.
     let make = "CREATE ROLE barred NOLOGIN";
     operator.execute(make).await.unwrap();
     let rows = [

@@ -1,5 +1,7 @@
-//! Commits that never end, as with synchronous replication and no standby: the service does not use up the server's connections,
-//! and what hung is answered as soon as a standby confirms it.
+//! Commits that never return, as with synchronous replication and no standby: the service does not use up the server's
+//! connections, and accepts deliveries again as soon as commits return.
+//!
+//! A real Postgres gets a `synchronous_standby_names` that nobody answers to, under load, and loses it again.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +15,10 @@ use super::iccid;
 use super::postgres::Postgres;
 use super::turn::{alone, from_environment, measured};
 
-/// Profiles that are reported on, so that every writer has work.
+/// How many profiles are reported on: enough to keep every writer busy.
 const PROFILES: usize = 16;
 
-/// The connections to write that one replica opens at most, by `docs/operations.md`; twice, for those whose commit hangs.
+/// The max number of write connections of one replica (see `docs/operations.md`), doubled for those whose commit hangs.
 const MAX_CONNECTIONS: i64 = 2 * (2 + 4);
 
 async fn set_standby(app: &TestApp, name: &str) {
@@ -46,7 +48,7 @@ async fn commits_that_hang_use_up_no_connections() {
             let mut refused = 0;
             while begun.elapsed() < Duration::from_secs(seconds) {
                 let answer = anybody.post(&TestApp::hook_path(), body.clone()).await;
-                // Until the server has read the new setting, and never again.
+                // Accepted until the server has loaded the new setting, then always refused.
                 refused += usize::from(answer.status == 503);
             }
             refused
@@ -58,7 +60,7 @@ async fn commits_that_hang_use_up_no_connections() {
         connections = connections.max(app.database.scalar::<i64>(ours).await);
         refused += done.unwrap();
     }
-    assert!(refused > 0, "commits hang");
+    assert!(refused > 0, "no commit hung: no delivery was refused");
     assert!(connections <= MAX_CONNECTIONS, "{connections} connections");
 
     set_standby(&app, "").await;

@@ -1,4 +1,7 @@
-//! Killed with −9 under load, again and again: nothing that was acknowledged is lost, and no change is there by half or twice.
+//! SIGKILL under load, again and again: no acknowledged delivery is lost, and no change is stored partially or twice.
+//!
+//! The real binary, its Postgres, or one backend of Postgres is killed at random moments while 32 senders retry every
+//! delivery until it is accepted.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +17,20 @@ use super::turn::{alone, from_environment, measured, median_and_worst};
 /// What is killed.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
-    /// The service; it is started again at once, as a supervisor does.
+    /// The service, which is restarted immediately, as a supervisor does.
     Service,
-    /// The first process of Postgres, and started again.
+    /// The main process of Postgres, which is then started again.
     Postgres,
-    /// One backend of Postgres, which then cuts all others and recovers by itself.
+    /// One backend of Postgres, which then terminates all other backends and recovers by itself.
     Backend,
 }
 
 const VICTIMS: [&str; 3] = ["the service", "Postgres", "a backend of Postgres"];
 
-/// In `ESIM_STATUS_KILL_ROUNDS` rounds; `ESIM_STATUS_SEED` repeats the moments of an earlier run.
+/// `ESIM_STATUS_KILL_ROUNDS` sets the number of rounds; `ESIM_STATUS_SEED` repeats the random moments of an earlier
+/// run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_killed_under_load_nothing_acknowledged_is_lost() {
+async fn no_acknowledged_delivery_is_lost_whatever_is_killed_under_load() {
     let turn = alone().await;
     let rounds = from_environment("ESIM_STATUS_KILL_ROUNDS", 10);
     let seed = from_environment("ESIM_STATUS_SEED", rand::random());
@@ -60,7 +64,7 @@ async fn whatever_is_killed_under_load_nothing_acknowledged_is_lost() {
             }
             Victim::Backend => postgres.kill_a_backend().await,
         }
-        // How long Postgres takes to recover is its own affair.
+        // The time that Postgres takes to recover does not count.
         let back = Instant::now();
         service.ready().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -77,7 +81,7 @@ async fn whatever_is_killed_under_load_nothing_acknowledged_is_lost() {
         assert_moved_once_each(&database, &senders).await;
         everything.extend(acknowledged);
     }
-    // What was there after its own round must have outlasted all later ones as well.
+    // What was stored in an earlier round must still be there after all later ones.
     gone += lost(&database, &everything).await;
     assert!(count > 0);
     for (victim, (whole, after)) in VICTIMS.iter().zip(&ready) {
@@ -86,7 +90,7 @@ async fn whatever_is_killed_under_load_nothing_acknowledged_is_lost() {
         measured(
             &format!("kill -9 of {victim} under load"),
             format!(
-                "{} rounds; no delivery taken for {median:.2?} (median), {worst:.2?} (worst); taken again {median_after:.2?}, \
+                "{} rounds; no delivery accepted for {median:.2?} (median), {worst:.2?} (worst); accepted again {median_after:.2?}, \
                  {worst_after:.2?} after the return of what was killed",
                 whole.len()
             ),

@@ -1,13 +1,14 @@
-//! Faults, made for real: the real binary, a real Postgres of its own, real signals, real sockets.
+//! Real faults: the real binary, a separate real Postgres, real signals, real sockets.
 //!
-//! Each file is one kind of fault. What a test measures, it says on standard error, captured or not; a measurement fails a test
-//! only where it is far beyond what `docs/operations.md` promises. One fault at a time: they would disturb each other's figures.
+//! Each file tests one kind of fault. Tests print what they measure to standard error, past the capture of the test
+//! harness. A measurement fails a test only if it is far beyond what `docs/operations.md` promises. Tests that would
+//! disturb each other's figures take turns (see `turn`).
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod history;
@@ -36,7 +37,7 @@ mod streams;
 
 use esim_status_testing::{service, turn, wire};
 
-/// One of many profiles.
+/// The ICCID of one of many profiles.
 fn iccid(number: usize) -> String {
     format!("8997212330099{number:07}")
 }

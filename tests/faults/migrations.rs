@@ -1,4 +1,6 @@
-//! `serve` on a schema that somebody else is just migrating, that is half migrated, or that is newer than the binary.
+//! `serve` on a schema that another process is migrating, that is half migrated, or that is newer than the binary.
+//!
+//! The test holds sqlx's migration lock, or changes the table of applied migrations, and starts the real binary.
 
 use std::time::Instant;
 
@@ -13,7 +15,7 @@ fn url(database: &Database) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_that_runs_elsewhere_is_waited_for_and_that_is_said() {
+async fn serve_waits_for_a_migration_that_runs_elsewhere_and_logs_it() {
     let _turn = beside_others().await;
     let database = Database::empty().await;
     let mut elsewhere = database.connect().await;
@@ -22,7 +24,10 @@ async fn a_migration_that_runs_elsewhere_is_waited_for_and_that_is_said() {
                  WHERE datname = current_database() AND wait_event = 'advisory' AND now() - query_start > '3 s'";
     let url = url(&database);
     let ending = async {
-        wait_until("it waits", async || database.scalar::<i64>(waits).await > 0).await;
+        wait_until("the service waits for the lock", async || {
+            database.scalar::<i64>(waits).await > 0
+        })
+        .await;
         elsewhere.unlock().await.unwrap();
         Instant::now()
     };
@@ -32,12 +37,12 @@ async fn a_migration_that_runs_elsewhere_is_waited_for_and_that_is_said() {
     assert!(service.log().contains("waiting for the schema"), "{}", service.log());
     measured(
         "migration running elsewhere",
-        format!("waits, says so, and serves {took:.2?} after its end"),
+        format!("waits, logs it, and serves {took:.2?} after the migration ends"),
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schema_that_is_half_migrated_or_newer_is_refused_with_the_remedy() {
+async fn a_schema_that_is_half_migrated_or_newer_is_refused_with_a_remedy() {
     let _turn = beside_others().await;
     let newer =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)

@@ -1,4 +1,4 @@
-//! A hook whose sender numbers its events.
+//! Helper: a hook whose sender assigns ids to its events.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use esim_status::providers::Gigastore;
 use esim_status_testing::{Answer, TestApp};
 use reqwest::Method;
 
-/// Its path.
+/// The path of the hook.
 const HOOK: &str = "gigastore/relayed";
 
 fn authenticator() -> Authenticator {
@@ -18,7 +18,7 @@ fn authenticator() -> Authenticator {
     Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()))
 }
 
-/// Adds it to the settings.
+/// Adds the hook to the settings.
 pub(crate) fn with_hook(settings: &mut Settings) {
     let path: Arc<str> = Arc::from(HOOK);
     let hook = Hook {

@@ -1,7 +1,7 @@
-//! Ten times more load than the service can take, offered whatever it answers.
+//! Ten times more load than the service can handle: the service sheds load with quick 503s, and reads continue.
 //!
-//! Postgres is slowed down, so that little load is much and the generator stays out of the way. Requests come at a fixed rate,
-//! over as many connections as that needs.
+//! A trigger slows Postgres down, so that a small load is too much and the load generator does not compete for the CPU.
+//! Requests arrive at a fixed rate, whatever is answered, over as many connections as that takes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,13 +21,13 @@ use super::wire::Wire;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Each kept delivery takes the database eight milliseconds more.
+/// Makes each stored delivery take the database eight milliseconds more.
 const SLOW: &str = "
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN PERFORM pg_sleep(0.008); RETURN NEW; END $$;
     CREATE TRIGGER slow BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION slow()";
 
-/// What became of the requests.
+/// The answers to the requests.
 #[derive(Debug, Default)]
 struct Seen {
     taken: Mutex<Vec<Duration>>,
@@ -35,10 +35,10 @@ struct Seen {
     unanswered: AtomicUsize,
 }
 
-/// Where the requests go, and the connections that wait for their turn.
+/// Where the requests go, and the idle connections.
 struct Clients {
     service: tokio::sync::watch::Receiver<std::net::SocketAddr>,
-    /// Each with the time since when it is; the service closes them after some seconds.
+    /// Each with the time since which it is idle; the service closes idle connections after some seconds.
     idle: Mutex<Vec<(Instant, Wire)>>,
     made: AtomicUsize,
     seen: Seen,
@@ -54,7 +54,7 @@ impl Clients {
         })
     }
 
-    /// One delivery over a connection that is free, or over a new one.
+    /// Sends one delivery over an idle connection, or over a new one.
     async fn deliver(&self) {
         let idle = self.idle.lock().unwrap().pop();
         let fresh = idle.filter(|(since, _)| since.elapsed() < Duration::from_secs(4));
@@ -84,7 +84,7 @@ impl Clients {
     }
 }
 
-/// How many deliveries a second the service takes of some dozens of patient clients.
+/// How many deliveries a second the service accepts from 64 clients that wait for each answer.
 async fn capacity(service: &Service) -> usize {
     let clients = Clients::new(service);
     let until = Instant::now() + Duration::from_secs(2);
@@ -102,7 +102,7 @@ async fn capacity(service: &Service) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_times_more_than_it_can_take_is_shed_in_time_and_reads_go_on() {
+async fn ten_times_too_much_load_is_shed_in_time_and_reads_continue() {
     let turn = alone().await;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
@@ -166,12 +166,12 @@ async fn ten_times_more_than_it_can_take_is_shed_in_time_and_reads_go_on() {
     let (early, late) = (memory[..half].iter().max(), memory[half..].iter().max());
     let (early, late) = (early.unwrap() / 1024, late.unwrap() / 1024);
     measured(
-        "ten times more load than it takes",
+        "ten times too much load",
         format!(
-            "takes {capacity}/s, offered {offered_a_second}/s for {lasted:.1?} over {} connections: {} taken ({}/s) after \
+            "accepts {capacity}/s, offered {offered_a_second}/s for {lasted:.1?} over {} connections: {} accepted ({}/s) after \
              {median:.2?} (median), {worst:.2?} (worst); {} answers 503 after {median_refused:.2?}, {worst_refused:.2?}; \
              {} without an answer; reads {median_read:.2?}, {worst_read:.2?}; RSS {early} MiB in the first half, {late} MiB in \
-             the second; taken again {healed:.2?} after the end",
+             the second; accepted again {healed:.2?} after the end",
             clients.made.load(Ordering::Relaxed),
             taken.len(),
             taken.len() / usize::try_from(lasted.as_secs()).unwrap().max(1),
@@ -179,9 +179,9 @@ async fn ten_times_more_than_it_can_take_is_shed_in_time_and_reads_go_on() {
             seen.unanswered.load(Ordering::Relaxed),
         ),
     );
-    assert!(refused.len() > taken.len() && !taken.is_empty(), "that was no overload");
+    assert!(refused.len() > taken.len() && !taken.is_empty(), "the service was not overloaded");
     assert!(seen.unanswered.load(Ordering::Relaxed) * 20 <= offered, "answers are missing");
-    // On a machine that others use, most of the time goes by before the service has heard of a request at all.
+    // On a busy machine, most of the time passes before a request reaches the service at all.
     let limit = turn.budget() + Duration::from_secs(10);
     assert!(median.max(median_refused).max(median_read) < limit, "{median:?}, {median_refused:?}");
     assert!(late < early + 64, "{late} MiB after {early} MiB");

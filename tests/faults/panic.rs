@@ -1,4 +1,6 @@
-//! A handler that panics: one answer 500 that does not say why, and everything else goes on.
+//! A handler that panics: its request gets a 500 without the cause, and all other requests are served.
+//!
+//! The test adds a route that panics to the routes of a real service, and calls it together with real webhooks.
 
 use axum::Router;
 use axum::routing::get;
@@ -13,7 +15,7 @@ use super::iccid;
 use super::turn::{beside_others, measured};
 
 #[tokio::test]
-async fn a_panic_in_a_handler_is_one_500_and_nothing_is_poisoned() {
+async fn a_panic_in_a_handler_is_one_500_and_affects_no_other_request() {
     let _turn = beside_others().await;
     let app = TestApp::start().await;
     let faulty: Router<AppState> =
@@ -37,5 +39,8 @@ async fn a_panic_in_a_handler_is_one_500_and_nothing_is_poisoned() {
     .await;
     end.cancel();
     assert_eq!(serving.await.unwrap().cut, 0);
-    measured("a panic in a handler", "20 of 20 answered 500, the 20 deliveries beside them taken");
+    measured(
+        "a panic in a handler",
+        "20 of 20 answered 500, the 20 concurrent deliveries accepted",
+    );
 }

@@ -1,4 +1,4 @@
-//! A Postgres of one test, which may be stopped, stalled and killed without harm to other tests.
+//! The Postgres server of one test, which may be stopped, stalled and killed without affecting other tests.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -17,48 +17,48 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// A fresh one.
+    /// Starts a fresh server.
     pub(crate) fn start() -> Self {
         let start = || Embedded::start_ephemeral().expect("PostgreSQL is installed");
         Self { server: block_in_place(start) }
     }
 
-    /// One in this folder, which stays.
+    /// Starts a server in this folder, which is not deleted.
     pub(crate) fn start_in(folder: &Path) -> Self {
         let start = || Embedded::start_in(folder).expect("PostgreSQL starts in this folder");
         Self { server: block_in_place(start) }
     }
 
-    /// Its `DATABASE_URL`.
+    /// The `DATABASE_URL` of the server.
     pub(crate) fn url(&self) -> String {
         self.server.url("postgres")
     }
 
-    /// Its database, to look at from outside.
+    /// The database, for the test's own queries.
     pub(crate) fn database(&self) -> Database {
         Database { options: self.server.connect_options("postgres") }
     }
 
-    /// Stops it in order.
+    /// Stops the server in order.
     pub(crate) fn stop(&mut self) {
         block_in_place(|| self.server.stop_server()).expect("the server stops");
     }
 
-    /// Kills it with −9.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(&mut self) {
         block_in_place(|| self.server.kill_server()).expect("the server is killed");
     }
 
-    /// Starts it again.
+    /// Starts the server again.
     pub(crate) fn start_again(&mut self) {
         block_in_place(|| self.server.start_server()).expect("the server starts again");
     }
 
-    /// Stops all its processes by SIGSTOP, for as long as what is given back lives.
+    /// Stops all processes of the server with SIGSTOP, until the returned value is dropped.
     pub(crate) fn stall(&mut self) -> Stalled<'_> {
         let first = self.server.server_pid().cast_signed();
         signal(first, Signal::SIGSTOP);
-        // It makes no more processes now, so these are all.
+        // The stopped process starts no more children, so these are all of them.
         let stopped = children(first);
         for pid in &stopped {
             signal(*pid, Signal::SIGSTOP);
@@ -66,7 +66,8 @@ impl Postgres {
         Stalled { postgres: self, stopped }
     }
 
-    /// Kills one of its backends with −9: it ends all others itself, recovers, and this returns when it answers again.
+    /// Kills one backend with SIGKILL. Postgres then terminates all other backends and recovers; this returns when it
+    /// answers again.
     pub(crate) async fn kill_a_backend(&self) {
         let mut witness = self.database().connect().await;
         let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -74,13 +75,13 @@ impl Postgres {
         let pid: i32 = self.database().scalar(writer).await;
         signal(pid, Signal::SIGKILL);
         let slept = sqlx::query("SELECT pg_sleep(60)").execute(&mut witness).await;
-        assert!(slept.is_err(), "Postgres cuts all connections");
+        assert!(slept.is_err(), "Postgres did not terminate the other backends");
         let options = self.database().options;
         wait_until("Postgres has recovered", async || options.connect().await.is_ok()).await;
     }
 }
 
-/// A server that does nothing. It goes on when this is dropped.
+/// A server whose processes are stopped. They continue when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Stalled<'a> {
     postgres: &'a mut Postgres,

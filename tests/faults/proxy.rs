@@ -1,7 +1,8 @@
-//! Between a service and its Postgres: passes every message on, counts those of the writers, and cuts where it is told to.
+//! A proxy between a service and its Postgres, which forwards every message, counts the messages of the writers, and
+//! cuts connections at chosen points.
 //!
-//! It understands the framing of the protocol and no more: a message is a type and a length; only the first one of a client has
-//! no type, and says under which name it comes.
+//! The proxy understands only the framing of the protocol: a message has a type and a length. A client's first message
+//! has no type, and contains the application name.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,17 +14,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-/// How the connections name themselves that are counted and cut.
+/// The application name of the connections that are counted and cut.
 const WRITER: &str = "esim-status writer";
 
-/// A point in the conversation, counted from the moment at which the proxy was armed.
+/// A point in the conversation, counted from when the proxy was armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// The service has sent its n-th message, which does not arrive.
+    /// The service has sent its n-th message, which is not forwarded.
     BeforeClient(usize),
-    /// The service's n-th message has arrived; nobody waits for what it does.
+    /// The service's n-th message is forwarded, then the connection is cut.
     AfterClient(usize),
-    /// The server has sent its n-th message, which does not arrive.
+    /// The server has sent its n-th message, which is not forwarded.
     BeforeServer(usize),
 }
 
@@ -32,26 +33,26 @@ pub(crate) enum Point {
 pub(crate) struct Cut {
     /// Where.
     pub point: Point,
-    /// Whether nobody is told: both ends only hear nothing any more.
+    /// Whether the cut is silent: neither end is notified, both only receive nothing more.
     pub silent: bool,
 }
 
-/// What went over the writers' connections since the proxy was armed.
+/// What the proxy has seen on the writers' connections since it was armed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
-    /// Messages of the service.
+    /// How many messages the service has sent.
     pub client: usize,
-    /// Messages of the server.
+    /// How many messages the server has sent.
     pub server: usize,
-    /// Which message of the service was its COMMIT, where there was one.
+    /// Which message of the service was its COMMIT, if there was one.
     pub explicit_commit: Option<usize>,
     /// Whether the cut was made.
     pub is_cut: bool,
 }
 
 impl Counts {
-    /// Which message of the service makes the server commit: its COMMIT, or else the last one, which ends the one statement
-    /// that is a transaction by itself.
+    /// Which message of the service makes the server commit: its COMMIT, or else its last message, which ends a single
+    /// statement that is its own transaction.
     pub(crate) fn commit(&self) -> usize {
         self.explicit_commit.unwrap_or(self.client)
     }
@@ -60,11 +61,11 @@ impl Counts {
 #[derive(Debug, Default)]
 struct State {
     armed: Option<(Counts, Option<Cut>)>,
-    /// Ends every connection of a writer that is open.
+    /// Cuts every open connection of a writer.
     open: CancellationToken,
-    /// What each connection so far began with, and what silences it.
+    /// The first message of each connection so far, and a token that silences the connection.
     seen: Vec<(Vec<u8>, CancellationToken)>,
-    /// New connections of this name are silent from the start.
+    /// New connections with this application name are silent from the start.
     forgetting: Option<&'static str>,
 }
 
@@ -75,10 +76,10 @@ pub(crate) struct Proxy {
     state: Arc<Mutex<State>>,
 }
 
-/// What happens to a message.
+/// What the proxy does with a message.
 enum Fate {
     Pass,
-    /// And after it the end.
+    /// Forward the message, then cut.
     PassAndEnd {
         silent: bool,
     },
@@ -88,7 +89,7 @@ enum Fate {
 }
 
 impl Proxy {
-    /// A proxy before the server of these options.
+    /// A proxy in front of the server of these options.
     pub(crate) async fn start(to: &PgConnectOptions) -> Self {
         let folder = to.get_socket().expect("the server has a socket");
         let socket = folder.join(format!(".s.PGSQL.{}", to.get_port()));
@@ -99,7 +100,7 @@ impl Proxy {
         Self { address, state }
     }
 
-    /// How to reach through it what these options reach directly.
+    /// How to connect through the proxy to what these options connect to directly.
     pub(crate) fn options(&self, to: &PgConnectOptions) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
@@ -109,30 +110,30 @@ impl Proxy {
             .ssl_mode(PgSslMode::Disable)
     }
 
-    /// Counts from now on, and cuts once.
+    /// Starts to count, and cuts once if `cut` is given.
     pub(crate) fn arm(&self, cut: Option<Cut>) {
         lock(&self.state).armed = Some((Counts::default(), cut));
     }
 
-    /// Counts and cuts no more.
+    /// Stops to count and to cut.
     pub(crate) fn disarm(&self) -> Counts {
         lock(&self.state).armed.take().expect("it was armed").0
     }
 
-    /// Forgets the connections of this name, as a router does: what is sent over them is swallowed, and neither end hears of it. New
-    /// ones fare no better until [`Self::remember`].
+    /// Forgets the connections with this application name, as a router does: the proxy drops what is sent over them,
+    /// and neither end is notified. The same happens to new connections until [`Self::remember`].
     pub(crate) fn forget(&self, name: &'static str) {
         let mut state = lock(&self.state);
         state.forgetting = Some(name);
         state.seen.iter().filter(|(hello, _)| names(hello, name)).for_each(|it| it.1.cancel());
     }
 
-    /// New connections get through again. Those that were forgotten stay so.
+    /// Forwards new connections again. Forgotten connections stay forgotten.
     pub(crate) fn remember(&self) {
         lock(&self.state).forgetting = None;
     }
 
-    /// How many connections of this name have come so far.
+    /// How many connections with this application name were opened so far.
     pub(crate) fn count(&self, name: &str) -> usize {
         lock(&self.state).seen.iter().filter(|(hello, _)| names(hello, name)).count()
     }
@@ -143,7 +144,7 @@ impl Proxy {
     }
 }
 
-/// Whether a connection that began with this has this name.
+/// Whether this first message contains this application name.
 fn names(hello: &[u8], name: &str) -> bool {
     hello.windows(name.len()).any(|part| part == name.as_bytes())
 }
@@ -170,7 +171,7 @@ impl State {
             Point::BeforeServer(number) if !from_client && number == count => Fate::End { silent },
             _ => return Fate::Pass,
         };
-        // Once: whatever is tried again gets through.
+        // Cut only once, so that a retry succeeds.
         *cut = None;
         counts.is_cut = true;
         fate
@@ -180,12 +181,12 @@ impl State {
 async fn accept(listener: TcpListener, socket: PathBuf, state: Arc<Mutex<State>>) {
     while let Ok((client, _)) = listener.accept().await {
         let (socket, state) = (socket.clone(), state.clone());
-        // A connection that fails is over, whatever the reason.
+        // If a connection fails, it ends; the reason does not matter.
         tokio::spawn(async move { drop(carry(client, socket, state).await) });
     }
 }
 
-/// One connection, until either end closes it or it is cut.
+/// Forwards one connection until either end closes it or it is cut.
 async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> io::Result<()> {
     client.set_nodelay(true)?;
     let server = UnixStream::connect(socket).await?;
@@ -238,7 +239,7 @@ async fn pump(
     }
 }
 
-/// Passes one message on, or not. Gives back whether to go on.
+/// Forwards one message, or drops it. Returns whether to continue.
 async fn pass(
     counted: Option<&Mutex<State>>,
     from_client: bool,
@@ -247,7 +248,7 @@ async fn pass(
     silenced: &CancellationToken,
 ) -> io::Result<bool> {
     if silenced.is_cancelled() {
-        // Read, so that the end of either side is seen, and swallowed.
+        // The message was read, so that the end of either side is noticed, and is dropped.
         return Ok(true);
     }
     let fate = counted.map_or(Fate::Pass, |state| lock(state).judge(from_client, message));
@@ -265,7 +266,7 @@ async fn pass(
     }
 }
 
-/// One message, whole. An end between two is an error like any other: the connection is over.
+/// Reads one whole message. An end of the connection between two messages is an error like any other.
 async fn read_message(from: &mut (impl AsyncRead + Unpin), typed: bool) -> io::Result<Vec<u8>> {
     let head = if typed { 5 } else { 4 };
     let mut message = vec![0; head];

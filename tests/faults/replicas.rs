@@ -1,4 +1,7 @@
-//! Several real processes on one database, with the same and with different deliveries at once.
+//! Several replicas on one database, with the same and with different deliveries concurrently: every profile keeps one
+//! consistent history.
+//!
+//! Two or three processes of the real binary share a real Postgres, and eight clients for each report on five profiles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +20,13 @@ use super::wire::Wire;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Clients of each replica.
+/// How many clients each replica has.
 const CLIENTS: usize = 8;
 
-/// Profiles that all of them report on.
+/// How many profiles all clients report on.
 const PROFILES: usize = 5;
 
-/// What all clients have seen.
+/// What all clients have seen in total.
 #[derive(Debug, Default)]
 struct Seen {
     taken: AtomicUsize,
@@ -32,7 +35,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Delivers as a provider does: until it is taken.
+    /// Delivers as a provider does: retries until the delivery is accepted.
     async fn deliver(&self, wire: &mut Wire, profile: usize, state: &str) {
         let body = json!({ "iccid": iccid(profile), "profileState": state }).to_string();
         for _ in 0..100 {
@@ -69,7 +72,7 @@ async fn straight_with(turn: Turn, replicas: usize) {
     let seen = Arc::new(Seen::default());
     let begun = Instant::now();
 
-    // The same at once: step by step, everybody reports the same of the same profile.
+    // The same deliveries concurrently: in each step, all clients report the same state of the same profile.
     let barrier = Arc::new(Barrier::new(replicas * CLIENTS));
     let mut clients = JoinSet::new();
     for number in 0..replicas * CLIENTS {
@@ -85,9 +88,9 @@ async fn straight_with(turn: Turn, replicas: usize) {
     clients.join_all().await;
     assert_straight(&database).await;
     let transitions: i64 = database.scalar("SELECT count(*) FROM transitions").await;
-    assert_eq!(usize::try_from(transitions), Ok(STEPS), "each change is there once");
+    assert_eq!(usize::try_from(transitions), Ok(STEPS), "each change must be stored once");
 
-    // Different ones at once.
+    // Different deliveries concurrently.
     let mut clients = JoinSet::new();
     for number in 0..replicas * CLIENTS {
         let mut wire = Wire::new(services[number % replicas].public());
@@ -103,7 +106,7 @@ async fn straight_with(turn: Turn, replicas: usize) {
     assert_straight(&database).await;
     let taken = seen.taken.load(Ordering::Relaxed);
     let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
-    assert!(usize::try_from(kept).unwrap() >= taken, "{kept} kept of {taken} taken");
+    assert!(usize::try_from(kept).unwrap() >= taken, "{kept} stored of {taken} accepted");
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(database.scalar::<i64>(deadlocks).await, 0);
     let slowest = seen.slowest_ms.load(Ordering::Relaxed);
@@ -122,11 +125,11 @@ async fn straight_with(turn: Turn, replicas: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_leave_one_straight_history_for_each_profile() {
+async fn two_replicas_leave_one_consistent_history_for_each_profile() {
     straight_with(alone().await, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_replicas_leave_one_straight_history_for_each_profile() {
+async fn three_replicas_leave_one_consistent_history_for_each_profile() {
     straight_with(alone().await, 3).await;
 }

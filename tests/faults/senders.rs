@@ -1,7 +1,7 @@
-//! Providers that do not give up: each sends one delivery at a time, numbered, and repeats it until it is taken.
+//! Senders that never give up: each sends one delivery at a time, and retries it until it is accepted.
 //!
-//! A profile has one sender, which reports another state each time. So a profile's history must have exactly one transition for
-//! each delivery that was taken, whatever was cut, refused and repeated meanwhile.
+//! A profile has one sender, which reports another state each time. So the history of a profile must have exactly one
+//! transition for each accepted report, whatever was cut, refused and retried in the meantime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,10 +16,10 @@ use super::wire::Wire;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// How long to wait before a repeat. Half of it where a connection failed.
+/// How long to wait before a retry. After a failed connection, half of it.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// For how long one delivery is repeated.
+/// For how long one delivery is retried.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -29,13 +29,13 @@ static NEXT: AtomicI64 = AtomicI64::new(1);
 pub(crate) struct Acknowledged {
     /// The number in its body.
     pub number: i64,
-    /// Under which id the service says that it keeps it.
+    /// The delivery id in the answer.
     pub delivery_id: String,
-    /// What became of it.
+    /// The outcome in the answer.
     pub outcome: String,
 }
 
-/// One attempt.
+/// One attempt to deliver.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
     /// When it ended.
@@ -50,7 +50,7 @@ pub(crate) struct Attempt {
 #[derive(Debug)]
 struct Sender {
     wire: Wire,
-    /// Each with the number of reports that were taken.
+    /// Each with the number of accepted reports.
     profiles: Vec<(String, usize)>,
     acknowledged: Vec<Acknowledged>,
     attempts: Vec<Attempt>,
@@ -65,7 +65,7 @@ pub(crate) struct Senders {
 }
 
 impl Senders {
-    /// So many senders, each with so many profiles of its own, over these services in turn.
+    /// Creates `count` senders, each with its own `profiles`, distributed over these services.
     pub(crate) fn new(count: usize, profiles: usize, services: &[&Service]) -> Self {
         let sender = |number: usize| Sender {
             wire: Wire::new(services[number % services.len()].public()),
@@ -77,7 +77,7 @@ impl Senders {
         Self { idle, running: JoinSet::new(), stop: Arc::default() }
     }
 
-    /// Has them send until [`Self::stop`].
+    /// Starts all senders; they send until [`Self::stop`].
     pub(crate) fn start(&mut self) {
         self.stop = Arc::default();
         for mut sender in self.idle.drain(..) {
@@ -89,20 +89,20 @@ impl Senders {
         }
     }
 
-    /// Has each take up no further delivery, and waits until the last ones have been taken.
+    /// Stops all senders, after each has delivered its last delivery.
     pub(crate) async fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(sender) = self.running.join_next().await {
-            self.idle.push(sender.expect("a sender ends well"));
+            self.idle.push(sender.expect("a sender does not panic"));
         }
     }
 
-    /// What was acknowledged since this was last asked.
+    /// Takes what was acknowledged since the last call.
     pub(crate) fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         self.idle.iter_mut().flat_map(|sender| std::mem::take(&mut sender.acknowledged)).collect()
     }
 
-    /// What was tried since this was last asked.
+    /// Takes the attempts since the last call.
     pub(crate) fn take_attempts(&mut self) -> Vec<Attempt> {
         self.idle.iter_mut().flat_map(|sender| std::mem::take(&mut sender.attempts)).collect()
     }
@@ -126,14 +126,14 @@ impl Sender {
             self.repeat_until(200, body).await;
             self.profiles[profile].1 += 1;
             turn += 1;
-            // Authentic and malformed: kept as well.
+            // An authentic but malformed delivery is stored as well.
             if turn % 16 == 0 {
                 self.repeat_until(400, |n| json!({ "iccid": 1, "n": n })).await;
             }
         }
     }
 
-    /// Every repeat has a number of its own: each is a delivery.
+    /// Every retry has a new number, because each is a separate delivery.
     async fn repeat_until(&mut self, wanted: u16, body: impl Fn(i64) -> Value) {
         let begun = Instant::now();
         loop {
@@ -155,7 +155,7 @@ impl Sender {
                 }
                 Err(_) => tokio::time::sleep(PAUSE / 2).await,
             }
-            assert!(begun.elapsed() < PATIENCE, "refused for a minute");
+            assert!(begun.elapsed() < PATIENCE, "not accepted for a minute");
         }
     }
 }
@@ -165,33 +165,33 @@ fn acknowledged(number: i64, body: &str) -> Acknowledged {
     let text = |member: &str| body[member].as_str().map(str::to_owned);
     Acknowledged {
         number,
-        delivery_id: text("deliveryId").expect("it says under which id it is kept"),
+        delivery_id: text("deliveryId").expect("the answer has a deliveryId"),
         outcome: text("outcome").unwrap_or_else(|| "malformed".to_owned()),
     }
 }
 
-/// How many were refused, and the longest that a refusal took.
+/// How many attempts were refused, and how long the slowest refusal took.
 pub(crate) fn refusals(attempts: &[Attempt]) -> (usize, Duration) {
     let refused = attempts.iter().filter(|attempt| attempt.status == Some(503));
     let times: Vec<_> = refused.map(|attempt| attempt.took).collect();
     (times.len(), times.into_iter().max().unwrap_or_default())
 }
 
-/// How long after `since` the first delivery was taken that no failure followed.
+/// How long after `since` the first delivery was accepted after which no attempt failed.
 pub(crate) fn healed(attempts: &[Attempt], since: Instant) -> Duration {
     let is_taken = |attempt: &&Attempt| matches!(attempt.status, Some(200 | 400));
     let failed = attempts.iter().filter(|attempt| !is_taken(attempt)).map(|attempt| attempt.at);
     let from = failed.max().map_or(since, |last| last.max(since));
     let taken = attempts.iter().filter(is_taken).map(|attempt| attempt.at);
     let first = taken.filter(|at| *at > from).min();
-    first.expect("deliveries are taken again") - since
+    first.expect("deliveries are accepted again") - since
 }
 
-/// The longest time after `since` in which no delivery was taken.
+/// The longest time after `since` in which no delivery was accepted.
 pub(crate) fn longest_pause(attempts: &[Attempt], since: Instant) -> Duration {
     let taken = attempts.iter().filter(|it| matches!(it.status, Some(200 | 400)));
     let mut taken: Vec<_> = taken.map(|it| it.at).filter(|at| *at > since).collect();
     taken.push(since);
     taken.sort_unstable();
-    taken.windows(2).map(|two| two[1] - two[0]).max().expect("deliveries are taken again")
+    taken.windows(2).map(|two| two[1] - two[0]).max().expect("deliveries are accepted again")
 }

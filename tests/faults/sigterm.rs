@@ -1,4 +1,7 @@
-//! SIGTERM to the real process, under load and with open streams: what was taken is answered, and nobody is cut off.
+//! SIGTERM under load and with open streams: every accepted webhook is answered, and no stream is cut without a retry
+//! hint.
+//!
+//! The real binary gets SIGTERM while 32 senders deliver and 100 clients follow profiles, and is then started again.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use super::senders::Senders;
 use super::service::Service;
 use super::turn::{alone, measured};
 
-/// Opens a stream and reads it to its end; gives back all of it.
+/// Opens a stream; the returned future reads it to its end and returns all of it.
 async fn follow(service: &Service, iccid: &str) -> impl Future<Output = String> + use<> {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let request = format!(
@@ -27,13 +30,14 @@ async fn follow(service: &Service, iccid: &str) -> impl Future<Output = String> 
         assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "the stream opens");
     }
     async move {
-        stream.read_to_end(&mut read).await.expect("it is ended, not cut");
+        stream.read_to_end(&mut read).await.expect("the stream is ended, not cut");
         String::from_utf8_lossy(&read).into_owned()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_under_load_answers_what_was_taken_and_takes_leave_of_every_stream() {
+async fn sigterm_under_load_answers_every_accepted_webhook_and_ends_every_stream_with_a_retry_hint()
+{
     const STREAMS: usize = 100;
     let turn = alone().await;
     let postgres = Postgres::start();
@@ -61,7 +65,7 @@ async fn sigterm_under_load_answers_what_was_taken_and_takes_leave_of_every_stre
     });
     assert_eq!(hinted.count(), STREAMS);
 
-    // What was accepted was answered: nothing is there that its sender does not know of.
+    // Every accepted delivery was answered: none is stored that its sender does not know of.
     let database = postgres.database();
     let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
     service.start_again().await;
@@ -70,7 +74,7 @@ async fn sigterm_under_load_answers_what_was_taken_and_takes_leave_of_every_stre
     let attempts = senders.take_attempts();
     let answered = attempts.iter().filter(|it| it.status.is_some_and(|status| status != 503));
     let later: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
-    assert_eq!(usize::try_from(later), Ok(answered.count()), "kept and not answered");
+    assert_eq!(usize::try_from(later), Ok(answered.count()), "stored but not answered");
     let lost = lost(&database, &acknowledged).await;
     assert_straight(&database).await;
     assert_moved_once_each(&database, &senders).await;
@@ -78,8 +82,8 @@ async fn sigterm_under_load_answers_what_was_taken_and_takes_leave_of_every_stre
     measured(
         "SIGTERM under load",
         format!(
-            "ended with 0 after {took:.2?}; {kept} deliveries kept by then, {refused} answers 503, \
-             {STREAMS} streams told when to come back, {lost} lost"
+            "ended with 0 after {took:.2?}; {kept} deliveries stored by then, {refused} answers 503, \
+             {STREAMS} streams ended with a retry hint, {lost} lost"
         ),
     );
 }

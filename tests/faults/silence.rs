@@ -1,5 +1,8 @@
-//! Connections that are lost without a packet, as routers and firewalls lose them, and a database that stalls: found in time, and
-//! nobody waits for somebody else's time-out.
+//! Connections that are lost silently, as routers and firewalls lose them, and a database that stalls: the service
+//! notices in time, and no caller waits for another caller's timeout.
+//!
+//! A proxy between a real service and a real Postgres drops packets of chosen connections, or Postgres is stopped with
+//! SIGSTOP.
 
 use std::time::{Duration, Instant};
 
@@ -32,13 +35,13 @@ async fn timed(answer: impl Future<Output = Answer>) -> (Answer, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_over_connections_that_a_router_forgot_are_answered() {
+async fn reads_over_silently_lost_connections_are_answered() {
     let turn = beside_others().await;
     let (proxy, app) = behind_a_proxy().await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
     let own = format!("/v1/profiles/{}", iccid(0));
     let paths = [&own, "/v1/profiles", "/v1/deliveries", "/v1/summary"];
-    // Several connections for lists.
+    // Several concurrent lists open several connections.
     let lists = join_all((0..8).map(|_| app.backend.get("/v1/profiles"))).await;
     assert!(lists.iter().all(|answer| answer.status == 200), "{lists:?}");
     proxy.forget("esim-status");
@@ -51,21 +54,27 @@ async fn reads_over_connections_that_a_router_forgot_are_answered() {
     }
     assert_eq!(app.admin.get("/readyz").await.status, 200);
     assert!(worst < Duration::from_secs(1) + turn.slack(), "{worst:?}");
-    measured("forgotten connections of reads", format!("all answered, the slowest in {worst:.2?}"));
+    measured(
+        "silently lost connections of reads",
+        format!("all answered, the slowest in {worst:.2?}"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listener_that_was_forgotten_hears_again_soon_after_the_network_is_back() {
+async fn a_silently_lost_listener_receives_changes_soon_after_the_network_is_back() {
     const LISTENER: &str = "esim-status listener";
     let turn = beside_others().await;
     let (proxy, app) = behind_a_proxy().await;
     assert_eq!(app.report(&iccid(0), "RELEASED").await, "moved");
-    wait_until("it listens", async || proxy.count(LISTENER) >= 2).await;
+    wait_until("the service listens", async || proxy.count(LISTENER) >= 2).await;
     let listening = proxy.count(LISTENER);
     let lost = Instant::now();
     proxy.forget(LISTENER);
-    // It notices by itself, and its attempts are swallowed too.
-    wait_until("it has tried again", async || proxy.count(LISTENER) >= listening + 2).await;
+    // The service notices the loss by itself, and its attempts to reconnect are dropped too.
+    wait_until("the service has tried to reconnect", async || {
+        proxy.count(LISTENER) >= listening + 2
+    })
+    .await;
     let found = lost.elapsed();
     let path = format!("/v1/profiles/{}?wait=30", iccid(0));
     let tag =
@@ -80,7 +89,7 @@ async fn a_listener_that_was_forgotten_hears_again_soon_after_the_network_is_bac
     assert_eq!((answer.status.as_u16(), &answer.json()["state"]), (200, &"INSTALLED".into()));
     assert!(took < Duration::from_secs(1) + turn.slack(), "{took:?}");
     measured(
-        "a forgotten LISTEN",
+        "a silently lost LISTEN",
         format!(
             "noticed after {found:.1?}; a change arrived {took:.2?} after the network was back"
         ),
@@ -88,7 +97,7 @@ async fn a_listener_that_was_forgotten_hears_again_soon_after_the_network_is_bac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_who_wait_for_a_stalled_database_are_answered_together() {
+async fn all_reads_that_wait_for_a_stalled_database_are_answered_together() {
     const QUESTIONS: usize = 2_000;
     let turn = alone().await;
     let mut postgres = Postgres::start();
@@ -103,7 +112,10 @@ async fn all_who_wait_for_a_stalled_database_are_answered_together() {
     });
     let answers = join_all(asked).await;
     let took = begun.elapsed();
-    assert!(answers.iter().all(Result::is_err), "nobody can have read");
+    assert!(
+        answers.iter().all(Result::is_err),
+        "a read succeeded although the database is stalled"
+    );
     assert!(took < Duration::from_millis(4_500) + turn.slack(), "{took:?}");
     let list = timed(app.backend.get("/v1/profiles")).await;
     let ready = timed(app.admin.get("/readyz")).await;
@@ -118,7 +130,7 @@ async fn all_who_wait_for_a_stalled_database_are_answered_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readiness_and_lists_do_not_wait_for_what_no_index_serves() {
+async fn readiness_and_lists_do_not_wait_for_slow_summaries() {
     let turn = beside_others().await;
     let app = TestApp::start().await;
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
@@ -130,7 +142,7 @@ async fn readiness_and_lists_do_not_wait_for_what_no_index_serves() {
             async move { join_all((0..12).map(|_| timed(client.get("/v1/summary")))).await },
         );
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    wait_until("they wait", async || app.database.scalar::<i64>(waits).await > 0).await;
+    wait_until("the summaries wait", async || app.database.scalar::<i64>(waits).await > 0).await;
     let (ready, took) = timed(app.admin.get("/readyz")).await;
     assert_eq!(ready.status, 200, "{ready:?}");
     assert!(took < Duration::from_millis(500) + turn.slack(), "{took:?}");
@@ -143,7 +155,7 @@ async fn readiness_and_lists_do_not_wait_for_what_no_index_serves() {
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
         assert_eq!(answer.header("retry-after"), "1");
     }
-    // All but the two that run had their answer after their wait for a turn.
+    // All but the two that run get their answer as soon as their wait for a connection times out.
     let (_, tenth) = refused[9];
     assert!(tenth < Duration::from_millis(1_500) + turn.slack(), "{tenth:?}");
     sqlx::raw_sql("ROLLBACK").execute(&mut rival).await.unwrap();
@@ -151,7 +163,7 @@ async fn readiness_and_lists_do_not_wait_for_what_no_index_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_that_is_given_up_leaves_no_connection_that_blocks() {
+async fn cancelled_work_leaves_no_connection_that_blocks() {
     let turn = beside_others().await;
     let app = TestApp::start().await;
     let reads = app.service.app().reads.clone();
@@ -170,7 +182,7 @@ async fn work_that_is_given_up_leaves_no_connection_that_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_whose_connection_was_forgotten_is_begun_anew() {
+async fn a_migration_whose_connection_was_silently_lost_starts_again() {
     const MIGRATION: &str = "esim-status migrate";
     let turn = beside_others().await;
     let direct = Database::empty().await;
@@ -181,7 +193,7 @@ async fn a_migration_whose_connection_was_forgotten_is_begun_anew() {
     let starting = TestApp::start_on(direct.clone(), |settings| settings.database = options.into());
     let losing = async {
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
-        wait_until("it waits", async || direct.scalar::<i64>(waits).await > 0).await;
+        wait_until("the migration waits", async || direct.scalar::<i64>(waits).await > 0).await;
         proxy.forget(MIGRATION);
         proxy.remember();
         elsewhere.unlock().await.unwrap();
@@ -191,5 +203,5 @@ async fn a_migration_whose_connection_was_forgotten_is_begun_anew() {
     let took = lost.elapsed();
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
     assert!(took < Duration::from_secs(10) + turn.slack(), "{took:?}");
-    measured("a migration's connection is forgotten", format!("started {took:.2?} after it"));
+    measured("a migration's connection is silently lost", format!("started {took:.2?} after it"));
 }

@@ -1,4 +1,7 @@
-//! Hundreds of clients that send one byte every five seconds, or nothing: they are closed, and nobody else notices them.
+//! Slow-loris: hundreds of clients that send one byte every five seconds, or nothing. They are disconnected, and other
+//! clients are not affected.
+//!
+//! 600 raw TCP connections dawdle at three stages of a request to the real binary while other senders deliver.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +24,7 @@ enum Stage {
     Body,
 }
 
-/// Sends on, one byte every five seconds, until the service closes; says how long that took.
+/// Sends one byte every five seconds until the service closes the connection; returns how long that took.
 async fn dawdle(service: &Service, stage: Stage) -> impl Future<Output = Duration> + use<> {
     let request = delivery(r#"{"iccid":"89972123300991848961","profileState":"INSTALLED"}"#);
     let sent = match stage {
@@ -41,7 +44,7 @@ async fn dawdle(service: &Service, stage: Stage) -> impl Future<Output = Duratio
                     break;
                 }
             }
-            // The end is seen by reading.
+            // The reading side notices the close.
             std::future::pending::<()>().await;
         };
         let mut answer = Vec::new();
@@ -56,7 +59,7 @@ async fn dawdle(service: &Service, stage: Stage) -> impl Future<Output = Duratio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hundreds_that_dawdle_are_closed_and_hold_nobody_up() {
+async fn hundreds_of_slow_clients_are_disconnected_and_delay_nobody() {
     const EACH: usize = 200;
     let turn = beside_others().await;
     let postgres = Postgres::start();

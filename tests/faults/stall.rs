@@ -1,5 +1,8 @@
-//! Postgres stalls, stops, dies, and comes back, under load: everybody is told to try again in time, the process lives, and it
-//! heals by itself.
+//! Postgres stalls, stops, is killed, and comes back, under load: callers get a 503 in time, the service does not end,
+//! and it recovers by itself.
+//!
+//! Senders deliver to the real binary and retry until each delivery is accepted, while its Postgres gets SIGSTOP, an
+//! orderly stop, or SIGKILL.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +34,7 @@ impl Scene {
         Self { turn, postgres, service, senders }
     }
 
-    /// What everybody must see after the database went away at `since`, and what was seen once it is `back`.
+    /// Checks and prints what happened after the database went away at `since` and came `back`.
     async fn end(mut self, fault: &str, since: Instant, back: Instant) {
         self.service.ready().await;
         let ready = back.elapsed();
@@ -46,14 +49,14 @@ impl Scene {
         let attempts = self.senders.take_attempts();
         assert!(attempts.iter().all(|attempt| attempt.status.is_some()), "an answer is missing");
         let (count, worst) = refusals(&attempts);
-        // None, where it was back before anybody's patience was over.
+        // None if the database was back before any delivery timed out.
         let first = attempts.iter().filter(|it| it.status == Some(503)).map(|it| it.at).min();
         let heal = healed(&attempts, back);
         measured(
             fault,
             format!(
                 "{count} answers 503, the first after {:.2?}, the slowest took {worst:.2?}; \
-                 deliveries taken {heal:.2?} after its return, ready after {ready:.2?}; {lost} lost",
+                 deliveries accepted {heal:.2?} after its return, ready after {ready:.2?}; {lost} lost",
                 first.map_or(Duration::ZERO, |first| first - since)
             ),
         );
@@ -67,7 +70,7 @@ async fn timed(client: &Client, path: &str) -> (Answer, Duration) {
     (client.get(path).await, begun.elapsed())
 }
 
-/// What the probes and the read API say while the database is away.
+/// Asserts what the probes and the read API answer while the database is away.
 async fn assert_away(turn: &Turn, service: &Service) {
     let (admin, backend) = (service.admin(), service.backend());
     let own = format!("/v1/profiles/{}", iccid(0));
@@ -86,11 +89,11 @@ async fn assert_away(turn: &Turn, service: &Service) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stalled_postgres_costs_repeats_and_heals() {
+async fn a_stalled_postgres_costs_only_retries() {
     let mut scene = Scene::start().await;
     let since = Instant::now();
     let stalled = scene.postgres.stall();
-    // Longer than a delivery waits for its commit, so that some are in doubt.
+    // Longer than a delivery waits for its commit, so that some commits are in doubt.
     for _ in 0..2 {
         assert_away(&scene.turn, &scene.service).await;
     }
@@ -100,7 +103,7 @@ async fn a_stalled_postgres_costs_repeats_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_stopped_and_started_costs_repeats_and_heals() {
+async fn a_postgres_that_is_stopped_and_started_costs_only_retries() {
     let mut scene = Scene::start().await;
     let since = Instant::now();
     scene.postgres.stop();
@@ -111,7 +114,7 @@ async fn a_postgres_that_is_stopped_and_started_costs_repeats_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_killed_and_started_costs_repeats_and_heals() {
+async fn a_postgres_that_is_killed_and_started_costs_only_retries() {
     let mut scene = Scene::start().await;
     let since = Instant::now();
     scene.postgres.kill();

@@ -1,4 +1,8 @@
-//! A thousand streams that are never read: memory stays bounded, those that hold something up are cut, and webhooks do not notice.
+//! A thousand streams that are never read: memory stays bounded, streams with unread data are cut, and webhooks are not
+//! affected.
+//!
+//! Raw TCP clients with small receive buffers open streams of the real binary and never read, while a profile keeps
+//! changing.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +17,11 @@ use super::service::Service;
 use super::turn::{beside_others, from_environment, measured, median_and_worst};
 use super::wire::Wire;
 
-/// Streams in all.
+/// How many streams are opened.
 const STREAMS: usize = 1_000;
 
-/// How long the history is that some of them want from its beginning: more than fits into the system's buffers of a connection.
-/// Written directly, which is quicker than webhooks, and no different to read.
+/// Adds a long history, which some streams request from its beginning: more than fits into the socket buffers of a
+/// connection. It is inserted directly, which is quicker than by webhooks.
 const HISTORY: &str = "
     WITH history AS (
         INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, received_at, provider)
@@ -49,10 +53,10 @@ async fn streams(service: &Service) -> usize {
     line.map_or(0, |count| count.trim().parse().unwrap())
 }
 
-/// In CI twenty of them follow the profile with a long history that changes; `ESIM_STATUS_HOT_STREAMS` may say another number,
-/// up to a thousand.
+/// Twenty of the streams follow the profile that has a long history and keeps changing. `ESIM_STATUS_HOT_STREAMS` sets
+/// another number, up to a thousand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_streams_that_never_read_cost_bounded_memory_and_nobody_a_delivery() {
+async fn a_thousand_streams_that_are_never_read_use_bounded_memory_and_delay_no_webhook() {
     let turn = beside_others().await;
     let hot = from_environment("ESIM_STATUS_HOT_STREAMS", 20);
     let hot = usize::try_from(hot).unwrap().min(STREAMS);
@@ -70,14 +74,14 @@ async fn a_thousand_streams_that_never_read_cost_bounded_memory_and_nobody_a_del
     let begun = Instant::now();
     let mut open_streams = Vec::new();
     for number in 0..STREAMS {
-        // The first profile is the one with the history; nobody else's changes.
+        // Only the first profile has the long history and changes.
         let whose = if number < hot { 0 } else { 1 + number % 19 };
         open_streams.push(open(&service, &iccid(whose)).await);
     }
-    wait_until("all are open", async || streams(&service).await == STREAMS).await;
+    wait_until("all streams are open", async || streams(&service).await == STREAMS).await;
 
     let (mut most, mut times, mut refused) = (0, Vec::new(), 0);
-    // Cut one after the other: each as soon as nothing of it has been taken for 15 s.
+    // The service cuts each stream when the client has read nothing for 15 s.
     for state in STATES.iter().cycle() {
         let body = json!({ "iccid": iccid(0), "profileState": state }).to_string();
         let sent = Instant::now();
@@ -92,13 +96,16 @@ async fn a_thousand_streams_that_never_read_cost_bounded_memory_and_nobody_a_del
         if times.len() % 10 == 0 && streams(&service).await == STREAMS - hot {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_mins(1) + turn.slack(), "the full ones are cut");
+        assert!(
+            begun.elapsed() < Duration::from_mins(1) + turn.slack(),
+            "the streams with unread data are not cut"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let cut = begun.elapsed();
     let (median, worst) = median_and_worst(&times);
     measured(
-        "streams that never read",
+        "streams that are never read",
         format!(
             "{STREAMS} streams, {hot} of them on a profile with 8,000 changes and more: RSS {} MiB before, {} MiB at most; the \
              {hot} were cut within {cut:.1?}; {} deliveries meanwhile, {refused} refused, {median:.2?} (median), {worst:.2?} (worst)",
@@ -108,7 +115,7 @@ async fn a_thousand_streams_that_never_read_cost_bounded_memory_and_nobody_a_del
         ),
     );
     assert!(most < before + 96 * 1024, "{most} KiB after {before} KiB");
-    // One may be refused because the machine has too much to do; these have nothing to do with one another.
+    // A busy machine may refuse a few deliveries, which has nothing to do with the streams.
     assert!(refused <= times.len() / 20 && median < turn.budget(), "{refused} refused, {median:?}");
     drop(open_streams);
 }

@@ -1,4 +1,4 @@
-//! A real service over a socket, on a database of its own.
+//! `TestApp`: a real service over a socket, with its own database.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub const API_KEY: &str = "b81e6f0a93c24d75a1f2";
 /// The secret that signs access tokens.
 pub const TOKEN_SECRET: &str = "c47a2e9d06b8435fe1a0";
 
-/// A service of one test.
+/// The service of one test.
 #[derive(Debug)]
 pub struct TestApp {
     /// Its database.
@@ -32,16 +32,16 @@ pub struct TestApp {
     pub service: Service,
     /// Calls the public listener without a credential.
     pub anybody: Client,
-    /// Calls it with the API key.
+    /// Calls the public listener with the API key.
     pub backend: Client,
     /// Calls the admin listener.
     pub admin: Client,
 }
 
-/// Settings of a test's service: any free ports, the built-in hook, one key, one token secret.
+/// Settings of a test's service: free ports, the built-in hook, one API key, one token secret.
 ///
 /// # Panics
-/// Where the test's own secrets are refused.
+/// If the test's own secrets are refused.
 pub fn settings(database: &Database) -> Settings {
     let secrets = |name, value| Secrets::parse(name, [value]).expect("the test's secret is good");
     let hook = url_secret_hook(secrets("hook", HOOK_SECRET));
@@ -82,10 +82,10 @@ impl TestApp {
         Self::start_on(Database::migrated().await, change).await
     }
 
-    /// A service on a database that is there already, as a second replica is.
+    /// A service on an existing database, like a second replica.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If the service does not start.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = settings(&database);
         change(&mut settings);
@@ -95,7 +95,7 @@ impl TestApp {
         Self { backend: anybody.with_bearer(API_KEY), anybody, admin, database, service }
     }
 
-    /// Ends the service as SIGTERM would.
+    /// Stops the service as SIGTERM would.
     pub async fn stop(self) -> Ended {
         self.service.stop().await
     }
@@ -110,7 +110,7 @@ impl TestApp {
         self.anybody.post(&Self::hook_path(), body).await
     }
 
-    /// Reports a state of a profile and gives back the outcome.
+    /// Reports a state of a profile and returns the outcome.
     pub async fn report(&self, iccid: &str, state: &str) -> String {
         let body = json!({ "iccid": iccid, "profileState": state });
         self.deliver(body.to_string()).await.outcome()
@@ -121,19 +121,19 @@ impl TestApp {
         self.backend.get(&format!("/v1/profiles/{iccid}")).await.json()
     }
 
-    /// The history of a profile, all of it.
+    /// The whole history of a profile, up to 200 transitions.
     pub async fn transitions(&self, iccid: &str) -> Vec<Value> {
         let path = format!("/v1/profiles/{iccid}/transitions?limit=200");
         self.backend.get(&path).await.json()["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// A client with an access token for this profile that is good for a minute.
+    /// A client with an access token for this profile that is valid for a minute.
     pub fn user(&self, iccid: &str) -> Client {
         let claims = json!({ "aud": "esim-status", "sub": iccid, "exp": unix_now() + 60 });
         self.anybody.with_bearer(sign(&claims, TOKEN_SECRET))
     }
 
-    /// A client with an access token that the service has made.
+    /// A client with an access token that the service has created.
     pub async fn invited(&self, iccid: &str) -> Client {
         let made = self.backend.post(&format!("/v1/profiles/{iccid}/tokens"), "").await;
         self.anybody.with_bearer(made.json()["token"].as_str().unwrap_or_default())
@@ -144,11 +144,12 @@ impl TestApp {
         sign(claims, TOKEN_SECRET)
     }
 
-    /// Asserts what must hold of every history: `seq` without gaps (from 1, unless a former life of the profile was erased), each state the one before left, the profile equal to its
-    /// last transition that was not late.
+    /// Asserts that a history is consistent: `seq` has no gaps (it starts at 1, unless an earlier history of the
+    /// profile was erased), each transition starts from the state that the one before it left, and the profile is in
+    /// the state of its last transition that was not late.
     ///
     /// # Panics
-    /// Where it does not hold.
+    /// If the history is not consistent.
     pub async fn assert_straight(&self, iccid: &str) {
         let (profile, transitions) = (self.profile(iccid).await, self.transitions(iccid).await);
         let mut state = Value::Null;
@@ -173,7 +174,7 @@ fn sign(claims: &Value, secret: &str) -> String {
 }
 
 /// Seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the test plays the backend, which has a clock")]
+#[expect(clippy::disallowed_methods, reason = "the test acts as the backend, which has a clock")]
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }

@@ -1,4 +1,4 @@
-//! A client over a socket, and its answers.
+//! An HTTP client for one listener, and its answers.
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
@@ -12,7 +12,7 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// An answer, read to its end.
+/// An answer, read completely.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
@@ -27,15 +27,15 @@ impl Client {
     /// A client of the listener at `base`, without a credential.
     ///
     /// # Panics
-    /// Where no client can be made.
+    /// If no client can be created.
     pub fn new(base: impl Into<String>) -> Self {
-        // The service's own client is built with TLS, and so then is this one.
+        // reqwest's features are unified with the service's, which needs TLS, so a provider must be installed.
         drop(rustls::crypto::ring::default_provider().install_default());
         let redirect = reqwest::redirect::Policy::none();
-        // No certificate is ever checked here, and reading the system's takes longer than most tests.
+        // No certificate is verified here, and loading the system's certificates takes longer than most tests.
         let builder = reqwest::Client::builder().redirect(redirect).no_proxy();
         let http = builder.tls_certs_only([]).build();
-        Self { base: base.into(), bearer: None, http: http.expect("a client can be made") }
+        Self { base: base.into(), bearer: None, http: http.expect("a client can be created") }
     }
 
     /// The same client with a bearer credential.
@@ -73,7 +73,7 @@ impl Answer {
     /// Sends the request and reads the answer.
     ///
     /// # Panics
-    /// Where there is no answer.
+    /// If there is no answer.
     pub async fn of(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.expect("the service answers");
         let (status, headers) = (response.status(), response.headers().clone());
@@ -84,21 +84,21 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// Where it is none.
+    /// If the body is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text)
-            .unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text))
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text))
     }
 
-    /// One header as text; empty where it is absent.
+    /// One header as text; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The member `code` of a problem document, after its invariants were checked.
+    /// Checks that the answer is a well-formed problem document, and returns its member `code`.
     ///
     /// # Panics
-    /// Where the answer is no proper problem document.
+    /// If the answer is not a well-formed problem document.
     pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let problem = self.json();

@@ -1,4 +1,4 @@
-//! One embedded Postgres for each test binary, and a fresh database for each test.
+//! One embedded Postgres server for each test binary, and a fresh database for each test.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,10 +11,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
-/// The server of this test binary. It ends with the process.
+/// The server of this test binary. It stops when the process ends.
 ///
 /// # Panics
-/// Where PostgreSQL is not installed; the message says how to install it.
+/// If PostgreSQL is not installed; the message says how to install it.
 pub fn server() -> MutexGuard<'static, Embedded> {
     static SERVER: OnceLock<Mutex<Embedded>> = OnceLock::new();
     let start = || match Embedded::start_ephemeral() {
@@ -24,7 +24,7 @@ pub fn server() -> MutexGuard<'static, Embedded> {
     SERVER.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A database of one test.
+/// The database of one test.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// How to connect to it.
@@ -32,7 +32,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// A fresh one with the current schema, made from a template.
+    /// A fresh database with the current schema, copied from a template.
     pub async fn migrated() -> Self {
         static TEMPLATE: OnceCell<()> = OnceCell::const_new();
         let make = || async {
@@ -43,7 +43,7 @@ impl Database {
         Self::create(&Self::next_name(), "template_app").await
     }
 
-    /// A fresh one without any table.
+    /// A fresh database without any table.
     pub async fn empty() -> Self {
         Self::create(&Self::next_name(), "template1").await
     }
@@ -54,7 +54,7 @@ impl Database {
     }
 
     async fn create(name: &str, template: &str) -> Self {
-        // Postgres copies a template only while nobody is connected to it, and one at a time.
+        // Postgres copies a template only while nobody is connected to it, and makes one copy at a time.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _turn = ONE_AT_A_TIME.lock().await;
         let (admin, options) = {
@@ -63,22 +63,22 @@ impl Database {
         };
         let mut connection = admin.connect().await.expect("the test server answers");
         let statement = format!("CREATE DATABASE {name} TEMPLATE {template}");
-        connection.execute(AssertSqlSafe(statement)).await.expect("the database is made");
+        connection.execute(AssertSqlSafe(statement)).await.expect("the database is created");
         connection.close().await.expect("the connection closes");
         Self { options }
     }
 
-    /// The same for a service.
+    /// How a service connects to it.
     pub fn connector(&self) -> Connector {
         self.options.clone().into()
     }
 
-    /// A connection of the test's own.
+    /// A separate connection for the test.
     pub async fn connect(&self) -> PgConnection {
         self.options.connect().await.expect("the test's database answers")
     }
 
-    /// The only value of the only row of a query.
+    /// Returns the only value of a query's only row.
     pub async fn scalar<T>(&self, query: &'static str) -> T
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
@@ -88,10 +88,10 @@ impl Database {
     }
 }
 
-/// Waits until `condition` holds, at most 30 s; asks again every few milliseconds.
+/// Waits until `condition` holds, for at most 30 s; checks it every 20 ms.
 ///
 /// # Panics
-/// Where it never holds.
+/// If it does not hold within 30 s.
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let waiting = async {
         while !condition().await {
@@ -99,5 +99,5 @@ pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: imp
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-    assert!(waited.is_ok(), "waited 30 s for this in vain: {what}");
+    assert!(waited.is_ok(), "this did not happen within 30 s: {what}");
 }

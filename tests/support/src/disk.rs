@@ -1,4 +1,4 @@
-//! A small file system in memory, which only root can make.
+//! A small file system in memory, which only root can mount.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -8,23 +8,23 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A small file system in memory, for as long as this lives.
+/// A small file system in memory. It is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one of this size, such as `32m`.
+    /// Mounts a file system of this size, such as `32m`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it could not be mounted.
     pub fn mount(size: &str) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("full-disk-")
             .tempdir_in("/tmp")
             .expect("the small disk works");
-        // The server's user has to get through.
+        // The user that the server runs as must be able to enter.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .expect("the small disk works");
         let options = format!("size={size},mode=755");
@@ -40,7 +40,7 @@ impl SmallDisk {
         }
     }
 
-    /// Where it is.
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -49,7 +49,7 @@ impl SmallDisk {
         self.folder.path().join("filling")
     }
 
-    /// Fills it to the last byte.
+    /// Fills the file system to the last byte.
     pub fn fill(&self) {
         let mut filling = File::create(self.filling()).expect("the small disk works");
         let mut piece = 1 << 20;
@@ -60,7 +60,7 @@ impl SmallDisk {
         }
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn relieve(&self) {
         fs::remove_file(self.filling()).expect("the small disk works");
     }

@@ -1,4 +1,4 @@
-//! nginx or haproxy before the service, as in the field.
+//! A real nginx or haproxy in front of the service.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::part::{Part, folder, free_port, give, installed};
 use super::wait_until;
 
-/// A proxy that keeps connections to the service for a minute. It ends with the test.
+/// A proxy that keeps connections to the service alive for a minute. It ends with the test.
 #[derive(Debug)]
 pub struct Front {
     _process: Part,
@@ -37,7 +37,7 @@ impl Front {
         Self { _process: process, folder, url: format!("http://127.0.0.1:{port}") }
     }
 
-    /// nginx, which serves under `prefix` what the service serves under `/`; `more` are settings of that place.
+    /// nginx, which serves under `prefix` what the service serves under `/`. `more` are settings for that location.
     pub async fn nginx(service: SocketAddr, prefix: &str, more: &str) -> Self {
         let port = free_port();
         let settings = format!(
@@ -93,7 +93,7 @@ impl Front {
         Self::start("haproxy", &["-db", "-f", "{here}/settings"], settings, port).await
     }
 
-    /// What it has complained of.
+    /// nginx's error log.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default()
     }

@@ -1,18 +1,18 @@
-//! What must hold of the database, whatever happened.
+//! The invariants of the database that must hold after every fault.
 
 use super::Database;
 
-/// Each query counts what must not be, and says what that is.
+/// Descriptions of violations, each with a query that counts them.
 const NEVER: [(&str, &str); 5] = [
     (
-        "transitions whose seq has a gap before it, or whose from_state is not what the one before left",
+        "transitions with a gap before their seq, or whose from_state is not the to_state of the transition before",
         "SELECT count(*) FROM (
              SELECT seq, from_state, row_number() OVER w AS number, lag(to_state) OVER w AS before
              FROM transitions WINDOW w AS (PARTITION BY iccid ORDER BY seq)) t
          WHERE seq <> number OR from_state IS DISTINCT FROM before",
     ),
     (
-        "profiles that are not what their last transition left",
+        "profiles that differ from their last transition",
         "SELECT count(*) FROM profiles p
          FULL JOIN (SELECT DISTINCT ON (iccid) * FROM transitions ORDER BY iccid, seq DESC) t USING (iccid)
          WHERE (p.seq, p.state, p.enabled, p.raw_state) IS DISTINCT FROM (t.seq, t.to_state, t.enabled, t.raw_state)",
@@ -28,7 +28,7 @@ const NEVER: [(&str, &str); 5] = [
         "SELECT count(*) FROM (SELECT delivery_id FROM transitions GROUP BY delivery_id HAVING count(*) > 1) t",
     ),
     (
-        "profiles that have counted other deliveries than are kept",
+        "profiles whose count of deliveries differs from the stored deliveries",
         "SELECT count(*) FROM profiles p
          FULL JOIN (SELECT iccid, count(*) AS kept FROM deliveries
                     WHERE iccid IS NOT NULL AND outcome <> 'duplicate' GROUP BY iccid) d USING (iccid)
@@ -36,7 +36,7 @@ const NEVER: [(&str, &str); 5] = [
     ),
 ];
 
-/// Asserts that every history is one straight line and agrees with its profile and with the deliveries.
+/// Asserts that every history is consistent, and agrees with its profile and with the stored deliveries.
 pub async fn assert_straight(database: &Database) {
     for (what, query) in NEVER {
         assert_eq!(database.scalar::<i64>(query).await, 0, "{what}");

@@ -1,12 +1,12 @@
-//! What the tests share: a real Postgres, started once for each test binary, and a real service over a socket on a database
-//! of its own.
+//! Shared by the tests: a real Postgres server, started once for each test binary, and a real service over a socket
+//! with its own database.
 
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod app;

@@ -1,4 +1,5 @@
-//! A program that is a part of the stand: it ends with its test, whatever happens to either.
+//! A program that a test runs besides the service, such as nginx or pgbouncer. It ends with its test, even if the test
+//! is killed.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -14,17 +15,17 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-/// How long a program may take to end before it is killed.
+/// How long a program may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A running program, in a process group of its own.
+/// A running program, in its own process group.
 #[derive(Debug)]
 pub struct Part {
     child: Child,
 }
 
 impl Part {
-    /// Starts a program; what it says goes to this file.
+    /// Starts a program; its output goes to this file.
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = unprivileged(Path::new("/bin/sh"));
@@ -33,10 +34,10 @@ impl Part {
         Self { child: command.spawn().unwrap() }
     }
 
-    /// Kills it and its children with −9, all at the same moment, as a machine that loses its power does.
+    /// Kills the program and its children with SIGKILL at the same moment, like a power failure.
     pub fn kill(mut self) {
         let pid = self.child.id().cast_signed();
-        // Stopped, it has no more children.
+        // While it is stopped, it cannot start more children.
         signal(pid, Signal::SIGSTOP);
         for child in children(pid) {
             signal(child, Signal::SIGKILL);
@@ -44,7 +45,7 @@ impl Part {
         self.child.kill().unwrap();
     }
 
-    /// Whether it still runs.
+    /// Whether the program still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -59,13 +60,13 @@ impl Drop for Part {
         while self.runs() && begun.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
         }
-        // The group, with what the program has left in it.
+        // The whole group, including children that the program has left behind.
         signal(-pid, Signal::SIGKILL);
         reap(&mut self.child);
     }
 }
 
-/// Where a program is, which for servers may be a folder that is in the path of root only.
+/// Finds a program. Servers may be installed in a folder that is in the `PATH` of root only.
 pub fn installed(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
@@ -88,21 +89,21 @@ pub fn unprivileged(program: &Path) -> Command {
     command
 }
 
-/// A temporary folder of the user that such commands run as.
+/// A temporary folder owned by the user that such commands run as.
 pub fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("field-").tempdir().unwrap();
     give(folder.path());
     folder
 }
 
-/// Makes a file or folder theirs.
+/// Gives a file or folder to that user.
 pub fn give(path: &Path) {
     if let Some(user) = other_user() {
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
 }
 
-/// Runs a command to its end, and gives back what it printed.
+/// Runs a command to its end, and returns its standard output.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -114,7 +115,7 @@ fn other_user() -> Option<User> {
     geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user `postgres`"))
 }
 
-/// A port that nobody listens on just now.
+/// A port that is free at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

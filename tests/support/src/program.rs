@@ -1,20 +1,20 @@
-//! The real binary, as a command with nothing of this process's own settings.
+//! The real binary as a command, without the environment variables of this process.
 
 use std::process::{Command, Stdio};
 
 use super::process::on_a_leash;
 use super::{API_KEY, HOOK_SECRET, TOKEN_SECRET};
 
-/// Where Cargo has built the service for the test that runs now.
+/// The path of the service that Cargo has built for the running test.
 ///
 /// # Panics
-/// Where the test was not started by `cargo test`.
+/// If the test was not started by `cargo test`.
 pub fn binary() -> String {
     let path = std::env::var("CARGO_BIN_EXE_esim-status");
-    path.expect("`cargo test` says where the binary is")
+    path.expect("`cargo test` sets the path of the binary")
 }
 
-/// The service itself, on a leash: it ends with this process, even where that is killed.
+/// The service, started so that it ends with this process, even if this process is killed.
 pub fn leashed(arguments: &[&str]) -> Command {
     let mut shell = program("/bin/sh", &[]);
     on_a_leash(&mut shell).arg(binary()).args(arguments);
@@ -31,7 +31,7 @@ pub fn program(path: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The settings of `serve` on this database: the secrets of a [`super::TestApp`], ports of the system's choice, a log in JSON.
+/// The settings of `serve` for this database: the secrets of a [`super::TestApp`], any free ports, a log in JSON.
 pub fn serving<'a>(command: &'a mut Command, database_url: &str) -> &'a mut Command {
     command
         .env("DATABASE_URL", database_url)

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, which may be killed and started again.
+//! `Service`: the real binary as a separate process, which may be killed and started again.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use super::process::{reap, signal};
 use super::{API_KEY, Client, leashed, serving, wait_until};
 
-/// How long a start or an end may take on a machine that has other things to do.
+/// How long a start or a stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A service.
+/// A running service.
 pub struct Service {
     child: Child,
     command: Command,
@@ -28,7 +28,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `serve` on this database; returns when it listens.
+    /// Starts `serve` on this database; returns when the service listens.
     pub async fn start(url: &str) -> Self {
         Self::start_with(url, &[]).await
     }
@@ -46,13 +46,13 @@ impl Service {
         this
     }
 
-    /// What it says where it does not start.
+    /// Starts a service that must refuse to start, and returns its log.
     pub async fn refusal(url: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let mut command = leashed(&["serve"]);
         let mut child = spawn(serving(&mut command, url), log_of(&folder, 1));
         let mut status = None;
-        wait_until("it gives up", || {
+        wait_until("the service gives up", || {
             status = child.try_wait().unwrap();
             let ended = status.is_some();
             async move { ended }
@@ -62,7 +62,8 @@ impl Service {
         fs::read_to_string(log_of(&folder, 1)).unwrap()
     }
 
-    /// Starts it again after its end, with the same settings, on ports of the system's choice: the old ones may be taken.
+    /// Starts the service again after it has ended, with the same settings. It gets new ports, because the old ones may
+    /// be in use by now.
     pub async fn start_again(&mut self) {
         reap(&mut self.child);
         self.starts += 1;
@@ -70,7 +71,7 @@ impl Service {
         self.listens().await;
     }
 
-    /// Waits until it says where it listens.
+    /// Waits until the service logs where it listens.
     async fn listens(&mut self) {
         let begun = Instant::now();
         let line = loop {
@@ -79,7 +80,10 @@ impl Service {
                 break serde_json::from_str::<Value>(line).unwrap();
             }
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it does not start:\n{log}");
+            assert!(
+                ended.is_none() && begun.elapsed() < PATIENCE,
+                "the service does not start:\n{log}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
@@ -87,20 +91,20 @@ impl Service {
         self.public.send_replace(address("public"));
     }
 
-    /// What it has said since its last start.
+    /// The log since the last start.
     pub fn log(&self) -> String {
         let log = fs::read(log_of(&self.folder, self.starts)).unwrap_or_default();
-        // A line that is being written is none yet, and a character of it may be cut.
+        // The last line may be incomplete, even within a character, so it is left out.
         let whole = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         String::from_utf8_lossy(&log[..whole]).into_owned()
     }
 
-    /// Where it listens now.
+    /// The current address of the public listener.
     pub fn address(&self) -> SocketAddr {
         *self.public.borrow()
     }
 
-    /// Where it listens; changes with each start.
+    /// The address of the public listener, which changes with each start.
     pub fn public(&self) -> watch::Receiver<SocketAddr> {
         self.public.subscribe()
     }
@@ -110,7 +114,7 @@ impl Service {
         Client::new(format!("http://{}", self.address())).with_bearer(API_KEY)
     }
 
-    /// Where health and metrics are served now.
+    /// The current address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
     }
@@ -120,31 +124,31 @@ impl Service {
         Client::new(format!("http://{}", self.admin))
     }
 
-    /// Waits until it is ready.
+    /// Waits until the service is ready.
     pub async fn ready(&self) {
         let admin = self.admin();
         wait_until("the service is ready", async || admin.get("/readyz").await.status == 200).await;
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.admin().get("/metrics").await.text;
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(metric, _)| *metric == name)?.1.parse().ok()
     }
 
-    /// Kills it with −9.
+    /// Kills the service with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         reap(&mut self.child);
     }
 
-    /// Tells it to end.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         signal(self.pid(), Signal::SIGTERM);
     }
 
-    /// Waits for its end.
+    /// Waits until the service has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until("the service ends", || {
@@ -156,20 +160,20 @@ impl Service {
         status.unwrap()
     }
 
-    /// Asserts that it is the process that was started, still.
+    /// Asserts that the process has not ended.
     pub fn assert_lives(&mut self) {
         let ended = self.child.try_wait().unwrap();
-        assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.log());
+        assert!(ended.is_none(), "the service ended with {ended:?}:\n{}", self.log());
     }
 
-    /// Its resident memory, in KiB.
+    /// The resident memory of the process, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
-    /// Its process.
+    /// The process id.
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }

@@ -1,5 +1,5 @@
-//! A client that costs next to nothing, so that the load is the service's and not its own: one request at a time over one
-//! connection, which is made again when it is gone.
+//! A minimal HTTP client, which costs next to nothing, so that a test measures the service and not its client. It sends
+//! one request at a time over one kept-alive connection, and reconnects when that connection is closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{API_KEY, HOOK_SECRET};
 
-/// Longer than the service may take for anything that is sent here.
+/// Longer than the service may take for any request that is sent here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer.
@@ -34,7 +34,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A client of the service that listens there, wherever that is at the time.
+    /// A client of the service at this address, which may change.
     pub fn new(to: watch::Receiver<SocketAddr>) -> Self {
         Self { to, stream: None }
     }
@@ -42,7 +42,7 @@ impl Wire {
     /// Delivers a body to the built-in hook with its secret.
     ///
     /// # Errors
-    /// Where there is no answer.
+    /// If there is no answer.
     pub async fn deliver(&mut self, body: &str) -> io::Result<Reply> {
         self.exchange(&delivery(body)).await
     }
@@ -50,18 +50,18 @@ impl Wire {
     /// Gets a path with the API key.
     ///
     /// # Errors
-    /// Where there is no answer.
+    /// If there is no answer.
     pub async fn get(&mut self, path: &str) -> io::Result<Reply> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}");
         self.exchange(format!("{head}\r\n\r\n").as_bytes()).await
     }
 
-    /// Sends a request and reads its answer. After an error nobody knows what became of the request.
+    /// Sends a request and reads its answer. After an error it is unknown whether the request was processed.
     ///
     /// # Errors
-    /// Where there is no answer.
+    /// If there is no answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
-        // As a proxy's pool does, one that was closed meanwhile is not used again.
+        // As in a proxy's pool, a connection that was closed in the meantime is not used again.
         let kept = self.stream.take().filter(|stream| !is_closed(stream));
         let mut stream = match kept {
             Some(stream) => stream,
@@ -95,10 +95,10 @@ pub fn delivery(body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Reads one answer whose length is given.
+/// Reads one answer with a `Content-Length`.
 ///
 /// # Errors
-/// Where the connection ends before it is whole.
+/// If the connection ends before the answer is complete.
 pub async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
     let mut read = Vec::with_capacity(1_024);
     let end = loop {
@@ -123,7 +123,7 @@ pub async fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
     Ok(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-/// A header's value, by its name in lower case.
+/// The value of a header.
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(':'));
     let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -131,13 +131,13 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Reply {
-    /// A header's value, by its name in lower case.
+    /// The value of a header.
     pub fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
 }
 
-/// Whether the other side has closed it; nothing is ever sent unasked.
+/// Whether the server has closed the connection. It sends nothing unasked, so there is nothing else to read.
 fn is_closed(stream: &TcpStream) -> bool {
     !matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
