@@ -1,5 +1,8 @@
-//! The invariants of `docs/ARCHITECTURE.md` that are about where things may be: who imports whom, which crate is used where, where
-//! the clock is read. The tables below are the rule; a wrong arrow fails the build.
+//! The invariants of `docs/ARCHITECTURE.md` about where things may be: which module imports which, where a crate may be
+//! used, where the clock is read.
+//!
+//! The tests read the source files as text, without comments and string literals, and compare them with the tables
+//! below. The tables are the rule.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the sources fails")]
 
@@ -79,7 +82,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("cli", &["commands", "config"]),
 ];
 
-/// Words that may only be used in the files of these prefixes.
+/// Words that may be used only in files whose paths begin with one of these prefixes.
 const ONLY_IN: [(&str, &[&str]); 8] = [
     ("axum", &["web/", "listener/"]),
     ("tower_http", &["web/"]),
@@ -104,14 +107,14 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("clap", &["cli.rs", "commands/", "config/", "telemetry/", "main.rs"]),
 ];
 
-/// Words that must not be used in the files of these prefixes.
+/// Words that must not be used in files whose paths begin with one of these prefixes.
 const NEVER_IN: [(&str, &[&str]); 3] = [
     ("tokio", &["domain/", "delivery/", "providers/"]),
     ("async", &["domain/", "delivery/", "providers/"]),
     ("tracing", &["domain/", "delivery/", "providers/"]),
 ];
 
-/// Texts that only these files may have.
+/// Code that may occur only in files whose paths begin with one of these prefixes.
 const TEXT_ONLY_IN: [(&str, &[&str]); 11] = [
     ("AuthenticDelivery::restored(", &["spool/"]),
     ("now_utc(", &["clock.rs"]),
@@ -133,12 +136,12 @@ const EXCEPTIONS: [(&str, &str, &str); 3] = [
     ("web/health.rs", "sqlx", "readiness asks the database itself"),
 ];
 
-/// How many lines a file may have before its tests.
+/// The max number of lines of a file, without its tests.
 const LONGEST: usize = 400;
 
-/// A source file, without comments, texts and tests.
+/// A source file: its whole text, and its code without comments, string literals and tests.
 struct Source {
-    /// Its path below `src`.
+    /// The path below `src`.
     path: String,
     text: String,
     code: String,
@@ -165,7 +168,7 @@ impl Source {
         place
     }
 
-    /// The files that this one declares as modules of tests.
+    /// The files that this file declares as test modules.
     fn files_of_tests(&self) -> impl Iterator<Item = String> {
         let folder = self.place().into_iter().fold(String::new(), |path, part| path + part + "/");
         let declared = self.text.split("#[cfg(test)]\nmod ").skip(1);
@@ -175,12 +178,12 @@ impl Source {
             .map(move |name| format!("{folder}{name}.rs"))
     }
 
-    /// The modules of ours that this file names with `crate::` or `super::`, in `use` or anywhere.
+    /// The modules of this crate that this file names with `crate::` or `super::`, in `use` or anywhere else.
     fn imports(&self) -> BTreeSet<String> {
         let tokens = tokens(&self.code);
         let mut imports = BTreeSet::new();
         for (index, token) in tokens.iter().enumerate() {
-            // `pub(crate)` and `$crate` begin no path; the second `super` of two continues one.
+            // `pub(crate)` and `$crate` do not begin a path, and the second `super` of two continues one.
             let begins = tokens.get(index + 1) == Some(&"::")
                 && (index == 0 || !["::", "$"].contains(&tokens[index - 1]));
             if !begins {
@@ -191,7 +194,7 @@ impl Source {
                 "super" => {
                     let ups = tokens[index..].chunks(2).take_while(|it| it == &["super", "::"]);
                     let ups = ups.count();
-                    // Only from a module of the first level does `super` reach its siblings.
+                    // `super` reaches a top-level module only if there are enough of them to leave this file's module.
                     if ups >= self.place().len() {
                         first_segments(&tokens[index + 2 * ups..], &mut imports);
                     }
@@ -237,7 +240,7 @@ fn first_segments(tokens: &[&str], into: &mut BTreeSet<String>) {
     }
 }
 
-/// Words, `::`, and single characters.
+/// Splits code into words, `::`, and single characters.
 fn tokens(code: &str) -> Vec<&str> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let mut tokens = Vec::new();
@@ -257,7 +260,7 @@ fn tokens(code: &str) -> Vec<&str> {
     tokens
 }
 
-/// The text without comments, the contents of texts, and what follows `#[cfg(test)]` and a module's body.
+/// Returns the text without comments, string literals, and test modules.
 fn code(text: &str) -> String {
     let text = text.split_once("#[cfg(test)]\nmod tests {").map_or(text, |(before, _)| before);
     let text = text.split_once("#[cfg(test)]\npub(").map_or(text, |(before, _)| before);
@@ -294,7 +297,7 @@ fn code(text: &str) -> String {
     code + rest
 }
 
-/// The length of a quoted text, its quotes included.
+/// The length of a string literal, including its quotes.
 fn quoted(from: &str) -> usize {
     let mut escaped = false;
     for (index, byte) in from.bytes().enumerate().skip(1) {
@@ -308,12 +311,12 @@ fn quoted(from: &str) -> usize {
     from.len()
 }
 
-/// Every file of the service; those of tests are left out.
+/// Every source file of the service, except files of tests.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     files_below(&root, &mut files);
-    assert!(files.len() > 40, "these are not all files: {files:?}");
+    assert!(files.len() > 40, "some files were not found: {files:?}");
     let source = |file: PathBuf| {
         let text = fs::read_to_string(&file).unwrap();
         Source::new(&file.strip_prefix(&root).unwrap().to_string_lossy(), &text)
@@ -507,7 +510,7 @@ fn assert_none(wrong: &[String]) {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn modules_import_only_what_they_may() {
     assert_none(&wrong_arrows(&sources()));
 }
 
@@ -534,12 +537,12 @@ fn a_circle_is_found_however_it_is_written() {
 }
 
 #[test]
-fn crates_are_used_where_they_belong() {
+fn crates_are_used_only_where_they_may_be() {
     assert_none(&misplaced_words(&sources()));
 }
 
 #[test]
-fn the_clock_is_read_in_one_place_and_nothing_is_allowed_or_ignored() {
+fn the_clock_is_read_in_one_place_and_no_lint_or_test_is_silenced() {
     assert_none(&misplaced_texts(&sources()));
 }
 
@@ -548,12 +551,15 @@ fn the_exceptions_are_still_needed() {
     let sources = sources();
     for (path, word, _) in EXCEPTIONS {
         let source = sources.iter().find(|source| source.path == path);
-        assert!(source.is_some_and(|source| source.uses(word)), "{path} does not use {word}");
+        assert!(
+            source.is_some_and(|source| source.uses(word)),
+            "{path} does not use {word}, so this exception can go"
+        );
     }
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_a_module_comment() {
     let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
     assert_none(
         &silent.map(|source| format!("{} begins without //!", source.path)).collect::<Vec<_>>(),
@@ -580,7 +586,7 @@ fn a_module_is_a_folder_or_a_file_and_never_both() {
 }
 
 #[test]
-fn a_wrong_arrow_is_found_however_it_is_written() {
+fn a_forbidden_import_is_found_however_it_is_written() {
     for text in [
         "use crate::store::Thing;",
         "use crate::{domain::Iccid, store};",
@@ -602,7 +608,7 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
 }
 
 #[test]
-fn what_is_no_arrow_is_none() {
+fn text_that_is_not_an_import_is_not_reported() {
     for text in [
         "use super::store::Thing;",
         "//! See [`crate::store`].\nuse crate::domain::Iccid;",

@@ -1,4 +1,7 @@
-//! The binary itself: what it says, how it ends, and what it leaves behind.
+//! The commands of the binary: what they print, how they end, and what they leave behind.
+//!
+//! Each test runs the real binary as a process, reads its output, sends it signals, and calls the service that it
+//! starts.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -21,7 +24,7 @@ use sqlx::migrate::Migrate;
 
 const ICCID: &str = "89480100000472018362";
 
-/// How long a start or an end may take on a machine that has other things to do.
+/// How long a start or a stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 fn program(arguments: &[&str]) -> Command {
@@ -34,20 +37,20 @@ fn output(command: &mut Command) -> (bool, String, String) {
     (status.success(), text(stdout), text(stderr))
 }
 
-/// The settings of `serve` on this database, with ports of the system's choice.
+/// The settings of `serve` for this database, with any free ports.
 fn serving(command: &mut Command, database: &Database) {
     let name = database.options.get_database().unwrap_or_default();
     esim_status_testing::serving(command, &server().url(name));
 }
 
-/// A command that runs until it is told to end.
+/// A command that runs until it gets a signal.
 struct Running {
     child: Child,
     stdout: Lines,
     stderr: Lines,
 }
 
-/// The lines of one stream, as they come.
+/// The lines of one output stream, as they arrive.
 struct Lines {
     coming: Receiver<String>,
     seen: Vec<String>,
@@ -62,7 +65,7 @@ impl Lines {
         Self { coming, seen: Vec::new() }
     }
 
-    /// Waits for a line with this text; all before it have been seen then.
+    /// Waits for a line with this text. The lines before it are then in `seen`.
     fn find(&mut self, text: &str) -> Option<String> {
         let start = Instant::now();
         while let Ok(line) = self.coming.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
@@ -74,7 +77,7 @@ impl Lines {
         None
     }
 
-    /// Everything to the end of the stream.
+    /// Reads to the end of the stream, and returns everything.
     fn all(&mut self) -> String {
         self.seen.extend(self.coming.iter());
         self.seen.join("\n")
@@ -89,13 +92,17 @@ impl Running {
         Self { child, stdout, stderr }
     }
 
-    /// Waits until it says this, on either stream.
+    /// Waits until the command prints this text to this stream.
     fn says(&mut self, on: fn(&mut Self) -> &mut Lines, text: &str) -> String {
         if let Some(line) = on(self).find(text) {
             return line;
         }
         drop(self.child.kill());
-        panic!("`{text}` does not come; what came:\n{}\n{}", self.stdout.all(), self.stderr.all());
+        panic!(
+            "`{text}` was not printed; the output was:\n{}\n{}",
+            self.stdout.all(),
+            self.stderr.all()
+        );
     }
 
     fn pid(&self) -> i32 {
@@ -106,7 +113,7 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    /// Waits for its end, and tells how long that took.
+    /// Waits until the command has ended, and returns how long that took.
     async fn end(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let mut status = None;
@@ -154,7 +161,7 @@ impl Serve {
     }
 }
 
-/// Whether a process still does something; the dead whom nobody collects do not.
+/// Whether a process still runs. A zombie does not.
 fn runs(pid: i32) -> bool {
     let arguments = ["-o", "stat=", "-p", &pid.to_string()];
     let state = String::from_utf8(Command::new("ps").args(arguments).output().unwrap().stdout);
@@ -163,13 +170,13 @@ fn runs(pid: i32) -> bool {
 }
 
 async fn all_gone(pids: &[i32]) {
-    assert!(!pids.is_empty(), "there was no database");
+    assert!(!pids.is_empty(), "no database was started");
     for pid in pids {
         wait_until("the database is gone", || async { !runs(*pid) }).await;
     }
 }
 
-/// A running `dev`, and the lines of its welcome that can be pasted.
+/// A running `dev`, its welcome text, and the processes of its database.
 struct Dev {
     running: Running,
     welcome: String,
@@ -192,7 +199,7 @@ impl Dev {
         Self::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
     }
 
-    /// The lines that hold this text.
+    /// The lines of the welcome text that contain this.
     fn lines(&self, text: &str) -> Vec<String> {
         let lines = self.welcome.lines().filter(|line| line.contains(text));
         lines.map(|line| line.trim().to_owned()).collect()
@@ -205,7 +212,7 @@ impl Dev {
     }
 }
 
-/// Does what `curl` would do with the flags that the welcome uses.
+/// Does what `curl` would do with the flags that the welcome text uses.
 async fn curl(line: &str) -> Answer {
     let quoted: Vec<_> = line.split('\'').collect();
     let mut words = Vec::new();
@@ -240,7 +247,7 @@ async fn curl(line: &str) -> Answer {
 }
 
 #[test]
-fn serve_without_settings_names_all_that_is_missing() {
+fn serve_without_settings_names_every_missing_one() {
     let (success, stdout, stderr) = output(&mut program(&["serve"]));
     assert!(!success && stdout.is_empty(), "{stdout}");
     for name in [
@@ -254,10 +261,10 @@ fn serve_without_settings_names_all_that_is_missing() {
 }
 
 #[tokio::test]
-async fn serve_prints_its_settings_without_secrets_serves_and_ends_on_sigterm() {
+async fn serve_logs_its_settings_without_secrets_serves_and_stops_on_sigterm() {
     let mut serve = Serve::start(&Database::empty().await);
     let admin = Client::new(format!("http://{}", serve.admin));
-    wait_until("it is ready", || async { admin.get("/readyz").await.status == 200 }).await;
+    wait_until("the service is ready", || async { admin.get("/readyz").await.status == 200 }).await;
     let public = Client::new(format!("http://{}", serve.public));
     let path = format!("/webhooks/gigastore/esim-status/{HOOK_SECRET}");
     let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
@@ -280,12 +287,12 @@ async fn serve_prints_its_settings_without_secrets_serves_and_ends_on_sigterm() 
     }
 }
 
-/// A poll lasts as long as its caller asked for; among the durations it would look like a service that is ill.
+/// A poll lasts as long as its caller asks for; counted among the durations, it would make the service look slow.
 #[tokio::test]
 async fn a_long_poll_is_not_counted_among_the_durations() {
     let serve = Serve::start(&Database::empty().await);
     let admin = Client::new(format!("http://{}", serve.admin));
-    wait_until("it is ready", || async { admin.get("/readyz").await.status == 200 }).await;
+    wait_until("the service is ready", || async { admin.get("/readyz").await.status == 200 }).await;
     let public = Client::new(format!("http://{}", serve.public));
     let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
     let path = format!("/webhooks/gigastore/esim-status/{HOOK_SECRET}");
@@ -306,7 +313,7 @@ async fn a_long_poll_is_not_counted_among_the_durations() {
 }
 
 #[tokio::test]
-async fn serve_says_which_address_is_taken() {
+async fn serve_names_the_address_that_is_in_use() {
     let database = Database::empty().await;
     let first = Serve::start(&database);
     let mut second = program(&["serve"]);
@@ -318,11 +325,11 @@ async fn serve_says_which_address_is_taken() {
 }
 
 #[tokio::test]
-async fn health_asks_a_running_service_and_no_proxy() {
+async fn health_asks_the_service_directly_and_not_through_a_proxy() {
     let mut serve = Serve::start(&Database::empty().await);
     let health = |admin: &str| {
         let mut command = program(&["health", "--admin-listen", admin]);
-        // As Docker's client puts it into containers; nothing listens there.
+        // Docker's client passes these variables into containers; nothing listens on this port.
         output(
             command.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9"),
         )
@@ -338,8 +345,8 @@ async fn health_asks_a_running_service_and_no_proxy() {
 }
 
 #[tokio::test]
-async fn serve_that_waits_for_its_database_ends_when_it_is_told_to() {
-    // Takes connections and never says a word.
+async fn serve_stops_on_a_signal_while_it_waits_for_its_database() {
+    // Accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap());
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
@@ -354,14 +361,14 @@ async fn serve_that_waits_for_its_database_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn serve_ends_in_order_when_its_terminal_goes() {
+async fn serve_shuts_down_gracefully_when_its_terminal_closes() {
     let mut serve = Serve::start(&Database::empty().await);
     serve.running.signal(Signal::SIGHUP);
     assert!(serve.running.end().await.0.success());
     assert!(serve.running.stderr.all().contains("draining"));
 }
 
-/// The variables that a command's help names.
+/// The environment variables that a command's help names.
 fn variables(command: &str) -> Vec<String> {
     let (_, help, _) = output(&mut program(&[command, "--help"]));
     let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
@@ -369,7 +376,7 @@ fn variables(command: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_set_to_nothing_is_not_set() {
+async fn an_empty_variable_counts_as_not_set() {
     let database = Database::empty().await;
     let mut command = program(&["serve"]);
     serving(&mut command, &database);
@@ -386,7 +393,7 @@ async fn a_variable_that_is_set_to_nothing_is_not_set() {
 }
 
 #[tokio::test]
-async fn migrate_says_what_it_waits_for() {
+async fn migrate_logs_that_it_waits_for_the_schema() {
     let database = Database::empty().await;
     let url = server().url(database.options.get_database().unwrap_or_default());
     let mut elsewhere = database.connect().await;
@@ -398,7 +405,7 @@ async fn migrate_says_what_it_waits_for() {
 }
 
 #[tokio::test]
-async fn migrate_and_dev_end_when_they_are_told_to_before_they_are_done() {
+async fn migrate_and_dev_stop_on_a_signal_while_they_wait() {
     let database = Database::empty().await;
     let url = server().url(database.options.get_database().unwrap_or_default());
     let mut elsewhere = database.connect().await;
@@ -408,7 +415,7 @@ async fn migrate_and_dev_end_when_they_are_told_to_before_they_are_done() {
         running.says(|it| &mut it.stderr, "waiting for the schema");
         running.signal(Signal::SIGTERM);
         let (status, took) = running.end().await;
-        // The signal itself has not killed it.
+        // An exit code shows that the signal did not kill the process.
         assert!(status.code().is_some() && took < Duration::from_secs(20), "{status}, {took:?}");
     }
     elsewhere.unlock().await.unwrap();
@@ -438,7 +445,7 @@ async fn migrate_brings_the_schema_up_to_date_and_refuses_a_newer_one() {
 }
 
 #[tokio::test]
-async fn send_plays_the_provider_and_fails_when_a_webhook_is_refused() {
+async fn send_acts_as_the_provider_and_fails_if_a_webhook_is_refused() {
     let serve = Serve::start(&Database::empty().await);
     let hook = serve.hook();
     let send = |url: &str, flags: &[&str]| output(program(&["send", url]).args(flags));
@@ -462,7 +469,7 @@ async fn send_plays_the_provider_and_fails_when_a_webhook_is_refused() {
     assert!(!success && stderr.contains("nothing to send"), "{stderr}");
     let (success, _, stderr) = send(&hook, &["--lifecycle", "--provider", "nobody"]);
     assert!(!success && stderr.contains("gigastore"), "{stderr}");
-    // Port 1 of this machine: nobody answers, and the secret in the URL is not shown.
+    // Nothing listens on port 1. The error must not show the secret in the URL.
     let nowhere = format!("http://127.0.0.1:1/webhooks/gigastore/esim-status/{HOOK_SECRET}");
     let (success, stdout, stderr) = send(&nowhere, &["--state", "RELEASED"]);
     assert!(!success && !stderr.is_empty(), "{stdout}");
@@ -470,7 +477,7 @@ async fn send_plays_the_provider_and_fails_when_a_webhook_is_refused() {
 }
 
 #[tokio::test]
-async fn doctor_says_what_is_right_and_what_is_wrong() {
+async fn doctor_reports_what_is_right_and_what_is_wrong() {
     let database = Database::empty().await;
     let serve = Serve::start(&database);
     let url = format!("http://{}", serve.public);
@@ -494,7 +501,7 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
     assert!(text.contains("has the running service the same secrets"), "{text}");
     assert!(!text.contains(other) && !text.contains(HOOK_SECRET), "{text}");
 
-    // What everybody knows is wrong, even where `serve` only warns of it.
+    // A publicly known secret is an error here, although `serve` only warns about it.
     let (_, text) = doctor(|command| {
         command.env("ESIM_STATUS_API_KEYS", "local-only-c80d64f92b17e35a0f6b9d12e47c83a5")
     });
@@ -507,7 +514,7 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
         doctor(|command| command.env("DATABASE_URL", "postgres://h/x?sslrootcert=/not/there"));
     assert!(!success && text.contains("/not/there"), "{text}");
 
-    // Each host is looked at by itself, and what the service would use is what counts.
+    // Each host is reported separately; the result depends on the host that the service would use.
     let options = &database.options;
     let (user, name) = (options.get_username(), options.get_database().unwrap());
     let (folder, port) = (options.get_socket().unwrap().display(), options.get_port());
@@ -528,11 +535,11 @@ async fn doctor_says_what_is_right_and_what_is_wrong() {
         assert!(text.contains(name), "{text}");
     }
     let history: i64 = database.scalar("SELECT count(*) FROM transitions").await;
-    assert_eq!(history, 0, "the examination has changed a profile");
+    assert_eq!(history, 0, "doctor has changed a profile");
 }
 
 #[tokio::test]
-async fn doctor_tries_the_url_as_it_is_pasted() {
+async fn doctor_tries_the_webhook_url_exactly_as_it_is_pasted() {
     let database = Database::empty().await;
     for (secret, is_odd) in [("q7+/Zk3d/1Vt8Wm/aP0xY==", false), ("q7?Zk3d-1Vt8Wm-aP0xY", true)] {
         let mut command = program(&["serve"]);
@@ -548,7 +555,7 @@ async fn doctor_tries_the_url_as_it_is_pasted() {
 }
 
 #[tokio::test]
-async fn secrets_on_the_command_line_are_warned_of() {
+async fn serve_warns_about_secrets_on_the_command_line() {
     let mut command = program(&["serve", "--api-keys", API_KEY]);
     serving(&mut command, &Database::empty().await);
     let mut running = Running::start(&mut command);
@@ -558,7 +565,7 @@ async fn secrets_on_the_command_line_are_warned_of() {
 }
 
 #[tokio::test]
-async fn token_prints_what_the_service_takes() {
+async fn token_prints_a_token_that_the_service_accepts() {
     let serve = Serve::start(&Database::empty().await);
     let (sent, _, stderr) =
         output(program(&["send", &serve.hook()]).args(["--state", "INSTALLED", "--iccid", ICCID]));
@@ -573,14 +580,14 @@ async fn token_prints_what_the_service_takes() {
 }
 
 #[test]
-fn openapi_prints_the_document_that_docs_rs_holds_against_docs() {
+fn openapi_prints_the_generated_document() {
     let (success, stdout, _) = output(&mut program(&["openapi"]));
     assert!(success);
     assert!(stdout.trim_end() == web::openapi().to_pretty_json().unwrap(), "{stdout}");
 }
 
 #[test]
-fn without_a_command_it_shows_what_there_is() {
+fn without_a_command_the_binary_lists_its_commands() {
     let (success, stdout, stderr) = output(&mut program(&[]));
     assert!(!success);
     let help = format!("{stdout}{stderr}");
@@ -590,13 +597,13 @@ fn without_a_command_it_shows_what_there_is() {
 }
 
 #[tokio::test]
-async fn what_dev_says_works_when_it_is_pasted_and_ctrl_c_leaves_nothing() {
+async fn the_commands_that_dev_prints_work_when_pasted_and_ctrl_c_leaves_nothing_behind() {
     let mut dev = Dev::ephemeral();
     let sends = dev.lines(" send http");
     let curls = dev.lines("curl ");
     assert!(!sends.is_empty() && curls.len() >= 3, "{}", dev.welcome);
     for line in sends {
-        // The pauses are for people.
+        // The pauses are only for people to watch.
         let line = line.replace("--pause 2", "--pause 0");
         let (success, stdout, stderr) = output(Command::new("sh").args(["-c", &line]));
         assert!(success && stdout.contains("\"outcome\""), "{line}: {stdout}{stderr}");
@@ -618,7 +625,7 @@ async fn what_dev_says_works_when_it_is_pasted_and_ctrl_c_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_dev_that_is_killed_leaves_no_database() {
+async fn a_killed_dev_leaves_no_database_running() {
     let mut dev = Dev::ephemeral();
     dev.running.signal(Signal::SIGKILL);
     assert!(!dev.running.end().await.0.success());
@@ -626,7 +633,7 @@ async fn a_dev_that_is_killed_leaves_no_database() {
 }
 
 #[tokio::test]
-async fn two_devs_at_once_find_ports_of_their_own() {
+async fn two_devs_at_the_same_time_find_different_ports() {
     let start = || Running::start(&mut program(&["dev", "--ephemeral"]));
     let (first, second) = (start(), start());
     let (first, second) = (Dev::welcomed(first), Dev::welcomed(second));
@@ -638,10 +645,10 @@ async fn two_devs_at_once_find_ports_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_data_folder_keeps_profiles_and_secrets_and_serves_one_at_a_time() {
+async fn a_data_folder_keeps_profiles_and_secrets_and_is_used_by_one_dev_at_a_time() {
     let outer =
         tempfile::Builder::new().prefix("commands-of-esim-status-").tempdir_in("/tmp").unwrap();
-    // The database may run as another user, who has to get there.
+    // The database may run as another user, who must be able to enter the folder.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(outer.path(), mode).unwrap();
     let folder = outer.path().join("dev");

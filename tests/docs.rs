@@ -1,10 +1,10 @@
-//! The documents that are generated from the code are those in `docs/`. After a change that is meant:
+//! The documents in `docs/` that are generated from the code are up to date. After an intended change:
 //!
 //! ```sh
 //! UPDATE_DOCS=1 cargo test --test docs
 //! ```
 //!
-//! and look at the difference before it is committed.
+//! and read the diff before you commit it.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -30,7 +30,7 @@ fn assert_written(name: &str, document: &str) {
     let line = differing.unwrap_or_else(|| written.lines().count().min(document.lines().count()));
     assert!(
         written == document,
-        "docs/{name} is not what the code says, from line {} on\n  file: {}\n  code: {}\n\
+        "docs/{name} differs from the code, from line {} on\n  file: {}\n  code: {}\n\
          If the code is right: UPDATE_DOCS=1 cargo test --test docs",
         line + 1,
         written.lines().nth(line).unwrap_or("(ends)"),
@@ -80,23 +80,23 @@ fn problems() -> Result<String, std::fmt::Error> {
 }
 
 #[test]
-fn openapi_json_is_what_the_code_says() {
+fn openapi_json_is_up_to_date() {
     let document = web::openapi().to_pretty_json().unwrap();
     assert_written("openapi.json", &format!("{document}\n"));
 }
 
 #[test]
-fn operations_md_has_the_limits_of_the_code() {
+fn the_limits_in_operations_md_are_up_to_date() {
     assert_section("operations.md", "limits", &limits().unwrap());
 }
 
 #[test]
-fn problems_md_is_what_the_code_says() {
+fn problems_md_is_up_to_date() {
     assert_written("problems.md", &problems().unwrap());
 }
 
 #[test]
-fn problems_have_names_of_their_own_and_whole_sentences() {
+fn problems_have_unique_names_and_complete_sentences() {
     let names: BTreeSet<_> = CATALOGUE.iter().map(|entry| entry.name).collect();
     assert_eq!(names.len(), CATALOGUE.len());
     for entry in &CATALOGUE {

@@ -1,6 +1,9 @@
-//! What the log says and what it never says: the standard error of the real binary, in either format, at debug for our own code.
+//! What the log contains, and what it must never contain: secrets, identifiers, and text from requests.
+//!
+//! The real binary runs with its own code at level debug, in both formats, and receives requests that tempt it to log
+//! them. The tests read its standard error.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test that calls it")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test that calls it")]
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -20,14 +23,14 @@ const ICCID: &str = "89972123300991848961";
 const OTHER_ICCID: &str = "89972123300990000007";
 const IMSI: &str = "260216611193634";
 const EID: &str = "89049032123451234512345678901235";
-/// Whatever holds this was copied from a body, a header, a path or a query.
+/// A log line with this word has copied it from a body, a header, a path or a query.
 const MARKER: &str = "xylophone";
-/// What a caller calls its request.
+/// The request id that the caller sends.
 const REQUEST_ID: &str = "shop-4711";
-/// A line break, an escape sequence, a mark that turns the line around, and a line break of Unicode's.
+/// Line breaks, an escape sequence, a right-to-left override, and a Unicode line separator.
 const NASTY: &str = "TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}";
 
-/// `esim-status serve` as a process of its own, with its log in a file.
+/// `esim-status serve` as a process, with its log in a file.
 struct Serve {
     process: Child,
     folder: TempDir,
@@ -46,7 +49,7 @@ impl Serve {
         fs::read_to_string(log_in(&self.folder)).unwrap_or_default()
     }
 
-    /// Waits for a whole line with this text.
+    /// Waits for a complete line with this text.
     async fn says(&self, text: &str) -> String {
         let find = || {
             let log = self.log();
@@ -57,7 +60,7 @@ impl Serve {
         find().unwrap()
     }
 
-    /// Ends it as an operator would, and gives back what it wrote.
+    /// Stops the service as an operator would, and returns its log.
     fn stop(mut self) -> String {
         kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(self.process.wait().unwrap().success());
@@ -65,7 +68,7 @@ impl Serve {
     }
 }
 
-/// Where a test fails, nothing is left running.
+/// A failed test leaves nothing running.
 impl Drop for Serve {
     fn drop(&mut self) {
         drop(self.process.kill());
@@ -77,7 +80,7 @@ fn log_in(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
 
-/// A service at debug, with its database and its callers.
+/// A service that logs at debug, with its database and its clients.
 struct Running {
     serve: Serve,
     database: Database,
@@ -108,7 +111,7 @@ impl Running {
     }
 }
 
-/// Everything that a log could be tempted to quote.
+/// Sends everything that a log could be tempted to quote.
 async fn provoke(app: &Running) {
     let report = |state: &str| json!({ "iccid": ICCID, "profileState": state, "imsi": IMSI, "eid": EID, "x": MARKER });
     assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "moved");
@@ -131,7 +134,7 @@ async fn provoke(app: &Running) {
     for path in [
         "/webhooks/gigastore/esim-status/xylophone-1f2e3d4c5b6a",
         "/webhooks/gigastore/esim-status",
-        // Each reason is told once a minute at most.
+        // Each reason is logged at most once a minute.
         "/webhooks/gigastore/esim-status/xylophone-1f2e3d4c5b6a",
     ] {
         let request = app.anybody.request(Method::POST, path).header("user-agent", MARKER);
@@ -158,7 +161,7 @@ async fn provoke(app: &Running) {
     assert_eq!(stale.get("/v1/profiles/self").await.status, 401);
     app.backend.get_with("/", "x-request-id", &format!("{MARKER} {MARKER}")).await;
 
-    // A row that the database refuses, which it would describe in full.
+    // A row that the database refuses. Its error would quote the whole row.
     let mut connection = app.database.connect().await;
     let statement = "ALTER TABLE profiles ADD CHECK (state <> 'DELETED')";
     sqlx::query(statement).execute(&mut connection).await.unwrap();
@@ -182,20 +185,20 @@ fn assert_keeps_secrets(log: &str) {
     assert!(!log.contains(odd), "{log:?}");
 }
 
-/// The table that was renamed is named by the cause of the cause.
+/// The renamed table is named only by the cause of the cause.
 fn assert_gives_the_cause(log: &str) {
     let line = log.lines().find(|line| line.contains("profiles cannot be read")).unwrap();
     assert!(line.contains("does not exist") && line.contains("database"), "{line}");
 }
 
 #[tokio::test]
-async fn text_lines_are_whole_escaped_and_name_nobody() {
+async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
     let app = Running::start("text").await;
     provoke(&app).await;
     let log = app.stop();
     assert_keeps_secrets(&log);
     for line in log.lines() {
-        assert!(line.starts_with("20"), "every line begins with its time: {line}");
+        assert!(line.starts_with("20"), "a line does not begin with its time: {line}");
     }
     assert_gives_the_cause(&log);
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
@@ -215,7 +218,7 @@ async fn text_lines_are_whole_escaped_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn json_lines_are_one_object_each_and_name_nobody() {
+async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
     let app = Running::start("json").await;
     provoke(&app).await;
     let log = app.stop();
@@ -242,9 +245,9 @@ async fn json_lines_are_one_object_each_and_name_nobody() {
     );
 }
 
-/// Everything fails while the database is away; one line says so.
+/// Every request fails while the database is away, but the outage is logged once.
 #[tokio::test]
-async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
+async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let app = Running::start("json").await;
     let report = || json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
     assert_eq!(app.deliver(report()).await.outcome(), "moved");
@@ -264,7 +267,7 @@ async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
     let log = app.stop();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
-    // One of the writers, and one of the reads.
+    // One line from the writers, and one from the reads.
     assert_eq!(errors.len(), 2, "{errors:#?}");
     let back = "the database takes deliveries again";
     let back: Vec<_> = lines.iter().filter(|line| line["message"] == back).collect();
@@ -277,10 +280,10 @@ async fn server_connection() -> sqlx::PgConnection {
     sqlx::ConnectOptions::connect(&options).await.unwrap()
 }
 
-/// A service that does not reach its database, once it has said so, with its folder for the spool.
+/// Starts a service that cannot reach its database, with a spool. Returns the service and the folder of the spool.
 fn without_database(format: &str, filter: &str) -> (Serve, TempDir) {
     let spool = tempfile::tempdir().unwrap();
-    // Port 1 of this machine: nobody answers.
+    // Nothing listens on port 1.
     let serve = Serve::start("postgres://nobody@127.0.0.1:1/nothing", |command| {
         command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", filter);
         command.env("ESIM_STATUS_SPOOL_DIR", spool.path());
@@ -304,13 +307,13 @@ async fn an_outage_is_logged_with_all_its_causes_in_either_format() {
 }
 
 #[tokio::test]
-async fn a_filter_of_nothing_is_none_and_one_that_cannot_be_meant_is_said() {
+async fn an_empty_log_filter_counts_as_not_set_and_a_wrong_one_is_reported() {
     let (empty, _spool) = without_database("json", "");
     empty.says("effective settings").await;
     let (unreadable, _spool) = without_database("json", "esim_status=loud");
     unreadable.says("RUST_LOG cannot be read, so it is `info`").await;
     unreadable.says("effective settings").await;
-    // Read as the name of a crate.
+    // `warning` is not a level, so it is parsed as the name of a crate.
     let (word, _spool) = without_database("json", "warning");
     word.says("RUST_LOG hides errors of this service").await;
     assert!(!empty.log().contains("RUST_LOG"), "{}", empty.log());

@@ -1,4 +1,8 @@
-//! Every migration over a database in which every table made so far holds something; and what `store::migrate` refuses.
+//! The migrations: each applies to a database with data in every table, and `store::migrate` refuses schemas that it
+//! does not know.
+//!
+//! The tests apply the migrations to a real Postgres one by one, with sample rows in between, or change the table of
+//! applied migrations.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -15,7 +19,8 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 
 const ICCID: &str = "89480100000472018362";
 
-/// What is written after a migration, with the columns that the tables have then. A new table wants a line here.
+/// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
+/// entry here.
 const SAMPLES: [(i64, &str); 6] = [
     (
         20_261_123_100_000,
@@ -63,7 +68,7 @@ async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
     connection.execute(AssertSqlSafe(sql.into())).await.unwrap();
 }
 
-/// The tables of ours, partitions aside.
+/// The tables of the schema, without partitions.
 async fn tables(connection: &mut PgConnection) -> BTreeSet<String> {
     let query = "SELECT relname::text FROM pg_class
                  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
@@ -99,7 +104,7 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
             counted.push((table, count));
         }
     }
-    // There is nothing left to do, and doing it again does no harm.
+    // All migrations are applied; running them again changes nothing.
     store::migrate(&database.connector()).await.unwrap();
 
     let iccid = Iccid::parse(ICCID).unwrap();
@@ -132,14 +137,14 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
 }
 
 #[tokio::test]
-async fn samples_belong_to_migrations_that_are_there() {
+async fn samples_belong_to_existing_migrations() {
     let versions: BTreeSet<_> = MIGRATOR.iter().map(|migration| migration.version).collect();
     assert!(SAMPLES.iter().all(|(version, _)| versions.contains(version)), "{versions:?}");
     assert_eq!(versions.last().copied(), Some(store::latest_version()));
 }
 
 #[tokio::test]
-async fn every_table_and_column_says_what_it_is() {
+async fn every_table_and_column_has_a_comment() {
     let database = Database::migrated().await;
     let query = "SELECT c.relname || coalesce('.' || a.attname, '')
                  FROM pg_class c
@@ -158,7 +163,7 @@ async fn every_table_and_column_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn several_starts_at_once_all_end_well() {
+async fn several_concurrent_migrations_all_succeed() {
     let database = Database::empty().await;
     let connector = database.connector();
     let start = || store::migrate(&connector);
@@ -171,7 +176,7 @@ async fn several_starts_at_once_all_end_well() {
     assert_eq!(usize::try_from(applied), Ok(MIGRATOR.iter().count()));
 }
 
-/// A migrated database after a change to its list of migrations, and what `migrate` says to it.
+/// Changes the table of applied migrations of a migrated database, and returns the error of `migrate`.
 async fn refusal_after(sql: &str) -> (SchemaError, String) {
     let database = Database::migrated().await;
     run(&mut database.connect().await, sql).await;
@@ -222,12 +227,12 @@ async fn a_migration_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer_is_told_apart_from_one_that_refuses() {
+async fn a_database_that_does_not_answer_is_distinguished_from_one_that_refuses() {
     let database = Database::empty().await;
     let not_there = database.options.clone().database("not_there");
     let refusal = store::migrate(&not_there.into()).await.unwrap_err();
     assert!(matches!(refusal, SchemaError::Refused(_)), "{refusal:?}");
-    // Nobody listens there.
+    // Nothing listens there.
     let nowhere = database.options.clone().socket("/nowhere");
     let refusal = store::migrate(&nowhere.into()).await.unwrap_err();
     assert!(matches!(refusal, SchemaError::Unreachable(_)), "{refusal:?}");

@@ -1,4 +1,4 @@
-//! axe-core, the checker of accessibility rules, in the version that `package-lock.json` pins.
+//! Helper: checks accessibility with axe-core, in the version that `package-lock.json` pins.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::browser::Browser;
 
-/// The script, fetched from the npm registry where it is not here yet.
+/// The script, installed from the npm registry if it is missing.
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {
@@ -26,7 +26,7 @@ fn script() -> &'static str {
     })
 }
 
-/// Asserts that no rule is violated by the page as it is now.
+/// Asserts that the current page violates no accessibility rule.
 pub async fn assert_accessible(browser: &Browser, what: &str) {
     browser.run(script()).await;
     let violations = browser

@@ -1,4 +1,4 @@
-//! Chromium, driven through `chromedriver`; each test has its own of both, without a profile on the disk.
+//! Helper: Chromium, driven through `chromedriver`. Each test has its own of both, with a temporary profile.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,12 +12,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use esim_status_testing::wait_until;
 
-/// What the page is looked at with.
+/// The device that the browser emulates.
 #[derive(Debug, Clone, Copy)]
 pub struct Device {
     pub width: u32,
     pub height: u32,
-    /// Empty: the browser's own.
+    /// Empty for the browser's own.
     pub user_agent: &'static str,
 }
 
@@ -41,7 +41,8 @@ pub const ANDROID: Device = Device {
                  Chrome/140.0.0.0 Mobile Safari/537.36",
 };
 
-/// Root has no sandbox; what moves has no definite colours; the rest keeps it from calling home.
+/// There is no sandbox for root, and animations would change colours during a check. The remaining flags prevent
+/// requests to other servers.
 const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
@@ -53,27 +54,27 @@ const FLAGS: [&str; 11] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Another name than `localhost`, which browsers and pages treat in their own ways.
+    // A host name that is not `localhost`, which browsers and pages treat specially.
     "--host-resolver-rules=MAP esim.test 127.0.0.1",
 ];
 
-/// Remembers, from the first moment of each page, whatever goes wrong in it.
+/// Records every error in a page from its first moment.
 const WATCH: &str = "
     self.wrongs = [];
     addEventListener('error', (event) => wrongs.push(event.message ?? 'not loaded'), true);
     addEventListener('unhandledrejection', (event) => wrongs.push(String(event.reason)));
     addEventListener('securitypolicyviolation', (event) => wrongs.push(event.violatedDirective + event.blockedURI));";
 
-/// Shorthands for what is in the element.
+/// Shorthands to find elements in the install element.
 const FIND: &str = "
     const root = document.querySelector('esim-install')?.shadowRoot;
     const all = (selector) => [...(root?.querySelectorAll(selector) ?? [])];
     const find = (selector) => root?.querySelector(selector);";
 
-/// How often a chromedriver is started before the test gives up.
+/// How often to try to start chromedriver before the test fails.
 const STARTS: usize = 5;
 
-/// How many browsers run at once. Each takes a core while it starts, and more of them only make each other late.
+/// How many browsers run concurrently. Each takes a core while it starts, so more of them would only delay each other.
 static ROOM: Semaphore = Semaphore::const_new(3);
 
 pub struct Browser {
@@ -105,7 +106,7 @@ impl Browser {
         browser
     }
 
-    /// Runs a script in each page before anything of the page's own.
+    /// Runs a script in each page before any script of the page.
     pub async fn before_each_page(&self, script: &str) {
         self.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
     }
@@ -118,7 +119,7 @@ impl Browser {
         self.driver.refresh().await.expect("the page is loaded again");
     }
 
-    /// Runs a script that may `return` something; `root`, `find` and `all` are what is in the element.
+    /// Runs a script that may `return` something; it can use `root`, `find` and `all`.
     pub async fn run(&self, script: &str) -> Value {
         let script = format!("{FIND}{script}");
         self.driver.execute(script, Vec::new()).await.expect("the script runs").json().clone()
@@ -130,17 +131,17 @@ impl Browser {
         self.driver.execute_async(script, Vec::new()).await.expect("the script runs").json().clone()
     }
 
-    /// A command of `DevTools`.
+    /// Sends a command of the `DevTools` protocol.
     pub async fn cdp(&self, method: &str, parameters: Value) -> Value {
         self.driver.cdp().send_raw(method, parameters).await.expect("the browser obeys")
     }
 
-    /// Presses a key wherever the focus is.
+    /// Presses a key in the focused element.
     pub async fn press(&self, key: thirtyfour::Key) {
         self.driver.action_chain().send_keys(key).perform().await.expect("the key is pressed");
     }
 
-    /// The text of the first element in the install element that the selector names.
+    /// The text of the first element in the install element that matches the selector.
     pub async fn text(&self, selector: &str) -> String {
         let text = self.run(&format!("return find('{selector}')?.textContent ?? ''")).await;
         text.as_str().unwrap_or_default().to_owned()
@@ -161,7 +162,7 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", dark).await;
     }
 
-    /// Asserts that nothing went wrong in the page, that it asked nobody but its own service, and that it does not scroll sideways.
+    /// Asserts that the page had no errors, sent requests only to its own origin, and does not scroll sideways.
     pub async fn assert_clean(&self) {
         assert_eq!(self.run("return self.wrongs").await, json!([]));
         let foreign = "return performance.getEntriesByType('resource').map(({ name }) => name)
@@ -178,19 +179,20 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its chromedriver ends the session, and waits for nobody.
+        // chromedriver ends the session; the session itself must not block here.
         let _ = self.driver.clone().leak();
     }
 }
 
-/// A chromedriver with a port of its own. It takes its Chromium with it, also where a test fails.
+/// A chromedriver on its own port. It stops its Chromium when it is dropped, also if a test fails.
 struct Chromedriver {
     process: Child,
     port: u16,
 }
 
 impl Chromedriver {
-    /// Starts one. Now and then it ends without a port (twice in 120 starts beside others, and not once in 240 by itself).
+    /// Starts a chromedriver. Retries, because it sometimes ends without a port: twice in 120 starts beside others, and
+    /// never in 240 starts alone.
     fn start() -> Self {
         let mut said = Vec::new();
         for _ in 0..STARTS {
@@ -199,10 +201,10 @@ impl Chromedriver {
                 Err(lines) => said.extend(lines),
             }
         }
-        panic!("chromedriver says no port: {said:#?}");
+        panic!("chromedriver printed no port: {said:#?}");
     }
 
-    /// What it says instead where it does not start.
+    /// Tries to start a chromedriver. If it fails, returns its output.
     fn try_start() -> Result<Self, Vec<String>> {
         let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
         let mut process =
@@ -221,7 +223,7 @@ impl Chromedriver {
             let _ = process.wait();
             return Err(said);
         };
-        // Read on, so that it never waits for a reader.
+        // Keep reading, so that its output never blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Self { process, port })
     }

@@ -1,4 +1,7 @@
-//! The page where the service is ill, behind a prefix, or in an old browser.
+//! The page while the service fails, behind a path prefix, behind a proxy that breaks streams, and in old browsers.
+//!
+//! A proxy in front of a real service causes the faults and records when each request arrives; some tests remove
+//! features of the browser.
 
 use std::time::Duration;
 
@@ -14,33 +17,35 @@ use super::proxy::Proxy;
 const JOURNEY: &str = "v1/profiles/self/journey";
 
 #[tokio::test]
-async fn a_journey_that_fails_is_asked_for_by_one_timer_whatever_happens_meanwhile() {
+async fn a_failing_journey_is_retried_by_a_single_timer() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&format!("{}install#{}", proxy.base("ill"), token(600))).await;
     browser.wait_for_text(".link", "Live").await;
-    // Whatever makes the page read the journey at other times.
+    // Events that make the page read the journey at other times too.
     browser
         .run("setInterval(() => document.dispatchEvent(new Event('visibilitychange')), 100)")
         .await;
     for number in 2..=6 {
         let state = if number % 2 == 0 { "INSTALLED" } else { "DISABLED" };
         assert_eq!(app.report(ICCID, state).await, "moved");
-        wait_until("it is asked for again", async || proxy.asked("ill", JOURNEY).len() >= number)
-            .await;
+        wait_until("the journey is requested again", async || {
+            proxy.asked("ill", JOURNEY).len() >= number
+        })
+        .await;
     }
     let asked = proxy.asked("ill", JOURNEY);
     let pauses: Vec<_> = asked.windows(2).map(|two| two[1].at - two[0].at).collect();
-    // The refusals say `Retry-After: 3`; the fifth pause is long by itself.
+    // The refusals have `Retry-After: 3`; the backoff makes the fifth pause longer.
     assert!(pauses.iter().all(|pause| *pause >= Duration::from_secs(3)), "{pauses:?}");
     proxy.heal();
     browser.wait_for_text("h1", "Your eSIM is installed").await;
 }
 
-/// In CI 20 s; `ESIM_STATUS_ILL_SECONDS=300` is as long as an outage may be.
+/// Lasts 20 s; `ESIM_STATUS_ILL_SECONDS=300` runs it as long as a real outage.
 #[tokio::test]
-async fn five_pages_ask_a_service_that_is_ill_a_few_times_a_minute() {
+async fn five_pages_send_a_failing_service_only_a_few_requests_a_minute() {
     const PAGES: usize = 5;
     let seconds = from_environment("ESIM_STATUS_ILL_SECONDS", 20);
     let app = start().await;
@@ -59,7 +64,8 @@ async fn five_pages_ask_a_service_that_is_ill_a_few_times_a_minute() {
         token(900)
     );
     assert_eq!(browser.run_async(&open).await, true);
-    wait_until("each has asked", async || proxy.asked("ill", JOURNEY).len() >= PAGES).await;
+    wait_until("each page has sent a request", async || proxy.asked("ill", JOURNEY).len() >= PAGES)
+        .await;
     let begun = proxy.asked("ill", JOURNEY)[0].at;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let minute = |number: u32| {
@@ -69,9 +75,9 @@ async fn five_pages_ask_a_service_that_is_ill_a_few_times_a_minute() {
     let minutes: Vec<_> = (0..=u32::try_from(seconds / 60).unwrap()).map(minute).collect();
     measured(
         &format!("the journey at 503 for {seconds} s in {PAGES} pages"),
-        format!("asked for {minutes:?} times in each minute"),
+        format!("requested {minutes:?} times in each minute"),
     );
-    // Each pause is 3 s at least, and later ones are longer.
+    // Each pause is at least 3 s, and later ones are longer.
     let most = PAGES * usize::try_from(2 + seconds.min(60) / 3).unwrap();
     assert!(minutes.iter().all(|count| *count <= most), "{minutes:?}");
     proxy.heal();
@@ -81,7 +87,7 @@ async fn five_pages_ask_a_service_that_is_ill_a_few_times_a_minute() {
 }
 
 #[tokio::test]
-async fn behind_a_prefix_everything_is_found() {
+async fn behind_a_path_prefix_the_page_finds_everything() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let browser = Browser::start(DESKTOP).await;
@@ -97,7 +103,7 @@ async fn behind_a_prefix_everything_is_found() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_that_empties_streams_the_page_follows_by_polling() {
+async fn behind_a_proxy_that_empties_streams_the_page_polls() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let browser = Browser::start(DESKTOP).await;
@@ -108,11 +114,11 @@ async fn behind_a_proxy_that_empties_streams_the_page_follows_by_polling() {
 }
 
 #[tokio::test]
-async fn a_browser_without_constructable_sheets_shows_the_page_with_its_look() {
+async fn a_browser_without_constructable_style_sheets_shows_the_styled_page() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let browser = Browser::start(DESKTOP).await;
-    // As Safari before 16.4 is.
+    // Like Safari before 16.4.
     let old = "delete Document.prototype.adoptedStyleSheets; delete ShadowRoot.prototype.adoptedStyleSheets;
         self.CSSStyleSheet = class { constructor() { throw new TypeError('Illegal constructor'); } };
         delete self.TextDecoderStream;";
@@ -121,19 +127,19 @@ async fn a_browser_without_constructable_sheets_shows_the_page_with_its_look() {
     browser.wait_for_text("h1", "Install your eSIM").await;
     browser.wait_for_text(".link", "Live").await;
     browser.wait_for("return getComputedStyle(find('.card')).borderRadius === '20px'").await;
-    // Computed from the brand's colour.
+    // This colour is computed from the brand's colour.
     let button = "return getComputedStyle(find('.done .dot')).backgroundColor";
     assert_eq!(browser.run(button).await, "rgb(10, 110, 110)");
     browser
         .wait_for("return find('.card').style.getPropertyValue('--_computed-on') === '#fff'")
         .await;
     browser.assert_clean().await;
-    // Without style sheets made by scripts, axe writes an inline one itself, which the policy refuses.
+    // Checked last: without constructable style sheets, axe adds an inline one, which the page's policy refuses.
     assert_accessible(&browser, "an old browser").await;
 }
 
 #[tokio::test]
-async fn a_browser_that_cannot_read_the_script_says_what_to_do() {
+async fn a_browser_that_cannot_parse_the_script_shows_what_to_do() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let browser = Browser::start(DESKTOP).await;
@@ -144,10 +150,10 @@ async fn a_browser_that_cannot_read_the_script_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_page_of_the_api_asks_nobody_else() {
+async fn the_api_documentation_makes_no_requests_to_other_origins() {
     let app = start().await;
     let browser = Browser::start(DESKTOP).await;
-    // Swagger UI spares `localhost` what it does elsewhere.
+    // Swagger UI skips some external requests on `localhost`, so the test uses another name.
     browser.open(&format!("http://esim.test:{}/docs/", app.service.public.port())).await;
     browser.wait_for("return document.querySelectorAll('.opblock').length > 5").await;
     browser.wait_for("return document.readyState === 'complete'").await;

@@ -1,4 +1,6 @@
-//! The module in a page of another origin, as docs/embedding.md has it.
+//! The module in a page of another origin, as in docs/embedding.md.
+//!
+//! The other origin is the same service under another host name; the page imports the module and adds the element.
 
 use std::net::TcpListener;
 
@@ -10,7 +12,7 @@ use super::profile::{ICCID, register, see_it_installed_and_turned_off, token};
 
 #[tokio::test]
 async fn another_site_follows_a_profile_and_shows_the_element() {
-    // The other origin is this service by another name, so the port has to be known before.
+    // The other origin is this service under another name, so the port must be known before it starts.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
     let site = format!("http://localhost:{port}");
     let app = TestApp::start_with(|settings| {
@@ -20,7 +22,7 @@ async fn another_site_follows_a_profile_and_shows_the_element() {
     .await;
     register(&app).await;
     let browser = Browser::start(DESKTOP).await;
-    // A phone whose clock is wrong; the age of what was heard goes by the service's.
+    // A device whose clock is wrong: the age of the last delivery must be computed with the service's clock.
     let ahead = "const now = Date.now; Date.now = () => now() + 3 * 3600 * 1000;";
     browser.before_each_page(ahead).await;
     browser.open(&format!("{site}/problems")).await;

@@ -1,10 +1,11 @@
 /**
- * Follows one profile in several ways at once, without a browser; prints a line of JSON for each call. Run by `follow.rs`.
+ * Follows one profile at several base URLs without a browser, and prints each state and status as a line of JSON. Run by
+ * `follow.rs`.
  *
  *     node follow.mjs <module> <token> <base>…
  */
 
-// Safari before 14.1 and Firefox before 105 have none.
+// Safari before 14.1 and Firefox before 105 lack this class.
 delete globalThis.TextDecoderStream;
 
 const [module, token, ...bases] = process.argv.slice(2);

@@ -1,4 +1,8 @@
-//! `follow` through all that can stand between a page and the service, in Node: a browser opens six connections to one place.
+//! The function `follow` behind every kind of faulty proxy: it falls back to polling, and does not send requests in a
+//! rush.
+//!
+//! `follow.mjs` runs the real module in Node.js, because a browser opens only six connections to one host. A proxy in
+//! front of a real service breaks the streams.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,11 +18,11 @@ use super::proxy::{Asked, Proxy};
 
 const EVENTS: &str = "v1/profiles/self/events";
 
-/// How streams fail.
+/// The ways in which streams fail.
 const FAULTS: [&str; 9] =
     ["empty", "comments", "silent", "broken", "html", "refused", "cut", "closed", "tags"];
 
-/// A process of Node that follows the profile at several bases.
+/// A Node.js process that follows the profile at several base URLs.
 struct Followers {
     process: Child,
     said: Arc<Mutex<Vec<Value>>>,
@@ -27,7 +31,7 @@ struct Followers {
 
 impl Followers {
     async fn start(app: &TestApp, bases: &[String]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder is made");
+        let folder = tempfile::tempdir().expect("a folder is created");
         let module = folder.path().join("esim-status.mjs");
         std::fs::write(&module, app.anybody.get("/assets/esim-status.js").await.text)
             .expect("the module is written");
@@ -51,7 +55,7 @@ impl Followers {
         Self { process, said, _module: folder }
     }
 
-    /// Everything that the follower of this base said of `what`, in its order.
+    /// Everything that the follower of this base URL has printed as `what`, in order.
     fn said(&self, base: &str, what: &str) -> Vec<String> {
         let said = self.said.lock().expect("nobody panicked with it");
         let of_base = said.iter().filter(|line| line["base"] == base);
@@ -73,7 +77,7 @@ impl Drop for Followers {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_in_any_way_is_followed_by_polls_and_by_no_rush() {
+async fn a_stream_that_fails_in_any_way_is_replaced_by_polls_without_a_rush() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let bases = FAULTS.map(|fault| proxy.base(fault));
@@ -91,16 +95,16 @@ async fn a_stream_that_fails_in_any_way_is_followed_by_polls_and_by_no_rush() {
         let asked: Vec<_> =
             proxy.asked(fault, "").iter().map(|a| (since_first(a), a.path.clone())).collect();
         let poll = asked.iter().find(|(_, path)| path != EVENTS);
-        // A refusal asked for pauses of 3 s, and was believed the second time only.
+        // A refusal demands pauses of 3 s, and `follow` polls only after the second refusal.
         let limit = Duration::from_secs(if fault == "refused" { 15 } else { 10 });
         assert!(poll.is_some_and(|(after, _)| *after < limit), "{fault}: {asked:#?}");
         let at_first = asked.iter().filter(|(after, _)| after.as_secs() < 20).count();
-        // Pauses are by chance within bounds: 13 were seen. In a rush there were one each second and more.
+        // Pauses are random within bounds: up to 13 requests were seen. A rush would be one a second or more.
         assert!(at_first <= 16, "{fault}: {asked:#?}");
         let statuses = followers.said(&proxy.base(fault), "status");
         assert!(statuses.iter().any(|status| status == "polling"), "{fault}: {statuses:?}");
     }
-    // What `Retry-After` asks for is the least.
+    // `Retry-After` is the minimum pause.
     let refused = proxy.asked("refused", EVENTS);
     assert!(
         refused.windows(2).all(|two| two[1].at - two[0].at >= Duration::from_secs(3)),
@@ -113,12 +117,12 @@ fn since_first_to_now(proxy: &Proxy, fault: &str) -> f32 {
 }
 
 #[tokio::test]
-async fn streams_that_worked_are_opened_again_soon_however_often_they_are_cut() {
+async fn streams_that_worked_are_reopened_soon_however_often_they_are_cut() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let base = proxy.base("short");
     let followers = Followers::start(&app, std::slice::from_ref(&base)).await;
-    // Each lives for 12 s; the fourth is there after three pauses, which doubled before.
+    // Each stream lives for 12 s. The fourth is opened after three pauses, which must not double.
     for number in 1..=4 {
         wait_until("another stream is opened", async || {
             proxy.asked("short", EVENTS).len() == number
@@ -129,13 +133,13 @@ async fn streams_that_worked_are_opened_again_soon_however_often_they_are_cut() 
             assert!(pause < Duration::from_millis(2_500), "pause {number}: {pause:?}");
         }
     }
-    assert_eq!(proxy.asked("short", "").len(), 4, "nothing but streams");
+    assert_eq!(proxy.asked("short", "").len(), 4, "the follower must send no polls");
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     followers.wait_for_state(&base, "INSTALLED").await;
 }
 
 #[tokio::test]
-async fn a_change_comes_by_the_stream_where_nothing_is_in_its_way() {
+async fn without_a_fault_changes_arrive_by_the_stream() {
     let app = start().await;
     let proxy = Proxy::start(app.service.public).await;
     let base = proxy.base("esim");

@@ -1,4 +1,6 @@
-//! What the user of a profile that is ready finds: a link on a phone, a QR code elsewhere, the details by hand everywhere.
+//! The page of a profile that is ready to be installed: a link on phones, a QR code elsewhere, the details everywhere.
+//!
+//! Chromium emulates phones and a desktop, opens the page of a real service, and is used by mouse and keyboard.
 
 use serde_json::json;
 use thirtyfour::Key;
@@ -19,13 +21,13 @@ async fn a_desktop_shows_the_qr_code_and_the_details() {
     assert_eq!(codes, json!(["rsp.example.com", "JQ-209U6H-6I82J5", ACTIVATION_CODE]));
     assert_eq!(browser.run("return find('a.button')").await, json!(null));
     assert_eq!(browser.run("return find('.action details').open").await, true);
-    // The brand came through the page's template unharmed.
+    // The page's template has escaped the brand correctly.
     assert_eq!(browser.run("return document.title").await, "Install your eSIM · Nordwind <Mobile>");
     assert_eq!(
         browser.run("return find('.foot a').href").await,
         "https://help.example.com/?a=1&b=2"
     );
-    // The token stays where a reload finds it.
+    // The token stays in the URL, so a reload works.
     browser.reload().await;
     browser.wait_for_text("h1", "Install your eSIM").await;
     browser.wait_for_text(".link", "Live").await;
@@ -34,7 +36,7 @@ async fn a_desktop_shows_the_qr_code_and_the_details() {
 }
 
 #[tokio::test]
-async fn a_phone_is_given_the_link_of_its_system_first() {
+async fn a_phone_shows_the_link_for_its_system_first() {
     let app = start().await;
     let link = |system| {
         format!(
@@ -46,7 +48,7 @@ async fn a_phone_is_given_the_link_of_its_system_first() {
         browser.wait_for("return Boolean(find('a.button'))").await;
         let first = "const link = find('.action').firstElementChild; return [link.localName, link.href, link.rel]";
         assert_eq!(browser.run(first).await, json!(["a", expected, "noreferrer"]));
-        // A phone cannot scan its own screen, but another one can.
+        // A phone cannot scan its own screen, but another phone can.
         assert_eq!(browser.run("return find('.action details').open").await, false);
         browser.run("find('.action summary').click()").await;
         browser.wait_for("return find('.qr img')?.checkVisibility()").await;
@@ -56,7 +58,7 @@ async fn a_phone_is_given_the_link_of_its_system_first() {
 }
 
 #[tokio::test]
-async fn a_phone_that_takes_no_link_is_given_the_details() {
+async fn a_phone_without_link_support_shows_the_details() {
     let app = start().await;
     let browser = opened(&page(&app, 600), OLD_IPHONE).await;
     browser.wait_for("return find('.qr img')?.checkVisibility()").await;
@@ -65,7 +67,7 @@ async fn a_phone_that_takes_no_link_is_given_the_details() {
 }
 
 #[tokio::test]
-async fn the_details_are_copied_by_keyboard_and_that_is_said() {
+async fn the_details_can_be_copied_by_keyboard_and_copying_is_announced() {
     let app = start().await;
     let browser = opened(&page(&app, 600), DESKTOP).await;
     browser.wait_for("return Boolean(find('.copy'))").await;
@@ -80,7 +82,7 @@ async fn the_details_are_copied_by_keyboard_and_that_is_said() {
         if focused.is_null() {
             break;
         }
-        assert_eq!(focused[1], "solid", "the focus is seen on every stop");
+        assert_eq!(focused[1], "solid", "the focus must be visible on every element");
         if focused[0] == "copy" {
             browser.press(Key::Enter).await;
             browser.wait_for("return root.activeElement.textContent.startsWith('Copied')").await;

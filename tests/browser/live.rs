@@ -1,4 +1,7 @@
-//! The page follows the state without a reload, and outlives what it depends on.
+//! The page follows the state without a reload, and survives restarts of the service, lost networks and expired links.
+//!
+//! Chromium shows the page of a real service while the tests send webhooks, restart the service, or take the network
+//! away.
 
 use std::time::SystemTime;
 
@@ -12,7 +15,7 @@ use super::profile::{
 };
 
 #[tokio::test]
-async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
+async fn a_webhook_changes_the_page_to_installed_without_a_reload() {
     let app = start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;
@@ -22,7 +25,7 @@ async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     browser.wait_for_text("h1", "Your eSIM is installed").await;
     assert_eq!(browser.run("return self.isSamePage").await, true);
-    // What cannot be used any more is gone, and with it nobody's place on the page.
+    // The QR code and the copy buttons are gone; the focus, which was on a button, has moved to the heading.
     assert_eq!(browser.run("return find('.qr')").await, json!(null));
     assert_eq!(browser.run("return root.activeElement.localName").await, "h1");
     let said = browser.text("[role=status].hidden").await;
@@ -33,7 +36,7 @@ async fn a_webhook_turns_the_page_to_installed_without_a_reload() {
 }
 
 #[tokio::test]
-async fn where_no_stream_is_to_be_had_the_page_follows_by_polling() {
+async fn without_streams_the_page_polls() {
     let app = TestApp::start_with(|settings| {
         branded(settings);
         settings.max_streams = 0;
@@ -47,7 +50,7 @@ async fn where_no_stream_is_to_be_had_the_page_follows_by_polling() {
 }
 
 #[tokio::test]
-async fn the_page_outlives_a_restart_of_the_service_and_misses_nothing() {
+async fn the_page_survives_a_restart_of_the_service_and_misses_nothing() {
     let app = start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;
@@ -67,7 +70,7 @@ async fn the_page_outlives_a_restart_of_the_service_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn being_offline_is_explained_and_over_when_it_is_over() {
+async fn being_offline_is_explained_until_the_network_is_back() {
     let app = start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;
@@ -75,14 +78,18 @@ async fn being_offline_is_explained_and_over_when_it_is_over() {
     let conditions = |offline: bool| json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
     let regions =
         "return all('[role=status]').map((region) => getComputedStyle(region).display !== 'none')";
-    assert_eq!(browser.run(regions).await, json!([true]), "no region appears with its text");
+    assert_eq!(
+        browser.run(regions).await,
+        json!([true]),
+        "the status region must exist before its text"
+    );
     browser.cdp("Network.enable", json!({})).await;
     browser.cdp("Network.emulateNetworkConditions", conditions(true)).await;
     wait_until("the page says that it is offline", async || {
         browser.text(".notice").await.starts_with("You are offline.")
     })
     .await;
-    // The region was there before its text, so screen readers read it out; the notice itself is for the eyes.
+    // Screen readers announce the text because the region existed before it; the notice itself is only visual.
     let said = browser.text("[role=status].hidden").await;
     assert!(said.starts_with("You are offline."), "{said}");
     assert_eq!(browser.run("return all('[role=status]').length").await, 1);
@@ -94,7 +101,7 @@ async fn being_offline_is_explained_and_over_when_it_is_over() {
 }
 
 #[tokio::test]
-async fn an_expired_link_is_explained_and_a_fresh_one_goes_on() {
+async fn an_expired_link_is_explained_and_a_fresh_one_works() {
     let app = start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, -3_600)).await;
@@ -108,7 +115,8 @@ async fn an_expired_link_is_explained_and_a_fresh_one_goes_on() {
     assert_accessible(&browser, "no token").await;
 }
 
-/// Also prints how long it took: `cargo test --test browser fifty -- --nocapture`. `ESIM_STATUS_ROUNDS` repeats it.
+/// Also prints how long each change took: `cargo test --test browser fifty -- --nocapture`. `ESIM_STATUS_ROUNDS`
+/// repeats the test.
 #[tokio::test]
 async fn fifty_webhooks_reach_the_page_one_by_one() {
     let rounds = std::env::var("ESIM_STATUS_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
@@ -123,7 +131,7 @@ async fn follow_fifty() {
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;
     browser.wait_for_text(".link", "Live").await;
-    // The stream may be live before the first journey is read. Its title is none of the changes.
+    // The stream may be live before the first journey is read, and the first title must not count as a change.
     browser.wait_for_text("h1", "Install your eSIM").await;
     browser
         .run(

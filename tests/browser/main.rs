@@ -1,11 +1,11 @@
-//! The install page in a real browser, against a real service and a real Postgres.
+//! The install page in a real browser, with a real service and a real Postgres.
 //!
-//! Needs Chromium and `chromedriver`, and Node.js with npm; `scripts/test` brings them.
+//! Needs Chromium and `chromedriver`, and Node.js with npm; `scripts/test` installs them.
 
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod axe;

@@ -1,4 +1,4 @@
-//! The page behind nginx, under a path, compressed and with other tags; and two eSIMs in one browser.
+//! The page behind a real nginx, under a path prefix, compressed and with changed ETags; and two eSIMs in one browser.
 
 use esim_status_testing::front::Front;
 use esim_status_testing::{TestApp, unix_now};
@@ -9,12 +9,12 @@ use super::profile::{ICCID, see_it_installed_and_turned_off, start, token};
 
 const OTHER: &str = "8997212330099184896";
 
-/// nginx makes each tag of what it compresses a weak one.
+/// Makes nginx compress answers, which turns their ETags into weak ones.
 const COMPRESSED: &str = "gzip on; gzip_proxied any; gzip_min_length 1; \
     gzip_types application/json text/css text/javascript application/javascript;";
 
 #[tokio::test]
-async fn behind_nginx_with_a_prefix_and_compression_the_page_is_whole_and_live() {
+async fn behind_nginx_with_a_prefix_and_compression_the_page_is_complete_and_live() {
     let app = start().await;
     let nginx = Front::nginx(app.service.public, "/esim/", COMPRESSED).await;
     let browser = Browser::start(DESKTOP).await;
@@ -23,7 +23,7 @@ async fn behind_nginx_with_a_prefix_and_compression_the_page_is_whole_and_live()
     browser.wait_for_text(".link", "Live").await;
     browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
     see_it_installed_and_turned_off(&app, &browser, "h1").await;
-    // A read with the tag that nginx has changed is answered by 304, and the browser's own copy is shown.
+    // A read with the ETag that nginx has changed is answered 304, and the browser uses its own copy.
     let read = format!(
         "const ask = () => fetch('v1/profiles/self', {{ headers: {{ Authorization: 'Bearer {}' }}, cache: 'no-cache' }});
          ask().then(async (first) => {{
@@ -38,9 +38,10 @@ async fn behind_nginx_with_a_prefix_and_compression_the_page_is_whole_and_live()
     assert_eq!(nginx.errors(), "");
 }
 
-/// Both profiles have the same `seq`, and `self` is one URL for both: a cache that looks at nothing else shows the one as the other.
+/// Both profiles have the same `seq`, and `self` is the same URL for both: a cache that compares only these would
+/// confuse the profiles.
 #[tokio::test]
-async fn two_esims_in_one_browser_are_each_shown_their_own() {
+async fn two_esims_in_one_browser_each_show_their_own_state() {
     let app = start().await;
     for iccid in [ICCID, OTHER] {
         app.report(iccid, "INSTALLED").await;

@@ -1,4 +1,5 @@
-//! The pictures of the documentation. `scripts/pictures` puts them there; otherwise they are only taken.
+//! Takes the screenshots of the documentation. `scripts/pictures` stores them; otherwise the test only checks that they
+//! can be taken.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use esim_status_testing::TestApp;
 use super::browser::{Browser, Device, IPHONE};
 use super::profile::{ICCID, page, register};
 
-/// File, device, whether it is dark, what was reported, what the title says then.
+/// File name, device, whether the theme is dark, the reported state, and the title to wait for.
 const PICTURES: [(&str, Device, bool, &str, &str); 4] = [
     ("released", desktop(1_400), false, "RELEASED", "Install your eSIM"),
     ("phone", Device { height: 1_020, ..IPHONE }, false, "RELEASED", "Install your eSIM"),

@@ -1,4 +1,4 @@
-//! The service as the page's owner set it up, and the profile whose page is opened.
+//! Helper: a service with a company's brand, and the profile whose page is opened.
 
 use esim_status::config::Brand;
 use esim_status::config::Settings;
@@ -11,7 +11,7 @@ use super::browser::Browser;
 pub const ICCID: &str = "89972123300991848961";
 pub const ACTIVATION_CODE: &str = "LPA:1$rsp.example.com$JQ-209U6H-6I82J5";
 
-/// A company's settings.
+/// A company's brand.
 pub fn branded(settings: &mut Settings) {
     settings.brand = Brand {
         name: "Nordwind <Mobile>".to_owned(),
@@ -27,7 +27,7 @@ pub async fn start() -> TestApp {
     app
 }
 
-/// Registers the profile as a backend does that has just ordered it.
+/// Registers the profile, like a backend that has just ordered it.
 pub async fn register(app: &TestApp) {
     let object = json!({
         "iccid": ICCID, "imsi": "260060145143896", "activationCode": ACTIVATION_CODE, "state": "RELEASED",
@@ -38,7 +38,7 @@ pub async fn register(app: &TestApp) {
     assert!(answer.status.is_success(), "{answer:?}");
 }
 
-/// The address of the page, with a token that is good for this many seconds.
+/// The URL of the page, with a token that is valid for this many seconds.
 pub fn page(app: &TestApp, seconds: i64) -> String {
     format!("http://{}/install#{}", app.service.public, token(seconds))
 }
@@ -48,7 +48,7 @@ pub fn token(seconds: i64) -> String {
     TestApp::token(&json!({ "aud": "esim-status", "sub": ICCID, "exp": expiry }))
 }
 
-/// Reports two changes, each of which the page shows as its title, the element `heading`.
+/// Reports two changes, and waits until the page shows each in the element `heading`.
 pub async fn see_it_installed_and_turned_off(app: &TestApp, browser: &Browser, heading: &str) {
     for (state, title) in
         [("INSTALLED", "Your eSIM is installed"), ("DISABLED", "Turn your eSIM on")]

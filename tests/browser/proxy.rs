@@ -1,5 +1,5 @@
-//! What stands between the page and the service, and what it does to answers: a proxy whose first part of the path names a fault.
-//! The rest goes to the service, so that every fault is also a service behind a prefix.
+//! Helper: a proxy between the page and the service that causes faults. The first segment of the path names the fault;
+//! the rest is forwarded to the service, so that every fault also tests a path prefix.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// What a request asked for, and when.
+/// A request that the proxy has received.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub at: Instant,
-    /// The first part of the path.
+    /// The first segment of the path.
     pub fault: String,
-    /// The rest of it, with its query.
+    /// The rest of the path, with the query.
     pub path: String,
 }
 
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Starts one before this service.
+    /// Starts a proxy in front of this service.
     pub async fn start(service: SocketAddr) -> Self {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
         let client = client.expect("a client can be made");
@@ -51,17 +51,17 @@ impl Proxy {
         let shared = Arc::new(Shared { service, client, asked, is_ill });
         let router = Router::new().fallback(handle).with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared, serving }
     }
 
-    /// The service as it is seen through this fault; ends with a slash.
+    /// The base URL of the service with this fault; ends with a slash.
     pub fn base(&self, fault: &str) -> String {
         format!("http://{}/{fault}/", self.address)
     }
 
-    /// What was asked for through this fault, and whose path begins so.
+    /// The requests with this fault whose path begins like this.
     pub fn asked(&self, fault: &str, path: &str) -> Vec<Asked> {
         let asked = self.shared.asked.lock().expect("nobody panicked with it");
         asked.iter().filter(|a| a.fault == fault && a.path.starts_with(path)).cloned().collect()
@@ -118,7 +118,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
 }
 
-/// Hands the request on, and the answer back as it comes.
+/// Forwards the request, and streams the answer back.
 async fn pass(shared: &Shared, request: Request, path: &str) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
@@ -137,7 +137,7 @@ async fn pass(shared: &Shared, request: Request, path: &str) -> Response {
     (status, headers, Body::from_stream(chunks)).into_response()
 }
 
-/// What Apache does to the tag of what it compresses.
+/// Changes the ETag as Apache does when it compresses an answer.
 fn add_to_tag(response: &mut Response) {
     let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
     if let Some(changed) = tag.and_then(|tag| tag.strip_suffix('"')) {
@@ -146,7 +146,7 @@ fn add_to_tag(response: &mut Response) {
     }
 }
 
-/// Ends a stream that has delivered: after half a second, in order or not, or after twelve.
+/// Ends a stream that has delivered events: after half a second, in order or not, or after twelve seconds.
 fn end_early(response: Response, fault: &str) -> Response {
     let (parts, body) = response.into_parts();
     let life = Duration::from_millis(if fault == "short" { 12_000 } else { 500 });

@@ -1,4 +1,6 @@
-//! Every state has its page, in light and dark, wide and narrow.
+//! The page of every state, in light and dark, wide and narrow.
+//!
+//! Chromium opens the page of a real service while webhooks report each state, and axe-core checks its accessibility.
 
 use serde_json::{Value, json};
 
@@ -6,7 +8,8 @@ use super::axe::assert_accessible;
 use super::browser::{Browser, DESKTOP, SMALL};
 use super::profile::{ICCID, page, start};
 
-/// What is reported, one after the other; the title that follows; the status of each step; whether support is what comes first.
+/// The reported states, in order; the title that follows; the status of each step; and whether the page links to
+/// support.
 const STATES: [(&[&str], &str, &[&str], bool); 7] = [
     (&["ALLOCATED"], "Your eSIM is being prepared", &["current", "upcoming"], false),
     (&["RELEASED"], "Install your eSIM", &["done", "current"], false),
@@ -23,7 +26,7 @@ const STATES: [(&[&str], &str, &[&str], bool); 7] = [
 ];
 
 #[tokio::test]
-async fn every_state_leads_on_and_is_accessible() {
+async fn every_state_shows_its_steps_and_is_accessible() {
     for device in [DESKTOP, SMALL] {
         let app = start().await;
         let browser = Browser::start(device).await;
@@ -51,7 +54,7 @@ async fn every_state_leads_on_and_is_accessible() {
 }
 
 #[tokio::test]
-async fn an_unknown_profile_is_waited_for() {
+async fn the_page_of_an_unknown_profile_waits_for_it() {
     let app = esim_status_testing::TestApp::start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&page(&app, 600)).await;

@@ -155,7 +155,7 @@ async fn readiness_and_lists_do_not_wait_for_slow_summaries() {
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "unavailable"));
         assert_eq!(answer.header("retry-after"), "1");
     }
-    // All but the two that run get their answer as soon as their wait for a connection times out.
+    // All but the two that run are answered as soon as their wait for a permit times out.
     let (_, tenth) = refused[9];
     assert!(tenth < Duration::from_millis(1_500) + turn.slack(), "{tenth:?}");
     sqlx::raw_sql("ROLLBACK").execute(&mut rival).await.unwrap();

@@ -1,4 +1,7 @@
-//! The alert rules, evaluated by a real Prometheus that scrapes a real service: they fire at the first event after a start.
+//! The alert rules: each fires at the first event after a start, each uses metrics that exist, and each has a test.
+//!
+//! A real Prometheus with `deploy/prometheus/alerts.yml` scrapes the real binary every second, while the test causes
+//! the events. `promtool` runs the rules' own tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,7 +41,7 @@ impl Prometheus {
             "rule_files": [rules_here],
             "scrape_configs": [{ "job_name": "esim-status", "static_configs": [{ "targets": [target] }] }],
         });
-        // JSON is YAML too.
+        // Prometheus reads YAML, and JSON is valid YAML.
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config.to_string()).unwrap();
         give(&file);
@@ -60,7 +63,7 @@ impl Prometheus {
         Self { _part: process, _folder: folder, api }
     }
 
-    /// The alerts that fire.
+    /// The names of the alerts that fire.
     async fn firing(&self) -> BTreeSet<String> {
         let answer = self.api.get("/api/v1/alerts").await.json();
         let alerts = answer["data"]["alerts"].as_array().unwrap().clone();
@@ -68,7 +71,7 @@ impl Prometheus {
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until it has seen the service at least twice.
+    /// Waits until Prometheus has scraped the service at least twice.
     async fn has_scraped(&self) {
         let query = "/api/v1/query?query=count_over_time(up[1m])";
         wait_until("the service is scraped", async || {
@@ -85,7 +88,7 @@ impl Prometheus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_event_after_a_start_fires_its_alert_and_so_does_silence() {
+async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     let _turn = beside_others().await;
     let database = Database::empty().await;
     let url = server().url(database.options.get_database().unwrap_or_default());
@@ -98,7 +101,7 @@ async fn the_first_event_after_a_start_fires_its_alert_and_so_does_silence() {
     service.terminate();
     service.ended().await;
     let mut connection = database.connect().await;
-    // What came last came two hours ago; and a hand that corrected data has left a row that cannot be read.
+    // The last delivery arrived two hours ago; and a manual correction has left a row that cannot be decoded.
     connection
         .execute("UPDATE deliveries SET received_at = received_at - interval '2 h'")
         .await
@@ -175,7 +178,10 @@ fn every_rule_is_tested_and_the_tests_pass() {
     assert!(!names.is_empty());
     for name in names {
         let fires = format!("alertname: {name}\n        exp_alerts:");
-        assert!(tests.contains(&fires), "no test lets {name} fire");
-        assert!(tests.contains(&format!("alertname: {name} }}")), "no test sees {name} at rest");
+        assert!(tests.contains(&fires), "no test makes {name} fire");
+        assert!(
+            tests.contains(&format!("alertname: {name} }}")),
+            "no test checks that {name} can stay quiet"
+        );
     }
 }

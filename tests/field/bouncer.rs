@@ -1,4 +1,4 @@
-//! A pgbouncer before a database.
+//! Helper: a real pgbouncer in front of a database.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use esim_status_testing::{Database, wait_until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// The start-up parameters that it is commonly told to drop.
+/// The startup parameters that pgbouncer is commonly configured to ignore.
 pub(crate) const IGNORED: &str = "extra_float_digits,options";
 
 /// The pooler. It ends with the test.
@@ -19,7 +19,8 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// One that pools by session, transaction or statement, and ignores these start-up parameters; others it refuses.
+    /// Starts a pooler with this pool mode (session, transaction or statement). It ignores these startup parameters and
+    /// refuses others.
     pub(crate) async fn start(before: &Database, pool_mode: &str, ignored: &str) -> Self {
         let (folder, port, options) = (folder(), free_port(), &before.options);
         let (user, database) = (options.get_username(), options.get_database().unwrap());
@@ -51,7 +52,7 @@ impl Bouncer {
         Self { _part: pooler, _folder: folder, url }
     }
 
-    /// The `DATABASE_URL` that leads through it.
+    /// The `DATABASE_URL` that connects through the pooler.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -1,5 +1,8 @@
-//! Certificates as PostgreSQL's manual makes them, and what else is wrong with a `DATABASE_URL` whose server answers: every command
-//! says so, and how it is put right.
+//! Certificates, passwords and databases that do not match `DATABASE_URL`: every command fails quickly, and says what
+//! is wrong and how to fix it.
+//!
+//! A real PostgreSQL serves TLS with certificates from openssl, some made as PostgreSQL's manual describes, and the
+//! real binary connects to it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +15,10 @@ use sqlx::{AssertSqlSafe, Executor};
 use super::server::Server;
 use super::starts::refused_everywhere;
 
-/// Over the network only with a password, as nearly everywhere.
+/// Connections over the network need a password, as nearly everywhere.
 const HBA: &str = "local all all trust\nhost all all all scram-sha-256\n";
 
-/// A server that speaks TLS and wants a password.
+/// A server with TLS that requires a password.
 struct Guarded {
     server: Server,
 }
@@ -35,7 +38,7 @@ impl Guarded {
         this
     }
 
-    /// A file beside its cluster.
+    /// A file in the server's folder, beside its data.
     fn file(&self, name: &str) -> PathBuf {
         self.server.folder.path().join(name)
     }
@@ -46,7 +49,7 @@ impl Guarded {
         run(&mut openssl)
     }
 
-    /// A certificate that is signed by the CA, with what this file of extensions says; without it, as the manual has it.
+    /// Creates a certificate signed by the CA, with these extensions, or without any, as in the manual.
     fn sign(&self, name: &str, extensions: Option<&str>) {
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
         self.openssl(&format!(
@@ -61,7 +64,7 @@ impl Guarded {
         ));
     }
 
-    /// A certificate that is signed by itself, as the manual has it: a CA as well.
+    /// Creates a self-signed certificate, as in the manual: it is also its own CA.
     fn self_sign(&self, name: &str) {
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
         self.openssl(&format!(
@@ -69,7 +72,7 @@ impl Guarded {
         ));
     }
 
-    /// Has the server show this certificate from now on.
+    /// Makes the server use this certificate from now on.
     async fn show(&self, name: &str) {
         let database = self.server.database("postgres");
         let mut connection = database.connect().await;
@@ -83,7 +86,7 @@ impl Guarded {
             connection.execute(AssertSqlSafe(set)).await.unwrap();
         }
         connection.execute("SELECT pg_reload_conf()").await.unwrap();
-        wait_until("the certificate is shown", async || {
+        wait_until("the server uses the certificate", async || {
             database.scalar::<String>("SHOW ssl_cert_file").await == file
                 && database.scalar::<String>("SHOW ssl").await == "on"
         })
@@ -97,7 +100,7 @@ impl Guarded {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_or_tls_says_is_told_at_once_with_the_remedy() {
+async fn an_error_of_the_server_or_of_tls_is_reported_immediately_with_a_remedy() {
     let turn = beside_others().await;
     let guarded = Guarded::start().await;
     guarded.self_sign("ca");
@@ -109,7 +112,7 @@ async fn what_a_server_or_tls_says_is_told_at_once_with_the_remedy() {
         format!("?sslmode=verify-full&sslrootcert={root}")
     };
 
-    // What is right is not refused.
+    // A correct configuration is not refused.
     guarded.show("good").await;
     let mut migrate = program(&binary(), &["migrate"]);
     run(serving(&mut migrate, &guarded.url("right", "field", &verify("ca.crt"))));
@@ -128,7 +131,11 @@ async fn what_a_server_or_tls_says_is_told_at_once_with_the_remedy() {
         ),
         ("no root", right("?sslmode=verify-full"), ["UnknownIssuer", "sslrootcert"]),
         ("another root", right(&verify("itself.crt")), ["invalid peer certificate", "sslrootcert"]),
-        ("a root that is no file", right(&verify("missing.crt")), ["No such file", "sslrootcert"]),
+        (
+            "a root that does not exist",
+            right(&verify("missing.crt")),
+            ["No such file", "sslrootcert"],
+        ),
     ];
     for (what, url, words) in good {
         let slowest = refused_everywhere(&turn, &url, &words).await;
@@ -145,7 +152,7 @@ async fn what_a_server_or_tls_says_is_told_at_once_with_the_remedy() {
     if !guarded.openssl("x509 -in manual.crt -noout -text").contains("Version: 1 ") {
         measured(
             "a start",
-            "a certificate of version 1: this openssl makes version 3 by the same recipe",
+            "a certificate of version 1: this openssl creates version 3 with the same commands",
         );
         return;
     }

@@ -1,5 +1,6 @@
-//! A replica whose clock is wrong, beside one whose clock is right. `libfaketime` is loaded into the real binary, which works
-//! because the one that cargo builds is linked dynamically.
+//! A replica whose clock is wrong beside one whose clock is right: no partition, delivery or event id is lost.
+//!
+//! `libfaketime` is preloaded into the real binary. This works because cargo's binary is linked dynamically.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ use sqlx::Executor;
 
 use super::iccid;
 
-/// The library, where the packages of Linux distributions put it.
-#[expect(clippy::panic, reason = "what is missing is said")]
+/// Finds the library in the folders that Linux distributions install it to.
+#[expect(clippy::panic, reason = "the message says what to install")]
 fn libfaketime() -> PathBuf {
     let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].into_iter().flat_map(|folder| {
         let within = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -25,11 +26,11 @@ fn libfaketime() -> PathBuf {
     })
 }
 
-/// A replica whose clock differs by this, such as `+365d`.
+/// Starts a replica whose clock is off by this much, such as `+365d`.
 async fn replica(url: &str, difference: &str) -> Service {
     let library = libfaketime();
     let library = library.to_str().unwrap();
-    // Time-outs and intervals go by a clock that nobody sets.
+    // The monotonic clock, which timeouts and intervals use, stays real.
     let monotonic = ("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let fake = [("LD_PRELOAD", library), ("FAKETIME", difference), monotonic];
     Service::start_with(url, &fake).await
@@ -42,7 +43,7 @@ async fn report(service: &Service, number: usize, state: &str) -> Answer {
         .await
 }
 
-/// The partitions that end before 2100, each with how many deliveries it holds.
+/// The partitions up to six months from now, each with the number of its deliveries.
 const PARTITIONS: &str = "SELECT string_agg(p.name || ' ' || p.held, ', ' ORDER BY p.name)
     FROM (SELECT c.relname::text AS name, (SELECT count(*) FROM deliveries d WHERE d.tableoid = c.oid) AS held
           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'deliveries'::regclass) AS p
@@ -50,19 +51,17 @@ const PARTITIONS: &str = "SELECT string_agg(p.name || ' ' || p.held, ', ' ORDER 
 
 const EVENT_IDS: &str = "SELECT string_agg(event_id, ', ' ORDER BY event_id) FROM event_ids";
 
-/// Waits for an upkeep: it forgets what is past its retention last.
+/// Waits for an upkeep run: its last step deletes expired event ids.
 async fn upkeep(database: &Database) {
     let mut connection = database.connect().await;
     let old = "INSERT INTO event_ids VALUES ('h', 'old', '', NULL, now() - interval '100 days')";
     connection.execute(old).await.unwrap();
-    wait_until("the tables were looked after", async || {
-        database.scalar::<String>(EVENT_IDS).await == "seen"
-    })
-    .await;
+    wait_until("the upkeep has run", async || database.scalar::<String>(EVENT_IDS).await == "seen")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_wrong_on_one_of_two_replicas_destroys_nothing() {
+async fn a_wrong_clock_on_one_of_two_replicas_deletes_nothing() {
     let database = Database::migrated().await;
     let name = database.options.get_database().unwrap().to_owned();
     let url = server().url(&name);
@@ -83,7 +82,7 @@ async fn a_clock_that_is_wrong_on_one_of_two_replicas_destroys_nothing() {
     assert!(ahead.log().contains("clock and the database's differ"), "{}", ahead.log());
     assert!(!right.log().contains("clock and the database's differ"), "{}", right.log());
 
-    // One that is behind needs months that no upkeep makes.
+    // A replica whose clock is behind needs partitions of months that no upkeep creates.
     let behind = replica(&url, "-400d").await;
     for (number, state) in [(1, "INSTALLED"), (2, "RELEASED"), (3, "RELEASED")] {
         for (service, which) in [(&right, "right"), (&ahead, "ahead"), (&behind, "behind")] {

@@ -1,5 +1,7 @@
-//! The primary dies and its synchronous standby is promoted, with both in `DATABASE_URL` and no switch in front: the service finds
-//! the way by itself.
+//! The primary crashes and its synchronous standby is promoted: the service, which has both in `DATABASE_URL`, finds
+//! the new primary by itself and loses no acknowledged delivery.
+//!
+//! Two real PostgreSQL servers replicate synchronously. The test kills the primary under load and promotes the standby.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +14,13 @@ use tokio::time::sleep;
 use super::load::{Load, Sent, assert_kept_once, longest_without, statuses};
 use super::server::{SUPERUSER, Server};
 
-/// Webhooks a second that nobody sends again.
+/// Webhooks a second. They are not retried.
 const A_SECOND: usize = 300;
 
-/// What it takes somebody, or something, to see that the primary is dead.
+/// The time until an operator or a failover tool notices that the primary is dead.
 const NOTICED: Duration = Duration::from_millis(1_200);
 
-/// A primary that died, a standby that is the primary now, and what was answered meanwhile.
+/// The promoted standby after a failover, and what was answered during it.
 struct Failover {
     standby: Server,
     service: Service,
@@ -27,7 +29,7 @@ struct Failover {
     promoted: Instant,
 }
 
-/// The standby is named first: what does not take writes is passed over from the beginning.
+/// The standby is listed first, so the service must skip a read-only host from the beginning.
 fn url(primary: &Server, standby: &Server) -> String {
     let (first, second) = (standby.port, primary.port);
     format!(
@@ -55,7 +57,7 @@ async fn fail_over(more: &[(&str, &str)]) -> Failover {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promoted_standby_is_found_and_nothing_acknowledged_is_lost() {
+async fn a_promoted_standby_is_found_and_no_acknowledged_delivery_is_lost() {
     let turn = alone().await;
     for _ in 0..from_environment("ESIM_STATUS_FAILOVER_ROUNDS", 1) {
         let it = fail_over(&[]).await;
@@ -79,7 +81,7 @@ async fn a_promoted_standby_is_found_and_nothing_acknowledged_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promoted_standby_is_found_and_with_a_spool_nobody_is_refused() {
+async fn with_a_spool_no_webhook_is_refused_during_a_failover() {
     let turn = alone().await;
     for _ in 0..from_environment("ESIM_STATUS_FAILOVER_ROUNDS", 1) {
         let spool = tempfile::tempdir().unwrap();

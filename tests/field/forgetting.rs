@@ -1,4 +1,7 @@
-//! A firewall between the service and its database forgets connections that are silent: nobody who calls notices.
+//! A firewall between the service and its database forgets idle connections: no webhook and no read fails.
+//!
+//! A relay drops all packets of a connection after three seconds of silence. The real binary gets bursts of webhooks
+//! and reads, with pauses that are shorter and longer than that.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +19,18 @@ use tokio::time::sleep;
 use super::iccid;
 use super::relay::{Habit, Relay};
 
-/// After how long without a packet it forgets.
+/// After how long without a packet the firewall forgets a connection.
 const FORGETS: Duration = Duration::from_secs(3);
 
-/// Profiles that are reported and read at the same moment: enough for all writers.
+/// How many profiles are reported on and read at the same moment: enough to keep every writer busy.
 const PROFILES: usize = 8;
 
-/// The pauses of the short form, in seconds: longer than the firewall remembers, shorter, and as long as it gets.
+/// The pauses of the short form, in seconds: longer than the firewall remembers, shorter, and the longest.
 const PAUSES: [u64; 3] = [4, 1, 12];
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Answers of one kind.
+/// The answers to webhooks, or to reads.
 #[derive(Debug, Default)]
 struct Seen {
     times: Vec<Duration>,
@@ -45,7 +48,7 @@ impl Seen {
     }
 }
 
-/// Over a connection of its own, so that nothing but the database's can be lost.
+/// Uses a new connection to the service, so that only connections to the database can be lost.
 async fn answer(
     service: &Service,
     exchange: impl AsyncFnOnce(&mut Wire) -> std::io::Result<Reply>,
@@ -54,7 +57,7 @@ async fn answer(
     (exchange(&mut wire).await.expect("an answer"), begun.elapsed())
 }
 
-/// Everything that uses the database, all at the same moment.
+/// Sends every kind of request that uses the database, all at the same moment.
 async fn round(service: &Service, number: usize, webhooks: &mut Seen, reads: &mut Seen) {
     let report = |profile: usize| {
         let body =
@@ -70,7 +73,7 @@ async fn round(service: &Service, number: usize, webhooks: &mut Seen, reads: &mu
         answer(service, async move |wire| wire.get(&path).await)
     };
     if number == 0 {
-        // So that there is something to read.
+        // So that there is a profile to read.
         webhooks.add("the first", report(0).await);
     }
     let all = (join_all((0..PROFILES).map(report)), join_all(paths.iter().map(read)));
@@ -79,7 +82,7 @@ async fn round(service: &Service, number: usize, webhooks: &mut Seen, reads: &mu
         webhooks.add("webhook", it);
     }
     for (path, it) in paths.iter().zip(answered) {
-        // A profile of the first round may not be there yet.
+        // In the first round, a profile may not exist yet.
         if number > 0 || it.0.status != 404 {
             reads.add(path, it);
         }
@@ -131,7 +134,7 @@ async fn a_firewall_that_forgets_idle_connections_costs_no_webhook_and_no_read()
     let turn = beside_others().await;
     let spool = tempfile::tempdir().unwrap();
     let with_spool = [("ESIM_STATUS_SPOOL_DIR", spool.path().to_str().unwrap())];
-    // Both at the same time, since they mostly wait.
+    // Both run at the same time because they mostly wait.
     tokio::join!(
         nobody_notices(&turn, "without a spool", &[]),
         nobody_notices(&turn, "with a spool", &with_spool),

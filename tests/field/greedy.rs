@@ -1,5 +1,7 @@
-//! Callers that take all they can get: one user's token with thousands of streams, polls and long queries, and thousands of heads
-//! that never end.
+//! Callers that take all they can get: thousands of streams, polls and long queries with one user's token, and
+//! thousands of unfinished request heads. Webhooks are still accepted, and memory stays bounded.
+//!
+//! Raw TCP clients call the real binary while 100 webhooks a second arrive.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,26 +21,27 @@ use tokio::time::timeout;
 
 use super::load::{Load, assert_kept_once, statuses};
 
-/// The profile that is followed. Nothing changes it, so that polls wait.
+/// The profile that is followed. It does not change, so that polls wait.
 const QUIET: &str = "89972123300991848961";
 
-/// How many are being made at a time, unless `ESIM_STATUS_GREEDY_AT_A_TIME` says otherwise. All of them together with what makes them take
-/// every core of a small machine, so that everybody else waits behind so many requests.
+/// How many requests are opened concurrently, unless `ESIM_STATUS_GREEDY_AT_A_TIME` sets another number. If all of them
+/// were opened together, the clients and the service would use every core of a small machine, and webhooks would wait
+/// for the CPU.
 const AT_A_TIME: u64 = 100;
 
-/// How long an answer is waited for; a stream or a poll that is taken gives none.
+/// How long to wait for an answer. A poll that is accepted gives none in this time.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How many webhooks come meanwhile, each second.
+/// How many webhooks arrive each second in the meantime.
 const WEBHOOKS: usize = 100;
 
-/// Parameters of about 64 KB, as they stalled all webhooks once, and of what a head may have.
+/// A query of about this length. Queries of 64 KB once stalled all webhooks.
 fn query(bytes: usize) -> String {
     let parameters: Vec<_> = (0..bytes / 8).map(|number| format!("p{number:05}=")).collect();
     parameters.join("&")
 }
 
-/// What a token may ask for, as often as it likes.
+/// The requests that the holder of a token sends.
 fn requests(token: &str, tag: &str) -> [String; 4] {
     let request = |path: &str, more: &str| {
         format!(
@@ -53,10 +56,10 @@ fn requests(token: &str, tag: &str) -> [String; 4] {
     ]
 }
 
-/// Asks for it, and keeps the connection. Gives back the status, or 0 where nothing was answered.
+/// Sends a request and keeps the connection open. Returns the status, or 0 if there was no answer.
 async fn take(address: SocketAddr, request: &str) -> (u16, Option<TcpStream>) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return (0, None) };
-    // Whoever sends too much may be closed before it has sent all.
+    // The service may close the connection before a request that is too long has been sent.
     let _ = stream.write_all(request.as_bytes()).await;
     match timeout(ANSWER, read_reply(&mut stream)).await {
         Ok(Ok(reply)) => (reply.status, Some(stream)),
@@ -65,9 +68,9 @@ async fn take(address: SocketAddr, request: &str) -> (u16, Option<TcpStream>) {
     }
 }
 
-/// In CI a few thousand; `ESIM_STATUS_GREEDY_CLIENTS=20000` is more than all connections that the service takes.
+/// A few thousand clients by default; `ESIM_STATUS_GREEDY_CLIENTS=20000` is more than the service's max connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_token_cannot_take_the_room_that_webhooks_need() {
+async fn one_token_cannot_use_up_the_capacity_that_webhooks_need() {
     let _turn = alone().await;
     let clients = usize::try_from(from_environment("ESIM_STATUS_GREEDY_CLIENTS", 3_000)).unwrap();
     let database = Database::empty().await;
@@ -95,7 +98,7 @@ async fn one_token_cannot_take_the_room_that_webhooks_need() {
         });
     }
     let answered = taking.join_all().await;
-    // All of them hold on to what they have for a while.
+    // All clients keep their connections open for a while.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let sent = load.stop().await;
     let mut answers = BTreeMap::<u16, usize>::new();
@@ -121,11 +124,11 @@ async fn one_token_cannot_take_the_room_that_webhooks_need() {
     assert_eq!(assert_kept_once(&database, &sent).await, sent.len());
 }
 
-/// Nobody has shown a credential yet, so that what they cost has to be little.
+/// Anyone can send an unfinished head without credentials, so it must cost little.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heads_that_never_end_cost_little_memory() {
+async fn unfinished_heads_cost_little_memory() {
     const HEADS: usize = 2_000;
-    /// Each may be buffered once as it is, and once where the buffer that held it was too small.
+    /// Each head may be buffered twice: once as it is, and once in an earlier buffer that became too small.
     const MOST_MIB: u64 = 100;
     let _turn = alone().await;
     let database = Database::empty().await;
@@ -144,7 +147,7 @@ async fn heads_that_never_end_cost_little_memory() {
     }
     let with = service.resident_kib() >> 10;
     drop(open);
-    wait_until("they are gone", async || {
+    wait_until("the connections are closed", async || {
         let sockets = std::fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap().count();
         sockets < 200
     })

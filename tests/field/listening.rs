@@ -1,4 +1,7 @@
-//! The connection that hears of changes falls silent, and nothing says so.
+//! The connection that listens for changes is lost silently: after the network is back, followers get changes within a
+//! second.
+//!
+//! A relay drops the packets of listening connections for eight seconds, while a real long poll waits.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +16,10 @@ use tokio::time::{sleep, timeout};
 use super::iccid;
 use super::relay::{Habit, Relay};
 
-/// How long the network is silent: longer than the service takes to notice.
+/// How long the network is silent: longer than the service needs to notice.
 const SILENT: Duration = Duration::from_secs(8);
 
-/// How soon after that a change has to arrive.
+/// How soon after that a change must arrive.
 const ARRIVES: Duration = Duration::from_secs(1);
 
 async fn report(service: &Service, state: &str) {
@@ -25,7 +28,7 @@ async fn report(service: &Service, state: &str) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// Waits for the change after this one; gives back when it arrived.
+/// Waits for the change after this one; returns when it arrived.
 async fn followed(service: &Service, seq: u32) -> Instant {
     let path = format!("/v1/profiles/{}?wait=60", iccid(0));
     let request = service.backend().request(Method::GET, &path);
@@ -35,7 +38,7 @@ async fn followed(service: &Service, seq: u32) -> Instant {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_arrive_within_a_second_after_a_silent_loss_is_over() {
+async fn changes_arrive_within_a_second_after_a_silent_loss_ends() {
     let turn = beside_others().await;
     let database = Database::empty().await;
     let relay = Relay::start(&database, Habit::SilencesListeners).await;
@@ -43,10 +46,10 @@ async fn changes_arrive_within_a_second_after_a_silent_loss_is_over() {
     report(&service, "RELEASED").await;
     let ((), heard) =
         tokio::join!(report(&service, "INSTALLED"), timeout(turn.healing(), followed(&service, 1)));
-    assert!(heard.is_ok(), "a change is not heard of");
+    assert!(heard.is_ok(), "the change did not arrive");
 
     relay.silence();
-    // Webhooks do not notice.
+    // Webhooks are not affected.
     for state in ["DISABLED", "ERROR", "RELEASED"] {
         report(&service, state).await;
     }

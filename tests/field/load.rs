@@ -1,4 +1,5 @@
-//! Providers that send each webhook once, whatever they are answered; and the comparison of the answers with the database.
+//! Helper: senders that send each webhook once, whatever the answer, and the comparison of the answers with the
+//! database.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,26 +17,26 @@ use super::iccid;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Clients, each with profiles of its own.
+/// How many clients there are, each with its own profiles.
 const CLIENTS: usize = 30;
 const PROFILES: usize = 4;
 
-/// What one delivery was answered.
+/// One delivery and its answer.
 #[derive(Debug)]
 pub(crate) struct Sent {
     /// The number in its body.
     number: i64,
-    /// When the answer was there.
+    /// When the answer arrived.
     pub at: Instant,
     /// How long it took.
     pub took: Duration,
-    /// Its status; 0 if there was none.
+    /// The status; 0 if there was no answer.
     pub status: u16,
-    /// Under which id it was acknowledged.
+    /// The delivery id in the answer.
     id: Option<String>,
 }
 
-/// Clients that send.
+/// Running clients.
 #[derive(Debug)]
 pub(crate) struct Load {
     stopping: CancellationToken,
@@ -43,7 +44,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Sends so many a second; fewer only while all clients wait for an answer.
+    /// Sends this many webhooks a second, or fewer while all clients wait for an answer.
     pub(crate) fn start(service: &Service, a_second: usize) -> Self {
         let (stopping, mut clients) = (CancellationToken::new(), JoinSet::new());
         let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap()
@@ -64,7 +65,7 @@ impl Load {
         Self { stopping, clients }
     }
 
-    /// Ends it, and gives back all that was sent.
+    /// Stops the clients, and returns everything that was sent.
     pub(crate) async fn stop(self) -> Vec<Sent> {
         self.stopping.cancel();
         self.clients.join_all().await.into_iter().flatten().collect()
@@ -103,11 +104,11 @@ pub(crate) fn longest_without(sent: &[Sent], wanted: &[u16], since: Instant) -> 
     let mut times: Vec<_> = wanted.map(|sent| sent.at).filter(|at| *at > since).collect();
     times.push(since);
     times.sort_unstable();
-    times.windows(2).map(|two| two[1] - two[0]).max().expect("it is answered again")
+    times.windows(2).map(|two| two[1] - two[0]).max().expect("no such answer came after `since`")
 }
 
-/// Asserts that all that was acknowledged is in the database, nothing is there twice, and every history is straight. Gives back how
-/// many were acknowledged.
+/// Asserts that every acknowledged delivery is stored, none is stored twice, and every history is consistent. Returns
+/// how many were acknowledged.
 pub(crate) async fn assert_kept_once(database: &Database, sent: &[Sent]) -> usize {
     let acknowledged: Vec<_> =
         sent.iter().filter_map(|sent| Some((sent.number, sent.id.clone()?))).collect();
@@ -118,11 +119,11 @@ pub(crate) async fn assert_kept_once(database: &Database, sent: &[Sent]) -> usiz
                  WHERE d.id IS NULL";
     let missing = sqlx::query_scalar::<_, i64>(query).bind(&numbers).bind(ids);
     let missing = missing.fetch_all(&mut database.connect().await).await.unwrap();
-    assert!(missing.is_empty(), "acknowledged and not there: {missing:?}");
+    assert!(missing.is_empty(), "acknowledged but not stored: {missing:?}");
     let twice = "SELECT count(*) FROM (
                      SELECT FROM deliveries GROUP BY convert_from(body, 'UTF8')::jsonb ->> 'n'
                      HAVING count(*) > 1) t";
-    assert_eq!(database.scalar::<i64>(twice).await, 0, "kept twice");
+    assert_eq!(database.scalar::<i64>(twice).await, 0, "stored twice");
     assert_straight(database).await;
     numbers.len()
 }

@@ -1,15 +1,17 @@
-//! The database's edge, as it is met in the field: firewalls, poolers, failovers, small roles, slow networks, odd certificates.
+//! The service in the environments that operators have: firewalls, poolers, failovers, limited roles, slow networks,
+//! odd certificates, proxies, monitoring.
 //!
-//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Prometheus, openssl. Each part is started by the test that needs it and ends
-//! with it. Only relays between the service and its database are made here, since they stand for what cannot be installed.
+//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Prometheus, openssl. Each test
+//! starts the programs that it needs, and they end with it. Only the relay between the service and its database is
+//! simulated, because firewalls and slow networks cannot be installed.
 //!
-//! Long forms, by environment variable: `ESIM_STATUS_NAT_SECONDS=60`, `ESIM_STATUS_FAILOVER_ROUNDS=5`, `ESIM_STATUS_PROXY_PAUSES=7`,
-//! `ESIM_STATUS_GREEDY_CLIENTS=20000` (with `ulimit -n 50000`).
+//! Long forms, by environment variable: `ESIM_STATUS_NAT_SECONDS=60`, `ESIM_STATUS_FAILOVER_ROUNDS=5`,
+//! `ESIM_STATUS_PROXY_PAUSES=7`, `ESIM_STATUS_GREEDY_CLIENTS=20000` (with `ulimit -n 50000`).
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod bouncer;
@@ -30,7 +32,7 @@ mod proxies;
 mod roles;
 mod slow;
 
-/// One of many profiles.
+/// The ICCID of one of many profiles.
 fn iccid(number: usize) -> String {
     format!("8997212330099{number:07}")
 }

@@ -1,5 +1,8 @@
-//! A pooler before the database: by session everything works, whatever it drops of the start-up parameters; by transaction nothing
-//! can, and that is said at the start.
+//! A pooler in front of the database. With session pooling everything works, even if startup parameters are ignored.
+//! With transaction pooling the service cannot work, and refuses to start.
+//!
+//! The real binary connects through a real pgbouncer, and the test uses every kind of connection that the service
+//! opens.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +28,7 @@ async fn report(client: &Client, profile: usize, state: &str) -> Answer {
     client.post(&TestApp::hook_path(), body.to_string()).await
 }
 
-/// Whatever uses a connection in its own way: writers, lookups, lists, LISTEN, registrations, upkeep, `doctor`.
+/// Uses every kind of connection: writers, lookups, lists, LISTEN, registrations, upkeep, `doctor`.
 async fn everything_works(service: &Service, bouncer: &Bouncer) {
     let (anybody, backend) =
         (Client::new(format!("http://{}", service.address())), service.backend());
@@ -53,7 +56,7 @@ async fn everything_works(service: &Service, bouncer: &Bouncer) {
     let begun = Instant::now();
     let (followed, _) = tokio::join!(following, report(&anybody, 0, "DISABLED"));
     assert_eq!(followed.json()["state"], "DISABLED");
-    assert!(begun.elapsed() < Duration::from_secs(10), "nobody was woken");
+    assert!(begun.elapsed() < Duration::from_secs(10), "the long poll was not woken");
 
     let object = json!({ "iccid": iccid(100), "activationCode": "LPA:1$smdp.example.test$ABC", "state": "RELEASED" });
     let path = format!("/v1/profiles/{}", iccid(100));
@@ -69,8 +72,8 @@ async fn everything_works(service: &Service, bouncer: &Bouncer) {
     assert!(doctor.status.success() && text.contains("Nothing is wrong."), "{text}");
 }
 
-/// A webhook of a profile that somebody holds ends by the statement's time-out, and its backend with it: gives back how long both
-/// took.
+/// Delivers to a profile that another transaction holds: the statement times out, and its backend ends with it. Returns
+/// how long each took.
 async fn time_outs_are_set(
     service: &Service,
     database: &Database,
@@ -98,14 +101,14 @@ async fn time_outs_are_set(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_by_session_everything_works_and_time_outs_are_set() {
+async fn behind_a_session_pooler_everything_works_and_timeouts_are_set() {
     let turn = beside_others().await;
     for (what, ignored) in [("options are dropped", IGNORED), ("nothing is dropped", "")] {
         let database = Database::empty().await;
         let bouncer = Bouncer::start(&database, "session", ignored).await;
         let service = Service::start(bouncer.url()).await;
         everything_works(&service, &bouncer).await;
-        // Two tries of a statement at most.
+        // A statement is tried at most twice.
         let limit = 2 * STATEMENT + turn.slack();
         let (answered, ended) = time_outs_are_set(&service, &database, limit).await;
         measured(
@@ -119,10 +122,10 @@ async fn behind_a_pooler_by_session_everything_works_and_time_outs_are_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_by_transaction_is_named_at_the_start() {
+async fn behind_a_transaction_pooler_the_service_refuses_to_start_and_names_the_pooler() {
     let turn = beside_others().await;
     for ignored in [IGNORED, ""] {
-        // With a schema already, as at the second start: nothing but the pooler is in the way.
+        // The schema exists already, as at a second start, so only the pooler prevents the start.
         let database = Database::migrated().await;
         let bouncer = Bouncer::start(&database, "transaction", ignored).await;
         let words = ["transaction", "pool_mode = session"];

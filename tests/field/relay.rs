@@ -1,5 +1,5 @@
-//! What is between the service and its database, and has a habit. It passes bytes on, and knows nothing of them but whether a
-//! connection listens.
+//! Helper: a relay between the service and its database that simulates a bad network. It forwards bytes, and knows only
+//! whether a connection has sent `LISTEN`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,18 +13,19 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::sleep;
 
-/// How long both ends keep a connection that is dead and that one of them has closed. The other end is not told, and a server
+/// How long the relay keeps a dead connection open after one end has closed it. The other end is not notified; a server
 /// with a short `tcp_keepalives_idle` finds out by itself.
 const KEPT: Duration = Duration::from_secs(15);
 
-/// What the relay does besides passing bytes on.
+/// What the relay does besides forwarding bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Habit {
-    /// Forgets a connection after so long without a packet, as a NAT or a firewall does: what comes after is swallowed.
+    /// Forgets a connection after this long without a packet, as a NAT or a firewall does, and drops all later packets.
     Forgets(Duration),
-    /// Takes so long to let a new connection through.
+    /// Delays each new connection by this long.
     Slow(Duration),
-    /// Between [`Relay::silence`] and [`Relay::heal`] swallows what goes over connections that listen, for ever.
+    /// Between [`Relay::silence`] and [`Relay::heal`], drops packets of connections that listen. These stay dead
+    /// afterwards.
     SilencesListeners,
 }
 
@@ -50,13 +51,13 @@ struct State {
 struct Path {
     last_packet: Mutex<Instant>,
     listens: AtomicBool,
-    /// The silences before it.
+    /// How many silences there were before it was opened.
     silences: usize,
     is_dead: AtomicBool,
 }
 
 impl Relay {
-    /// A relay before this database.
+    /// A relay in front of this database.
     pub(crate) async fn start(before: &Database, habit: Habit) -> Self {
         let folder = before.options.get_socket().expect("the server has a socket");
         let state = Arc::new(State {
@@ -73,24 +74,24 @@ impl Relay {
         Self { address, behind: before.clone(), state }
     }
 
-    /// The `DATABASE_URL` that leads through it.
+    /// The `DATABASE_URL` that connects through the relay.
     pub(crate) fn url(&self) -> String {
         let options = &self.behind.options;
         let database = options.get_database().unwrap();
         format!("postgres://{}@{}/{database}", options.get_username(), self.address)
     }
 
-    /// How many connections it has accepted.
+    /// How many connections the relay has accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many connections died of its habit, as far as something was sent over them afterwards.
+    /// How many connections the relay has killed. Only those count that were used afterwards.
     pub(crate) fn died(&self) -> usize {
         self.state.died.load(Ordering::Relaxed)
     }
 
-    /// Swallows what goes over connections that listen, those that are open and new ones.
+    /// Starts to drop packets of connections that listen, both open and new ones.
     pub(crate) fn silence(&self) {
         self.state.silences.fetch_add(1, Ordering::Relaxed);
         self.state.is_silent.store(true, Ordering::Relaxed);
@@ -103,7 +104,7 @@ impl Relay {
 }
 
 impl State {
-    /// Whether this packet is swallowed, and so everything after it.
+    /// Whether this packet, and every packet after it, is dropped.
     fn swallows(&self, path: &Path, packet: &[u8]) -> bool {
         let last_packet = std::mem::replace(&mut *path.last_packet.lock().unwrap(), Instant::now());
         if packet.windows(7).any(|part| part == b"LISTEN ") {
@@ -129,12 +130,12 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
         state.accepted.fetch_add(1, Ordering::Relaxed);
         let state = state.clone();
-        // A connection that fails is over, whatever the reason.
+        // If a connection fails, it ends; the reason does not matter.
         tokio::spawn(async move { drop(carry(client, &state).await) });
     }
 }
 
-/// One connection, until either end closes it.
+/// Forwards one connection until either end closes it.
 async fn carry(mut client: TcpStream, state: &State) -> io::Result<()> {
     if let Habit::Slow(delay) = state.habit {
         sleep(delay).await;
@@ -168,7 +169,7 @@ async fn pump(
     let mut buffer = vec![0; 16_384];
     loop {
         let read = from.read(&mut buffer).await?;
-        // The end is a packet too.
+        // The end of the stream counts as a packet too.
         let is_swallowed = state.swallows(path, &buffer[..read]);
         if read == 0 {
             return Ok(());

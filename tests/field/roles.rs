@@ -1,4 +1,7 @@
-//! A role that may open few connections, and readers who come first: webhooks have theirs all the same.
+//! A database role that may open only few connections, and readers that connect first: webhooks still get connections.
+//!
+//! The real binary uses a role with `CONNECTION LIMIT 8`; twelve clients read lists without a pause, then webhooks
+//! arrive.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::iccid;
 
-/// As many as a small managed database allows.
+/// The limit of a small managed database.
 const ROLE: &str = "CREATE ROLE few LOGIN CONNECTION LIMIT 8";
 
 /// Clients that read lists without a pause.
@@ -25,7 +28,7 @@ const PATHS: [&str; 3] = ["/v1/profiles?limit=200", "/v1/deliveries?limit=200", 
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Enough that lists take a while.
+/// Enough rows to make lists slow.
 const ROWS: &str = "
     INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
     SELECT '8997212330088' || lpad(n::text, 7, '0'), 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 0, now()
@@ -44,7 +47,7 @@ async fn a_role_with_few_connections_keeps_them_for_webhooks() {
     let service = Service::start(&url).await;
     operator.execute(ROWS).await.unwrap();
 
-    // Readers first.
+    // The readers connect first.
     let (stopping, mut readers) = (CancellationToken::new(), JoinSet::new());
     for number in 0..READERS {
         let (mut wire, stopping) = (Wire::new(service.public()), stopping.clone());
@@ -66,7 +69,7 @@ async fn a_role_with_few_connections_keeps_them_for_webhooks() {
     let sessions: i64 = database.scalar(sessions).await;
     stopping.cancel();
     let read: Vec<u16> = readers.join_all().await.into_iter().flatten().collect();
-    // Also when nobody reads any more, but what readers opened is still there.
+    // Also after the readers have stopped, while the connections that they caused are still open.
     for number in 0..5 {
         answers.extend(round(&service, number).await);
     }
@@ -88,7 +91,7 @@ async fn a_role_with_few_connections_keeps_them_for_webhooks() {
     assert!(read.iter().all(|status| [200, 503].contains(status)), "{read:?}");
     assert!(read.contains(&200), "no list was answered");
     assert!(worst < turn.budget(), "{worst:?}");
-    assert!(service.log().contains("CONNECTION LIMIT"), "the limit is not spoken of");
+    assert!(service.log().contains("CONNECTION LIMIT"), "the log does not mention the limit");
 }
 
 /// Reports a state of eight profiles at the same moment.

@@ -1,5 +1,5 @@
-//! A PostgreSQL that listens on a port of its own, so that it is found, refused and gone as one on another machine is; and a
-//! standby of it.
+//! Helper: a real PostgreSQL that listens on a TCP port, so that it behaves like a server on another machine, and its
+//! standby.
 
 use std::path::PathBuf;
 
@@ -9,24 +9,24 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tempfile::TempDir;
 
-/// Its superuser, as in every other test.
+/// The superuser, as in every other test.
 pub(crate) const SUPERUSER: &str = "esim_status";
 
-/// How a standby calls itself.
+/// The application name of a standby.
 const STANDBY: &str = "standby";
 
 /// The server. It ends with the test.
 #[derive(Debug)]
 pub(crate) struct Server {
     part: Option<Part>,
-    /// With `data`, the socket and the log.
+    /// The folder with `data`, the socket and the log.
     pub folder: TempDir,
-    /// Where it listens at 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Server {
-    /// A fresh one with these settings.
+    /// Starts a fresh server with these settings.
     pub(crate) async fn start(settings: &[&str]) -> Self {
         let mut this = Self::nowhere();
         let arguments = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"];
@@ -35,7 +35,7 @@ impl Server {
         this
     }
 
-    /// A standby that follows this server.
+    /// Starts a standby that follows this server.
     pub(crate) async fn standby(&self) -> Self {
         let mut standby = Self::nowhere();
         let (socket, port) = (self.folder.path().display(), self.port);
@@ -47,7 +47,7 @@ impl Server {
         standby
     }
 
-    /// A primary whose commits wait for its standby, and the standby.
+    /// Starts a primary whose commits wait for its standby, and that standby.
     pub(crate) async fn pair() -> (Self, Self) {
         let primary = Self::start(&[&format!("synchronous_standby_names={STANDBY}")]).await;
         let standby = primary.standby().await;
@@ -86,7 +86,7 @@ impl Server {
         self.part = Some(part);
     }
 
-    /// Where its cluster is.
+    /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -100,24 +100,24 @@ impl Server {
             .ssl_mode(PgSslMode::Disable)
     }
 
-    /// One of its databases, over the socket.
+    /// One of the server's databases, reached over the socket.
     pub(crate) fn database(&self, name: &str) -> Database {
         Database { options: self.options(name) }
     }
 
-    /// Kills it, as a machine dies.
+    /// Kills the server, like a crash of its machine.
     pub(crate) fn kill(&mut self) {
         self.part.take().expect("it runs").kill();
     }
 
-    /// Makes a standby the primary. Returns when it takes writes.
+    /// Promotes the standby. Returns when it accepts writes.
     pub(crate) fn promote(&self) {
         let promote = ["promote", "-w", "-t", "30", "-D"];
         run(unprivileged(&program("pg_ctl")).args(promote).arg(self.data()));
     }
 }
 
-/// A program of PostgreSQL.
+/// The path of a PostgreSQL program.
 fn program(name: &str) -> PathBuf {
     server().bin_dir().join(name)
 }

@@ -1,4 +1,7 @@
-//! A database that is far, or that sleeps: it takes 3 s to connect to it, longer than a webhook may wait.
+//! A database that is far away, or suspended: connecting to it takes 3 s, longer than a webhook may wait.
+//!
+//! A relay delays every new connection of the real binary to its database. The connections are cut once during the
+//! test.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +17,18 @@ use tokio::time::sleep;
 use super::iccid;
 use super::relay::{Habit, Relay};
 
-/// How long a connect takes.
+/// How long it takes to connect.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// Profiles: enough for all writers.
+/// How many profiles are reported on: enough to keep every writer busy.
 const PROFILES: usize = 8;
 
-/// Connects that one loss of all connections may cost: each connection anew, and half as many in vain.
+/// How many connects the loss of all connections may cost: one for each connection, and half as many that fail.
 const CONNECTS: usize = 24;
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
 
-/// Reports a state of all profiles at the same moment; gives back the statuses.
+/// Reports a state of all profiles at the same moment; returns the statuses.
 async fn round(service: &Service, number: usize) -> Vec<u16> {
     let report = |profile: usize| async move {
         let body =
@@ -36,7 +39,8 @@ async fn round(service: &Service, number: usize) -> Vec<u16> {
     join_all((0..PROFILES).map(report)).await
 }
 
-/// Reports until all are committed, and asserts that it stays so. Gives back how long that took, and what was answered until then.
+/// Reports until all reports are answered 200, and asserts that this stays so. Returns how long that took, and how many
+/// answers were `otherwise` until then.
 async fn healed(turn: &Turn, service: &Service, otherwise: u16) -> (Duration, usize) {
     let (begun, mut others) = (Instant::now(), 0);
     for number in 0.. {
@@ -45,8 +49,8 @@ async fn healed(turn: &Turn, service: &Service, otherwise: u16) -> (Duration, us
         assert!(statuses.iter().all(|it| [200, otherwise].contains(it)), "{statuses:?}");
         if statuses.iter().all(|it| *it == 200) {
             let took = begun_round;
-            // With a spool the service starts without its database, and prepares it over connections that are made one after the
-            // other: schema, partitions, the drainer's.
+            // With a spool, the service starts without its database, and then opens connections one after the other:
+            // for the schema, the partitions, and the drainer.
             let connects = if otherwise == 202 { 4 } else { 1 };
             assert!(took < connects * CONNECT + turn.budget(), "{took:?}");
             for number in number..number + 10 {
@@ -88,11 +92,11 @@ async fn connected_once(turn: &Turn, what: &str, more: &[(&str, &str)], otherwis
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_connect_ends_and_is_there_for_the_next_webhook() {
+async fn a_slow_connect_is_completed_and_serves_later_webhooks() {
     let turn = beside_others().await;
     let spool = tempfile::tempdir().unwrap();
     let with_spool = [("ESIM_STATUS_SPOOL_DIR", spool.path().to_str().unwrap())];
-    // Both at the same time, since they mostly wait.
+    // Both run at the same time because they mostly wait.
     tokio::join!(
         connected_once(&turn, "without a spool", &[], 503),
         connected_once(&turn, "with a spool", &with_spool, 202),

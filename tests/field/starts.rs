@@ -1,4 +1,4 @@
-//! What every command says of a database that it cannot use, and how soon.
+//! Helper: runs every command against a database that it cannot use, and checks what the command says and how soon.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-/// How soon each has to end: a server that answers has said all that it will.
+/// How soon each command must end: once the server has answered, there is nothing to wait for.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Every command that uses the database, `serve` with a spool too: asserts that each fails soon and says all of this. Gives back
-/// how long the slowest took.
+/// Runs every command that uses the database, `serve` also with a spool. Asserts that each fails soon and that its
+/// output contains all these words. Returns how long the slowest took.
 pub(crate) async fn refused_everywhere(turn: &Turn, url: &str, words: &[&str]) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let runs = [("serve", false), ("serve", true), ("migrate", false), ("doctor", false)];
@@ -46,7 +46,7 @@ fn log_of(folder: &TempDir, name: &str, has_spool: bool) -> PathBuf {
     folder.path().join(format!("{name}.{has_spool}"))
 }
 
-/// Runs a command that must fail; gives back how long it took, and what it said. One that does not end is killed.
+/// Runs a command that must fail; returns how long it took, and its output. Kills a command that does not end.
 fn end_of(mut command: Command, log: PathBuf) -> (Duration, String) {
     let file = File::create(&log).unwrap();
     let begun = Instant::now();
@@ -62,6 +62,6 @@ fn end_of(mut command: Command, log: PathBuf) -> (Duration, String) {
     drop(child.kill());
     reap(&mut child);
     let said = fs::read_to_string(log).unwrap();
-    assert!(status.is_none_or(|status| !status.success()), "it is content:\n{said}");
+    assert!(status.is_none_or(|status| !status.success()), "the command succeeded:\n{said}");
     (took, said)
 }

@@ -1,4 +1,8 @@
-//! The database goes away and comes back, under the service's own process: everybody gets a 202 in time, and history is straight.
+//! The database goes away and comes back: in the meantime deliveries get a 202 in time, and afterwards every history is
+//! consistent.
+//!
+//! A service with a spool runs in the test's process; its real Postgres is stopped, killed and frozen, partly under
+//! load.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +18,7 @@ use super::iccid;
 use super::load::{self, Load, Sent};
 use super::postgres::Postgres;
 
-/// What a provider waits at most, and a second more for a busy machine.
+/// How long a provider waits for an answer (2.5 s), plus a second for a busy machine.
 const BUDGET: Duration = Duration::from_millis(3_500);
 
 const PROFILES: usize = 24;
@@ -39,18 +43,18 @@ fn load_on(app: &TestApp) -> Load {
     Load::start(PROFILES, PAUSE, move || address.clone())
 }
 
-/// Whether deliveries go to the database.
+/// Whether deliveries are written directly to the database.
 async fn is_direct(app: &TestApp) -> bool {
     app.deliver(body(999, "RELEASED", 0)).await.status == 200
 }
 
-/// Waits until all that was acknowledged is in the database and nothing waits any more.
+/// Waits until the spool is empty, and asserts that every acknowledged delivery is in the database.
 async fn drained(app: &TestApp, sent: &[Sent]) {
     wait_until("the spool is drained", async || spooled(app) == 0).await;
     assert_eq!(load::missing(&app.database, sent).await, 0);
 }
 
-/// A machine that has other things to do may shed a few; each was told so, in time.
+/// On a busy machine, up to 1 % of the deliveries may be refused with a 503.
 fn assert_taken(statuses: &BTreeMap<u16, usize>) {
     let refused = statuses.get(&503).copied().unwrap_or_default();
     let all: usize = statuses.values().sum();
@@ -64,7 +68,7 @@ fn assert_in_time(sent: &[Sent]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_waits_in_the_spool_and_is_applied_as_of_its_arrival() {
+async fn a_spooled_delivery_is_applied_with_its_time_of_arrival() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     assert_eq!(app.admin.get("/readyz").await.text, "ready\n");
@@ -112,7 +116,7 @@ async fn a_delivery_waits_in_the_spool_and_is_applied_as_of_its_arrival() {
         assert_eq!(found, states);
         app.assert_straight(&iccid(profile)).await;
     }
-    // The times of receipt are those of arrival, when this server did not run yet.
+    // `received_at` is the time of arrival, which is before this server process started.
     let query = "SELECT count(*) FROM deliveries WHERE received_at < pg_postmaster_start_time()";
     assert_eq!(postgres.database.scalar::<i64>(query).await, 5);
     let query = "SELECT count(*) FROM deliveries WHERE outcome = 'malformed'";
@@ -121,7 +125,7 @@ async fn a_delivery_waits_in_the_spool_and_is_applied_as_of_its_arrival() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn history_is_straight_after_the_database_was_away_under_load() {
+async fn histories_are_consistent_after_an_outage_under_load() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |settings| {
         with_spool(folder.path())(settings);
@@ -150,7 +154,7 @@ async fn history_is_straight_after_the_database_was_away_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_database_costs_nothing_and_what_it_commits_when_it_thaws_is_not_applied_twice() {
+async fn what_a_frozen_database_commits_when_it_thaws_is_not_applied_twice() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     let load = load_on(&app);
@@ -170,7 +174,7 @@ async fn a_frozen_database_costs_nothing_and_what_it_commits_when_it_thaws_is_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_profile_that_somebody_holds_sends_nobody_else_to_the_spool() {
+async fn a_locked_profile_sends_no_other_delivery_to_the_spool() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     assert_eq!(app.deliver(body(1, "RELEASED", 0)).await.outcome(), "moved");
@@ -192,7 +196,7 @@ async fn a_profile_that_somebody_holds_sends_nobody_else_to_the_spool() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beyond_its_bound_the_spool_takes_no_more_and_everybody_is_told_to_try_again() {
+async fn a_spool_at_its_max_size_refuses_deliveries_with_a_503() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |settings| {
         with_spool(folder.path())(settings);
@@ -210,14 +214,14 @@ async fn beyond_its_bound_the_spool_takes_no_more_and_everybody_is_told_to_try_a
     assert_eq!(app.admin.get("/readyz").await.problem(), "unavailable");
     postgres.start_again();
     wait_until("the spool is drained", async || is_direct(&app).await).await;
-    // One more has asked whether it is drained.
+    // The delivery of `is_direct` has created one more profile.
     let profiles = postgres.database.scalar::<i64>("SELECT count(*) FROM profiles").await;
     assert_eq!(usize::try_from(profiles).unwrap(), taken + 1);
     assert_eq!(app.admin.get("/readyz").await.text, "ready\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_is_told_to_end_answers_all_and_leaves_the_rest_to_its_next_start() {
+async fn a_service_that_stops_answers_all_and_drains_its_spool_after_the_next_start() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     postgres.stop();
@@ -230,7 +234,7 @@ async fn a_service_that_is_told_to_end_answers_all_and_leaves_the_rest_to_its_ne
     assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
     assert_eq!(late.status, 202);
 
-    // Without its database it starts all the same.
+    // The service starts without its database.
     let again = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     assert_eq!(spooled(&again), 21);
     assert_eq!(again.deliver(body(3, "INSTALLED", 21)).await.status, 202);
@@ -243,7 +247,7 @@ async fn a_service_that_is_told_to_end_answers_all_and_leaves_the_rest_to_its_ne
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_start_without_the_database_makes_the_schema_when_it_comes() {
+async fn a_first_start_without_the_database_creates_the_schema_later() {
     let (mut postgres, folder) = (Postgres::start_empty(), TempDir::new().unwrap());
     postgres.stop();
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;

@@ -1,5 +1,8 @@
-//! The disk under the spool is full to the last byte: what comes then is refused, what was accepted is written as soon as the
-//! database is back, over a restart too.
+//! The disk under the spool is full to the last byte: new deliveries are refused, and accepted ones are drained as soon
+//! as the database is back, also after a restart.
+//!
+//! The spool is on a small tmpfs, which is filled while Postgres is stopped. Only root can mount it; without root, the
+//! test prints that it was not tried.
 
 use std::ops::Range;
 
@@ -19,7 +22,7 @@ async fn start(postgres: &Postgres, disk: &SmallDisk) -> TestApp {
     .await
 }
 
-/// How many of these profiles' webhooks, all at once, are accepted.
+/// Delivers one webhook for each of these profiles concurrently; returns how many were accepted.
 async fn accepted(app: &TestApp, profiles: Range<usize>) -> usize {
     let deliveries = profiles.map(async |number| {
         let body = json!({ "iccid": iccid(number), "profileState": "RELEASED", "filling": "x".repeat(60_000) });
@@ -30,7 +33,8 @@ async fn accepted(app: &TestApp, profiles: Range<usize>) -> usize {
     join_all(deliveries).await.into_iter().filter(|&it| it).count()
 }
 
-/// Delivers until none is accepted any more, `at_once` at a time, from the profile `next` on; gives back how many were.
+/// Delivers `at_once` webhooks at a time, from the profile `next` on, until none is accepted any more. Returns how many
+/// were accepted.
 async fn fill(app: &TestApp, next: &mut usize, at_once: usize) -> usize {
     let mut sum = 0;
     loop {
@@ -56,7 +60,7 @@ async fn a_full_disk_is_drained(at_once: usize, others_fill_it: bool, is_restart
         sum += accepted(&app, 0..60).await;
         assert_eq!(sum, 60);
         next = 60;
-        // The log of some other service, perhaps.
+        // As another service on the machine might, with its logs.
         disk.fill();
     }
     sum += fill(&app, &mut next, at_once).await;
@@ -70,7 +74,7 @@ async fn a_full_disk_is_drained(at_once: usize, others_fill_it: bool, is_restart
     let spool = app.service.app().spool.clone().unwrap();
     wait_until("the spool is drained", async || spool.figures().deliveries == 0).await;
     let kept = app.database.scalar::<i64>("SELECT count(*) FROM profiles").await;
-    assert_eq!(usize::try_from(kept), Ok(sum), "each once, none lost");
+    assert_eq!(usize::try_from(kept), Ok(sum), "each accepted delivery must be stored once");
     assert_eq!(spool.figures().refused, 0);
     wait_until("deliveries go to the database", async || {
         app.report(&iccid(0), "INSTALLED").await == "moved"
@@ -91,7 +95,7 @@ async fn a_spool_that_has_filled_its_disk_drains_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spool_whose_disk_was_filled_by_others_drains_by_itself() {
+async fn a_spool_whose_disk_another_program_has_filled_drains_by_itself() {
     for at_once in [1, 40] {
         a_full_disk_is_drained(at_once, true, false).await;
         a_full_disk_is_drained(at_once, true, true).await;

@@ -1,4 +1,8 @@
-//! Deliveries that are in the spool and perhaps in the database too, and those that can never be written.
+//! Deliveries that are in the spool and may also be in the database, and deliveries that the database will never
+//! accept.
+//!
+//! The tests write a spool directly, as a service that was killed leaves it, prepare the database to match or to
+//! refuse, and then start a real service that drains it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +25,7 @@ use super::away::with_spool;
 use super::iccid;
 use super::postgres::Postgres;
 
-/// One that was received so many seconds ago.
+/// A delivery that was received this many seconds ago.
 fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
     let received_at = clock::now().plus_seconds(-seconds_ago);
     let (hook, body) =
@@ -31,7 +35,7 @@ fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
     Authenticator::new(Scheme::None).check(delivery).unwrap()
 }
 
-/// The same once more.
+/// The same delivery again.
 fn copy(delivery: &AuthenticDelivery) -> AuthenticDelivery {
     let (hook, body) = (delivery.hook().clone(), delivery.body().clone());
     let (id, at) = (delivery.id(), delivery.received_at());
@@ -44,7 +48,7 @@ fn report(number: u128, seconds_ago: i64, profile: usize, state: &str) -> Authen
     delivery(number, seconds_ago, &body)
 }
 
-/// Writes a delivery as a webhook would be.
+/// Writes a delivery to the database, as for a webhook.
 async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
     let delivery = copy(delivery);
     let provider = providers::find("gigastore").unwrap();
@@ -55,7 +59,7 @@ async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
     assert!(matches!(accepted, Accepted::Committed(_)), "{accepted:?}");
 }
 
-/// A spool with these deliveries, as a service that was killed leaves it.
+/// Creates a spool with these deliveries, as a service that was killed leaves it.
 async fn fill(folder: &Path, deliveries: &[(&AuthenticDelivery, &'static str)]) {
     let spool = Spool::open(folder, 1 << 20).await.unwrap();
     spool.append(deliveries).await.unwrap();
@@ -74,7 +78,7 @@ async fn states(app: &TestApp, profile: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_committed_before_the_service_was_killed_is_not_applied_again() {
+async fn deliveries_committed_before_the_service_was_killed_are_not_applied_again() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let deliveries = [
         report(1, 9, 1, "RELEASED"),
@@ -100,7 +104,7 @@ async fn what_was_committed_before_the_service_was_killed_is_not_applied_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_is_still_under_way_is_waited_for_and_not_applied_again() {
+async fn a_commit_in_progress_is_waited_for_and_not_applied_again() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let deliveries =
         [report(1, 9, 1, "RELEASED"), report(2, 8, 1, "INSTALLED"), delivery(3, 7, "{")];
@@ -109,7 +113,7 @@ async fn a_commit_that_is_still_under_way_is_waited_for_and_not_applied_again() 
         commit(&app, delivery).await;
     }
     app.stop().await;
-    // All of it once more, as a transaction that has everything but its commit.
+    // All rows again, in a transaction that has done everything but commit.
     let mut connection = postgres.database.connect().await;
     for table in ["profiles", "transitions", "deliveries"] {
         let copy = format!("CREATE TEMP TABLE copy_of_{table} AS SELECT * FROM {table}");
@@ -140,11 +144,11 @@ async fn a_commit_that_is_still_under_way_is_waited_for_and_not_applied_again() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_never_be_written_stands_in_nobodys_way() {
+async fn deliveries_that_can_never_be_written_do_not_block_others() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let deliveries = [
         report(1, 9, 1, "RELEASED"),
-        // The database refuses it.
+        // The database refuses this one.
         report(2, 9, 4, "INSTALLED"),
         report(3, 8, 2, "RELEASED"),
         report(4, 7, 1, "DISABLED"),
@@ -175,7 +179,7 @@ async fn what_can_never_be_written_stands_in_nobodys_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_older_than_every_partition_is_written_all_the_same() {
+async fn a_delivery_older_than_every_partition_is_written() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let (old, new) = (report(1, 40 * 365 * 86_400, 1, "RELEASED"), report(2, 9, 1, "INSTALLED"));
     fill(folder.path(), &[(&old, "gigastore"), (&new, "gigastore")]).await;
@@ -186,11 +190,11 @@ async fn what_is_older_than_every_partition_is_written_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_about_a_profile_that_was_erased_meanwhile_is_kept_without_its_body() {
+async fn a_spooled_delivery_of_a_profile_that_was_erased_is_stored_without_its_body() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
     assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
-    // Received before the erasure, and after it.
+    // One was received before the erasure, and one after it.
     let early = report(1, 60, 1, "INSTALLED");
     let own = format!("/v1/profiles/{}", iccid(1));
     let erased = app.backend.request(reqwest::Method::DELETE, &own).send().await.unwrap();
@@ -221,7 +225,7 @@ async fn a_repeated_event_in_the_spool_is_a_duplicate() {
         let (path, id) = (Arc::from("gigastore/esim-status"), Uuid::from_u128(number));
         hook.check(Delivery::new(id, at, path, None, headers, body.into())).unwrap()
     };
-    // Signed long ago: nobody asks again whether the signature is fresh.
+    // Signed long ago: the age of a signature is not checked again.
     let deliveries = [signed(1, at(4_000), "RELEASED"), signed(2, at(3_999), "RELEASED")];
     fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
@@ -233,7 +237,7 @@ async fn a_repeated_event_in_the_spool_is_a_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_profile_that_another_transaction_holds_delays_nobody_elses_deliveries_in_the_spool() {
+async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
     assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
@@ -255,10 +259,10 @@ async fn a_profile_that_another_transaction_holds_delays_nobody_elses_deliveries
     let spool = app.service.app().spool.clone().unwrap();
     wait_until("the others are drained", async || spool.figures().deliveries == 2).await;
     assert_eq!(states(&app, 2).await, ["RELEASED"]);
-    // What comes meanwhile is drained too.
+    // Deliveries that arrive in the meantime are drained too.
     let direct = json!({ "iccid": iccid(2), "profileState": "INSTALLED" }).to_string();
     assert_eq!(app.deliver(direct).await.status, 202);
-    wait_until("it is drained", async || states(&app, 2).await.len() == 2).await;
+    wait_until("the new delivery is drained", async || states(&app, 2).await.len() == 2).await;
     assert_eq!(states(&app, 1).await, ["RELEASED"]);
 
     transaction.rollback().await.unwrap();
@@ -270,13 +274,13 @@ async fn a_profile_that_another_transaction_holds_delays_nobody_elses_deliveries
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waited_in_the_spool_while_another_replica_wrote_something_newer_is_late() {
+async fn a_spooled_delivery_is_late_if_another_replica_has_written_a_newer_one() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let other = TestApp::start_on(postgres.database.clone(), |_| ()).await;
     assert_eq!(other.report(&iccid(1), "RELEASED").await, "moved");
     assert_eq!(other.report(&iccid(1), "DISABLED").await, "moved");
     assert_eq!(other.report(&iccid(2), "RELEASED").await, "moved");
-    // One from before, and one of a replica whose clock is a little behind.
+    // One is older than what the other replica wrote; the other comes from a replica whose clock is slightly behind.
     let deliveries = [report(1, 120, 1, "INSTALLED"), report(2, 1, 2, "INSTALLED")];
     fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;

@@ -1,4 +1,7 @@
-//! The service is killed with −9 while its database is away, and while it drains.
+//! The service is killed with SIGKILL while its database is away, and while it drains the spool: no acknowledged
+//! delivery is lost or applied twice.
+//!
+//! The real binary runs as a process with a spool; its real Postgres is killed and started again under load.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +19,7 @@ fn load_on(service: &Serving, profiles: usize, pause: Duration) -> Load {
     Load::start(profiles, pause, move || address.clone())
 }
 
-/// Waits until all that was acknowledged is in the database, however long that takes as long as it gets less.
+/// Waits until every acknowledged delivery is in the database, for as long as the number of missing ones decreases.
 async fn arrived(postgres: &Postgres, sent: &[Sent]) {
     let mut missing = usize::MAX;
     while missing > 0 {
@@ -42,7 +45,7 @@ async fn nothing_acknowledged_is_lost_when_the_service_is_killed_while_its_datab
     let load = load_on(&service, PROFILES, Duration::from_millis(5));
     for _ in 0..3 {
         postgres.kill();
-        // Killed while it appends, and started again without its database.
+        // The service is killed while it appends to the spool, and started again without its database.
         for _ in 0..2 {
             let before = waits(&service).await;
             wait_until("more waits in the spool", async || waits(&service).await > before + 150.0)
@@ -52,9 +55,9 @@ async fn nothing_acknowledged_is_lost_when_the_service_is_killed_while_its_datab
             service.ready().await;
         }
         postgres.start_again();
-        // Killed while it drains.
+        // The service is killed while it drains the spool.
         let before = waits(&service).await;
-        wait_until("it drains", async || {
+        wait_until("the spool drains", async || {
             let text = service.metric("esim_status_spool_drained_total").await;
             text.unwrap_or_default() > 0.0 || waits(&service).await < before
         })
@@ -102,7 +105,7 @@ async fn the_database_is_away_for_a_minute_under_load_and_the_service_is_killed_
     let (depth, bytes) = (waits(&service).await, service.metric("esim_status_spool_bytes").await);
     postgres.start_again();
     let back = Instant::now();
-    // It may go to the spool for good under a load that the database cannot take; then the end of the load ends it.
+    // If the database cannot keep up with the load, the spool empties only after the load ends.
     let under_load = tokio::time::timeout(Duration::from_secs(20), async {
         while waits(&service).await > 0.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,5 +1,6 @@
-//! Senders of numbered deliveries, each for one profile and one after the other, so that the order of arrival is known; and the
-//! comparison of what they were told with what is in the database.
+//! Helper: senders of numbered deliveries, and the comparison of their answers with the database.
+//!
+//! Each sender reports on one profile and waits for each answer, so that the order of arrival is known.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use super::iccid;
 /// The states that numbered deliveries report, in turn.
 const STATES: [&str; 3] = ["RELEASED", "INSTALLED", "DISABLED"];
 
-/// Every so many deliveries one is malformed.
+/// One in 25 deliveries is malformed.
 const MALFORMED: usize = 25;
 
-/// A delivery and what its sender was told.
+/// A delivery and its answer.
 #[derive(Debug)]
 pub struct Sent {
-    /// `None` where there was no answer.
+    /// `None` if there was no answer.
     pub status: Option<u16>,
-    /// Under which id it was acknowledged.
+    /// The delivery id in the answer.
     pub id: Option<Uuid>,
     pub took: Duration,
     pub at: Instant,
@@ -39,7 +40,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts a sender for each of so many profiles, with a pause after each answer. `address` is asked before each delivery.
+    /// Starts one sender for each profile, with a pause after each answer. Calls `address` before each delivery.
     pub fn start(
         profiles: usize,
         pause: Duration,
@@ -48,7 +49,7 @@ impl Load {
         let (stopping, mut senders) = (CancellationToken::new(), JoinSet::new());
         let address = Arc::new(address);
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(20));
-        let client = client.tls_certs_only([]).build().expect("a client can be made");
+        let client = client.tls_certs_only([]).build().expect("a client can be created");
         for profile in 0..profiles {
             let (stopping, address, client) = (stopping.clone(), address.clone(), client.clone());
             senders.spawn(async move {
@@ -67,7 +68,7 @@ impl Load {
         Self { stopping, senders }
     }
 
-    /// Ends the senders and gives back all that was sent.
+    /// Stops the senders and returns everything that was sent.
     pub async fn stop(self) -> Vec<Sent> {
         self.stopping.cancel();
         self.senders.join_all().await.into_iter().flatten().collect()
@@ -124,7 +125,8 @@ pub async fn missing(database: &Database, sent: &[Sent]) -> usize {
     usize::try_from(missing.unwrap()).unwrap()
 }
 
-/// Asserts that every delivery was applied once, and each profile's in the order in which they were sent.
+/// Asserts that every delivery was applied once, and that those of each profile were applied in the order in which they
+/// were sent.
 pub async fn assert_straight(database: &Database, profiles: usize) {
     let mut connection = database.connect().await;
     let query = "SELECT iccid, id, body FROM deliveries WHERE iccid = ANY($1)";
@@ -134,13 +136,13 @@ pub async fn assert_straight(database: &Database, profiles: usize) {
         let document: Value = serde_json::from_slice(row.get("body")).unwrap();
         let number = usize::try_from(document["number"].as_u64().unwrap()).unwrap();
         let earlier = numbers.entry(row.get("iccid")).or_default().insert(number, row.get("id"));
-        assert_eq!(earlier, None, "{document} is there twice");
+        assert_eq!(earlier, None, "{document} is stored twice");
     }
     let query = "SELECT seq, from_state, to_state, delivery_id FROM transitions
                  WHERE iccid = $1 ORDER BY seq";
     for profile in 0..profiles {
         let iccid = iccid(profile);
-        // What the history must be: the deliveries that are there, in the order in which they were sent.
+        // The expected history follows from the stored deliveries, in the order in which they were sent.
         let (mut expected, mut state) = (Vec::new(), None);
         for (number, id) in numbers.remove(&iccid).unwrap_or_default() {
             let next = Some(STATES[number % STATES.len()].to_owned());

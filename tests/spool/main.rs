@@ -1,12 +1,14 @@
-//! The spool, with a real Postgres that is stopped, frozen and killed, and a service that is killed too.
+//! The spool: with a real Postgres that is stopped, frozen and killed, and a service that is killed as well, every
+//! acknowledged delivery is applied once and in order.
 //!
-//! `SPOOL_AWAY_SECONDS=60 cargo test --release --test spool -- --nocapture minute` is the long form of the fault under load.
+//! `SPOOL_AWAY_SECONDS=60 cargo test --release --test spool -- --nocapture minute` runs the long form of the outage
+//! under load.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "what fails here fails the test that calls it"
+    reason = "a failure here fails the test that calls it"
 )]
 
 mod away;
@@ -17,7 +19,7 @@ mod load;
 mod postgres;
 mod serving;
 
-/// One of many profiles.
+/// The ICCID of one of many profiles.
 fn iccid(number: usize) -> String {
     format!("8997212330099{number:07}")
 }

@@ -1,4 +1,4 @@
-//! A Postgres of one test, which can be stopped without harm to others.
+//! The Postgres server of one test, which can be stopped without affecting other tests.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ impl Postgres {
         this
     }
 
-    /// One without any table.
+    /// Starts a server with a database without any table.
     pub fn start_empty() -> Self {
         let server =
             block_in_place(|| Embedded::start_ephemeral().expect("PostgreSQL is installed"));
@@ -46,7 +46,7 @@ impl Postgres {
         block_in_place(|| self.server.start_server().unwrap());
     }
 
-    /// Stops every process of the server where it is, the first one first, so that none is added meanwhile.
+    /// Stops every process of the server with SIGSTOP, the main process first, so that it starts no more.
     pub fn freeze(&self) {
         let first = self.server.server_pid();
         signal(first, Signal::SIGSTOP);
@@ -55,7 +55,7 @@ impl Postgres {
         }
     }
 
-    /// Lets them all go on.
+    /// Lets all processes continue.
     pub fn thaw(&self) {
         let first = self.server.server_pid();
         for pid in children(first) {
@@ -66,13 +66,13 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    /// A frozen server could not be ended in order.
+    /// A frozen server could not be stopped in order.
     fn drop(&mut self) {
         self.thaw();
     }
 }
 
-/// One that has just ended cannot be signalled, and need not be.
+/// Sends a signal. Ignores that the process may have just ended.
 fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
@@ -85,6 +85,6 @@ fn children(parent: u32) -> Vec<u32> {
 
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may have blanks; behind it come the state and the parent.
+    // The process name, in parentheses, may contain spaces; after it come the state and the parent.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The binary itself, which can be killed and started again at the same address.
+//! The real binary with a spool, as a process that can be killed and started again at the same address.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -36,7 +36,7 @@ impl Serving {
         child.wait().unwrap();
     }
 
-    /// Waits until it is ready, with or without its database.
+    /// Waits until the service is ready, with or without its database.
     pub async fn ready(&self) {
         wait_until("the service is ready", async || {
             let Some(text) = self.text("/readyz").await else { return false };
@@ -45,14 +45,14 @@ impl Serving {
         .await;
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.text("/metrics").await?;
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(metric, _)| *metric == name)?.1.parse().ok()
     }
 
-    /// The answer of the admin listener, if there is one.
+    /// The text that the admin listener answers, if it answers.
     async fn text(&self, path: &str) -> Option<String> {
         let request = self.admin.request(reqwest::Method::GET, path);
         request.send().await.ok()?.text().await.ok()
@@ -68,7 +68,7 @@ impl Drop for Serving {
     }
 }
 
-/// One that nobody has just now.
+/// An address that is free at the moment.
 fn free_address() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
 }
