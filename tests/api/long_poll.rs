@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::esim::{erase, object, register};
 use super::{ICCID, iccid};
 
-/// Polls with these ETags, and returns the answer and how long it took.
+/// Polls with these entity tags, and returns the answer and how long it took.
 async fn poll(app: &TestApp, tags: &str, wait: &str) -> (Answer, Duration) {
     let begun = Instant::now();
     let path = format!("/v1/profiles/{ICCID}?wait={wait}");
@@ -21,7 +21,7 @@ async fn poll(app: &TestApp, tags: &str, wait: &str) -> (Answer, Duration) {
     (Answer::of(request).await, begun.elapsed())
 }
 
-/// The current ETag of the profile.
+/// The current entity tag of the profile.
 async fn tag(app: &TestApp) -> String {
     app.backend.get(&format!("/v1/profiles/{ICCID}")).await.header("etag").to_owned()
 }

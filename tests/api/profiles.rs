@@ -1,6 +1,7 @@
 //! `GET /v1/profiles/{iccid}` and `GET /v1/profiles/{iccid}/transitions`.
 //!
-//! A real service receives webhooks; then backends and users read the profile and its history, with ETags and cursors.
+//! A real service receives webhooks; then backends and users read the profile and its history, with entity tags and
+//! cursors.
 
 use esim_status_testing::{Answer, TestApp};
 use futures_util::future::join_all;
@@ -187,7 +188,7 @@ async fn a_head_request_is_a_get_without_the_body() {
     assert_eq!(answer.header("etag"), get.header("etag"));
 }
 
-/// `self` is the same URL for all users, and a cache revalidates its stored answer by the ETag.
+/// `self` is the same URL for all users, and a cache revalidates its stored answer by the entity tag.
 #[tokio::test]
 async fn an_etag_of_one_user_does_not_match_for_another_user_or_a_backend() {
     let app = TestApp::start().await;

@@ -1,4 +1,5 @@
-//! The page behind a real nginx, under a path prefix, compressed and with changed ETags; and two eSIMs in one browser.
+//! The page behind a real nginx, under a path prefix, compressed and with changed entity tags; and two eSIMs in one
+//! browser.
 
 use esim_status_testing::front::Front;
 use esim_status_testing::{TestApp, unix_now};
@@ -9,7 +10,7 @@ use super::profile::{ICCID, see_it_installed_and_turned_off, start, token};
 
 const OTHER: &str = "8997212330099184896";
 
-/// Makes nginx compress answers, which turns their ETags into weak ones.
+/// Makes nginx compress answers, which turns their entity tags into weak ones.
 const COMPRESSED: &str = "gzip on; gzip_proxied any; gzip_min_length 1; \
     gzip_types application/json text/css text/javascript application/javascript;";
 

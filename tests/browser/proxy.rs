@@ -137,7 +137,7 @@ async fn pass(shared: &Shared, request: Request, path: &str) -> Response {
     (status, headers, Body::from_stream(chunks)).into_response()
 }
 
-/// Changes the ETag as Apache does when it compresses an answer.
+/// Changes the entity tag as Apache does when it compresses an answer.
 fn add_to_tag(response: &mut Response) {
     let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
     if let Some(changed) = tag.and_then(|tag| tag.strip_suffix('"')) {
