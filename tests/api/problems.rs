@@ -139,7 +139,7 @@ async fn the_catalogue_is_closed_and_published() {
 }
 
 #[tokio::test]
-async fn a_5xx_never_carries_its_cause() {
+async fn a_5xx_never_shows_its_cause() {
     let app = TestApp::start().await;
     app.report(ICCID, "INSTALLED").await;
     let mut connection = app.database.connect().await;

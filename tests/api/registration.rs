@@ -1,4 +1,8 @@
-//! `PUT /v1/profiles/{iccid}`: a backend registers a profile, before or after its first webhook, as often as it likes.
+//! `PUT /v1/profiles/{iccid}`: a backend registers a profile, before or after its first webhook, once or many times.
+//! Also the encryption of install credentials and the rotation of data keys.
+//!
+//! A real service receives eSIM objects and webhooks, also concurrently; the tests search its answers, its log and
+//! every column of its database for credentials.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -24,7 +28,7 @@ use super::sse::Events;
 use super::{ICCID, iccid};
 
 #[tokio::test]
-async fn a_profile_is_registered_once_and_again_and_its_history_has_one_line() {
+async fn a_profile_registered_several_times_has_one_transition() {
     let app = TestApp::start().await;
     let first = register(&app, &object(ICCID)).await;
     assert_eq!(first.status, 201);
@@ -55,7 +59,7 @@ async fn a_profile_is_registered_once_and_again_and_its_history_has_one_line() {
 }
 
 #[tokio::test]
-async fn a_webhook_after_the_registration_goes_on_from_its_state() {
+async fn a_webhook_after_a_registration_continues_from_its_state() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     assert_eq!(app.report(ICCID, "RELEASED").await, "repeated");
@@ -67,7 +71,7 @@ async fn a_webhook_after_the_registration_goes_on_from_its_state() {
 }
 
 #[tokio::test]
-async fn a_registration_after_a_webhook_adds_what_is_missing_and_leaves_the_state() {
+async fn a_registration_after_a_webhook_adds_data_and_does_not_change_the_state() {
     let app = TestApp::start().await;
     for (number, word) in
         ["INSTALLED", "DISABLED", "RELEASED", "CREATED", "ERROR"].iter().enumerate()
@@ -91,14 +95,14 @@ async fn a_registration_after_a_webhook_adds_what_is_missing_and_leaves_the_stat
 }
 
 #[tokio::test]
-async fn a_profile_that_nobody_reported_takes_the_state_of_each_newer_registration() {
+async fn a_profile_without_webhooks_takes_the_state_of_each_newer_registration() {
     let app = TestApp::start().await;
     let rows = [
         ("CREATED", "PREPARING", Value::Null),
         ("released", "RELEASED", Value::Null),
         ("INSTALLED", "INSTALLED", json!(true)),
         ("DISABLED", "DISABLED", json!(false)),
-        // To wait is always safe where the word is not known.
+        // An unknown state becomes PREPARING, because telling the user to wait is always safe.
         ("SOMETHING_NEW", "PREPARING", Value::Null),
         ("RELEASED", "RELEASED", Value::Null),
     ];
@@ -115,7 +119,7 @@ async fn a_profile_that_nobody_reported_takes_the_state_of_each_newer_registrati
 }
 
 #[tokio::test]
-async fn unknown_members_are_ignored_and_optional_ones_may_be_absent_null_or_empty() {
+async fn unknown_members_are_ignored_and_optional_members_may_be_absent_null_or_empty() {
     let app = TestApp::start().await;
     let mut more = object(&iccid(0));
     more["plan"] = json!({ "gigabytes": [1, 2.5, null], "nested": { "state": "ERROR" } });
@@ -146,7 +150,7 @@ async fn unknown_members_are_ignored_and_optional_ones_may_be_absent_null_or_emp
 }
 
 #[tokio::test]
-async fn times_of_the_object_are_kept_in_utc_and_a_later_object_replaces_them() {
+async fn times_of_the_object_are_stored_in_utc_and_replaced_by_a_later_object() {
     let app = TestApp::start().await;
     let mut dated = object_with(ICCID, "activatedAt", "2026-11-20T12:00:00+02:00");
     dated["lastSeen"] = json!("2026-11-21T08:30:00.5Z");
@@ -160,7 +164,7 @@ async fn times_of_the_object_are_kept_in_utc_and_a_later_object_replaces_them() 
 }
 
 #[tokio::test]
-async fn an_object_takes_nothing_away_that_an_earlier_one_brought() {
+async fn an_object_removes_nothing_that_an_earlier_one_has_added() {
     let app = TestApp::start().await;
     let mut full = object(ICCID);
     full["activatedAt"] = json!("2026-11-20T10:00:00Z");
@@ -176,7 +180,7 @@ async fn an_object_takes_nothing_away_that_an_earlier_one_brought() {
 }
 
 #[tokio::test]
-async fn a_code_is_read_as_it_is_found_and_one_that_cannot_be_read_costs_only_itself() {
+async fn an_activation_code_is_normalised_and_an_invalid_one_is_left_out() {
     let app = TestApp::start().await;
     let journey =
         async |iccid: &str| app.backend.get(&format!("/v1/profiles/{iccid}/journey")).await.json();
@@ -203,14 +207,14 @@ async fn a_code_is_read_as_it_is_found_and_one_that_cannot_be_read_costs_only_it
         assert!(!answer.text.contains("marker"), "{}", answer.text);
         assert_eq!(journey(&iccid).await["install"], Value::Null);
     }
-    // What is known already is not taken away by what cannot be read.
+    // An invalid activation code does not remove a known one.
     register(&app, &object_with(&iccid(0), "activationCode", "nonsense")).await;
     assert_eq!(journey(&iccid(0)).await["install"]["activationCode"], "LPA:1$smdp.example.test$A");
 }
 
-/// The customer's profile stays as it was registered, and support has to see why.
+/// The state of the customer's profile does not change, and support must be able to see why.
 #[tokio::test]
-async fn a_registered_card_names_the_profile_that_its_webhooks_went_to_without_its_check_digit() {
+async fn a_registered_profile_names_the_twin_that_webhooks_without_the_check_digit_went_to() {
     let app = TestApp::start().await;
     let short = &ICCID[..ICCID.len() - 1];
     let twin = async |iccid: &str| app.profile(iccid).await["twin"].clone();
@@ -219,18 +223,18 @@ async fn a_registered_card_names_the_profile_that_its_webhooks_went_to_without_i
     assert_eq!(app.report(short, "INSTALLED").await, "moved");
     assert_eq!((twin(ICCID).await, twin(short).await), (json!(short), Value::Null));
     assert_eq!(register(&app, &object(ICCID)).await.json()["twin"], short);
-    // That it has a twin now is news, whatever the tag says.
+    // The twin must be shown, although the ETag has not changed.
     let tag = app.backend.get(&format!("/v1/profiles/{ICCID}")).await.header("etag").to_owned();
     let again = app.backend.get_with(&format!("/v1/profiles/{ICCID}"), "if-none-match", &tag).await;
     assert_eq!(again.json()["twin"], short);
-    // Users learn of no other number, and a profile that has webhooks of its own has no need of others'.
+    // Users do not see the twin's ICCID, and a profile that has received webhooks itself has no twin.
     assert_eq!(app.user(ICCID).get("/v1/profiles/self").await.json()["twin"], Value::Null);
     app.report(ICCID, "INSTALLED").await;
     assert_eq!(twin(ICCID).await, Value::Null);
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
+async fn an_invalid_member_is_named_and_the_object_is_neither_stored_nor_echoed() {
     let app = TestApp::start().await;
     let with = |member: &str, value: Value| object_with(ICCID, member, value).to_string();
     let whole = object(ICCID).to_string();
@@ -281,7 +285,7 @@ async fn what_is_wrong_is_named_and_neither_kept_nor_echoed() {
 }
 
 #[tokio::test]
-async fn path_and_parameters_are_checked_too() {
+async fn the_path_and_the_parameters_are_checked() {
     let app = TestApp::start().await;
     for (path, named) in [
         ("12345", "iccid"),
@@ -299,7 +303,7 @@ async fn path_and_parameters_are_checked_too() {
 }
 
 #[tokio::test]
-async fn the_filler_of_an_iccid_makes_no_other_profile() {
+async fn an_iccid_with_the_filler_f_is_the_same_profile() {
     let app = TestApp::start().await;
     let (nineteen, filled) = ("8997212330099184896", "8997212330099184896F");
     assert_eq!(put(&app.backend, nineteen, object(filled).to_string()).await.status, 201);
@@ -307,7 +311,7 @@ async fn the_filler_of_an_iccid_makes_no_other_profile() {
     assert_eq!(app.profile(filled).await["iccid"], nineteen);
 }
 
-/// There is one provider yet, so that a profile becomes another one's by an UPDATE here.
+/// There is only one provider, so the test gives the profile to another one with an UPDATE.
 #[tokio::test]
 async fn deliveries_of_another_provider_than_the_registered_one_are_foreign() {
     let app = TestApp::start().await;
@@ -324,14 +328,14 @@ async fn deliveries_of_another_provider_than_the_registered_one_are_foreign() {
     assert_eq!(kept["items"].as_array().unwrap().len(), 3);
     assert!(kept["items"][0]["reason"].as_str().unwrap().contains("elsewhere"), "{kept:#}");
 
-    // The backend says whose profile it is: from then on the hook's provider counts again.
+    // A new registration gives the profile back to the hook's provider.
     register(&app, &object(ICCID)).await;
     assert_eq!(app.profile(ICCID).await["provider"], "gigastore");
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
 }
 
 #[tokio::test]
-async fn users_may_neither_register_nor_erase_nor_make_tokens() {
+async fn users_may_neither_register_nor_erase_nor_create_tokens() {
     let app = TestApp::start().await;
     register(&app, &object(ICCID)).await;
     let user = app.user(ICCID);
@@ -356,7 +360,7 @@ async fn users_may_neither_register_nor_erase_nor_make_tokens() {
 }
 
 #[tokio::test]
-async fn credentials_are_in_no_answer_but_the_journey_and_the_qr_code() {
+async fn install_credentials_are_only_in_the_journey_and_the_qr_code() {
     let app = TestApp::start().await;
     let registered = register(&app, &object(ICCID)).await;
     app.report(ICCID, "RELEASED").await;
@@ -394,7 +398,7 @@ async fn credentials_are_in_no_answer_but_the_journey_and_the_qr_code() {
     }
 }
 
-/// What the service writes to its log while a test of one thread runs.
+/// Captures the service's log while a single-threaded test runs.
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -410,7 +414,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn credentials_are_in_no_log_line_however_verbose() {
+async fn install_credentials_are_in_no_log_line_at_any_level() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -433,7 +437,7 @@ async fn credentials_are_in_no_log_line_however_verbose() {
     assert!(app.stop().await.all_answered);
 
     let written = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    assert!(written.contains("a profile was erased on request"), "the log was not caught");
+    assert!(written.contains("a profile was erased on request"), "the log was not captured");
     for secret in [MATCHING_ID, PAGE_TOKEN, IMSI, ICCID] {
         let line = written.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} was logged");
@@ -453,7 +457,7 @@ fn vault(seeds: &[u8]) -> Vault {
 }
 
 #[tokio::test]
-async fn with_a_data_key_credentials_are_encrypted_in_the_database_and_without_one_they_are_not() {
+async fn credentials_are_encrypted_in_the_database_only_if_there_is_a_data_key() {
     let secrets = [MATCHING_ID, PAGE_TOKEN, "smdp.example.test"];
     let app = TestApp::start_with(|settings| settings.vault = vault(&[1])).await;
     register(&app, &object(ICCID)).await;
@@ -463,7 +467,7 @@ async fn with_a_data_key_credentials_are_encrypted_in_the_database_and_without_o
     let journey = app.backend.get(&format!("/v1/profiles/{ICCID}/journey")).await.json();
     assert_eq!(journey["install"]["activationCode"], activation_code());
 
-    // The same look finds them where they lie open, so that it would have found them above.
+    // The same search finds unencrypted credentials, so it would have found them above.
     let open = TestApp::start().await;
     register(&open, &object(ICCID)).await;
     for secret in secrets {
@@ -499,14 +503,15 @@ async fn data_keys_are_rotated_without_losing_a_credential() {
     let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
     let mut seal = async |vault: Vault| seal_anew(&mut connection, &vault, now).await.unwrap();
     assert_eq!(seal(Vault::default()).await, SealedAnew::default());
-    // One whose key is lost keeps no others from being sealed: the one of the first profile was in the open.
+    // A credential whose key is missing does not prevent others from being sealed: the first profile's was not
+    // encrypted.
     let done = seal(vault(&[2])).await;
     assert_eq!((done.sealed, done.left, done.missing_keys.len()), (1, 1, 1));
     assert_eq!(seal(vault(&[2, 1])).await, SealedAnew { sealed: 1, ..SealedAnew::default() });
     assert_eq!(seal(vault(&[2, 1])).await, SealedAnew::default());
     assert_eq!(places_of(&database, MATCHING_ID).await, Vec::<String>::new());
 
-    // The old key can go now; a service that has only the old one says that it cannot, and nothing else.
+    // The old key can be removed now. A service that has only the old key answers an error that does not mention keys.
     let third = with_keys(&database, &[2]).await;
     for number in 0..3 {
         let journey = code_of(&third, number).await.json();
@@ -518,7 +523,8 @@ async fn data_keys_are_rotated_without_losing_a_credential() {
 }
 
 #[tokio::test]
-async fn settings_that_have_lost_the_data_key_are_refused_and_a_lost_key_is_one_profiles_problem() {
+async fn a_service_without_any_known_data_key_refuses_to_start_and_one_lost_key_affects_only_its_profiles()
+ {
     let app = TestApp::start_with(|settings| settings.vault = vault(&[1])).await;
     register(&app, &object(ICCID)).await;
     let database = app.database.clone();
@@ -530,7 +536,8 @@ async fn settings_that_have_lost_the_data_key_are_refused_and_a_lost_key_is_one_
         assert!(matches!(&error, StartError::DataKeys(keys) if keys.len() == 1), "{error:?}");
         assert!(error.to_string().contains("add the keys again"), "{error}");
     }
-    // Another profile is sealed with a key that is there: the service starts, and only the first cannot be installed.
+    // Another profile is sealed with an available key: the service starts, and only the first profile cannot be
+    // installed.
     let both = with_keys(&database, &[2, 1]).await;
     register(&both, &object(&iccid(1))).await;
     let one = with_keys(&database, &[2]).await;
@@ -550,7 +557,7 @@ async fn settings_that_have_lost_the_data_key_are_refused_and_a_lost_key_is_one_
 }
 
 #[tokio::test]
-async fn sealing_anew_takes_many_batches() {
+async fn sealing_again_takes_many_batches() {
     let app = TestApp::start().await;
     let mut connection = app.database.connect().await;
     let plain = json!({ "activation_code": activation_code(), "apple_link": null, "installation_url": null });
@@ -569,20 +576,20 @@ async fn sealing_anew_takes_many_batches() {
     assert_eq!(places_of(&app.database, MATCHING_ID).await, Vec::<String>::new());
 }
 
-/// Whether the service had no time; waits as long as it asks for then.
+/// Whether the answer is a 503. If so, waits for as long as its `Retry-After` says.
 async fn told_to_wait(answer: &Answer) -> bool {
     if answer.status == 503 {
-        let seconds = answer.header("retry-after").parse().expect("it says how long");
+        let seconds = answer.header("retry-after").parse().expect("a 503 has a Retry-After");
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
     answer.status == 503
 }
 
 #[tokio::test]
-async fn fifty_registrations_and_fifty_webhooks_at_once_make_one_straight_history() {
+async fn fifty_concurrent_registrations_and_webhooks_leave_one_consistent_history() {
     let app = TestApp::start().await;
     let words = ["INSTALLED", "DISABLED", "RELEASED"];
-    // As backends and providers do: a 503 says to send the same again, and when.
+    // Retry after a 503, as backends and providers do.
     let put_patiently = async |index: i32| {
         let object = object_with(ICCID, "uid", format!("customer-{index}")).to_string();
         loop {
@@ -613,17 +620,17 @@ async fn fifty_registrations_and_fifty_webhooks_at_once_make_one_straight_histor
     app.assert_straight(ICCID).await;
     let profile = app.profile(ICCID).await;
     assert_eq!(profile["registered"], true);
-    // One whose commit was not confirmed in time was sent again, and counts twice.
+    // A delivery whose commit was not confirmed in time is retried, and then counts twice.
     assert!(profile["deliveries"].as_i64().unwrap() >= 50, "{profile:#}");
 }
 
 #[tokio::test]
-async fn a_webhook_that_meets_a_registration_half_way_waits_for_it() {
+async fn a_webhook_during_a_registration_waits_for_it() {
     let app = TestApp::start_with(with_event_ids).await;
     for (number, has_event_id) in [false, true].into_iter().enumerate() {
         let iccid = iccid(number);
         let mut connection = app.database.connect().await;
-        // Held up by a lock on the last table that a registration writes to.
+        // A lock on the last table that a registration writes to holds the registration up.
         let mut held = connection.begin().await.unwrap();
         held.execute("LOCK TABLE erasures IN SHARE MODE").await.unwrap();
         let object = object(&iccid);

@@ -37,7 +37,7 @@ async fn waits(service: &Serving) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_when_the_service_is_killed_while_its_database_is_away() {
+async fn no_acknowledged_delivery_is_lost_if_the_service_is_killed_while_its_database_is_away() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let mut service = Serving::new(&postgres.url(), folder.path());
     service.start();
@@ -78,7 +78,7 @@ async fn nothing_acknowledged_is_lost_when_the_service_is_killed_while_its_datab
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_database_is_away_for_a_minute_under_load_and_the_service_is_killed_meanwhile() {
+async fn a_minute_without_the_database_under_load_and_a_kill_lose_no_delivery() {
     let seconds = std::env::var("SPOOL_AWAY_SECONDS").ok().and_then(|it| it.parse().ok());
     let away = Duration::from_secs(seconds.unwrap_or(4));
     let profiles = if seconds.is_some() { 64 } else { PROFILES };
