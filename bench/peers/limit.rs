@@ -1,4 +1,5 @@
-//! The limit: an HTTP server that proves the sender and reads the body, and keeps nothing. Reads answer a fixed profile.
+//! The limit: an HTTP server that authenticates the sender and parses the body, but stores nothing. Reads return a
+//! fixed profile.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -9,7 +10,7 @@ use axum::routing::{get, post};
 use esim_status_bench::deliveries::PATH;
 use esim_status_bench::peer::{self, Answer, Keys};
 
-/// What the service answers to a reader, as long as it is there.
+/// An answer of the same length as the service's.
 const PROFILE: &str = r#"{"iccid":"8944000000000195777","state":"INSTALLED","enabled":true,"rawState":"INSTALLED","provider":"gigastore","since":"2026-11-23T10:20:30.123456Z","seq":2,"lastDeliveryAt":"2026-11-23T10:20:30.123456Z","deliveries":2,"installsSeen":1,"registered":false,"checks":{"iccidLuhn":true,"eidMod97":false},"imsi":"234000000019577","eid":"89049032000000019577000000019577","uid":null,"activatedAt":null,"lastSeen":null}"#;
 
 #[tokio::main]

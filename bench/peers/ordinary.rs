@@ -1,5 +1,5 @@
-//! What one would write first: axum and sqlx, a pool, and a transaction for each request. With `--one-statement` all the work
-//! of a request is one statement.
+//! The ordinary handler, as one would write it first: axum and sqlx, a pool, and one transaction for each request. With
+//! `--one-statement`, one statement does all the work of a request.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ struct App {
     one_statement: bool,
 }
 
-/// A delivery that has been proved and read.
+/// A delivery that has been authenticated and parsed.
 struct Delivery {
     id: Uuid,
     received_at: OffsetDateTime,
@@ -63,7 +63,7 @@ async fn accept(app: &App, headers: &HeaderMap, body: Bytes) -> Result<Answer, S
     let (id, received_at) = (peer::new_id(), OffsetDateTime::now_utc());
     let headers = peer::kept_headers(headers);
     let delivery = Delivery { id, received_at, report, state, enabled, headers, body };
-    // Two first deliveries of a profile may meet: the second then finds what the first has made.
+    // Two first deliveries of a profile may race: after a retry, the second finds the row that the first has inserted.
     let mut tries = 0;
     loop {
         tries += 1;
@@ -224,7 +224,7 @@ struct Profile {
     last_seen: Option<OffsetDateTime>,
 }
 
-#[expect(clippy::disallowed_types, reason = "a peer takes what axum has")]
+#[expect(clippy::disallowed_types, reason = "a peer uses axum's own extractor")]
 async fn show(
     State(app): State<App>,
     axum::extract::Path(iccid): axum::extract::Path<String>,

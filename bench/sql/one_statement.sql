@@ -1,4 +1,4 @@
--- One webhook as one statement: lock the profile, write it, append the transition if it moved, keep the delivery.
+-- One webhook as one statement: lock the profile, write it, append the transition if it moved, store the delivery.
 WITH given AS (
     SELECT $1::text AS iccid, $2::text AS state, $3::boolean AS enabled, $4::text AS raw_state, $5::text AS imsi,
            $6::text AS eid, $7::timestamptz AS received_at

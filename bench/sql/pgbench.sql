@@ -1,6 +1,6 @@
--- One webhook as one statement, as in one_statement.sql, without a server before the database: what a database takes that is
--- given one event at a time. Each client leads eight profiles at a time through their lives, as `deliveries` does: four
--- events each, one of them repeated.
+-- One webhook as one statement, as in one_statement.sql, without a server in front of the database: how many events the
+-- database can write one at a time. Each client moves eight profiles at a time through their lives, as in `deliveries`:
+-- four events each, one of them repeated.
 \set i :i + 1
 \set n :client_id * 10000000 + :i / 32 * 8 + :i % 8
 \set step :i / 8 % 4

@@ -1,4 +1,4 @@
-//! Those that are measured, and how each is started.
+//! The contenders: what is measured, and how each is started.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,32 +13,33 @@ use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::{interrupt, settings};
 
-/// How long a server may take until it listens.
+/// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who takes the load, in the order of a round. The ordinary handler comes first: what it can take sets a rate for others.
+/// What is measured, in the order of a round. The ordinary handler comes first, because its rate is used for others
+/// too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Contender {
-    /// axum and sqlx, a transaction a request
+    /// axum and sqlx, one transaction for each request
     Ordinary,
-    /// axum and sqlx, one statement a request
+    /// axum and sqlx, one statement for each request
     OneStatement,
     /// esim-status itself
     Service,
-    /// Verifies and parses, and has no database
+    /// Verifies and parses, without a database
     Limit,
-    /// Express with pg, a process for each core
+    /// Express with pg, one process for each core
     Express,
-    /// `FastAPI` with asyncpg, a process for each core
+    /// `FastAPI` with asyncpg, one process for each core
     Fastapi,
-    /// No server: pgbench, one statement an event
+    /// No server: pgbench, one statement for each event
     Pgbench,
     /// No server: one connection that writes batches of 256
     Batches,
 }
 
 impl Contender {
-    /// Its name in the tables.
+    /// The name in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "esim-status",
@@ -52,7 +53,7 @@ impl Contender {
         }
     }
 
-    /// How it is started, where it is a server.
+    /// The command that starts it, if it is a server.
     fn command(self, programs: &Path) -> Option<Vec<String>> {
         let built = |name: &str| programs.join(name).display().to_string();
         let with = |program: String, rest: &[&str]| {
@@ -82,28 +83,28 @@ pub struct Place<'a> {
     pub database: &'a str,
     /// Where settings and logs go.
     pub folder: &'a Path,
-    /// How many connections to the database a peer may have, all its processes together.
+    /// The max number of connections to the database of a peer, with all its processes.
     pub pool: u32,
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Running {
     process: Process,
-    /// Where it takes the load.
+    /// The address for the load.
     pub address: SocketAddr,
-    /// Where it tells whether it is ready; the service only.
+    /// The address of the admin listener; only the service has one.
     pub admin: SocketAddr,
 }
 
 impl Running {
-    /// Starts it without waiting for anything. What it logs goes to a file of its name.
+    /// Starts a server without waiting for it. Its log goes to a file with its name.
     ///
     /// # Errors
     /// What failed.
     pub fn start(contender: Contender, place: &Place) -> anyhow::Result<Self> {
         let Place { postgres, database, folder, pool } = *place;
-        let command = contender.command(&programs()?).context("that is no server")?;
+        let command = contender.command(&programs()?).context("this contender is not a server")?;
         let [address, admin] = free_addresses()?;
         let hooks = folder.join("hooks.toml");
         std::fs::write(&hooks, settings::hooks())?;
@@ -126,16 +127,16 @@ impl Running {
         Ok(Self { process, address, admin })
     }
 
-    /// Waits until it answers: one that has processes of its own listens before they do.
+    /// Waits until the server answers. A server with several processes listens before it can answer.
     ///
     /// # Errors
-    /// Where it ends instead.
+    /// If the server ends instead.
     pub fn wait(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while self.answers().is_err() {
             interrupt::sleep(Duration::from_millis(20))?;
             if !self.process.runs()? || begun.elapsed() > PATIENCE {
-                bail!("it does not answer; see its log in target/bench");
+                bail!("the server does not answer; see its log in target/bench");
             }
         }
         Ok(())
@@ -148,18 +149,18 @@ impl Running {
         socket.read_exact(&mut [0; 12])
     }
 
-    /// The number of its first process.
+    /// The id of its main process.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 }
 
-/// The folder of our own programs: where this one is.
+/// The folder of the benchmark's programs, which is that of this program.
 fn programs() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned())
 }
 
-/// Two that nobody listens on.
+/// Two free addresses.
 fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
     let [first, second] = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     Ok([first.local_addr()?, second.local_addr()?])

@@ -1,4 +1,4 @@
-//! What processes cost, and whether somebody else was at work meanwhile; from `/proc`.
+//! What processes cost, and how busy the machine was with other processes; read from `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,49 +7,49 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-/// How many of Linux's ticks make a second, as user space is told.
+/// How many of Linux's clock ticks make a second (`USER_HZ`).
 const TICKS: u64 = 100;
 
-/// Processor time until now, in ticks.
+/// Processor time so far, in ticks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
-    /// Of the server with its children.
+    /// Used by the server and its children.
     pub server: u64,
-    /// Of the database with its children.
+    /// Used by the database and its children.
     pub database: u64,
-    /// Of all that we have started, and ourselves.
+    /// Used by the benchmark and everything that it has started.
     pub ours: u64,
-    /// Of everybody.
+    /// Used by all processes.
     pub everybody: u64,
-    /// What the machine could have given, on all its cores.
+    /// Available on all cores.
     pub possible: u64,
-    /// What it was refused by the machine that it runs on, if it is a virtual one.
+    /// Taken by the hypervisor, if this is a virtual machine.
     pub stolen: u64,
 }
 
-/// Memory of a server with its children, in KiB.
+/// The memory of a server and its children, in KiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Memory {
     /// Now.
     pub resident: u64,
-    /// At most, so far.
+    /// The maximum so far.
     pub most: u64,
 }
 
-/// The processes that are told apart.
+/// The processes whose costs are separated.
 #[derive(Debug, Clone, Copy)]
 pub struct Roots {
-    /// The server's first process.
+    /// The server's main process.
     pub server: Option<u32>,
-    /// The database's first process.
+    /// The database's main process.
     pub database: u32,
 }
 
 impl Roots {
-    /// Reads the clocks of all processes.
+    /// Reads the processor time of all processes.
     ///
     /// # Errors
-    /// Where `/proc` is not there.
+    /// If there is no `/proc`.
     pub fn spent(self) -> anyhow::Result<Spent> {
         let processes = Processes::read()?;
         let stat = fs::read_to_string("/proc/stat").context("this needs Linux")?;
@@ -60,7 +60,7 @@ impl Roots {
             .flat_map(|line| line.split_whitespace().skip(1).map_while(|field| field.parse().ok()))
             .collect();
         let field = |place: usize| fields.get(place).copied().unwrap_or_default();
-        // user, nice, system, then idle and waiting for disks, then interrupts, then stolen.
+        // The fields: user, nice, system, idle, iowait, irq, softirq, steal.
         let everybody = field(0) + field(1) + field(2) + field(5) + field(6);
         Ok(Spent {
             server: self.server.map_or(0, |pid| processes.spent(pid)),
@@ -89,14 +89,14 @@ impl Sub for Spent {
 }
 
 impl Spent {
-    /// Which part of the machine went to others, from 0 to 1.
+    /// The fraction of the machine that other processes used, from 0 to 1.
     pub fn foreign(self) -> f64 {
         let foreign = self.everybody.saturating_sub(self.ours) + self.stolen;
         ratio(foreign, self.possible)
     }
 }
 
-/// Microseconds of so many ticks for each of so many pieces.
+/// Microseconds for each of `pieces`, if all of them took `ticks`.
 pub fn micros_each(ticks: u64, pieces: u64) -> f64 {
     let time = Duration::from_millis(ticks * 1_000 / TICKS);
     time.as_secs_f64() * 1e6 * ratio(1, pieces)
@@ -110,12 +110,12 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// The memory of a process with its children.
 ///
 /// # Errors
-/// Where `/proc` is not there.
+/// If there is no `/proc`.
 pub fn memory(root: u32) -> anyhow::Result<Memory> {
     let processes = Processes::read()?;
     let mut memory = Memory::default();
     for pid in processes.tree(root) {
-        // One that has just ended has no memory.
+        // A process that has just ended has no memory.
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let kib = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -127,7 +127,7 @@ pub fn memory(root: u32) -> anyhow::Result<Memory> {
     Ok(memory)
 }
 
-/// Every process: the time of it and of its children that have ended, and its children that live.
+/// All processes: the time of each, including its reaped children, and its living children.
 struct Processes {
     spent: HashMap<u32, u64>,
     children: HashMap<u32, Vec<u32>>,
@@ -140,7 +140,7 @@ impl Processes {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // It may have ended since; and its name may hold anything, brackets too.
+            // The process may have ended by now, and its name may contain anything, even parentheses.
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             let Some((_, rest)) = stat.rsplit_once(')') else { continue };
             let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -173,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_of_ours_is_ours() {
+    fn own_work_is_counted_as_own() {
         let roots = Roots { server: Some(std::process::id()), database: 1 };
         let before = roots.spent().unwrap();
         let begun = std::time::Instant::now();
         let mut spent = Spent::default();
-        // A busy machine may give us little of its time.
+        // On a busy machine, this process may get little processor time.
         while spent.server < 10 && begun.elapsed() < Duration::from_mins(1) {
             std::hint::black_box((0..1_000_000).sum::<u64>());
             spent = roots.spent().unwrap() - before;

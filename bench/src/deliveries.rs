@@ -1,9 +1,9 @@
-//! Webhooks that are made and signed beforehand, so that whoever sends them spends no time on it.
+//! Webhooks that are generated and signed beforehand, so that sending them costs no time for that.
 //!
-//! Each profile has four deliveries: three of its life in turn and one of these repeated, so three of four move it. The
-//! last leaves it `DISABLED`, where the next pass finds it. They lie some thousand others apart, so that two of one profile are
-//! rarely in flight at once, and new profiles come all the time: the mixture is the same for a slow server, which gets through
-//! a part of the file only, as for a fast one.
+//! Each profile has four deliveries: the three states of its life and a repetition of one of them, so three of four
+//! move the profile. The last state is `DISABLED`, from which the next pass starts. The deliveries of one profile are
+//! some thousand others apart, so that two of them are rarely in flight together, and new profiles appear all the time.
+//! The mixture is therefore the same for a slow server, which gets only through a part of the file, as for a fast one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -16,24 +16,24 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
-/// Where the deliveries go.
+/// The path of the webhooks.
 pub const PATH: &str = "/webhooks/gigastore/esim-status";
 
-/// Which header carries the hexadecimal HMAC-SHA256 of the body.
+/// The header with the hexadecimal HMAC-SHA256 of the body.
 pub const HEADER: &str = "X-Signature";
 
-/// The life that every profile leads, over and over.
+/// The states that every profile passes through, over and over.
 const LIFE: [&str; 3] = ["RELEASED", "INSTALLED", "DISABLED"];
 
-/// How far two deliveries of one profile lie apart, in deliveries: at least, and how much more at most.
+/// The distance between two deliveries of one profile, in deliveries: the minimum, and the max random addition.
 const APART: (u64, u64) = (1_500, 1_000);
 
-/// A secret that anybody can work out: for a service that nobody but the benchmark can reach.
+/// A secret that anyone can compute, for a service that only the benchmark can reach.
 pub fn secret(purpose: &str) -> String {
     hex::encode(Sha256::digest(format!("esim-status bench: {purpose}")))
 }
 
-/// The ICCID of the profile of this number: 19 digits, the last of them right.
+/// The ICCID of the profile with this number: 19 digits, with a valid check digit.
 pub fn iccid(number: u64) -> String {
     let digits = format!("894400{number:012}");
     let sum: u32 = digits
@@ -48,17 +48,17 @@ pub fn iccid(number: u64) -> String {
     format!("{digits}{}", (10 - sum % 10) % 10)
 }
 
-/// Which profiles a run speaks of: so many, spread evenly over all that exist.
+/// The profiles of a load: some of all profiles that exist, spread evenly.
 #[derive(Debug, Clone, Copy)]
 pub struct Profiles {
-    /// How many.
+    /// How many profiles the load is about.
     pub count: u64,
-    /// Of how many.
+    /// How many profiles exist.
     pub of: u64,
 }
 
 impl Profiles {
-    /// Their ICCIDs, in no order that an index would like.
+    /// The ICCIDs, in random order, so that an index has no advantage.
     pub fn iccids(self) -> Vec<String> {
         let step = (self.of / self.count.max(1)).max(1);
         let mut iccids: Vec<_> = (0..self.count).map(|place| iccid(place * step)).collect();
@@ -67,19 +67,19 @@ impl Profiles {
     }
 }
 
-/// One request's body with its proof.
+/// The body of one request with its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// The value of [`HEADER`].
     pub proof: String,
-    /// What is sent.
+    /// The body.
     pub body: String,
 }
 
-/// Makes four deliveries for each profile.
+/// Generates four deliveries for each profile.
 ///
 /// # Errors
-/// None that can happen: HMAC takes keys of any length.
+/// Never: HMAC accepts keys of any length.
 pub fn make(iccids: &[String]) -> anyhow::Result<Vec<Signed>> {
     let mut random = StdRng::seed_from_u64(2);
     let key = Hmac::<Sha256>::new_from_slice(secret("hook").as_bytes())?;
@@ -102,7 +102,7 @@ pub fn make(iccids: &[String]) -> anyhow::Result<Vec<Signed>> {
     Ok(made.collect())
 }
 
-/// A body as Gigastore sends it; a profile without a device has no EID.
+/// A body as Gigastore sends it. A profile without a device has no EID.
 fn body(iccid: &str, state: &str) -> String {
     let number = &iccid[6..18];
     let imsi = format!("234{number}");
@@ -113,10 +113,10 @@ fn body(iccid: &str, state: &str) -> String {
     format!(r#"{{"iccid":"{iccid}","imsi":"{imsi}","profileState":"{state}"{device}}}"#)
 }
 
-/// Writes them, one a line behind the path and the name of the header.
+/// Writes the deliveries, one in each line after the lines with the path and the name of the header.
 ///
 /// # Errors
-/// Where the file cannot be written.
+/// If the file cannot be written.
 pub fn write(file: &Path, deliveries: &[Signed]) -> anyhow::Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     writeln!(out, "{PATH}\n{HEADER}")?;
@@ -126,10 +126,10 @@ pub fn write(file: &Path, deliveries: &[Signed]) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Reads them as requests, ready to be sent.
+/// Reads the deliveries as complete requests.
 ///
 /// # Errors
-/// Where the file cannot be read, or is another one.
+/// If the file cannot be read or has another format.
 pub fn read_requests(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let file = File::open(file).with_context(|| file.display().to_string())?;
     let mut lines = BufReader::new(file).lines();
@@ -138,7 +138,7 @@ pub fn read_requests(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     lines
         .map(|line| {
             let line = line?;
-            let (proof, body) = line.split_once(' ').context("a line without a proof")?;
+            let (proof, body) = line.split_once(' ').context("a line without a signature")?;
             let length = body.len();
             let head = format!(
                 "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_digits_hold_and_three_of_four_deliveries_move_their_profile() {
+    fn check_digits_are_valid_and_three_of_four_deliveries_move_their_profile() {
         let iccids = Profiles { count: 6_000, of: 3_000_000 }.iccids();
         assert!(iccids.iter().all(|iccid| Iccid::parse(iccid).unwrap().luhn_holds()));
         let deliveries = make(&iccids).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_as_requests() {
+    fn written_deliveries_are_read_back_as_requests() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let deliveries = make(&[iccid(7)]).unwrap();
         write(file.path(), &deliveries).unwrap();

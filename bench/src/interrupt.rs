@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: everything that was started is ended first. A second one does not wait for that.
+//! Ctrl-C and SIGTERM: the first stops everything that was started, the second ends the program immediately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Takes the signals from now on.
+/// Handles the signals from now on.
 ///
 /// # Errors
-/// Where the system refuses.
+/// If the system refuses.
 pub fn watch() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
@@ -29,10 +29,10 @@ pub fn watch() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails once somebody wants us to end.
+/// Fails after a signal.
 ///
 /// # Errors
-/// That.
+/// If there was a signal.
 pub fn check() -> anyhow::Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted");
@@ -40,10 +40,10 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does nothing for a while, unless somebody wants us to end.
+/// Sleeps, but not beyond a signal.
 ///
 /// # Errors
-/// Then.
+/// If there was a signal.
 pub fn sleep(time: Duration) -> anyhow::Result<()> {
     let until = std::time::Instant::now() + time;
     while std::time::Instant::now() < until {

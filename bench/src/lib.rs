@@ -1,4 +1,4 @@
-//! What the measurements share: the load, those who take it, and what they cost.
+//! Shared by the benchmark's programs: the load, the servers that are measured, and what they cost.
 
 pub mod deliveries;
 

@@ -1,10 +1,10 @@
-//! Requests made beforehand, for wrk in files and for our own generator in memory.
+//! Requests that are generated beforehand: in files for wrk, and in memory for our own load generator.
 
 use std::path::{Path, PathBuf};
 
 use crate::deliveries::{self, Profiles, Signed};
 
-/// What is asked of a server.
+/// The kind of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     /// Signed webhooks.
@@ -13,22 +13,22 @@ pub enum Work {
     Reads,
 }
 
-/// Requests made beforehand, for wrk in files and for our own generator.
+/// Generated requests, in files for wrk and in memory for our own load generator.
 #[derive(Debug)]
 pub struct Load {
-    /// Where the files are: `deliveries` and `iccids`.
+    /// The folder of the files `deliveries` and `iccids`.
     pub folder: PathBuf,
-    /// The deliveries, signed.
+    /// The signed deliveries.
     pub deliveries: Vec<Signed>,
     writes: Vec<Vec<u8>>,
     reads: Vec<Vec<u8>>,
 }
 
 impl Load {
-    /// Makes it, in a folder.
+    /// Generates the requests, with the files in this folder.
     ///
     /// # Errors
-    /// Where that cannot be written to.
+    /// If the folder cannot be written to.
     pub fn make(folder: &Path, profiles: Profiles) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let iccids = profiles.iccids();

@@ -1,4 +1,4 @@
-//! On what was measured, and with which versions.
+//! Describes the machine and the versions that were measured.
 
 use std::fs;
 use std::process::Command;
@@ -9,10 +9,10 @@ use sqlx::Row;
 use crate::postgres::Postgres;
 use crate::process::output;
 
-/// One paragraph, as Markdown.
+/// A description in one paragraph of Markdown.
 ///
 /// # Errors
-/// Where the database does not answer.
+/// If the database does not answer.
 pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
     let cores = std::thread::available_parallelism()?;
     let shown = "SELECT current_setting('server_version') || '; fsync ' || current_setting('fsync') \
@@ -35,13 +35,13 @@ pub fn describe(postgres: &Postgres) -> anyhow::Result<String> {
     ))
 }
 
-/// The machine's memory; 0 where it is not told.
+/// The machine's memory in MiB; 0 if it is unknown.
 pub fn memory_mib() -> u64 {
     let kib = first("/proc/meminfo", "MemTotal");
     kib.trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib / 1_024)
 }
 
-/// What stands behind the first such name in a file.
+/// The value after the first line with this name in a file.
 fn first(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();

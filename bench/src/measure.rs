@@ -1,4 +1,4 @@
-//! One figure at a time: a load, what comes of it, and whether somebody else was at work meanwhile.
+//! Measures one contender: sends a load, reads the figures, and retries if other processes were busy meanwhile.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -15,56 +15,57 @@ use crate::postgres::Postgres;
 use crate::wrk::{self, Answers};
 use crate::{interrupt, process};
 
-/// How long one look takes at whether others are at work.
+/// How long one check takes whether other processes are busy.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// So many looks before a measurement that others will disturb all the same.
+/// The max number of such checks before a measurement, which then starts in any case.
 const MOST_LOOKS: u32 = 50;
 
-/// How each figure is taken.
+/// How figures are measured.
 #[derive(Debug, Clone)]
 pub struct Method {
-    /// How long each measurement takes, in seconds.
+    /// The length of each measurement, in seconds.
     pub seconds: u64,
-    /// How long a server is warmed up.
+    /// The length of the warm-up.
     pub warm_up: Duration,
-    /// Latencies are taken at this part of the rate that was reached, from 0 to 1; with one connection, in a closed loop.
+    /// The fraction of the max rate, from 0 to 1, at which latencies are measured. With one connection, the loop is
+    /// closed.
     pub load: f64,
-    /// How often a measurement that was disturbed is taken again.
+    /// How often a disturbed measurement is retried.
     pub retries: u32,
-    /// Which part of the machine others may use before that is a disturbance, from 0 to 1.
+    /// The fraction of the machine, from 0 to 1, that other processes may use before a measurement counts as disturbed.
     pub foreign: f64,
-    /// The threads of wrk.
+    /// The number of wrk's threads.
     pub wrk_threads: usize,
 }
 
-/// What was seen of a contender in one round. What was not measured is not a number.
+/// The figures of one contender in one round. A figure that was not measured is NaN.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// Requests a second, as many as it takes.
+    /// The max rate, in requests a second.
     pub rate: f64,
-    /// Half of the requests took no longer, in milliseconds.
+    /// The median latency, in milliseconds.
     pub p50: f64,
-    /// Of a hundred, all but one took no longer, in milliseconds.
+    /// The 99th percentile of the latency, in milliseconds.
     pub p99: f64,
-    /// The same at the rate that the ordinary handler was measured at.
+    /// The same, at the rate at which the ordinary handler was measured.
     pub p99_at_common_rate: f64,
-    /// Processor time of the server for each request, in microseconds.
+    /// The server's processor time for each request, in microseconds.
     pub server_micros: f64,
-    /// Processor time of the database for each request, in microseconds.
+    /// The database's processor time for each request, in microseconds.
     pub database_micros: f64,
-    /// Memory of the server under load, in MiB.
+    /// The server's memory under load, in MiB.
     pub resident: f64,
-    /// Memory of the server at most, in MiB.
+    /// The server's maximum memory, in MiB.
     pub most_resident: f64,
-    /// Answers that were not 2xx, of all.
+    /// The number of answers that were not 2xx.
     pub refused: f64,
-    /// Which part of the machine others used, at worst.
+    /// The max fraction of the machine that other processes used.
     pub foreign: f64,
 }
 
 impl Sample {
-    /// A sample of nothing.
+    /// A sample without any figure.
     pub const NONE: Self = Self {
         rate: f64::NAN,
         p50: f64::NAN,
@@ -82,25 +83,26 @@ impl Sample {
 /// What is measured, and with what.
 #[derive(Debug)]
 pub struct Measurement<'a> {
-    /// How.
+    /// How to measure.
     pub method: &'a Method,
     /// The database server.
     pub postgres: &'a Postgres,
     /// The requests.
     pub load: &'a Load,
-    /// Of which kind.
+    /// The kind of requests.
     pub work: Work,
     /// How many connections.
     pub connections: usize,
-    /// How long the whole run may still be held up by others.
+    /// How long the whole run may still be delayed by other processes.
     pub patience: &'a Cell<Duration>,
 }
 
 impl Measurement<'_> {
-    /// Measures a server. Goes on in the load at place `first`, and moves that on. A rate that is given is measured too.
+    /// Measures a server. Starts at index `first` of the load, and advances it. Measures the latency at `common_rate`
+    /// too, if it is given.
     ///
     /// # Errors
-    /// Where the server fails, or we are to end.
+    /// If the server fails, or after a signal.
     pub fn of_server(
         &self,
         server: &Running,
@@ -142,14 +144,14 @@ impl Measurement<'_> {
     /// Measures the database with pgbench.
     ///
     /// # Errors
-    /// Where it fails, or we are to end.
+    /// If it fails, or after a signal.
     pub fn of_pgbench(&self, database: &str) -> anyhow::Result<Sample> {
         let roots = Roots { server: None, database: self.postgres.pid() };
         self.undisturbed(|| {
             let before = roots.spent()?;
             let mut command = Command::new(self.postgres.bin_dir().join("pgbench"));
             let connections = self.connections.to_string();
-            // Its time includes that for the connections.
+            // pgbench's time includes the time to connect.
             let seconds = (self.method.seconds + 1).to_string();
             command.args(["-n", "-M", "prepared", "-j", "1", "-f", "bench/sql/pgbench.sql"]);
             command.args(["-D", "i=0", "-c", &connections, "-T", &seconds]);
@@ -162,16 +164,16 @@ impl Measurement<'_> {
             let transactions = transactions.and_then(|it| it.parse().ok());
             let rate = after("tps = ").and_then(|it| it.parse().ok());
             let mut sample = Sample { foreign: spent.foreign(), ..Sample::NONE };
-            sample.rate = rate.context("pgbench tells no rate")?;
+            sample.rate = rate.context("pgbench prints no rate")?;
             sample.database_micros = micros_each(spent.database, transactions.unwrap_or(1));
             Ok(sample)
         })
     }
 
-    /// Measures the database with batches over one connection. The table has to be empty, and is so again after it.
+    /// Measures the database with batches over one connection. Recreates the database before each try.
     ///
     /// # Errors
-    /// Where it fails, or we are to end.
+    /// If it fails, or after a signal.
     pub fn of_batches(&self, database: &str, batches: &[Batch]) -> anyhow::Result<Sample> {
         let roots = Roots { server: None, database: self.postgres.pid() };
         let options = self.postgres.connect_options(database);
@@ -229,7 +231,7 @@ impl Measurement<'_> {
         })
     }
 
-    /// Measures, and again if somebody else was at work; gives back the least disturbed.
+    /// Measures, and retries if other processes were busy. Returns the least disturbed sample.
     fn undisturbed(
         &self,
         mut measure: impl FnMut() -> anyhow::Result<Sample>,
@@ -258,7 +260,7 @@ impl Measurement<'_> {
         }
     }
 
-    /// Waits until nobody else is at work, but not for ever.
+    /// Waits until other processes are idle, but not forever.
     fn wait_for_calm(&self) -> anyhow::Result<()> {
         let roots = Roots { server: None, database: self.postgres.pid() };
         for _ in 0..MOST_LOOKS {

@@ -1,4 +1,4 @@
-//! What the peers in Rust share: proving the sender, reading the body, and the answers.
+//! Shared by the peers in Rust: authenticating callers, parsing the body, and the answers.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::deliveries::HEADER;
 
-/// What proves the callers.
+/// The keys that authenticate callers.
 #[derive(Debug, Clone)]
 pub struct Keys {
     hook: Hmac<Sha256>,
@@ -24,20 +24,20 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads them from the environment.
+    /// Reads the keys from the environment.
     ///
     /// # Errors
-    /// Where one is missing.
+    /// If a key is missing.
     pub fn from_environment() -> anyhow::Result<Self> {
         let hook = variable("HOOK_SECRET")?;
         let bearer = format!("Bearer {}", variable("API_KEY")?);
         Ok(Self { hook: Hmac::new_from_slice(hook.as_bytes())?, api: bearer })
     }
 
-    /// Checks the HMAC over the raw body and reads it.
+    /// Verifies the HMAC of the raw body, and parses the body.
     ///
     /// # Errors
-    /// 401 without a right proof, 400 for another body.
+    /// 401 without a valid signature, 400 for an invalid body.
     pub fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Report, StatusCode> {
         let proof = headers.get(HEADER).ok_or(StatusCode::UNAUTHORIZED)?;
         let mut mac = [0; 32];
@@ -50,10 +50,10 @@ impl Keys {
         if whole { Ok(report) } else { Err(StatusCode::BAD_REQUEST) }
     }
 
-    /// Checks the API key.
+    /// Verifies the API key.
     ///
     /// # Errors
-    /// 401.
+    /// 401 for a wrong key.
     pub fn check_reader(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let matches = given.is_some_and(|given| constant_time_eq(given, self.api.as_bytes()));
@@ -66,22 +66,22 @@ fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && differ == 0
 }
 
-/// What a webhook says.
+/// The body of a webhook.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The profile.
+    /// The ICCID.
     pub iccid: String,
-    /// The provider's word for its state.
+    /// The provider's name of the state.
     pub profile_state: String,
-    /// The subscription.
+    /// The IMSI.
     pub imsi: Option<String>,
-    /// The device.
+    /// The EID.
     pub eid: Option<String>,
 }
 
 impl Report {
-    /// What the word means: the state, and whether it is switched on. `None` for a word that is not known.
+    /// The state and whether the profile is enabled. `None` for an unknown state.
     pub fn claim(&self) -> Option<(&'static str, Option<bool>)> {
         Some(match self.profile_state.as_str() {
             "RELEASED" => ("RELEASED", None),
@@ -99,19 +99,19 @@ impl Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// Under which id it is kept.
+    /// The id of the stored delivery.
     pub delivery_id: Uuid,
-    /// What became of it.
+    /// The outcome.
     pub outcome: &'static str,
 }
 
-/// An id whose order is the order of receipt.
+/// A new id. Ids sort by the time of receipt.
 #[expect(clippy::disallowed_methods, reason = "a peer reads the clock where it stands")]
 pub fn new_id() -> Uuid {
     Uuid::now_v7()
 }
 
-/// The headers that are kept, as JSON.
+/// The headers that are stored, as JSON.
 pub fn kept_headers(headers: &HeaderMap) -> String {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     serde_json::json!({
@@ -121,7 +121,7 @@ pub fn kept_headers(headers: &HeaderMap) -> String {
     .to_string()
 }
 
-/// An answer that is JSON, or a bare status.
+/// A JSON answer, or a bare status.
 pub fn answer<T: Serialize>(result: Result<T, StatusCode>) -> Response {
     match result {
         Ok(body) => Json(body).into_response(),
@@ -129,23 +129,23 @@ pub fn answer<T: Serialize>(result: Result<T, StatusCode>) -> Response {
     }
 }
 
-/// Serves on the port of the environment until the process is ended.
+/// Serves on the port from the environment until the process ends.
 ///
 /// # Errors
-/// Where the port is taken.
+/// If the port is in use.
 pub async fn serve(routes: Router) -> anyhow::Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], variable("PORT")?.parse()?));
     let listener = TcpListener::bind(address).await?.tap_io(|socket| {
-        // Answers are small and whole: waiting for more to send would only cost time.
+        // Answers are small and written in one piece, so Nagle's algorithm would only delay them.
         let _ = socket.set_nodelay(true);
     });
     Ok(axum::serve(listener, routes).await?)
 }
 
-/// A variable of the environment.
+/// Reads an environment variable.
 ///
 /// # Errors
-/// Where it is missing.
+/// If the variable is missing.
 pub fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name).with_context(|| format!("{name} is missing"))
 }

@@ -1,4 +1,4 @@
-//! A real PostgreSQL of the benchmark's own, set up as a sane operator sets one up on a small machine.
+//! The benchmark's own PostgreSQL server, configured as a careful operator would on a small machine.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
 
-/// What is set, the same for whoever is measured. Nothing is taken from durability: `fsync` and `synchronous_commit` are on.
-/// `shared_buffers` comes to it: a quarter of the memory.
+/// The settings, which are the same for all contenders. They keep full durability: `fsync` and `synchronous_commit` are
+/// on. `shared_buffers` is set in addition, to a quarter of the memory.
 const SETTINGS: [(&str, &str); 6] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -21,10 +21,10 @@ const SETTINGS: [(&str, &str); 6] = [
     ("checkpoint_timeout", "15min"),
 ];
 
-/// How many files of the log there are before anything is measured: 1.5 GB.
+/// How many WAL segments exist before anything is measured: 1.5 GB.
 const LOG_FILES: u32 = 96;
 
-/// For how long deliveries are kept: the service's own default.
+/// The retention of deliveries: the service's default.
 const RETENTION_DAYS: u32 = 90;
 
 /// The server.
@@ -35,10 +35,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts it in a folder that stays.
+    /// Starts the server in a folder that is kept.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
         let embedded = Embedded::start_in(folder)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -52,8 +52,8 @@ impl Postgres {
         Ok(this)
     }
 
-    /// A server that has run for a while writes its log over files that it has; to make a new one of 16 MB, which a fresh server
-    /// does, stalls everybody for as long as the disk takes.
+    /// Creates WAL segments. A server that has run for a while reuses its segments of 16 MB, but a fresh one must
+    /// create them, which stalls everything for as long as the disk takes.
     fn fill_log(&self) -> anyhow::Result<()> {
         for _ in 0..LOG_FILES {
             self.execute("postgres", "SELECT pg_logical_emit_message(false, 'bench', '')")?;
@@ -62,12 +62,12 @@ impl Postgres {
         self.execute("postgres", "CHECKPOINT")
     }
 
-    /// The server's first process.
+    /// The server's main process.
     pub fn pid(&self) -> u32 {
         self.embedded.server_pid()
     }
 
-    /// The folder of the programs of PostgreSQL.
+    /// The folder of PostgreSQL's programs.
     pub fn bin_dir(&self) -> &Path {
         self.embedded.bin_dir()
     }
@@ -77,7 +77,7 @@ impl Postgres {
         self.embedded.url(database)
     }
 
-    /// How the programs of others learn where a database is.
+    /// The environment variables that libpq and similar clients read.
     pub fn environment(&self, database: &str) -> [(&'static str, String); 4] {
         let options = self.embedded.connect_options(database);
         let socket = options.get_socket().map_or_else(String::new, |it| it.display().to_string());
@@ -94,7 +94,7 @@ impl Postgres {
         self.embedded.connect_options(database)
     }
 
-    /// Waits for something that talks to the database.
+    /// Runs a future to its end.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -102,7 +102,7 @@ impl Postgres {
     /// Runs statements, one after the other.
     ///
     /// # Errors
-    /// What the server complains of.
+    /// The error of the server.
     pub fn execute(&self, database: &str, statements: &str) -> anyhow::Result<()> {
         let options = self.embedded.connect_options(database);
         self.runtime.block_on(async {
@@ -112,10 +112,10 @@ impl Postgres {
         })
     }
 
-    /// Asks for one row.
+    /// Runs a query, and returns its only row.
     ///
     /// # Errors
-    /// What the server complains of.
+    /// The error of the server.
     pub fn ask(&self, database: &str, query: &str) -> anyhow::Result<PgRow> {
         let options = self.embedded.connect_options(database);
         self.runtime.block_on(async {
@@ -124,20 +124,20 @@ impl Postgres {
         })
     }
 
-    /// Makes a database anew, with the schema and nothing in it.
+    /// Recreates a database with the schema and no data.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn make(&self, database: &str) -> anyhow::Result<()> {
         self.remove(database)?;
         self.execute("postgres", &format!("CREATE DATABASE {database}"))?;
         self.migrate(database)
     }
 
-    /// Brings a database's schema up to date, with the partitions that the service would make.
+    /// Migrates a database, and creates the partitions that the service would create.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn migrate(&self, database: &str) -> anyhow::Result<()> {
         let connector = Connector::from(self.embedded.connect_options(database));
         self.runtime.block_on(async {
@@ -148,10 +148,10 @@ impl Postgres {
         })
     }
 
-    /// Removes a database, whoever is connected.
+    /// Drops a database, even if clients are connected.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn remove(&self, database: &str) -> anyhow::Result<()> {
         self.execute("postgres", &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))
     }

@@ -1,4 +1,4 @@
-//! Programs that end with us, however we end.
+//! Programs that end with this process, however it ends.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,18 +13,19 @@ use nix::unistd::Pid;
 
 use crate::interrupt;
 
-/// The program reads from a pipe that only we hold open, through a guard: when we are gone, the guard ends it.
+/// A shell script that starts a guard and then becomes the program. The guard reads from a pipe that only this process
+/// holds open; when this process ends, the guard stops the program.
 const ON_A_LEASH: &str = r#"exec 3<&0 </dev/null
 ( exec >/dev/null 2>&1; { read -r _ <&3 || kill -TERM $$; } & )
 exec "$@" 3<&-"#;
 
-/// How long a program may take to end when it is asked to.
+/// How long a program may take to stop after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Between two looks at something that nothing wakes us for.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A program that runs; ended when this is dropped.
+/// A running program. It is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -32,10 +33,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it, with what it prints in `log`.
+    /// Starts a program; its output goes to `log`.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn start(
         command: &[String],
         environment: &[(&str, String)],
@@ -45,22 +46,22 @@ impl Process {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", ON_A_LEASH, "sh"]).args(command);
         shell.envs(environment.iter().map(|(name, value)| (name, value)));
-        // A group of its own, so that Ctrl-C on the terminal is ours to answer.
+        // In its own process group, so that Ctrl-C on the terminal reaches only this process.
         shell.process_group(0).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         let mut child = shell.spawn()?;
         let leash = child.stdin.take();
         Ok(Self { child, leash })
     }
 
-    /// Its number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Whether the program still runs.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If the system cannot tell.
     pub fn runs(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
@@ -68,7 +69,7 @@ impl Process {
     fn end(&mut self) -> anyhow::Result<()> {
         let pid = Pid::from_raw(self.pid().cast_signed());
         let asked = Instant::now();
-        // It may be gone already.
+        // The program may have ended already.
         let _ = kill(pid, Signal::SIGTERM);
         while self.runs()? {
             if asked.elapsed() > PATIENCE {
@@ -77,7 +78,7 @@ impl Process {
             std::thread::sleep(PAUSE);
         }
         if let Some(mut leash) = self.leash.take() {
-            // The guard need not be there any more; it has nothing left to do.
+            // The guard may have ended already.
             let _ = leash.write_all(b"\n");
         }
         Ok(())
@@ -86,15 +87,15 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // An error cannot be reported here.
         let _ = self.end();
     }
 }
 
-/// Runs a program that ends by itself and gives back what it printed.
+/// Runs a program to its end, and returns its standard output.
 ///
 /// # Errors
-/// Where it fails; with what it complained of.
+/// If it fails; the error contains its standard error.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command

@@ -1,4 +1,4 @@
-//! All rounds in one table, and what the goals make of it.
+//! The figures of all rounds in one table, and their comparison with the goals.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,29 +7,29 @@ use crate::contenders::Contender;
 use crate::load::Work;
 use crate::measure::Sample;
 
-/// What was measured: the work, on the large table or on an empty one, the connections, and who.
+/// What was measured: which table, which kind of requests, how many connections, and which contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
-    /// Which table.
+    /// Whether it was measured on the large table.
     pub large: bool,
-    /// Which work.
+    /// The kind of requests.
     pub work: Work,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Who.
+    /// The contender.
     pub contender: Contender,
 }
 
-/// What was seen, round by round.
+/// The samples of all rounds.
 #[derive(Debug, Default)]
 pub struct Results {
     cells: BTreeMap<Cell, Vec<Sample>>,
-    /// From exec to ready, in milliseconds.
+    /// The times from exec to ready, in milliseconds.
     pub ready: Vec<f64>,
     foreign: f64,
 }
 
-/// How a goal is reached.
+/// The bound of a goal.
 #[derive(Debug, Clone, Copy)]
 enum Bound {
     AtLeast(f64),
@@ -37,17 +37,17 @@ enum Bound {
 }
 
 impl Results {
-    /// Nothing yet; where others use more than that part of the machine, they disturb.
+    /// No samples yet. A sample is disturbed if other processes used more than this fraction of the machine.
     pub fn new(foreign: f64) -> Self {
         Self { foreign, ..Self::default() }
     }
 
-    /// Adds what was seen in a round.
+    /// Adds the sample of a round.
     pub fn add(&mut self, cell: Cell, sample: Sample) {
         self.cells.entry(cell).or_default().push(sample);
     }
 
-    /// The medians of a cell, of the rounds that nobody disturbed if there are any.
+    /// The medians of a cell, over the undisturbed rounds if there are any.
     fn medians(&self, cell: Cell) -> Option<Sample> {
         let all = self.cells.get(&cell)?;
         let calm: Vec<_> = all.iter().filter(|it| it.foreign <= self.foreign).copied().collect();
@@ -92,7 +92,7 @@ impl Results {
                 show(sample.most_resident, 0),
                 show(sample.refused, 0),
             ];
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             let _ = writeln!(
                 text,
                 "| {work} | {table} | {connections} | {name}{mark} | {} |",
@@ -102,7 +102,7 @@ impl Results {
         text
     }
 
-    /// Each goal, what was measured, and whether it is met; as Markdown.
+    /// Each goal, its measured value, and whether it is met, as Markdown.
     pub fn goals(&self) -> String {
         let mut text = String::from("| goal | wanted | measured | met |\n|---|---|---|---|\n");
         for (goal, bound, measured) in self.measured_goals() {
@@ -175,7 +175,7 @@ impl Results {
     }
 }
 
-/// The one in the middle, or what lies between the two there; not a number, if there is none.
+/// The median; NaN if there are no values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.retain(|value| !value.is_nan());
     values.sort_by(f64::total_cmp);
@@ -186,7 +186,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// A figure with so many digits after the point.
+/// A figure with this many digits after the point.
 fn show(figure: f64, digits: usize) -> String {
     if figure.is_nan() { "–".to_owned() } else { format!("{figure:.digits$}") }
 }
@@ -199,7 +199,7 @@ mod tests {
         Cell { large: false, work: Work::Writes, connections: 256, contender: Contender::Service };
 
     #[test]
-    fn rounds_that_were_disturbed_do_not_count_where_others_were_not() {
+    fn disturbed_rounds_do_not_count_if_there_are_undisturbed_ones() {
         let mut results = Results::new(0.1);
         for (rate, foreign) in [(900.0, 0.0), (1_100.0, 0.05), (10.0, 0.6)] {
             results.add(CELL, Sample { rate, foreign, ..Sample::NONE });

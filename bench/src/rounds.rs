@@ -1,4 +1,4 @@
-//! What is measured in which order: contender after contender at one number of connections, then at the next, round by round.
+//! The order of a run: in each round, all contenders at one number of connections, then at the next number.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,22 +18,22 @@ use crate::report::{Cell, Results};
 use crate::tables::{LARGE, LARGE_PROFILES};
 use crate::wanted::Wanted;
 
-/// The database of whoever is being measured.
+/// The database of the contender that is being measured.
 const DATABASE: &str = "measured";
 
-/// The database that reads are measured on.
+/// The database for reads.
 const FILLED: &str = "filled";
 
-/// How many profiles are spoken of.
+/// How many profiles the load is about.
 const PROFILES: u64 = 100_000;
 
-/// How long the large table is worked on before it is measured.
+/// How long the large table is warmed up.
 const WARM_UP: Duration = Duration::from_secs(45);
 
-/// How often a start is timed.
+/// How many starts are timed.
 const STARTS: usize = 5;
 
-/// Everything that a run needs.
+/// Everything that is prepared for a run.
 #[derive(Debug)]
 pub struct Run {
     args: Wanted,
@@ -48,14 +48,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts the database and makes what is measured on.
+    /// Starts the database server, and creates the load and the databases.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn prepare(args: Wanted) -> anyhow::Result<Self> {
         fs::create_dir_all("target/bench")?;
         let folder = fs::canonicalize("target/bench")?;
-        eprintln!("making the load and the databases");
+        eprintln!("creating the load and the databases");
         let postgres = Postgres::start(&folder.join("postgres"))?;
         postgres.make_blank()?;
         if !args.skip_reads {
@@ -91,17 +91,17 @@ impl Run {
         Ok(Self { args, method, folder, postgres, small, large, batches, patience })
     }
 
-    /// All rounds; tells how many measurements failed too.
+    /// Runs all rounds. Also returns how many measurements failed.
     ///
     /// # Errors
-    /// Where we are to end, or the service does not start.
+    /// After a signal, or if the service does not start.
     pub fn measure(&self) -> anyhow::Result<(Results, usize)> {
         let mut results = Results::new(self.args.foreign);
         let mut failed = 0;
         if self.args.only.contains(&Contender::Service) {
             results.ready = self.time_starts()?;
         }
-        // Where the load of the large table goes on: that table stays, so no delivery should come again too soon.
+        // The index in the load of the large table. That table is kept, so a delivery must not be sent again too soon.
         let mut place = 0;
         let mut is_warm = false;
         for round in 1..=self.args.rounds {
@@ -139,10 +139,10 @@ impl Run {
         Ok((results, failed))
     }
 
-    /// Removes the databases that only this run needed.
+    /// Drops the databases that only this run needed.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn clean_up(&self) -> anyhow::Result<()> {
         self.postgres.remove(DATABASE)?;
         self.postgres.remove(FILLED)
@@ -171,8 +171,9 @@ impl Run {
         if database == DATABASE {
             self.postgres.make_from_blank(DATABASE)?;
         }
-        // What the one before has left to be written to the disk is not for this one to wait for. On the large table, where each
-        // delivery meets another page, every page would then be logged whole once more: as never in a long run.
+        // Dirty pages of the previous contender must not delay this one. Not on the large table: there each delivery
+        // touches another page, and after a checkpoint each page would be logged in full, which does not happen in a
+        // long run.
         if !cell.large {
             self.postgres.execute("postgres", "CHECKPOINT")?;
         }
@@ -192,11 +193,11 @@ impl Run {
         measurement.of_server(&running, first, common_rate.filter(|_| is_common))
     }
 
-    /// Brings the large database into the condition of one that has been at work for a while: read into memory, and the
-    /// pages that the load speaks of logged whole since the last checkpoint.
+    /// Warms up the large database, so that it is like one that has been in use for a while: it is in memory, and the
+    /// pages that the load touches have been logged in full since the last checkpoint.
     fn warm_large(&self, first: &mut usize) -> anyhow::Result<()> {
         let Some(load) = &self.large else { return Ok(()) };
-        eprintln!("warming the large table up");
+        eprintln!("warming up the large table");
         self.postgres.warm_large()?;
         self.postgres.execute("postgres", "CHECKPOINT")?;
         let mut running = Running::start(Contender::Service, &self.place(LARGE))?;
@@ -219,7 +220,7 @@ impl Run {
         Place { postgres, database, folder, pool: args.pool }
     }
 
-    /// From exec until the service says that it is ready, with a schema that is up to date, in milliseconds.
+    /// Measures the time from exec until the service is ready, with a migrated schema, in milliseconds.
     fn time_starts(&self) -> anyhow::Result<Vec<f64>> {
         self.postgres.make_from_blank(DATABASE)?;
         let mut times = Vec::new();
@@ -228,7 +229,10 @@ impl Run {
             let running = Running::start(Contender::Service, &self.place(DATABASE))?;
             while !is_ready(&running) {
                 interrupt::check()?;
-                anyhow::ensure!(begun.elapsed() < Duration::from_secs(30), "it does not get ready");
+                anyhow::ensure!(
+                    begun.elapsed() < Duration::from_secs(30),
+                    "the service does not become ready"
+                );
                 std::thread::sleep(Duration::from_millis(1));
             }
             times.push(begun.elapsed().as_secs_f64() * 1_000.0);

@@ -1,10 +1,10 @@
-//! How the service is set up for its benchmark: the one hook proves its sender by an HMAC over the raw body.
+//! The service's settings for the benchmark: one hook, whose sender signs the raw body with an HMAC.
 
 use std::path::Path;
 
 use crate::deliveries::{HEADER, PATH, secret};
 
-/// The file with the hook.
+/// The configuration file with the hook.
 pub fn hooks() -> String {
     let path = PATH.trim_start_matches("/webhooks/");
     let secret = secret("hook");
@@ -14,7 +14,7 @@ pub fn hooks() -> String {
     )
 }
 
-/// The environment of a service with the hooks in that file; where it listens and its database are still to be said.
+/// The environment of a service with the hooks in that file, without its addresses and its database.
 pub fn environment(hooks: &Path) -> [(&'static str, String); 3] {
     [
         ("ESIM_STATUS_CONFIG", hooks.display().to_string()),

@@ -1,4 +1,4 @@
-//! The databases that are measured on: an empty one, and one with a few years of history.
+//! The databases for the measurements: an empty one, and one with a few years of history.
 
 use std::fmt::Write;
 
@@ -7,37 +7,38 @@ use sqlx::Row;
 
 use crate::postgres::Postgres;
 
-/// The database with the schema alone, from which others are made.
+/// The database with only the schema, which others are copied from.
 const BLANK: &str = "blank";
 
-/// The large one's name; another number where what is in it changes.
+/// The name of the large database. Increase the number if its content changes.
 pub const LARGE: &str = "large_1";
 
-/// How many profiles are in the large one. With four transitions for each third and three for the others: 10 million.
+/// How many profiles are in the large database. Every third profile has four transitions and the others have three,
+/// which makes 10 million.
 pub const LARGE_PROFILES: u64 = 3_000_000;
 
 impl Postgres {
-    /// Makes the blank database.
+    /// Creates the blank database.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn make_blank(&self) -> anyhow::Result<()> {
         self.make(BLANK)
     }
 
-    /// Makes a database with the schema alone.
+    /// Recreates a database with only the schema.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn make_from_blank(&self, database: &str) -> anyhow::Result<()> {
         self.remove(database)?;
         self.execute("postgres", &format!("CREATE DATABASE {database} TEMPLATE {BLANK}"))
     }
 
-    /// Makes the large database, unless it is there from an earlier run with a schema that can be brought up to date.
+    /// Creates the large database, unless it exists from an earlier run and can be migrated.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn make_large(&self) -> anyhow::Result<()> {
         let query = format!("SELECT count(*) FROM pg_database WHERE datname = '{LARGE}'");
         let there = self.ask("postgres", &query)?.try_get::<i64, _>(0)? == 1;
@@ -45,20 +46,21 @@ impl Postgres {
             return Ok(());
         }
         self.remove(LARGE)?;
-        // Under another name first, so that one that was interrupted is never taken for a whole one.
+        // First under another name, so that an interrupted run does not leave an incomplete database with the final
+        // name.
         self.make("large_new")?;
         self.fill("large_new", LARGE_PROFILES)?;
         self.execute("postgres", &format!("ALTER DATABASE large_new RENAME TO {LARGE}"))
     }
 
-    /// Reads the large database into the server's memory, as it would be after a while of work; without the extension
-    /// for it, the first measurements will wait for the disk.
+    /// Loads the large database into the server's memory, where it would be after some use. Without the extension for
+    /// this, the first measurements wait for the disk.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn warm_large(&self) -> anyhow::Result<()> {
         if self.execute(LARGE, "CREATE EXTENSION IF NOT EXISTS pg_prewarm").is_err() {
-            eprintln!("PostgreSQL comes without pg_prewarm: the large table is measured cold");
+            eprintln!("PostgreSQL has no pg_prewarm: the large table is measured cold");
             return Ok(());
         }
         self.execute(
@@ -68,15 +70,15 @@ impl Postgres {
         )
     }
 
-    /// Puts profiles 0 to `count` into a database, each with a life behind it that ended `DISABLED`, as
+    /// Inserts `count` profiles into a database, each with a history that ends with `DISABLED`, as
     /// [`crate::deliveries`] expects.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn fill(&self, database: &str, count: u64) -> anyhow::Result<()> {
         let iccid = iccid_of("n").context("a formatter for text does not fail")?;
         let last = count.saturating_sub(1);
-        // Device and subscription as `deliveries` writes them.
+        // EID and IMSI as in `deliveries`.
         self.execute(
             database,
             &format!(
@@ -107,7 +109,7 @@ impl Postgres {
 
 /// [`crate::deliveries::iccid`] in SQL, for a column of numbers.
 fn iccid_of(number: &str) -> Result<String, std::fmt::Error> {
-    // Every second digit counts twice, from the last before the check digit on; 894400 in front makes 29 of it.
+    // The Luhn algorithm: every second digit counts twice, starting next to the check digit. The prefix 894400 adds 29.
     let mut sum = String::from("29");
     for place in 0..12 {
         let digit = format!("({number} / {}) % 10", 10_u64.pow(place));
@@ -129,8 +131,8 @@ mod tests {
     use crate::deliveries::iccid;
 
     #[test]
-    fn profiles_in_the_table_are_those_that_deliveries_speak_of() {
-        // Where we are root, the server runs as somebody else, who has to get there.
+    fn profiles_in_the_table_are_those_that_deliveries_are_about() {
+        // If this is root, the server runs as another user, who must be able to enter the folder.
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir_in("/tmp").unwrap();
         let postgres = Postgres::start(&folder.path().join("bench")).unwrap();

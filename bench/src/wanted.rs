@@ -1,4 +1,4 @@
-//! What a run is asked to measure, and in which order that comes.
+//! The command line of a run: what to measure, how, and in which order.
 
 use clap::Args;
 
@@ -6,22 +6,22 @@ use crate::contenders::Contender;
 use crate::load::Work;
 use crate::report::Cell;
 
-/// What is measured, and how.
+/// What to measure, and how.
 #[derive(Debug, Args)]
 pub struct Wanted {
-    /// How often everything is measured; the table has the medians
+    /// How many rounds; the table shows the medians
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
 
-    /// How long each measurement takes
+    /// The length of each measurement, in seconds
     #[arg(long, default_value_t = 3)]
     pub seconds: u64,
 
-    /// How many connections, one after the other
+    /// The numbers of connections to measure, one after the other
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
     pub connections: Vec<usize>,
 
-    /// Who is measured [default: all]
+    /// Which contenders to measure [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Contender>,
 
@@ -33,33 +33,33 @@ pub struct Wanted {
     #[arg(long)]
     pub skip_reads: bool,
 
-    /// How often a measurement that others disturbed is taken again
+    /// How often a measurement that other processes disturbed is retried
     #[arg(long, default_value_t = 3)]
     pub retries: u32,
 
-    /// How many seconds the whole run may wait for others and repeat what they disturbed
+    /// How many seconds the whole run may wait for other processes and retry what they disturbed
     #[arg(long, default_value_t = 600)]
     pub patience: u64,
 
-    /// Which part of the machine others may use before that is a disturbance
+    /// The fraction of the machine that other processes may use before a measurement counts as disturbed
     #[arg(long, default_value_t = 0.1)]
     pub foreign: f64,
 
-    /// At which part of the rate that was reached latencies are taken
+    /// The fraction of the max rate at which latencies are measured
     #[arg(long, default_value_t = 0.6)]
     pub load: f64,
 
-    /// How many connections to the database each peer may have, all its processes together
+    /// The max number of connections to the database of each peer, with all its processes
     #[arg(long, default_value_t = 32)]
     pub pool: u32,
 
-    /// The threads of wrk
+    /// The number of wrk's threads
     #[arg(long, default_value_t = 1)]
     pub wrk_threads: usize,
 }
 
 impl Wanted {
-    /// What a round measures, in its order: contender after contender, at one number of connections after the other.
+    /// What a round measures, in order: all contenders at one number of connections, then at the next.
     pub fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
         for large in [false, true] {
@@ -81,13 +81,13 @@ impl Wanted {
         use Contender::{Batches, OneStatement, Ordinary, Pgbench, Service};
 
         let has_connections = match cell.contender {
-            // It has one connection, whatever is asked; the goals want it beside 256.
+            // It always has one connection; the goals compare it with 256.
             Batches => cell.connections == 256,
-            // Each connection is a process of the database, and it takes 200.
+            // Each connection is a process of the database, which allows 200.
             Pgbench => cell.connections <= 128,
             _ => true,
         };
-        // It reads as the ordinary one does.
+        // The one-statement handler reads like the ordinary one; the others do not read.
         let has_work = cell.work == Work::Writes
             || !(self.skip_reads || matches!(cell.contender, OneStatement | Pgbench | Batches));
         let is_on_table = !cell.large

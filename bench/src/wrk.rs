@@ -1,4 +1,4 @@
-//! Throughput, by wrk.
+//! Measures the throughput with wrk.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -10,24 +10,24 @@ use crate::load::Work;
 use crate::measure::Measurement;
 use crate::process;
 
-/// More than that a second nobody takes, so a load need not be longer.
+/// No server answers more than this a second, so a load need not be longer.
 const MOST_A_SECOND: u64 = 60_000;
 
-/// What wrk tells.
+/// What wrk prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Answers {
     /// How many requests were answered.
     pub requests: u64,
     /// In how many microseconds.
     pub micros: u64,
-    /// How many of them not with 2xx, or not at all.
+    /// How many were not answered, or not with 2xx.
     pub refused: u64,
 }
 
-/// Sends the load from its place `first` on, as fast as it is answered.
+/// Sends the load from index `first` on, as fast as it is answered.
 ///
 /// # Errors
-/// Where wrk fails, or we are to end.
+/// If wrk fails, or after a signal.
 pub fn run(measurement: &Measurement, server: SocketAddr, first: usize) -> anyhow::Result<Answers> {
     let Measurement { method, load, work, connections, .. } = measurement;
     let script = match work {
@@ -51,7 +51,7 @@ pub fn run(measurement: &Measurement, server: SocketAddr, first: usize) -> anyho
     let line = told.lines().find(|line| line.starts_with("requests=")).unwrap_or_default();
     let figure = |name: &str| {
         let found = line.split_whitespace().find_map(|part| part.strip_prefix(name));
-        found.and_then(|text| text.parse::<u64>().ok()).context("wrk tells no figures")
+        found.and_then(|text| text.parse::<u64>().ok()).context("wrk prints no figures")
     };
     let refused = figure("refused=")? + figure("broken=")?;
     Ok(Answers { requests: figure("requests=")?, micros: figure("microseconds=")?, refused })

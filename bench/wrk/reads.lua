@@ -1,4 +1,4 @@
--- Reads the profiles of a file that `bodies` wrote, in its order, which is random; each thread has a slice of its own.
+-- Reads the profiles in a file that `bodies` wrote, in its (random) order; each thread has its own slice.
 --   wrk -t2 -c256 -d8s -s bench/wrk/reads.lua http://127.0.0.1:8080 -- target/bench/load/iccids $ESIM_STATUS_API_KEYS 2
 local started = 0
 

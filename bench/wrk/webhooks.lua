@@ -1,6 +1,6 @@
--- Sends the signed webhooks of a file that `bodies` wrote, in its order; each thread has a slice of its own.
+-- Sends the signed webhooks in a file that `bodies` wrote, in its order; each thread has its own slice.
 --   wrk -t2 -c256 -d8s -s bench/wrk/webhooks.lua http://127.0.0.1:8080 -- target/bench/load/deliveries 2
--- Behind the number of threads may follow: the place of the first webhook, and how many at most.
+-- Two optional arguments follow the number of threads: the index of the first webhook, and the max number of webhooks.
 local started = 0
 
 function setup(thread)
@@ -8,7 +8,7 @@ function setup(thread)
   started = started + 1
 end
 
--- Everything is made here, before the clock runs: a request then costs no more than a look into a table.
+-- All requests are generated here, before the clock starts, so that a request then costs only a table lookup.
 function init(args)
   local threads, first, most = tonumber(args[2] or 1), tonumber(args[3] or 0), tonumber(args[4] or math.huge)
   local lines = {}

@@ -1,4 +1,4 @@
-// Express and pg, one process for each core: what one would write first, with prepared statements, a pool and keep-alive.
+// Express and pg, as one would write it first: one process for each core, with prepared statements, a pool and keep-alive.
 import cluster from "node:cluster";
 import crypto from "node:crypto";
 import os from "node:os";
@@ -124,7 +124,7 @@ async function receive(pool, request, secret) {
       return { deliveryId: id, outcome };
     } catch (error) {
       await client.query("ROLLBACK");
-      // Two first deliveries of a profile may meet: the second then finds what the first has made.
+      // Two first deliveries of a profile may race: after a retry, the second finds the row that the first has inserted.
       if (error.code !== UNIQUE_VIOLATION || tries === 3) throw error;
     } finally {
       client.release();
@@ -158,7 +158,7 @@ async function show(pool, request, key) {
 
 function serve() {
   const { HOOK_SECRET, API_KEY, PORT, CONNECTIONS } = process.env;
-  // Where the database is, pg learns from PGHOST and its like.
+  // pg reads the address of the database from PGHOST and similar variables.
   const pool = new pg.Pool({ max: Math.ceil(CONNECTIONS / os.availableParallelism()) });
   const app = express();
   app.disable("x-powered-by");

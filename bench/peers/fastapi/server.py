@@ -1,4 +1,4 @@
-"""FastAPI and asyncpg, one process for each core: what one would write first, with uvloop, orjson and a pool."""
+"""FastAPI and asyncpg, as one would write it first: one process for each core, with uvloop, orjson and a pool."""
 
 import hashlib
 import hmac
@@ -58,7 +58,7 @@ KEEP = """
 
 @asynccontextmanager
 async def lifespan(app):
-    # Where the database is, asyncpg learns from PGHOST and its like.
+    # asyncpg reads the address of the database from PGHOST and similar variables.
     async with asyncpg.create_pool(min_size=CONNECTIONS, max_size=CONNECTIONS) as pool:
         app.state.pool = pool
         yield
@@ -130,7 +130,7 @@ async def receive(request: Request):
                 outcome = await write(connection, id, at, report, claim, headers, body)
                 break
         except asyncpg.UniqueViolationError:
-            # Two first deliveries of a profile may meet: the second then finds what the first has made.
+            # Two first deliveries of a profile may race: after a retry, the second finds the row that the first has inserted.
             if tries == 2:
                 raise HTTPException(503) from None
     answer = orjson.dumps({"deliveryId": id, "outcome": outcome})

@@ -1,4 +1,5 @@
-//! Writes the load of a benchmark: signed webhooks, the profiles to read, and the settings of a service that takes them.
+//! Writes the load of a benchmark: signed webhooks, the profiles to read, and the settings of a service that accepts
+//! them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,18 +8,18 @@ use clap::Parser;
 use esim_status_bench::deliveries::{self, Profiles};
 use esim_status_bench::settings;
 
-/// Writes signed webhooks, the ICCIDs to read, and the settings of a service that takes them.
+/// Writes signed webhooks, the ICCIDs to read, and the settings of a service that accepts them.
 #[derive(Debug, Parser)]
 struct Args {
     /// The folder to write to
     #[arg(long, default_value = "target/bench/load")]
     out: PathBuf,
 
-    /// How many profiles are spoken of; four deliveries each
+    /// How many profiles the load is about; each has four deliveries
     #[arg(long, default_value_t = 100_000)]
     profiles: u64,
 
-    /// Of how many that exist
+    /// How many profiles exist; those of the load are spread evenly over them
     #[arg(long, default_value_t = 0)]
     of: u64,
 }

@@ -1,4 +1,5 @@
-//! Measures esim-status beside its peers, in turns, and prints one table. `bench/run` builds what it needs and starts it.
+//! Measures esim-status and its peers in turns, and prints one table. `bench/run` builds everything and starts this
+//! program.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use esim_status_bench::rounds::Run;
 use esim_status_bench::wanted::Wanted;
 use esim_status_bench::{interrupt, machine};
 
-/// Measures esim-status beside its peers.
+/// Measures esim-status and its peers.
 #[derive(Debug, Parser)]
 #[command(name = "bench/run")]
 struct Args {
@@ -53,7 +54,7 @@ fn describe(wanted: &Wanted) -> String {
     let Wanted { rounds, seconds, load, foreign, retries, .. } = wanted;
     format!(
         "`{}`: {rounds} rounds, {seconds} s for each measurement, medians; latencies at {:.0} % of the rate that each \
-         reached. \\* others used more than {:.0} % of the machine, in spite of {retries} more tries.",
+         reached. \\* other processes used more than {:.0} % of the machine, despite {retries} retries.",
         command.join(" "),
         load * 100.0,
         foreign * 100.0,

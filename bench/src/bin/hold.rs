@@ -1,4 +1,4 @@
-//! Runs one server with a database of its own until Ctrl-C, for whoever wants to look at it under load.
+//! Runs one server with its own database until Ctrl-C, to examine it under load.
 
 use std::fs;
 use std::path::Path;
@@ -11,25 +11,25 @@ use esim_status_bench::interrupt;
 use esim_status_bench::postgres::Postgres;
 use esim_status_bench::tables::LARGE;
 
-/// The database that is made anew each time.
+/// The database, which is recreated each time.
 const DATABASE: &str = "held";
 
-/// Runs one server, with a database of its own, until Ctrl-C.
+/// Runs one server with its own database until Ctrl-C.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Which
+    /// Which server
     #[arg(value_enum, default_value_t = Contender::Service)]
     server: Contender,
 
-    /// How many connections to the database a peer may have
+    /// The max number of a peer's connections to the database
     #[arg(long, default_value_t = 32)]
     pool: u32,
 
-    /// Put so many profiles into the database first
+    /// How many profiles to put into the database first
     #[arg(long, default_value_t = 0)]
     profiles: u64,
 
-    /// Take the database with 3 million profiles, and make it if it is not there
+    /// Use the database with 3 million profiles, and create it if it does not exist
     #[arg(long, conflicts_with = "profiles")]
     large: bool,
 }
@@ -55,8 +55,8 @@ fn main() -> anyhow::Result<()> {
     println!("server    {} (process {})", running.address, running.pid());
     println!("admin     {}", running.admin);
     println!("database  {} (process {})", postgres.url(database), postgres.pid());
-    println!("Ctrl-C ends them.");
-    // Until somebody wants us to end.
+    println!("Ctrl-C stops them.");
+    // Until Ctrl-C or SIGTERM.
     while interrupt::sleep(Duration::from_secs(1)).is_ok() {}
     drop(running);
     if args.large { Ok(()) } else { postgres.remove(DATABASE) }

@@ -1,4 +1,4 @@
-//! Sends a load to a running server and prints latencies that are corrected for coordinated omission.
+//! Sends a load to a running server, and prints latencies without coordinated omission.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -29,19 +29,19 @@ struct Args {
     #[arg(short, long, default_value_t = 64)]
     connections: usize,
 
-    /// Requests a second; without it, each connection asks as soon as it has its answer
+    /// Requests a second; without it, each connection sends its next request as soon as it has an answer
     #[arg(short, long)]
     rate: Option<f64>,
 
-    /// Seconds that count
+    /// Seconds to measure
     #[arg(short, long, default_value_t = 8)]
     seconds: u64,
 
-    /// Seconds before
+    /// Seconds of warm-up before that
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
 
-    /// The place of the first request in the file, to go on where another run ended
+    /// The index of the first request in the file, to continue where another run ended
     #[arg(long, default_value_t = 0)]
     first: usize,
 }

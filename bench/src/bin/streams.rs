@@ -1,7 +1,7 @@
-//! How much memory an idle stream costs, and how long a change takes to reach its followers.
+//! Measures how much memory an idle stream costs, and how long a change takes to reach its followers.
 //!
-//! Opens many streams to a running service over loopback, reads the service's memory from `/proc` before and after, then
-//! reports changes of one profile and takes the time until its first and its last follower has it. Bounded: it ends by itself.
+//! Opens many streams to a running service over loopback, and reads the service's memory from `/proc` before and after.
+//! Then reports changes of one profile, and measures the time until the first and the last follower has each change.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ struct Args {
     #[arg(long)]
     url: Url,
 
-    /// The secret of its hook gigastore/esim-status
+    /// The secret of the hook gigastore/esim-status
     #[arg(long)]
     hook_secret: String,
 
@@ -29,15 +29,15 @@ struct Args {
     #[arg(long)]
     api_key: String,
 
-    /// The process of the service
+    /// The process id of the service
     #[arg(long)]
     pid: u32,
 
-    /// Idle streams to open, each on a profile of its own
+    /// How many idle streams to open, each on its own profile
     #[arg(long, default_value_t = 1_000)]
     idle: usize,
 
-    /// Followers of one profile
+    /// How many followers one profile has
     #[arg(long, default_value_t = 1_000)]
     followers: usize,
 
@@ -57,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
     for number in 0..bench.args.idle {
         bench.report(&idle_iccid(number), "RELEASED").await?;
     }
-    // One stream of each kind first, so that what is allocated once is not counted.
+    // Open one stream first, so that memory that is allocated only once does not count.
     let _warm = bench.open(&idle_iccid(0)).await?;
     let before = bench.resident_kib()?;
     let mut open = Vec::with_capacity(bench.args.idle);
@@ -88,7 +88,7 @@ struct Bench {
     http: reqwest::Client,
 }
 
-/// A stream that is open; its events arrive line by line.
+/// An open stream, which is read line by line.
 type Stream = BufReader<TcpStream>;
 
 impl Bench {
@@ -131,11 +131,11 @@ impl Bench {
     fn resident_kib(&self) -> anyhow::Result<i64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.args.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let line = line.context("the process tells no VmRSS")?;
+        let line = line.context("the status of the process has no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
     }
 
-    /// From the answer to a webhook until its first and its last follower has the change; each round moves the profile.
+    /// Measures the time from the answer to a webhook until the first and the last follower has the change.
     async fn time_followers(&self) -> anyhow::Result<(Vec<Duration>, Vec<Duration>)> {
         const ICCID: &str = "8944999999999999999";
         self.report(ICCID, "RELEASED").await?;
@@ -158,9 +158,9 @@ impl Bench {
             let mut times = Vec::with_capacity(self.args.followers);
             while times.len() < self.args.followers {
                 let next = tokio::time::timeout(Duration::from_secs(30), arrivals.recv()).await;
-                let at = next.context("a follower did not hear of the change in 30 s")?;
+                let at = next.context("a follower did not get the change within 30 s")?;
                 times.push(
-                    at.context("the followers have gone")?.saturating_duration_since(answered),
+                    at.context("the followers have ended")?.saturating_duration_since(answered),
                 );
             }
             first.extend(times.iter().min());

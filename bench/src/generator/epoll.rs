@@ -1,4 +1,4 @@
-//! The generator on Linux: epoll, and a timer that is precise to the microsecond.
+//! The load generator on Linux, with epoll and a timer of microsecond precision.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -15,23 +15,23 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::{Figures, Plan, whole_answer};
 use crate::interrupt;
 
-/// How long the server may leave the last requests without an answer.
+/// How long to wait for the answers to the last requests.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Stands for the timer among the numbers of the connections.
+/// The event data of the timer. Other events have the index of their connection.
 const TIMER: u64 = u64::MAX;
 
 struct Connection {
     socket: TcpStream,
-    /// What of an answer has come.
+    /// The bytes of an incomplete answer.
     received: Vec<u8>,
-    /// When the request in flight was to be sent.
+    /// When the request in flight was due.
     due: Instant,
-    /// Whether there is one in flight.
+    /// Whether a request is in flight.
     waits: bool,
 }
 
-/// One load.
+/// One run of the generator.
 pub(super) struct Run<'a> {
     plan: &'a Plan<'a>,
     epoll: Epoll,
@@ -52,7 +52,8 @@ impl<'a> Run<'a> {
         let begun = Instant::now();
         let mut connections = Vec::with_capacity(plan.connections);
         for number in 0..plan.connections {
-            let socket = TcpStream::connect(plan.address).context("the server is not there")?;
+            let socket =
+                TcpStream::connect(plan.address).context("the server cannot be reached")?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
@@ -64,7 +65,7 @@ impl<'a> Run<'a> {
         Ok(Self { plan, epoll, timer, connections, idle, begun: Instant::now(), sent: 0, figures })
     }
 
-    /// Sends, and measures, until the time is over and everything is answered.
+    /// Sends and measures until the time is over and everything is answered.
     pub fn run(mut self) -> anyhow::Result<Figures> {
         let end = self.begun + self.plan.warm_up + self.plan.measure;
         let mut events = [EpollEvent::empty(); 256];
@@ -83,7 +84,8 @@ impl<'a> Run<'a> {
             let ready = self.epoll.wait(&mut events, EpollTimeout::from(100_u16))?;
             for event in &events[..ready] {
                 if event.data() == TIMER {
-                    // Read, or it would wake us for ever; that it was not due after all is no error.
+                    // Reading the timer resets it, or it would wake epoll forever. It is no error if it has not
+                    // expired.
                     let _ = self.timer.wait();
                 } else if let Ok(number) = usize::try_from(event.data()) {
                     self.receive(number, end)?;
@@ -97,14 +99,14 @@ impl<'a> Run<'a> {
         Ok(self.figures)
     }
 
-    /// When request `number` is to be sent; now, where there is no rate.
+    /// When request `number` is due: now, if there is no rate.
     fn due(&self, number: usize, now: Instant) -> Instant {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 requests")]
         let after = |rate| Duration::from_secs_f64(number as f64 / rate);
         self.plan.rate.map_or(now, |rate| self.begun + after(rate))
     }
 
-    /// Sends what is due, also what was due before the end and found no connection until now.
+    /// Sends the requests that are due, including those that were due earlier and found no idle connection.
     fn send_what_is_due(&mut self, now: Instant, end: Instant) -> anyhow::Result<()> {
         while let Some(&number) = self.idle.front() {
             let due = self.due(self.sent, now);
@@ -122,7 +124,7 @@ impl<'a> Run<'a> {
             let connection = &mut self.connections[number];
             connection.due = due;
             connection.waits = true;
-            // A request is far smaller than a socket's buffer, and that is empty.
+            // A request is much smaller than the socket's send buffer, which is empty.
             connection.socket.write_all(request).context("the server closed a connection")?;
             self.sent += 1;
         }
@@ -149,7 +151,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Open loop: all that were due in the time count, however late they were answered. Else: all that were answered in it.
+    /// Records a latency. In an open loop, requests count that were due during the measurement; in a closed loop,
+    /// requests that were answered during it.
     fn record(&mut self, due: Instant, now: Instant, end: Instant, is_good: bool) {
         let at = if self.plan.rate.is_some() { due } else { now };
         if at >= self.begun + self.plan.warm_up && at < end {
@@ -159,7 +162,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What has no answer by now has at least waited that long.
+    /// Records the requests that have no answer yet with the time that they have waited.
     fn give_up(&mut self, now: Instant, end: Instant) {
         let in_flight = self.connections.iter().filter(|connection| connection.waits);
         let mut unanswered: Vec<_> = in_flight.map(|connection| connection.due).collect();

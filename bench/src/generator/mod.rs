@@ -1,8 +1,9 @@
-//! A load generator on one thread: HTTP/1.1 over connections that stay open, one request at a time on each.
+//! A single-threaded load generator: HTTP/1.1 over kept-alive connections, one request at a time on each.
 //!
-//! With a rate it is an open loop: request *n* is due *n* periods after the start, whatever became of the ones before, and its
-//! latency counts from then on. A server that stalls is so charged with all who would have come meanwhile, not with the
-//! few that were waiting (coordinated omission). Without a rate each connection asks again as soon as it has its answer.
+//! With a rate, the loop is open: request *n* is due *n* periods after the start, whatever happened to earlier
+//! requests, and its latency counts from when it was due. So a stall of the server counts for all requests that were
+//! due during it, not only for the few that were in flight (no coordinated omission). Without a rate, the loop is
+//! closed: each connection sends its next request as soon as it has an answer.
 
 #[cfg(target_os = "linux")]
 mod epoll;
@@ -13,40 +14,41 @@ use std::time::Duration;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 
-/// What to send, and how.
+/// What to send, and how fast.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
-    /// To whom.
+    /// The address of the server.
     pub address: SocketAddr,
-    /// The requests, sent in their order and from the start again.
+    /// The requests, which are sent in order and then from the start again.
     pub requests: &'a [Vec<u8>],
-    /// The place of the first.
+    /// The index of the first request.
     pub first: usize,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// How many requests a second; `None`: as many as are answered.
+    /// The number of requests a second; `None` for a closed loop.
     pub rate: Option<f64>,
-    /// How long before anything counts.
+    /// The length of the warm-up, which does not count.
     pub warm_up: Duration,
-    /// How long.
+    /// The length of the measurement.
     pub measure: Duration,
 }
 
-/// What was seen.
+/// What was measured.
 #[derive(Debug)]
 pub struct Figures {
-    /// Latencies in microseconds, of answers of any status; of requests without one, how long they had waited in the end.
+    /// Latencies in microseconds, of answers with any status. A request without an answer counts with the time it has
+    /// waited.
     pub latencies: Histogram<u64>,
-    /// Answers a second.
+    /// The number of answers a second.
     pub rate: f64,
-    /// Answers that were not 2xx, and requests that had none.
+    /// How many requests were not answered, or not with 2xx.
     pub refused: u64,
-    /// How many requests were sent, those before the measurement too.
+    /// How many requests were sent, including the warm-up.
     pub sent: usize,
 }
 
 impl Figures {
-    /// The latency that so many per cent did not exceed, in milliseconds; not a number, where nothing was answered.
+    /// A percentile of the latency, in milliseconds; NaN if nothing was answered.
     pub fn percentile_ms(&self, percent: f64) -> f64 {
         if self.latencies.is_empty() {
             return f64::NAN;
@@ -56,10 +58,10 @@ impl Figures {
     }
 }
 
-/// Sends the load and measures.
+/// Sends the load, and measures.
 ///
 /// # Errors
-/// Where the server cannot be reached or closes a connection; anywhere but on Linux.
+/// If the server cannot be reached or closes a connection. Always, on systems other than Linux.
 pub fn run(plan: &Plan) -> anyhow::Result<Figures> {
     #[cfg(target_os = "linux")]
     return epoll::Run::open(plan)?.run();
@@ -67,19 +69,19 @@ pub fn run(plan: &Plan) -> anyhow::Result<Figures> {
     anyhow::bail!("cannot send a load to {}: the generator needs Linux", plan.address);
 }
 
-/// The status of an answer, once all of it is there. Only answers that tell their length are understood.
+/// The status of an answer, once it is complete. The answer must have a `Content-Length`.
 fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<u16>> {
     let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
         return Ok(None);
     };
-    let text = std::str::from_utf8(&bytes[..head]).context("an answer that is no HTTP")?;
+    let text = std::str::from_utf8(&bytes[..head]).context("the answer is not HTTP")?;
     let status = text.get(9..12).and_then(|status| status.parse().ok());
     let length = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
-    let length = length.context("an answer that does not tell its length")?;
-    let status = status.context("an answer without a status")?;
+    let length = length.context("the answer has no Content-Length")?;
+    let status = status.context("the answer has no status")?;
     Ok((bytes.len() >= head + 4 + length).then_some(status))
 }
 
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_with_its_last_byte() {
+    fn an_answer_is_complete_with_its_last_byte() {
         let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno";
         for length in 0..answer.len() {
             assert_eq!(whole_answer(&answer[..length]).unwrap(), None, "{length}");
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stalls_is_charged_with_all_who_would_have_come() {
+    fn a_stall_counts_for_every_request_that_was_due_during_it() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let serving = std::thread::spawn(move || {
@@ -127,7 +129,8 @@ mod tests {
         };
         let figures = run(&plan).unwrap();
         assert_eq!((figures.sent, figures.refused), (1_000, 0));
-        // One request took 200 ms; those behind it waited for up to as long, half of them for more than 100 ms.
+        // One request took 200 ms; the requests that were due meanwhile waited up to as long, half of them more than
+        // 100 ms.
         assert!(figures.percentile_ms(99.0) > 150.0, "{}", figures.percentile_ms(99.0));
         let slow = figures.latencies.count_between(50_000, 1_000_000);
         assert!(slow >= 100, "{slow}");
