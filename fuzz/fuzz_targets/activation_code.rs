@@ -1,4 +1,5 @@
-//! Any text as an activation code: what is taken is kept as it is, hides itself, and makes links and a QR code that hold it.
+//! Any text as an activation code: an accepted code is kept unchanged, is masked in `Debug`, and gives links and a QR
+//! code that contain it.
 
 #![no_main]
 
@@ -12,7 +13,7 @@ use fast_qr::qr::QRBuilder;
 use libfuzzer_sys::fuzz_target;
 use url::Url;
 
-/// Drawing takes far longer than reading, and depends on little but a text's length.
+/// The lengths that were drawn already. Drawing takes much longer than parsing, and depends almost only on the length.
 static DRAWN: LazyLock<Mutex<HashSet<usize>>> = LazyLock::new(Mutex::default);
 
 fuzz_target!(|text: &str| {
@@ -39,7 +40,7 @@ fn assert_kept(text: &str, code: &ActivationCode) {
     assert_eq!(text[4..], code.as_str()[4..], "only the prefix may change");
     assert!(code.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"$:.-".contains(&b)));
 
-    let again = ActivationCode::parse(code.as_str()).expect("what was taken is taken again");
+    let again = ActivationCode::parse(code.as_str()).expect("an accepted code is accepted again");
     assert_eq!(&again, code);
 
     let parts: Vec<_> = code.as_str().split('$').collect();
@@ -49,7 +50,7 @@ fn assert_kept(text: &str, code: &ActivationCode) {
     assert!(!code.smdp_address().is_empty());
 }
 
-/// As `web::qr` does it.
+/// Draws the code as `web::qr` does.
 fn assert_drawn(code: &ActivationCode) {
     let drawn = QRBuilder::new(code.as_str()).ecl(ECL::M).build().expect("it fits into a QR code");
     assert!(SvgBuilder::default().margin(4).to_str(&drawn).starts_with("<svg"));

@@ -1,5 +1,5 @@
-//! Requests to hooks of every scheme: some made up, most proved as they should be and then changed. Let through is exactly what a
-//! second reading of each scheme's rules lets through.
+//! Requests to hooks of every scheme: some are random, most have valid credentials and are then edited. The service
+//! accepts exactly the requests that the oracle, a second implementation of each scheme's rules, accepts.
 
 #![no_main]
 
@@ -17,15 +17,15 @@ use libfuzzer_sys::fuzz_target;
 use oracle::{Hook, Kind, Request};
 use uuid::Uuid;
 
-/// The most edits that are made to one request.
+/// The max number of edits to one request.
 const MAX_EDITS: usize = 24;
 
-/// How much a value may be made to grow.
+/// The max length that edits may extend a value to.
 const MAX_BYTES: usize = 20_000;
 
 static HOOKS: LazyLock<Vec<Hook>> = LazyLock::new(oracle::hooks);
 
-/// Every header that proves something at some hook, two that are kept, and some others.
+/// Every header that carries credentials at some hook, two that are stored, and some others.
 const NAMES: [&str; 10] = [
     "x-webhook-token",
     "user-agent",
@@ -42,7 +42,7 @@ const NAMES: [&str; 10] = [
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
     hook: u8,
-    /// Who signs: with the first secret, the second, none of the hook's, or nobody.
+    /// The signer: it has the first secret, the second, a wrong one, or does not sign.
     signer: u8,
     unpadded: bool,
     id: Option<&'a str>,
@@ -52,13 +52,13 @@ struct Input<'a> {
     body: &'a [u8],
 }
 
-/// When it was sent, seen from when it came.
+/// When the request was sent, relative to when it was received.
 #[derive(Debug, Arbitrary)]
 enum Sent<'a> {
     Now,
-    /// Now, with zeros in front.
+    /// Now, with leading zeros.
     Zeros(u8),
-    /// Something that may be no time at all, and signed all the same.
+    /// Any text, which may not be a time, but is signed.
     Text(&'a str),
     /// About five minutes before or after.
     Edge(bool, i8),
@@ -77,7 +77,7 @@ enum Edit<'a> {
     Swap(u8, u8),
     Append(u8, &'a [u8], u8),
     Prepend(u8, &'a [u8]),
-    /// The first entry of a list once more, this often.
+    /// Repeats the first entry of a list this often.
     Repeat(u8, u8),
     CutFront(u8, u8),
     Flip(u8, u16, u8),
@@ -99,7 +99,7 @@ fuzz_target!(|input: Input<'_>| {
     let answer = hook.authenticator.check(request.delivery(headers));
     match answer {
         Ok(proved) => {
-            let allowed = expected.unwrap_or_else(|why| panic!("let through: {why}: {request:?}"));
+            let allowed = expected.unwrap_or_else(|why| panic!("accepted, but {why}: {request:?}"));
             assert_eq!(proved.event_id(), allowed.as_deref());
             assert_sealed(hook, &request, &proved);
         }
@@ -111,7 +111,7 @@ fuzz_target!(|input: Input<'_>| {
 });
 
 impl Input<'_> {
-    /// A request with the proof that the hook asks for, if anybody signs.
+    /// A request with the credentials that the hook requires, if it is signed.
     fn request(&self, hook: &Hook) -> Request {
         let start = Timestamp::parse("2026-11-23T10:00:00Z").expect("a time");
         let received_at = start.plus_seconds(self.received);
@@ -192,7 +192,7 @@ impl Edit<'_> {
     fn apply_to_value(&self, value: &mut Vec<u8>) {
         match self {
             Self::Append(_, piece, times) => {
-                // Up to 65 000 times over, so that something long costs the input nothing.
+                // Up to 65,000 times, so that a long value does not need a long input.
                 for _ in 0..=u32::from(*times).pow(2) {
                     if value.len() + piece.len() < MAX_BYTES {
                         value.extend_from_slice(piece);
@@ -228,12 +228,12 @@ fn flip(bytes: &mut [u8], at: u16, bit: u8) {
     }
 }
 
-/// The headers, without those that no HTTP server would pass on.
+/// The headers, without those that an HTTP server would reject.
 fn header_map(request: &mut Request) -> HeaderMap {
     let mut map = HeaderMap::new();
     request.headers.retain(|(name, value)| {
         let value = HeaderValue::from_bytes(value);
-        let name: HeaderName = name.parse().expect("a name of ours");
+        let name: HeaderName = name.parse().expect("one of our header names");
         value.map(|value| map.append(name, value)).is_ok()
     });
     map
@@ -247,7 +247,7 @@ impl Request {
     }
 }
 
-/// The body is what was sent, and what proved it is kept nowhere.
+/// The body is what was sent, and the credentials are not stored.
 fn assert_sealed(hook: &Hook, request: &Request, proved: &AuthenticDelivery) {
     assert_eq!((&proved.body()[..], proved.received_at()), (&request.body[..], request.received));
     let kept: HashMap<String, String> =
@@ -255,7 +255,7 @@ fn assert_sealed(hook: &Hook, request: &Request, proved: &AuthenticDelivery) {
     assert!(kept.len() <= 5);
     for (name, value) in &kept {
         assert!(value.chars().count() <= 256 && !value.contains('\0'));
-        assert!(Some(&**name) != hook.kind.proving_header(), "{name} is kept");
+        assert!(Some(&**name) != hook.kind.proving_header(), "{name} is stored");
         assert!(!["authorization", "webhook-signature", "x-signature"].contains(&&**name));
     }
     let shown = format!("{proved:?}");

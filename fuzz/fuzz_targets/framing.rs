@@ -1,5 +1,5 @@
-//! Any bytes as what one connection sends, cut anywhere: the same verdict however they are cut, and where they pass, requests
-//! end where the parser that hyper is built on, and a second reading of the rules, say that they end.
+//! Any bytes as the input of one connection, split anywhere: the verdict does not depend on the splits, and accepted
+//! requests end where `httparse`, the parser of hyper, and a second implementation of the rules say that they end.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use framing::{Framing, Refusal};
 use httparse::{EMPTY_HEADER, Request, Status};
 use libfuzzer_sys::fuzz_target;
 
-/// What is known after some bytes of the connection.
+/// The state after some bytes of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     is_in_head: bool,
@@ -35,13 +35,13 @@ fuzz_target!(|bytes: &[u8]| {
     assert_ends_agree(bytes, &states);
 });
 
-/// The state before the first byte and after each, up to the one that is refused.
+/// The state before the first byte and after each byte, up to the one that is refused.
 fn one_by_one(bytes: &[u8]) -> (Vec<State>, Option<Refusal>) {
     let mut framing = Framing::default();
     let mut states = vec![State::of(&framing)];
     for at in 0..bytes.len() {
         if let Err(refusal) = framing.advance(&bytes[at..=at]) {
-            assert_eq!((refusal.at, bytes[at]), (0, b'\n'), "refused is a line feed");
+            assert_eq!((refusal.at, bytes[at]), (0, b'\n'), "only a line feed is refused");
             assert!(refusal.flaw.to_string().is_ascii());
             return (states, Some(Refusal { at, ..refusal }));
         }
@@ -50,14 +50,14 @@ fn one_by_one(bytes: &[u8]) -> (Vec<State>, Option<Refusal>) {
     (states, None)
 }
 
-/// The same bytes in pieces whose lengths come from `salt`; 0 for all at once.
+/// The same bytes in pieces whose lengths are derived from `salt`; 0 for a single piece.
 fn in_pieces(bytes: &[u8], salt: u64) -> Result<State, Refusal> {
     let mut framing = Framing::default();
     let mut random = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ bytes.len() as u64;
     let mut start = 0;
     while start < bytes.len() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040);
-        // Mostly a few bytes, now and then none.
+        // Mostly a few bytes, sometimes none.
         let length = if salt == 0 { bytes.len() } else { (random >> 33) as usize % (8 << salt) };
         let end = bytes.len().min(start + length);
         framing
@@ -68,7 +68,7 @@ fn in_pieces(bytes: &[u8], salt: u64) -> Result<State, Refusal> {
     Ok(State::of(&framing))
 }
 
-/// Follows the requests with the parser that hyper uses, as far as both of them accept what they see.
+/// Follows the requests with the parser of hyper, as far as both accept the input.
 fn assert_ends_agree(bytes: &[u8], states: &[State]) {
     let mut start = 0;
     while states.get(start).is_some_and(|state| state.is_between_requests) {
@@ -114,17 +114,17 @@ fn assert_body_agrees(
             assert!(!states[head].is_in_head);
             end_of_chunks(bytes, head)?
         }
-        (lengths, encodings) => panic!("passed: lengths {lengths:?} encodings {encodings:?}"),
+        (lengths, encodings) => panic!("accepted: lengths {lengths:?} encodings {encodings:?}"),
     };
     assert!(
         (head..end.min(states.len())).all(|at| !states[at].is_between_requests),
-        "a body of {} bytes is over before its end",
+        "a body of {} bytes ends too early",
         end - head
     );
     (end < states.len()).then_some(end)
 }
 
-/// Where the chunks end that begin at `at`, by RFC 9112, 7.1; `None` where it is not said in full.
+/// Where the chunks that begin at `at` end, by RFC 9112, 7.1; `None` if they are incomplete or invalid.
 fn end_of_chunks(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let line = line(bytes, &mut at)?;
@@ -143,7 +143,7 @@ fn end_of_chunks(bytes: &[u8], mut at: usize) -> Option<usize> {
     Some(at)
 }
 
-/// The next line, without its end.
+/// The next line, without its line break.
 fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let rest = bytes.get(*at..)?;
     let length = rest.windows(2).position(|two| two == b"\r\n")?;

@@ -1,4 +1,5 @@
-//! Reports and registrations in any order, with any times, against the state machine.
+//! Reports and registrations in any order and with any times, as input of the state machine; `Story` checks its
+//! invariants.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use esim_status_fuzz::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Report, Ti
 use esim_status_fuzz::story::Story;
 use libfuzzer_sys::fuzz_target;
 
-/// Longer stories tell nothing new.
+/// Longer stories find nothing new.
 const LONGEST_STORY: usize = 64;
 
 #[derive(Debug, Arbitrary)]
@@ -22,7 +23,7 @@ struct Event {
     occurred: Option<Time>,
 }
 
-/// Near enough to meet others, or anywhere in the calendar.
+/// A time close to those of other events, or anywhere in the calendar.
 #[derive(Debug, Arbitrary)]
 enum Time {
     Near(i8),
@@ -44,7 +45,7 @@ impl Time {
 impl Event {
     fn report(&self) -> Report {
         let state = |number: u8| ProfileState::ALL[usize::from(number) % ProfileState::ALL.len()];
-        // The same device in either case, another one, and a very short one.
+        // The same EID in either case, another EID, and a very short one.
         let device = |number: u8| ["ABCDEF", "abcdef", "89049032", "0"][usize::from(number) % 4];
         let claim = self.state.map(|number| Claim { state: state(number), enabled: self.enabled });
         Report {
@@ -66,8 +67,8 @@ fuzz_target!(|events: Vec<Event>| {
     for event in events.iter().take(LONGEST_STORY) {
         let report = event.report();
         if event.registers {
-            // An eSIM object names neither a device nor the time of an event, and an unknown word for its state is read as
-            // waiting.
+            // An eSIM object has neither an EID nor the time of an event, and an unknown state in it counts as
+            // `Preparing`.
             let wait = Claim { state: ProfileState::Preparing, enabled: None };
             let claim = report.claim.or(Some(wait));
             story.register(&Report { claim, eid: None, occurred_at: None, ..report });

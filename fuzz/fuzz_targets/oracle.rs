@@ -1,4 +1,5 @@
-//! The rules of every scheme, written once more: what may be let through, and how a sender proves itself.
+//! The oracle: the rules of every scheme, implemented a second time: which requests may be accepted, and how a sender
+//! signs.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,10 +18,10 @@ const STANDARDS: [&str; 3] = [
     "zqFhFpnqEWwyBNbwnkKZvwXj2MVqYwbS",
 ];
 
-/// How many of a hook's keys are live; those behind them are a stranger's.
+/// How many of a hook's keys are live; the keys after them are wrong.
 const LIVE: usize = 2;
 
-/// One hook, and what the oracle knows of it.
+/// A hook, and what the oracle knows about it.
 pub(crate) struct Hook {
     pub(crate) kind: Kind,
     pub(crate) keys: Vec<Vec<u8>>,
@@ -35,7 +36,7 @@ pub(crate) enum Kind {
     None,
 }
 
-/// A request, as it is after all edits.
+/// A request after all edits.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) path: Option<String>,
@@ -53,13 +54,13 @@ impl Request {
     fn one(&self, name: &str) -> Result<&[u8], &'static str> {
         match self.all(name)[..] {
             [value] => Ok(value),
-            _ => Err("a header of the proof is not there exactly once"),
+            _ => Err("a header with credentials does not occur exactly once"),
         }
     }
 }
 
 impl Kind {
-    /// The header that is a secret or a signature.
+    /// The header that contains a secret or a signature.
     pub(crate) fn proving_header(&self) -> Option<&'static str> {
         match self {
             Self::Header(header) | Self::Hmac { header, .. } => Some(header),
@@ -100,7 +101,7 @@ impl Kind {
     }
 }
 
-/// A hook of every scheme, some in several ways.
+/// A hook for every scheme, for some schemes with several configurations.
 pub(crate) fn hooks() -> Vec<Hook> {
     let hmac = |header, hex, base64, prefix| Kind::Hmac { header, hex, base64, prefix };
     let kinds = [
@@ -135,7 +136,7 @@ fn standard_signature(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> V
     format!("v1,{}", STANDARD.encode(mac(key, &signed))).into_bytes()
 }
 
-/// Adds the proof that whoever has `key` would send.
+/// Adds the credentials that a sender with `key` would send.
 pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: &str, request: &mut Request) {
     let mut add = |name: &str, value: Vec<u8>| request.headers.push((name.to_owned(), value));
     match hook.kind {
@@ -143,7 +144,7 @@ pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: &str, request: &
         Kind::Header(header) => add(header, key.to_vec()),
         Kind::Hmac { header, hex, base64, prefix } => {
             let mac = mac(key, &request.body);
-            // Where both are welcome, the body decides, so that both come.
+            // If both encodings are accepted, the length of the body decides, so that both occur.
             let as_hex = hex && !(base64 && request.body.len().is_multiple_of(2));
             let text = if as_hex { hex::encode(mac) } else { STANDARD.encode(mac) };
             add(header, format!("{prefix}{text}").into_bytes());
@@ -159,11 +160,11 @@ pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: &str, request: &
     }
 }
 
-/// Whether the request may be let through, and with which event id; or why not.
+/// Whether the request may be accepted, and with which event id; or why not.
 pub(crate) fn judge(hook: &Hook, request: &Request) -> Result<Option<String>, &'static str> {
     let live = &hook.keys[..LIVE];
     if !matches!(hook.kind, Kind::Url) && request.path.is_some() {
-        return Err("a secret in the path of a hook that wants none");
+        return Err("a secret is in the path of a hook that expects none");
     }
     let holds = match hook.kind {
         Kind::Url => {
@@ -189,7 +190,7 @@ pub(crate) fn judge(hook: &Hook, request: &Request) -> Result<Option<String>, &'
         Kind::Standard => return judge_standard(live, request).map(Some),
         Kind::None => true,
     };
-    if holds { Ok(None) } else { Err("no live secret made this proof") }
+    if holds { Ok(None) } else { Err("no live secret matches the credentials") }
 }
 
 fn judge_standard(live: &[Vec<u8>], request: &Request) -> Result<String, &'static str> {
@@ -200,37 +201,37 @@ fn judge_standard(live: &[Vec<u8>], request: &Request) -> Result<String, &'stati
         || id.len() > 256
         || id.iter().any(|byte| !(0x21..0x7F).contains(byte) || *byte == b'.')
     {
-        return Err("an id of another shape");
+        return Err("the id is malformed");
     }
-    let text = str::from_utf8(timestamp).map_err(|_| "a time of another shape")?;
-    let sent_at: i64 = text.parse().map_err(|_| "a time of another shape")?;
+    let text = str::from_utf8(timestamp).map_err(|_| "the time is malformed")?;
+    let sent_at: i64 = text.parse().map_err(|_| "the time is malformed")?;
     if sent_at <= 0 || sent_at.to_string() != text || text.len() > 18 {
-        return Err("a time of another shape");
+        return Err("the time is malformed");
     }
     let entries: Vec<_> = signatures.split(|byte| *byte == b' ').collect();
     if entries.len() > 16 || signatures.iter().any(|byte| !(0x20..0x7F).contains(byte)) {
-        return Err("a list of signatures of another shape");
+        return Err("the list of signatures is malformed");
     }
     let signed = |key: &Vec<u8>| {
         entries.contains(&&standard_signature(key, id, timestamp, &request.body)[..])
     };
     if !live.iter().any(signed) {
-        return Err("no live secret made this proof");
+        return Err("no live secret matches the credentials");
     }
     if (request.received_at - sent_at).abs() > 300 {
-        return Err("proved for another time");
+        return Err("the signature is too old or too new");
     }
     Ok(String::from_utf8_lossy(id).into_owned())
 }
 
-/// A refusal's word is for operators: it must send them to the right place.
+/// The reason of a refusal is for operators, so it must point to the actual cause.
 pub(crate) fn assert_reason_holds(hook: &Hook, request: &Request, refusal: NotAuthentic) {
     let counts: Vec<_> = hook.kind.needs().into_iter().map(|it| request.all(it).len()).collect();
     let holds = match refusal {
         NotAuthentic::Missing if matches!(hook.kind, Kind::Url) => request.path.is_none(),
         NotAuthentic::Missing => counts.contains(&0),
         NotAuthentic::Ambiguous => counts.iter().any(|count| *count > 1),
-        NotAuthentic::Stale => judge(hook, request) == Err("proved for another time"),
+        NotAuthentic::Stale => judge(hook, request) == Err("the signature is too old or too new"),
         NotAuthentic::Wrong | NotAuthentic::Garbled => {
             let path_counts = request.path.is_some() && refusal == NotAuthentic::Wrong;
             path_counts || counts.iter().all(|count| *count == 1)

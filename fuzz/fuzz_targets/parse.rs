@@ -1,5 +1,5 @@
-//! Any bytes as a body: what the strict reader and the adapters make of it, held against a reading of their own rules; and what
-//! is read as a report, told to the state machine again and again.
+//! Any bytes as a body: the results of the strict JSON reader and of the adapters are compared with a second
+//! implementation of their rules. A body that is a report is then passed to the state machine repeatedly.
 
 #![no_main]
 
@@ -25,11 +25,11 @@ use reasons::assert_known;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// With this name as the first member, `serde_json` takes the text of the member for JSON. We ask it for no value where that
-/// could matter; the comparison would only stumble over it.
+/// If the first member has this name, `serde_json` parses the string of the member as JSON. The service is not
+/// affected, because it never asks for a `Value`, but the comparison would fail.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
-/// How deeply a body may be nested.
+/// The max depth of a body.
 const MAX_DEPTH: usize = 32;
 
 static OPEN: LazyLock<Authenticator> = LazyLock::new(|| Authenticator::new(Scheme::None));
@@ -53,7 +53,8 @@ fn delivery(body: &[u8]) -> AuthenticDelivery {
     OPEN.check(Delivery::new(Uuid::nil(), noon(), hook, None, headers, body)).expect("an open hook")
 }
 
-/// Exactly what the rules allow is read, and nothing is lost, added or changed. Gives the tree of what was read.
+/// The reader accepts exactly what the rules allow, and loses, adds or changes nothing. Returns the tree of an accepted
+/// body.
 fn assert_read_strictly(body: &[u8], tree: Option<Tree>) -> Option<Tree> {
     let allowed = tree.filter(|tree| {
         tree.members().is_some()
@@ -69,10 +70,10 @@ fn assert_read_strictly(body: &[u8], tree: Option<Tree>) -> Option<Tree> {
             return None;
         }
     };
-    let tree = allowed.expect("what is read is allowed");
+    let tree = allowed.expect("an accepted body is allowed");
     let members = tree.members().expect("an object");
     for (name, value) in members {
-        assert!(is_same(object.member(name), value), "another value than was sent");
+        assert!(is_same(object.member(name), value), "a value differs from the body");
     }
     assert_reference_agrees(body, members);
     Some(tree)
@@ -109,7 +110,7 @@ fn assert_reference_agrees(body: &[u8], members: &[(String, Tree)]) {
             (Value::Object(theirs), Tree::Object(ours)) => theirs.len() == ours.len(),
             _ => false,
         };
-        assert!(same, "another value than the reference has");
+        assert!(same, "a value differs from the reference");
     }
 }
 
@@ -131,7 +132,7 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
             assert_eq!(found.is_some(), iccid.is_some(), "an ICCID comes from an object");
             assert!(found.is_none_or(|(iccid, tree)| is_iccid(iccid.as_str(), tree)));
         }
-        (Ok(_), None) => panic!("read, though it is no strict JSON object"),
+        (Ok(_), None) => panic!("accepted, although it is not a strict JSON object"),
     }
 }
 
@@ -143,10 +144,10 @@ fn is_iccid(iccid: &str, tree: &Tree) -> bool {
             .is_some_and(|sent| matches!(sent.strip_prefix(iccid), Some("" | "F" | "f")))
 }
 
-/// What is in the report was in the body.
+/// Everything in the report was in the body.
 fn assert_reported(report: &Report, tree: &Tree, word: &str) {
     assert!(is_iccid(report.iccid.as_str(), tree));
-    let sent = tree.text(word).expect("a word for the state");
+    let sent = tree.text(word).expect("the body has a state");
     assert!(sent == report.raw_state || sent.trim().starts_with(&report.raw_state));
     assert!(!report.raw_state.trim().is_empty());
     if let Some(eid) = &report.eid {
@@ -163,7 +164,7 @@ fn assert_reported(report: &Report, tree: &Tree, word: &str) {
     );
 }
 
-/// The same report over and over is one transition; between others, each moves.
+/// The same report repeated is one transition; alternating with other reports, each one moves the profile.
 fn assert_retold(provider: &dyn Provider, report: &Report) {
     let mut story = Story::default();
     let told = |story: &mut Story, report: &Report, seconds: i64| {
@@ -186,12 +187,12 @@ fn assert_retold(provider: &dyn Provider, report: &Report) {
         };
         let composed = provider.parse(&delivery(provider.compose(&sample).as_bytes()));
         let Ok(Reading::Report(step)) = composed else {
-            panic!("{} does not read what it composes", provider.slug());
+            panic!("{} does not parse what it composes", provider.slug());
         };
         told(&mut story, &step, seconds);
         told(&mut story, report, seconds);
     }
-    let profile = story.profile.expect("a life makes a profile");
+    let profile = story.profile.expect("the reports create a profile");
     assert_eq!((profile.eid, profile.imsi), (report.eid.clone(), report.imsi.clone()));
 }
 
@@ -201,7 +202,7 @@ fn assert_esim_object(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>)
             assert_registered(&registration, tree);
             registration
         }
-        (Ok(_), None) => panic!("read, though it is no strict JSON object"),
+        (Ok(_), None) => panic!("accepted, although it is not a strict JSON object"),
         (Err(malformed), _) => {
             assert_eq!(malformed.iccid, None);
             return assert_known(&malformed.reason);
@@ -217,7 +218,7 @@ fn assert_esim_object(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>)
 
 fn assert_registered(registration: &Registration, tree: &Tree) {
     assert_reported(&registration.report, tree, "state");
-    assert!(registration.report.claim.is_some(), "an unknown word is no reason to wait");
+    assert!(registration.report.claim.is_some(), "a registration always claims a state");
     let text = |name| tree.text(name);
     let uid = registration.uid.as_deref();
     assert!(uid.is_none_or(|uid| uid.len() <= 256 && Some(uid) == text("uid")));

@@ -1,7 +1,7 @@
-//! Every reason and remark that an adapter may give, each run of digits as `#`. The list is closed, so whatever echoes a part of
-//! the body is found; a new reason is added here.
+//! Every reason and remark that an adapter may give, with each run of digits replaced by `#`. The list is closed, so a
+//! reason that echoes a part of the body is found. A new reason must be added here.
 
-/// Panics if `text` is none of them.
+/// Panics if `text` is not in the list.
 pub(crate) fn assert_known(text: &str) {
     let shape = shape(text);
     let known = match shape.strip_prefix("the body is not one strict JSON object: ") {
@@ -11,7 +11,7 @@ pub(crate) fn assert_known(text: &str) {
         }
         None => REASONS.contains(&&*shape),
     };
-    assert!(known, "a reason that is not in the list, or echoes something: {text:?}");
+    assert!(known, "a reason is not in the list, or echoes the body: {text:?}");
 }
 
 fn shape(text: &str) -> String {
@@ -57,11 +57,11 @@ const REASONS: [&str; 28] = [
     "installationUrl must be a string or null",
 ];
 
-/// What the strict reader says itself.
+/// The strict reader's own errors.
 const OURS: [&str; 3] =
     ["a member is given twice", "a text holds a NUL character", "nested more than # deep"];
 
-/// What `serde_json` says of a text that is no JSON.
+/// The errors of `serde_json` for a text that is not JSON.
 const SYNTAX: [&str; 20] = [
     "EOF while parsing a list",
     "EOF while parsing an object",

@@ -1,13 +1,16 @@
-//! The parts of the service that read what strangers send, compiled from their own files.
+//! The parts of the service that parse untrusted input, compiled directly from their source files.
 //!
-//! They are the pure ones: no database, no sockets, no clock. So they build in a minute without the rest around them, also
-//! instrumented, and what they hide from the service's other modules need not be made public for this. A file that moves
-//! breaks this crate; CI checks it.
+//! These parts are pure: they use no database, no sockets and no clock. So they build in a minute without the rest of
+//! the service, even with instrumentation, and their private items need not be made public for fuzzing. Moving one of
+//! these files breaks this crate; CI checks that.
 
 #[path = "../../src/domain/mod.rs"]
 pub mod domain;
 
-#[expect(dead_code, reason = "one door is the spool's, and that is not here")]
+#[expect(
+    dead_code,
+    reason = "the spool uses one constructor, and the spool is not part of this crate"
+)]
 #[path = "../../src/delivery/mod.rs"]
 pub mod delivery;
 

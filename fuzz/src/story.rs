@@ -1,8 +1,8 @@
-//! A profile's life as the ingest writes it, with what must hold after every report.
+//! The history of a profile as the ingest writes it, with checks of what must hold after every report.
 
 use crate::domain::{Outcome, Profile, Report, Transition, TransitionKind, Verdict};
 
-/// The most that an event time may lie ahead of our clock and still be believed, in seconds.
+/// How far an event time may be ahead of our clock and still be accepted, in seconds.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
 /// A verdict, taken apart.
@@ -21,24 +21,24 @@ impl From<Verdict> for Told {
     }
 }
 
-/// What a sequence of reports and registrations made of one profile.
+/// The result of a sequence of reports and registrations of one profile.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// What is believed now.
+    /// The current profile.
     pub profile: Option<Profile>,
-    /// Everything that was appended.
+    /// All transitions.
     pub history: Vec<Transition>,
 }
 
 impl Story {
-    /// Lets a webhook's report happen, and checks the verdict.
+    /// Applies a webhook's report, and checks the verdict.
     ///
     /// # Panics
     /// If an invariant is broken.
     pub fn observe(&mut self, report: &Report) -> Outcome {
         let before = self.profile.clone();
         let verdict = Profile::observe(before.as_ref(), report);
-        assert_eq!(verdict, Profile::observe(before.as_ref(), report), "the same twice");
+        assert_eq!(verdict, Profile::observe(before.as_ref(), report), "the verdict must be deterministic");
         let verdict = Told::from(verdict);
         check_outcome(before.as_ref(), report, &verdict);
         if let (Some(before), Some(after)) = (&before, &verdict.profile) {
@@ -51,7 +51,7 @@ impl Story {
         outcome
     }
 
-    /// Lets a backend's registration happen, and checks the verdict.
+    /// Applies a backend's registration, and checks the verdict.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -60,9 +60,9 @@ impl Story {
         let (after, transition) = Profile::register(before.as_ref(), report, 0);
         let reported_on = before.as_ref().is_some_and(|profile| profile.deliveries > 0);
         assert!(!reported_on || transition.is_none());
-        assert_eq!(after.provider, report.provider, "a backend says whose profile it is");
+        assert_eq!(after.provider, report.provider, "a registration sets the provider");
         let counted = before.as_ref().map_or(0, |profile| profile.deliveries);
-        assert_eq!(after.deliveries, counted, "a registration is no delivery");
+        assert_eq!(after.deliveries, counted, "a registration is not a delivery");
         assert_eq!(after.last_delivery_at, before.and_then(|it| it.last_delivery_at));
         let is_late = transition.as_ref().is_some_and(|it| it.kind == TransitionKind::Late);
         let outcome = match transition {
@@ -80,11 +80,15 @@ impl Story {
         self.history.extend(verdict.transition);
         let last = self.history.last().map_or(0, |transition| transition.seq);
         assert_eq!(self.profile.as_ref().map_or(0, |profile| profile.seq), last);
-        assert_eq!(i64::try_from(self.history.len()), Ok(last), "no gap, no repeat");
+        assert_eq!(
+            i64::try_from(self.history.len()),
+            Ok(last),
+            "seq has no gaps and no duplicates"
+        );
     }
 }
 
-/// An outcome says what was done.
+/// The outcome matches what was done.
 fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Told) {
     let foreign = before.is_some_and(|before| before.provider != report.provider);
     assert_eq!(verdict.outcome == Outcome::Foreign, foreign);
@@ -96,11 +100,16 @@ fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Told) {
         other => panic!("a report cannot be {other}"),
     }
     if verdict.outcome == Outcome::Unrecognised {
-        assert_eq!(verdict.profile.is_some(), before.is_some(), "no profile from an unknown word");
+        assert_eq!(
+            verdict.profile.is_some(),
+            before.is_some(),
+            "an unknown state creates no profile"
+        );
     }
 }
 
-/// Numbers without gaps, each state the one before left, the profile equal to the last that was not late.
+/// `seq` has no gaps, each transition starts from the state that the one before it left, and the profile is in the
+/// state of the last transition that was not late.
 fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
     let seq = before.map_or(0, |profile| profile.seq);
     let Some(transition) = &verdict.transition else {
@@ -113,8 +122,8 @@ fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
         }
         return;
     };
-    let after = verdict.profile.as_ref().expect("what moved is saved");
-    let claim = report.claim.expect("only a claim moves");
+    let after = verdict.profile.as_ref().expect("a transition comes with a profile");
+    let claim = report.claim.expect("a transition needs a claim");
     assert_eq!((transition.seq, after.seq), (seq + 1, seq + 1));
     assert_eq!(transition.from_state, before.map(|profile| profile.state));
     assert_eq!((transition.to_state, transition.enabled), (claim.state, claim.enabled));
@@ -123,11 +132,11 @@ fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
     assert_eq!(transition.provider, report.provider);
     if transition.kind == TransitionKind::Late {
         assert_eq!(verdict.outcome, Outcome::Late);
-        let before = before.expect("the first is never late");
+        let before = before.expect("the first transition is never late");
         let (seq, deliveries) = (after.seq, after.deliveries);
         let last_delivery_at = after.last_delivery_at;
         let counted = Profile { seq, deliveries, last_delivery_at, ..before.clone() };
-        assert_eq!(after, &counted, "what is late changes nothing but the counters");
+        assert_eq!(after, &counted, "a late report changes only the counters");
     } else {
         assert_eq!(verdict.outcome, Outcome::Moved);
         assert_eq!((after.state, after.enabled), (claim.state, claim.enabled));

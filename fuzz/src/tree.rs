@@ -1,4 +1,4 @@
-//! A JSON text as it was sent: every member, also one that comes twice. What the strict reader says is held against it.
+//! A JSON text as it was sent, including duplicate members. The results of the strict reader are compared with it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,16 +14,16 @@ pub enum Tree {
     Bool,
     /// Any number.
     Number,
-    /// A text, its escapes resolved.
+    /// A string, with its escapes resolved.
     Text(String),
     /// An array.
     Array(Vec<Tree>),
-    /// An object, its members in the order in which they were sent.
+    /// An object, with its members in the order in which they were sent.
     Object(Vec<(String, Tree)>),
 }
 
 impl Tree {
-    /// How deeply values are nested: 0 for one that holds no others, 1 for `{}`.
+    /// The depth of nesting: 0 for a scalar, 1 for `{}`.
     pub fn depth(&self) -> usize {
         match self {
             Self::Array(_) | Self::Object(_) => {
@@ -33,7 +33,7 @@ impl Tree {
         }
     }
 
-    /// Whether some object in it has a member twice.
+    /// Whether any object in it has a duplicate member.
     pub fn has_duplicates(&self) -> bool {
         let mut names = HashSet::new();
         let here = match self {
@@ -43,7 +43,7 @@ impl Tree {
         here || self.children().any(Self::has_duplicates)
     }
 
-    /// Whether some name or text in it holds a NUL.
+    /// Whether any name or string in it contains a NUL.
     pub fn has_nul(&self) -> bool {
         let here = match self {
             Self::Text(text) => text.contains('\0'),
@@ -61,7 +61,7 @@ impl Tree {
         }
     }
 
-    /// The text of the first member of that name, if it is one.
+    /// The first member with that name, if it is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.members()?.iter().find(|(key, _)| key == name) {
             Some((_, Self::Text(text))) => Some(text),
