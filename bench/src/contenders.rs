@@ -74,7 +74,7 @@ impl Contender {
     }
 }
 
-/// Where a server is started, and with what.
+/// What a server is started with.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The database server.
@@ -101,7 +101,7 @@ impl Running {
     /// Starts a server without waiting for it. Its log goes to a file with its name.
     ///
     /// # Errors
-    /// What failed.
+    /// If a step fails.
     pub fn start(contender: Contender, place: &Place) -> anyhow::Result<Self> {
         let Place { postgres, database, folder, pool } = *place;
         let command = contender.command(&programs()?).context("this contender is not a server")?;

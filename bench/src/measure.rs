@@ -80,7 +80,7 @@ impl Sample {
     };
 }
 
-/// What is measured, and with what.
+/// What to measure, and with what.
 #[derive(Debug)]
 pub struct Measurement<'a> {
     /// How to measure.

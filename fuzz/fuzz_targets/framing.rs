@@ -89,7 +89,7 @@ fn assert_ends_agree(bytes: &[u8], states: &[State]) {
     }
 }
 
-/// Where the body ends; `None` if that is not among the bytes that passed.
+/// Where the body ends; `None` if the accepted bytes end before that.
 fn assert_body_agrees(
     request: &Request<'_, '_>,
     bytes: &[u8],

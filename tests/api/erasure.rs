@@ -136,7 +136,7 @@ async fn a_webhook_after_the_erasure_is_ignored_and_its_body_is_not_stored() {
     assert_eq!(app.deliver(filled).await.outcome(), "ignored");
     assert_eq!(traces(&app).await, Vec::<String>::new());
     assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
-    // That they came can be seen, of whom they spoke cannot.
+    // The log of deliveries shows that these webhooks arrived, but not which profile they were about.
     let kept = app.backend.get("/v1/deliveries?outcome=ignored").await.json();
     for delivery in kept["items"].as_array().unwrap() {
         assert!(delivery["iccid"].is_null() && delivery["body"] == "", "{delivery:#}");

@@ -225,7 +225,7 @@ async fn a_sender_that_disconnects_right_after_the_body_has_delivered() {
     let mut closed = connect(address).await;
     closed.write_all(request("DISABLED").as_bytes()).await.unwrap();
     drop(closed);
-    wait_until("the delivery of a sender that is gone is committed", async || {
+    wait_until("the delivery of the disconnected sender is committed", async || {
         app.profile(ICCID).await["state"] == "DISABLED"
     })
     .await;

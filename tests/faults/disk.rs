@@ -76,9 +76,9 @@ async fn a_full_disk_costs_retries_and_no_delivery() {
         "disk full under Postgres",
         format!(
             "{count} answers 503, the first {:.2?} after the last byte was taken, the slowest took {worst:.2?}; Postgres \
-             {}; deliveries taken {heal:.2?} after room was made and it was back, ready after {ready:.2?}; {lost} lost",
+             {}; deliveries accepted {heal:.2?} after space was freed and it was back, ready after {ready:.2?}; {lost} lost",
             first.unwrap() - since,
-            if panicked { "died of it" } else { "lived" },
+            if panicked { "crashed" } else { "survived" },
         ),
     );
     assert!(worst < turn.budget(), "{worst:?}");

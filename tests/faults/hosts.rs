@@ -53,7 +53,7 @@ async fn the_writable_host_is_found_among_dead_silent_and_read_only_ones() {
     let (one, two) = (Postgres::start(), Postgres::start());
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = ("127.0.0.1".to_owned(), silent.local_addr().unwrap().port());
-    // Nobody listens there.
+    // Nothing listens there.
     let dead = ("127.0.0.1".to_owned(), 1);
     let user = one.database().options.get_username().to_owned();
     let url = url(&[dead, silent, host(&one), host(&two)], "&target_session_attrs=read-write");

@@ -31,7 +31,7 @@ pub(crate) enum Point {
 /// A cut.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
-    /// Where.
+    /// Where to cut.
     pub point: Point,
     /// Whether the cut is silent: neither end is notified, both only receive nothing more.
     pub silent: bool,
@@ -117,7 +117,7 @@ impl Proxy {
 
     /// Stops to count and to cut.
     pub(crate) fn disarm(&self) -> Counts {
-        lock(&self.state).armed.take().expect("it was armed").0
+        lock(&self.state).armed.take().expect("the proxy was armed").0
     }
 
     /// Forgets the connections with this application name, as a router does: the proxy drops what is sent over them,

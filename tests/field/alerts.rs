@@ -144,7 +144,7 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     every_metric_of_a_rule_exists(&service).await;
 }
 
-/// A rule on a metric that does not exist never fires.
+/// Asserts that every metric in a rule is exposed. A rule on a metric that does not exist would never fire.
 async fn every_metric_of_a_rule_exists(service: &Service) {
     let exposed = service.admin().get("/metrics").await.text;
     let rules = fs::read_to_string(rules()).unwrap();

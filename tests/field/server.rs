@@ -107,7 +107,7 @@ impl Server {
 
     /// Kills the server, like a crash of its machine.
     pub(crate) fn kill(&mut self) {
-        self.part.take().expect("it runs").kill();
+        self.part.take().expect("the server runs").kill();
     }
 
     /// Promotes the standby. Returns when it accepts writes.

@@ -34,7 +34,7 @@ pub(crate) async fn refused_everywhere(turn: &Turn, url: &str, words: &[&str]) -
     for ended in join_all(runs).await {
         let (what, (took, said)) = ended.unwrap();
         for word in words {
-            assert!(said.contains(word), "{what} does not say `{word}`:\n{said}");
+            assert!(said.contains(word), "the output of {what} lacks `{word}`:\n{said}");
         }
         assert!(took < SOON + turn.slack(), "{what} took {took:.2?}:\n{said}");
         slowest = slowest.max(took);

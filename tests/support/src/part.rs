@@ -71,7 +71,7 @@ pub fn installed(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let mut places = std::env::split_paths(&path).chain(servers).map(|it| it.join(program));
-    places.find(|it| it.exists()).expect("scripts/test installs it")
+    places.find(|it| it.exists()).expect("the program is installed; scripts/test installs it")
 }
 
 /// A command that does not run as root, which PostgreSQL and pgbouncer refuse.
