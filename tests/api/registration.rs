@@ -523,8 +523,7 @@ async fn data_keys_are_rotated_without_losing_a_credential() {
 }
 
 #[tokio::test]
-async fn a_service_without_any_known_data_key_refuses_to_start_and_one_lost_key_affects_only_its_profiles()
- {
+async fn losing_all_data_keys_prevents_the_start_and_losing_one_affects_only_its_profiles() {
     let app = TestApp::start_with(|settings| settings.vault = vault(&[1])).await;
     register(&app, &object(ICCID)).await;
     let database = app.database.clone();

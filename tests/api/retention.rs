@@ -32,8 +32,7 @@ async fn empty_table() -> PgPool {
 }
 
 #[tokio::test]
-async fn partitions_are_created_ahead_and_dropped_when_every_moment_of_the_month_is_past_the_retention()
- {
+async fn partitions_are_created_ahead_and_dropped_when_the_whole_month_has_expired() {
     let pool = empty_table().await;
     let rows: [(&str, i64, &[&str]); 6] = [
         ("2026-11-23T12:00:00Z", 90, &["2026_10", "2026_11", "2026_12", "2027_01", "2027_02"]),

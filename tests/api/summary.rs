@@ -42,8 +42,7 @@ async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
 }
 
 #[tokio::test]
-async fn a_profile_is_stuck_immediately_in_error_after_an_hour_downloaded_and_after_a_day_in_preparation()
- {
+async fn a_profile_is_stuck_in_error_immediately_downloaded_after_an_hour_preparing_after_a_day() {
     let app = TestApp::start().await;
     for (number, state, age) in [
         (0, "ERROR", "0"),
