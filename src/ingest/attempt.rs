@@ -1,4 +1,5 @@
-//! Writing one batch: tried until it is written, refused, or out of time; and a commit in doubt is looked up.
+//! Writes one batch: retries until it is written, refused, or out of time. After a failure that leaves the commit in
+//! doubt, asks the database whether the batch was written before writing it again.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,24 +16,24 @@ use crate::store::{
 };
 use crate::telemetry;
 
-/// How often a batch is tried again after a serialization failure, a deadlock or a dead connection.
+/// How often a batch is retried after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
 
-/// How long to wait before a connection is made anew.
+/// The pause before reconnecting.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a batch may take, seen from here: a stalled server sends no time-out itself.
+/// The time limits of a batch, enforced here because a stalled server never reports its own statement timeout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     /// All attempts together.
     pub whole: Duration,
-    /// One attempt. What is given up before the whole time is over can be looked up, and written again, over another
-    /// connection.
+    /// One attempt. If it is given up before `whole` is over, the rest of the time can be spent on another connection:
+    /// looking up whether the batch was written, and writing it again if not.
     pub attempt: Duration,
 }
 
 impl Patience {
-    /// That of a batch of which only one attempt is made in time.
+    /// Limits that leave time for one attempt only.
     pub(super) const fn once(whole: Duration) -> Self {
         Self { whole, attempt: whole }
     }
@@ -43,17 +44,17 @@ impl Patience {
 pub(super) enum Refusal {
     /// Other transactions hold these profiles.
     Contended(HashSet<Iccid>),
-    /// Another transaction holds a profile or an event id of the batch; nobody knows which.
+    /// Another transaction holds a profile or an event id of the batch; the error does not say which.
     Held,
-    /// The database refuses the batch for its content, and gives this reason.
+    /// The database refuses the batch for its content, with this reason.
     Data(String),
     /// Another transaction holds a profile for longer than a statement may wait.
     Locked,
-    /// The database is away, slow, or silent.
+    /// The database is down, slow, or silent.
     Unavailable,
 }
 
-/// Writes a batch, within this time.
+/// Writes a batch within these time limits.
 pub(super) async fn write_patiently(
     database: &Database,
     connection: &mut WriterConnection,
@@ -79,7 +80,7 @@ pub(super) async fn write_patiently(
     Err(Refusal::Unavailable)
 }
 
-/// A batch on its way.
+/// A batch while it is being written.
 struct Work<'a> {
     database: &'a Database,
     connection: &'a mut WriterConnection,
@@ -120,7 +121,7 @@ impl Work<'_> {
             };
             self.tries += 1;
             if self.in_doubt.is_some() {
-                // Until the time is over: a sender that is told to try again may not do so.
+                // Keep asking until the deadline: a sender that is answered 503 may never retry.
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "a commit was sent and not confirmed"
@@ -133,7 +134,8 @@ impl Work<'_> {
         }
     }
 
-    /// One attempt. Before anything is written again, the database is asked what became of the attempt before.
+    /// One attempt. If an earlier attempt left a commit in doubt, looks the batch up first and writes only if it is
+    /// missing.
     async fn try_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
         let _busy = self.connection.busy();
         let (connection, recent) = self.connection.reach().await?;
@@ -160,8 +162,7 @@ impl Work<'_> {
         }
     }
 
-    /// Says whether the batch may succeed if it is tried again; the error decides, and how long it took to come. Nothing was
-    /// written.
+    /// Decides by the error, and by how long it took, whether to retry the batch: `Ok` if so. Nothing was written.
     async fn prepare_another_try(
         &mut self,
         error: &sqlx::Error,
@@ -180,17 +181,19 @@ impl Work<'_> {
                 Err(Refusal::Data(error.to_string()))
             }
             Fault::Unavailable if is_held_by_another(error) => Err(Refusal::Held),
-            // A table is locked: nobody can be served until it is free.
+            // A whole table is locked. Splitting the batch would not help, so retry until the table is free.
             Fault::Unavailable if is_lock_time_out(error) => Ok(()),
             Fault::Unavailable if self.locks == Locks::Wait && is_time_out(error) => {
                 Err(Refusal::Locked)
             }
-            // Too slow for this many, and what would be left running would delay the next ones too.
+            // Another attempt of that length does not fit before the deadline. If abandoned, it would keep running on
+            // the server and delay the next batches too.
             Fault::Unavailable if is_time_out(error) && Instant::now() + took > self.deadline => {
                 self.note_outage(error);
                 Err(Refusal::Unavailable)
             }
-            // The connection may have died unnoticed, and the next one while it was made. What a server says is tried once more.
+            // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
+            // that the server itself reports is retried once.
             Fault::Unavailable
                 if self.tries == 1
                     || error.as_database_error().is_none() && self.tries <= RETRIES =>

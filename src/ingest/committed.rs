@@ -1,4 +1,4 @@
-//! What is kept, counted and answered of each delivery of a batch.
+//! What is stored, counted and answered for each delivery of a batch.
 
 use super::plan::Plan;
 use super::{Receipt, Submission};
@@ -7,7 +7,7 @@ use crate::providers::Reading;
 use crate::store::deliveries::KeptDelivery;
 use crate::telemetry;
 
-/// What is kept of each delivery.
+/// What is stored for each delivery.
 pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
     batch
         .iter()
@@ -27,7 +27,7 @@ pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDeliv
         .collect()
 }
 
-/// Counts what was committed and warns of what somebody should look at.
+/// Counts what was committed, and logs a warning for each noteworthy delivery.
 pub(super) fn count(batch: &[Submission], plan: &Plan) {
     let judged = || batch.iter().zip(&plan.judgements);
     let outcomes = judged().map(|(submission, judgement)| (submission.provider, judgement.outcome));
@@ -39,7 +39,7 @@ pub(super) fn count(batch: &[Submission], plan: &Plan) {
             telemetry::count_unknown_word(submission.provider);
         }
         if judgement.noteworthy {
-            // Only so much of the sender's word, and escaped.
+            // Log only the start of the sender's word, and escape it.
             let word: Option<String> = match &submission.parsed {
                 Ok(Reading::Report(report)) => Some(report.raw_state.chars().take(40).collect()),
                 _ => None,
@@ -64,7 +64,7 @@ pub(super) fn count(batch: &[Submission], plan: &Plan) {
     }
 }
 
-/// How often each of a few kinds is there: to find a counter by its labels is dear, to add to it is not.
+/// Counts the items of each kind. Looking a counter up by its labels is expensive; adding to it is not.
 fn tally<K: PartialEq>(kinds: impl Iterator<Item = K>) -> Vec<(K, u64)> {
     let mut tally: Vec<(K, u64)> = Vec::new();
     for kind in kinds {
@@ -76,7 +76,7 @@ fn tally<K: PartialEq>(kinds: impl Iterator<Item = K>) -> Vec<(K, u64)> {
     tally
 }
 
-/// What each sender is told.
+/// What each sender is answered.
 pub(super) fn receipts(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
     batch
         .iter()

@@ -1,5 +1,5 @@
-//! One way to the database: a connection that is held from one batch to the next, what was written over it, and how it is made
-//! anew without losing the delivery at hand.
+//! A connection to the database that is kept from one batch to the next, with the profiles that were last written over
+//! it. If the connection fails, another is made without losing the current batch.
 
 use std::time::Duration;
 
@@ -17,20 +17,21 @@ use crate::telemetry;
 /// How often an idle connection is asked. NATs forget a flow after some minutes; AWS and Azure after 350 s and 240 s.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How often to look whether the server is done with what went over the former connection.
+/// How often to check whether the server has finished what it received over the previous connection.
 const FORMER_PAUSE: Duration = Duration::from_millis(10);
 
 type Connecting = JoinHandle<Result<(Connected, Backend), StoreError>>;
 
-/// One writer's way to the database.
+/// One writer's connection to the database.
 #[derive(Debug)]
 pub(super) struct WriterConnection {
     connector: Connector,
     session: Session,
     held: Option<(Connected, Backend)>,
-    /// Outlives the delivery that needed it first: where connecting takes longer than one delivery may wait, a later one gets it.
+    /// Outlives the delivery that started it: if connecting takes longer than a delivery may wait, a later delivery
+    /// uses it.
     connecting: Option<Connecting>,
-    /// What the last connection that was given up reached. The server may still be executing what went over it.
+    /// The server process behind the connection that was last given up. It may still be executing our statement.
     former: Option<Backend>,
     last_heard: Instant,
     recent: Recent,
@@ -50,17 +51,18 @@ impl WriterConnection {
         }
     }
 
-    /// Starts connecting, if need be, without waiting for it.
+    /// Starts connecting if necessary, without waiting for it.
     pub(super) fn connect_ahead(&mut self) {
         if self.held.is_none() && self.connecting.is_none() {
             self.connecting = Some(tokio::spawn(connect(self.connector.clone(), self.session)));
         }
     }
 
-    /// Gives a connection that can be expected to work: connects if need be, and asks one that has been quiet. When this returns,
-    /// the server has finished what went over the connection before, so what it committed can be looked up.
+    /// Returns a connection that can be expected to work: connects if necessary, and pings a connection that has been
+    /// silent. On return, the server has finished what it received over the previous connection, so what that committed
+    /// can be looked up.
     ///
-    /// May be dropped while it waits; the next call continues.
+    /// Cancel-safe: the next call continues.
     pub(super) async fn reach(&mut self) -> Result<(&mut PgConnection, &mut Recent), StoreError> {
         if self.last_heard.elapsed() > budget::QUIET {
             self.ask().await;
@@ -80,28 +82,28 @@ impl WriterConnection {
         self.connector.busy(self.session)
     }
 
-    /// The server has just answered over this connection.
+    /// Notes that the server has just answered over this connection.
     pub(super) fn heard(&mut self) {
         self.last_heard = Instant::now();
     }
 
-    /// Gives the connection up, whatever state it is in, without a word to a server that may not be listening any more.
+    /// Gives the connection up in whatever state it is, without a goodbye to a server that may no longer be listening.
     pub(super) fn discard(&mut self) {
         self.recent.forget();
         let Some((connection, backend)) = self.held.take() else { return };
         drop(connection);
         telemetry::count_connection_given_up();
-        // One that only waited for the former one has nothing under way itself.
+        // Keep the first one: while we still waited for it, nothing was sent over its successor.
         self.former.get_or_insert(backend);
     }
 
-    /// When an idle connection is to be asked next.
+    /// When to ping an idle connection next.
     pub(super) fn next_question(&self) -> Instant {
         self.last_heard + QUESTION_INTERVAL
     }
 
-    /// Asks an idle connection whether it lives, which also keeps the flow known to whatever is in between; makes a new one
-    /// otherwise, without waiting for it.
+    /// Pings an idle connection, which also keeps the flow alive in NATs and firewalls. If it has died, starts
+    /// connecting anew without waiting for that.
     pub(super) async fn keep_alive(&mut self) {
         self.ask().await;
         self.connect_ahead();
@@ -123,15 +125,15 @@ impl WriterConnection {
         let Some(connecting) = &mut self.connecting else { return Ok(()) };
         let connected = connecting.await;
         self.connecting = None;
-        // Through another connection there may be another server, which has not seen what was written to the last one.
+        // The new connection may lead to another server, which may lack what was written over the last one.
         self.recent.forget();
-        // It does not panic, and nobody aborts it.
+        // The task does not panic, and nothing aborts it.
         self.held = Some(connected.map_err(|_| StoreError::Busy)??);
         self.heard();
         Ok(())
     }
 
-    /// Whether the server still executes something that went over the former connection.
+    /// Whether the server is still executing something that it received over the previous connection.
     async fn is_former_busy(&mut self) -> Result<bool, StoreError> {
         let (Some(former), Some((connection, _))) = (&self.former, &mut self.held) else {
             return Ok(false);

@@ -1,8 +1,9 @@
-//! The drainer: writes what waits in the spool to the database, in the order of arrival, each delivery once.
+//! The drainer moves deliveries from the spool to the database, in the order of arrival, each of them once.
 //!
-//! A delivery may be in the database already: its commit was sent and not confirmed, or the service was killed before it could
-//! be removed from the spool. So ids that are there are looked up first and skipped. A commit that is still under way when we look
-//! is caught by the primary key of `deliveries`: the batch fails as a whole, and the next look finds it.
+//! A delivery may be in the database already: its commit was not confirmed, or the service was killed before the
+//! delivery was removed from the spool. So the drainer first looks up the delivery ids and skips those that it finds.
+//! The commit of an earlier attempt may still be under way during that lookup. The primary key of `deliveries` catches
+//! this: the batch fails as a whole, and the next lookup finds the delivery.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::spool::{Entry, Kept, SpoolError};
 use crate::store::{StoreError, deliveries};
 use crate::telemetry;
 
-/// Pauses between attempts to reach a database that is away: the first, and the longest.
+/// The first and the longest pause between attempts to reach a database that is down.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// The pause before the deliveries of held profiles are tried again.
@@ -35,7 +36,7 @@ const HELD_PAUSE: Duration = Duration::from_millis(200);
 /// How long the database may take over a batch. No sender waits for an answer here.
 const PATIENCE: Patience = Patience::once(budget::DRAINED_BATCH);
 
-/// How long a look at the database may take.
+/// How long a lookup or a ping may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until every sender of `writers` is gone.
@@ -66,30 +67,30 @@ pub(super) async fn run(
     }
 }
 
-/// Why nothing more can be drained for now.
+/// Nothing more can be drained for now.
 #[derive(Debug)]
 struct Stuck;
 
-/// What a step has done.
+/// What one step has done.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Drained a batch, or found nothing to drain.
+    /// Drained a batch, or found the spool empty.
     Drained,
-    /// Found nothing but deliveries of held profiles.
+    /// Reached the end of the spool: only deliveries of held profiles are left.
     OnlyHeld,
 }
 
-/// Passes through the spool from its head to its end. The deliveries of a profile that another transaction holds stay where
-/// they are, in their order, and the next pass tries them again; the others do not wait for them.
+/// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
+/// profile stay in the spool, in their order, until the next pass; the others do not wait for them.
 struct Drainer {
     database: Database,
     spooling: Arc<Spooling>,
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
-    /// Profiles that were found held in this pass.
+    /// The profiles that this pass has found held.
     held: HashSet<Iccid>,
-    /// The place in the spool behind which this pass continues; 0 is the head.
+    /// The place in the spool after which this pass continues; 0 is the head.
     behind: i64,
 }
 
@@ -121,7 +122,8 @@ impl Drainer {
         self.held.is_empty() && self.spooling.spool.figures().deliveries < self.max_batch as u64
     }
 
-    /// Holds new deliveries back, drains the rest, and lets the held ones go to the database. Says whether that was done.
+    /// Holds new deliveries back, drains the rest, and then lets new deliveries go to the database. Returns whether it
+    /// succeeded.
     async fn finish(&mut self) -> bool {
         let spooling = self.spooling.clone();
         let Ok(nobody) = timeout(budget::WRITERS_PAUSE, spooling.hold_all()).await else {
@@ -146,7 +148,7 @@ impl Drainer {
         done
     }
 
-    /// Drains one batch; of an empty spool, only sees that the database answers.
+    /// Drains one batch. If the spool is empty, only checks that the database answers.
     async fn drain_some(&mut self) -> Result<Step, Stuck> {
         self.reach_database().await?;
         let spool = &self.spooling.spool;
@@ -185,7 +187,7 @@ impl Drainer {
         Ok(Step::Drained)
     }
 
-    /// While it is away, it is asked quietly.
+    /// Connects without logging failures, because the outage was logged when it began.
     async fn reach_database(&mut self) -> Result<&mut PgConnection, Stuck> {
         if !self.database.erasure_key.is_known() {
             return Err(Stuck);
@@ -204,8 +206,8 @@ impl Drainer {
         Err(Stuck)
     }
 
-    /// Writes those that are not written yet. What the database refuses for its content is tried in halves, down to the one.
-    /// Takes out of `seqs` what stays in the spool.
+    /// Writes the deliveries that are not in the database yet. If the database refuses a batch, writes it in halves,
+    /// down to single deliveries. Removes from `seqs` what must stay in the spool.
     async fn write(
         &mut self,
         batch: Vec<Submission>,
@@ -223,7 +225,8 @@ impl Drainer {
                 continue;
             }
             if let Refusal::Data(_) = refusal {
-                // The commit of an earlier attempt may have come between the look and the write: then the next look finds it.
+                // An earlier attempt may have committed between our lookup and our write. If so, the second lookup
+                // finds it.
                 let Err(again) = self.write_once(batch, seqs).await? else { continue };
                 (batch, refusal) = again;
             }
@@ -231,15 +234,15 @@ impl Drainer {
             match (refusal, only.iccid(), seqs.remove(&only.delivery.id())) {
                 (Refusal::Data(reason), _, Some(seq)) => self.refuse(seq, &reason).await?,
                 (_, Some(iccid), _) => drop(self.held.insert(iccid.clone())),
-                // Without a profile it can only wait for an event id.
+                // A delivery without a profile can only be waiting for an event id.
                 _ => return Err(Stuck),
             }
         }
         Ok(())
     }
 
-    /// Writes those that are not written yet and whose profiles are free, as one batch; gives them back where the database
-    /// refuses them for their content, or where one of them is held and nobody knows which.
+    /// Writes, as one batch, the deliveries that are not in the database yet and whose profiles are free. Returns the
+    /// batch if the database refuses its content, or if something in it is held and the error does not say what.
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
@@ -309,7 +312,7 @@ fn stuck(error: &SpoolError) -> Stuck {
     Stuck
 }
 
-/// Reads a delivery anew, which gives what it gave on arrival; or says why that cannot be done.
+/// Parses a spooled delivery again, with the same result as on arrival. Returns the reason if that is impossible.
 fn read(entry: Entry) -> Result<(i64, Submission), (i64, String)> {
     let Kept { seq, delivery, provider } = match entry {
         Entry::Kept(kept) => *kept,

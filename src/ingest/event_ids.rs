@@ -1,4 +1,5 @@
-//! Event ids: each counts once. Claimed in the transaction that writes the delivery, so that a claim without its delivery cannot be.
+//! Event ids: each event counts once. The transaction that writes a delivery also claims its event id, so a claim never
+//! exists without its delivery.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +12,13 @@ use crate::domain::Iccid;
 use crate::store::StoreError;
 use crate::store::event_ids::{self, Claimed};
 
-/// The id of the event, if it is one that can be claimed: what could not be read was not an event.
+/// The event id that a submission claims. A malformed body claims none: it is not an event.
 pub(super) fn claims_event(submission: &Submission) -> Option<&str> {
     submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
 }
 
-/// Claims the ids of the events that have one, the first of each within the batch. Whom an event is about is not noted of an
-/// erased profile.
+/// Claims the event ids of a batch. If an id occurs several times in the batch, the first submission claims it. The
+/// claim does not name the profile if that profile was erased.
 pub(super) async fn claim_events(
     connection: &mut PgConnection,
     batch: &[Submission],

@@ -1,9 +1,9 @@
-//! Where deliveries wait for a profile that another transaction holds, so that only they wait. Each profile has a lane, in which
-//! the order of arrival is kept.
+//! Lanes: queues for the deliveries of profiles that another transaction holds, so that only those deliveries wait.
+//! Each profile has its own lane, which keeps the order of arrival.
 //!
-//! Lanes wait over connections of their own, a few for all writers together: however many profiles are held, the writers keep
-//! theirs. A lane whose wait was in vain stays open for a while, so that the next delivery of the profile is not tried beside
-//! others first.
+//! Lanes wait on separate connections, a few that all writers share. So however many profiles are held, the writers
+//! keep their own connections. If the wait of a lane times out, the lane stays open for a while: later deliveries of
+//! the profile go into it directly, instead of holding up a batch first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,13 +21,13 @@ use super::{Database, Waiting};
 use crate::domain::Iccid;
 use crate::store::{Connector, Session};
 
-/// How many lanes may wait for a lock at once, over as many connections.
+/// The max number of lanes that wait for a lock at the same time, each on its own connection.
 pub(super) const MAX_CONNECTIONS: usize = 4;
 
-/// How long a profile is expected to stay held after a lane waited for it in vain.
+/// How long a lane stays open after its wait has timed out: the profile is likely to be still held.
 const STAYS_HELD: Duration = Duration::from_secs(10);
 
-/// The lanes' connections, shared by all writers.
+/// The connections of the lanes, shared by all writers.
 #[derive(Debug)]
 pub(super) struct LaneConnections {
     permits: Semaphore,
@@ -63,7 +63,7 @@ pub(super) struct Lanes {
 
 #[derive(Default)]
 struct Lane {
-    /// What came while the lane was busy.
+    /// The deliveries that arrived while the lane was running.
     queue: Vec<Waiting>,
     is_running: bool,
     held_until: Option<Instant>,
@@ -81,7 +81,7 @@ impl Lanes {
         Self { database, connections, open: HashMap::new(), running: JoinSet::new() }
     }
 
-    /// Moves what belongs into a lane that is open there, and gives back the rest.
+    /// Moves deliveries whose profile has an open lane into that lane, and returns the rest.
     pub(super) fn divert(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
         if self.open.is_empty() {
             return batch;
@@ -99,7 +99,7 @@ impl Lanes {
         rest
     }
 
-    /// Opens a lane for each profile and starts it.
+    /// Opens a lane for each profile of these deliveries, and starts it.
     pub(super) fn open(&mut self, contended: Vec<Waiting>) {
         for waiting in contended {
             if let Some(iccid) = waiting.submission.iccid().cloned() {
@@ -109,9 +109,10 @@ impl Lanes {
         self.start_waiting();
     }
 
-    /// Waits for a lane to end, and starts it again if more has queued in it meanwhile. `None` if no lane is running.
+    /// Waits until a lane ends, and restarts it if more deliveries have queued in it. Returns `None` if no lane is
+    /// running.
     pub(super) async fn advance(&mut self) -> Option<()> {
-        // A lane does not panic; if one did, its profile's lane would stay closed and its senders be told to try again.
+        // Lanes do not panic. If one did, it would never be restarted, and its senders would be answered 503.
         let (iccid, end) = self.running.join_next().await?.ok()?;
         if let Some(lane) = self.open.get_mut(&iccid) {
             lane.is_running = false;
@@ -152,7 +153,7 @@ impl Lanes {
     }
 }
 
-/// Writes a lane's deliveries as soon as their profile is free. The senders are answered in time in any case: see
+/// Writes a lane's deliveries as soon as their profile is free. Their senders are answered in time in any case, by
 /// [`super::Ingest::submit`].
 async fn wait(database: Database, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
     let Some((_permit, mut connection)) = connections.take().await else { return End::StillHeld };

@@ -1,8 +1,9 @@
-//! The hot path below HTTP: authentic deliveries go in, receipts come out once they are committed.
+//! The hot path below HTTP: takes authentic deliveries, and returns receipts once they are committed.
 //!
-//! **Group commit.** A writer takes whatever arrived while its previous commit was in flight and writes it in
-//! one transaction. It never lingers: alone, a delivery is written at once. Writers are sharded by ICCID, so the reports of one
-//! profile are applied in the order in which they were submitted.
+//! **Group commit.** A writer takes everything that arrived during its previous commit and writes it as one batch, all
+//! or nothing: nearly always in one statement, otherwise in a transaction. It never waits for a batch to fill: a
+//! delivery that comes alone is written immediately. Writers are sharded by ICCID, so the reports of one profile are
+//! applied in the order in which they were submitted.
 
 mod attempt;
 
@@ -51,29 +52,29 @@ use pace::Pace;
 use recent::Recent;
 use spooling::Spooling;
 
-/// How many deliveries may wait for each writer; fewer, where the database is slow. Beyond it they are refused before any work
-/// is done.
+/// The max number of deliveries that wait for each writer; fewer while the database is slow. Further ones are refused
+/// before any work is done.
 const QUEUE: usize = 4_096;
 
 /// An authentic delivery with what its provider's adapter made of it.
 #[derive(Debug)]
 pub struct Submission {
-    /// The proven request.
+    /// The authenticated request.
     pub delivery: AuthenticDelivery,
     /// The slug of the hook's provider.
     pub provider: &'static str,
-    /// What it says.
+    /// What the adapter read.
     pub parsed: Result<Reading, Malformed>,
     /// Whether it comes straight from its sender.
     pub arrival: Arrival,
 }
 
-/// When a delivery reaches the database.
+/// How a delivery reaches the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// As soon as it reached us.
+    /// Directly, as soon as we received it.
     Direct,
-    /// Later: it has waited in the spool, while another replica may have written what came after it.
+    /// After waiting in the spool. Meanwhile another replica may have written newer deliveries.
     Delayed,
 }
 
@@ -82,7 +83,7 @@ pub enum Arrival {
 pub enum Accepted {
     /// It is committed to the database.
     Committed(Receipt),
-    /// It is in the spool, from where it goes to the database as soon as that is back.
+    /// It is in the spool, and goes to the database as soon as that is back.
     Spooled(Spooled),
 }
 
@@ -91,7 +92,7 @@ pub enum Accepted {
 pub struct Spooled {
     /// The delivery's id.
     pub delivery_id: Uuid,
-    /// Why it cannot be read, if so: that needs no database to be known.
+    /// Why its body is malformed, if it is. That can be known without the database.
     pub malformed: Option<String>,
 }
 
@@ -102,33 +103,33 @@ impl Spooled {
     }
 }
 
-/// What became of a delivery that is committed.
+/// The result of a committed delivery.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     /// The delivery's id.
     pub delivery_id: Uuid,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why, where there is something to say.
+    /// The reason, if there is something to explain.
     pub reason: Option<String>,
 }
 
 /// Why a delivery got no receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// More deliveries wait than can be written in time. Nothing was done.
+    /// More deliveries are waiting than can be written in time. Nothing was done.
     #[error("too many deliveries are waiting to be written")]
     Overloaded,
     /// The service is draining. Nothing was done.
     #[error("the service is shutting down")]
     Draining,
-    /// The database is away, and the spool has no room. Nothing was done, or the outcome of a commit is unknown.
+    /// The database is down and the spool is full. Nothing was done, or the outcome of a commit is unknown.
     #[error("the database is away and the spool is full")]
     SpoolFull,
-    /// The database was away or slow, or the outcome of the commit is unknown; and nothing was put into a spool.
+    /// The database is down or slow, or the outcome of the commit is unknown. Nothing was put into a spool.
     #[error("the database did not confirm the delivery in time")]
     Unavailable,
-    /// The database refuses this delivery for what it is: a fault of ours.
+    /// The database refuses the delivery for its content, which is a bug of ours.
     #[error("the delivery could not be written")]
     Rejected,
 }
@@ -151,12 +152,12 @@ struct Database {
 }
 
 impl Submission {
-    /// What identifies its delivery in the database.
+    /// The key of its delivery in the database.
     fn key(&self) -> (Uuid, Timestamp) {
         (self.delivery.id(), self.delivery.received_at())
     }
 
-    /// The profile it speaks of, where that could be read.
+    /// The profile that it names, if that could be read.
     fn iccid(&self) -> Option<&Iccid> {
         match &self.parsed {
             Ok(Reading::Report(report)) => Some(&report.iccid),
@@ -165,15 +166,15 @@ impl Submission {
     }
 }
 
-/// The handle to the writers; cheap to clone. They end when every handle is dropped and their queues are empty.
+/// The handle to the writers; cheap to clone. The writers end when every handle is dropped and their queues are empty.
 #[derive(Debug, Clone)]
 pub struct Ingest {
     queues: Vec<(mpsc::Sender<Waiting>, Arc<Pace>)>,
 }
 
 impl Ingest {
-    /// Starts `writers` writers (at least one), and what drains the spool if there is one. Awaiting the set waits until all that
-    /// was submitted has been answered.
+    /// Starts `writers` writers (at least one), and the drainer if there is a spool. When the returned set has
+    /// finished, everything that was submitted has been answered.
     pub fn start(
         connector: &Connector,
         erasure_key: &ErasureKey,
@@ -188,7 +189,7 @@ impl Ingest {
         let connection = |recent| WriterConnection::new(connector.clone(), Session::Writer, recent);
         let lane_connections = Arc::new(LaneConnections::new(connector));
         let mut tasks = JoinSet::new();
-        // The drainer ends when the last writer has ended.
+        // The drainer ends after the last writer.
         let (alive, writers_alive) = mpsc::channel(1);
         let queues = (0..writers.max(1))
             .map(|_| {
@@ -217,11 +218,11 @@ impl Ingest {
 
     /// Hands a delivery to its writer and waits until it is durable.
     ///
-    /// The delivery is in the queue before this first waits, so a caller that is dropped meanwhile, because its client hung
-    /// up, does not take the delivery with it.
+    /// The delivery is queued before the first await. If the client hangs up and the caller is dropped, the delivery is
+    /// written all the same.
     ///
     /// # Errors
-    /// [`SubmitError`]; except for `Rejected`, the sender should try again later.
+    /// [`SubmitError`]; except for `Rejected`, the sender should retry later.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
         let (queue, pace) = &self.queues[self.shard(&submission)];
         if waiting_in(queue) >= pace.room() {
@@ -239,7 +240,7 @@ impl Ingest {
         }
     }
 
-    /// How many deliveries wait for a writer.
+    /// The number of deliveries that wait for a writer.
     pub fn depth(&self) -> usize {
         self.queues.iter().map(|(queue, _)| waiting_in(queue)).sum()
     }

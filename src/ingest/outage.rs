@@ -1,4 +1,5 @@
-//! What the log says while the database is away: one line when it goes, one a minute with counts, one when it is back.
+//! What is logged while the database is down: one line when that begins, one a minute with counts, and one when it is
+//! back.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::INTERVAL;
 
-/// Whether the database is away, as all writers together see it.
+/// Whether the database is down, as all writers together see it.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     is_on: AtomicBool,
@@ -24,7 +25,7 @@ struct State {
 }
 
 impl Outage {
-    /// A batch of so many deliveries was not written.
+    /// Notes that a batch with this many deliveries was not written.
     pub(super) fn note(
         &self,
         deliveries: usize,
@@ -57,7 +58,7 @@ impl Outage {
         }
     }
 
-    /// A batch was written.
+    /// Notes that a batch was written.
     pub(super) fn end(&self) {
         if !self.is_on.load(Ordering::Acquire) {
             return;

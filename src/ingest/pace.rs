@@ -1,8 +1,7 @@
-//! How many deliveries a writer takes at once, and how many may wait for it: as many as the database has lately shown that it
-//! writes in time.
+//! Adapts the batch size and the queue length of a writer to what the database has recently shown it can write in time.
 //!
-//! Without it a slow database, offered more than it can write, writes nothing at all: batches as large as allowed run into the
-//! time-out, and whoever waits in a queue as long as allowed is told to try again before, or just when, the turn comes.
+//! Without this, a database that is offered more than it can write makes no progress at all: full batches hit the
+//! statement timeout, and deliveries in a full queue expire before their turn, or just when it comes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use super::writer::MAX_BATCH;
 use crate::budget;
 
-/// Below this it is not the size of the batch that takes the time.
+/// The min batch size: below it, the size no longer determines how long a batch takes.
 const LEAST: usize = 64;
 
 /// The pace of one writer.
@@ -22,25 +21,25 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// That of a database of which nothing is known, and of a queue of this length.
+    /// The pace for a database whose speed is not known yet, and a queue of this length.
     pub(super) fn new(queue: usize) -> Self {
         Self { most: AtomicUsize::new(MAX_BATCH), room: AtomicUsize::new(queue), queue }
     }
 
-    /// How many to take at once.
+    /// The max size of a batch.
     pub(super) fn max_batch(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// How many may wait.
+    /// The max number of deliveries that may wait.
     pub(super) fn room(&self) -> usize {
         self.room.load(Ordering::Relaxed)
     }
 
-    /// So many were written in this time.
+    /// Notes that a batch of this size was committed in this time.
     pub(super) fn committed(&self, count: usize, took: Duration) {
         let most = self.max_batch();
-        // What a small batch takes says little of a large one.
+        // The time of a small batch says little about a large one.
         if count < most / 2 {
             return;
         }
@@ -57,25 +56,25 @@ impl Pace {
             .store(within(count, took, budget::QUEUE).clamp(next, self.queue), Ordering::Relaxed);
     }
 
-    /// So many were not written within the time that they had.
+    /// Notes that a batch of this size was not written in time.
     pub(super) fn gave_up(&self, count: usize) {
         if count > LEAST {
             self.most.store((count / 4).clamp(LEAST, MAX_BATCH), Ordering::Relaxed);
         }
     }
 
-    /// Some have waited for their turn in vain: no more are let in than one batch takes, until a batch shows better.
+    /// Notes that deliveries expired in the queue: admits no more than one batch, until a batch is fast again.
     pub(super) fn fell_behind(&self) {
         self.room.fetch_min(self.max_batch(), Ordering::Relaxed);
     }
 
-    /// Nobody waits any more, so there is room again.
+    /// Notes that the queue is empty, so its whole length is available again.
     pub(super) fn caught_up(&self) {
         self.room.store(self.queue, Ordering::Relaxed);
     }
 }
 
-/// How many fit into `time`, if so many took that long.
+/// How many deliveries fit into `time`, if `count` of them took `took`.
 fn within(count: usize, took: Duration, time: Duration) -> usize {
     let fit = count as u128 * time.as_micros() / took.as_micros().max(1);
     usize::try_from(fit).unwrap_or(usize::MAX)

@@ -1,4 +1,5 @@
-//! What one batch does, worked out in memory: every report judged in the order of arrival against the locked profiles.
+//! What a batch will write, computed in memory: judges every report, in the order of arrival, against the profiles as
+//! they were read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,23 +7,23 @@ use super::{Arrival, Submission};
 use crate::domain::{Iccid, Outcome, Profile, Transition};
 use crate::providers::Reading;
 
-/// How an event with an id stands to what was seen before.
+/// How an event id relates to an earlier event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The same id with the same body.
     SameContent,
-    /// The same id with another body: the sender reuses ids, or somebody plays.
+    /// The same id with another body: the sender reuses ids, or someone is tampering.
     OtherContent,
 }
 
-/// What became of one submission.
+/// The result for one submission.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Judgement {
     pub outcome: Outcome,
     pub reason: Option<String>,
-    /// Whether somebody should look at it; a sender's ordinary retry is nothing to look at.
+    /// Whether an operator should look at it. A sender's ordinary retry is not noteworthy.
     pub noteworthy: bool,
-    /// Whether it is about an erased profile: nothing that names the person may be kept.
+    /// Whether it concerns an erased profile: nothing that identifies the person may be kept.
     pub erased: bool,
 }
 
@@ -39,29 +40,30 @@ impl Judgement {
 /// What is to be written.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// One for each submission, in their order.
+    /// One for each submission, in the same order.
     pub judgements: Vec<Judgement>,
-    /// Transitions with the index of the submission that caused each.
+    /// The transitions, each with the index of the submission that caused it.
     pub transitions: Vec<(usize, Transition)>,
     /// Every profile of the batch.
     profiles: Vec<Planned>,
-    /// Where each of them is.
+    /// The index of each profile in `profiles`.
     places: HashMap<Iccid, usize>,
 }
 
 /// One profile of the batch.
 #[derive(Debug)]
 struct Planned {
-    /// As it is after the batch.
+    /// Its state after the batch.
     profile: Profile,
-    /// Whether it was there before.
+    /// Whether it existed before.
     is_known: bool,
-    /// Whether it is not as it was.
+    /// Whether the batch changes or creates it.
     is_touched: bool,
 }
 
 impl Plan {
-    /// Judges the submissions. `seen` has one entry for each; `erased` names profiles that must not come back.
+    /// Judges the submissions. `seen` has one entry for each of them. `erased` names the profiles that must not be
+    /// created.
     pub fn of(
         batch: &[Submission],
         known: Vec<Profile>,
@@ -90,7 +92,7 @@ impl Plan {
         plan
     }
 
-    /// Profiles that were not there, in the order of their ICCIDs.
+    /// The profiles to create, sorted by ICCID.
     pub fn new_profiles(&self) -> Vec<&Profile> {
         let new = self.profiles.iter().filter(|planned| !planned.is_known);
         let mut new: Vec<_> = new.map(|planned| &planned.profile).collect();
@@ -98,13 +100,13 @@ impl Plan {
         new
     }
 
-    /// Those that were there, in the order in which they were given; `None` for one that does not change.
+    /// The profiles that existed, in the order in which they were given; `None` for each that does not change.
     pub fn known_profiles(&self) -> impl Iterator<Item = Option<&Profile>> {
         let known = self.profiles.iter().filter(|planned| planned.is_known);
         known.map(|planned| planned.is_touched.then_some(&planned.profile))
     }
 
-    /// Those that were made or changed, as they are now; leaves the plan without profiles.
+    /// Takes the profiles that were created or changed, in their new state. The plan has no profiles afterwards.
     pub fn take_touched(&mut self) -> Vec<Profile> {
         let profiles = std::mem::take(&mut self.profiles).into_iter();
         profiles.filter(|planned| planned.is_touched).map(|planned| planned.profile).collect()
@@ -115,13 +117,14 @@ impl Plan {
         self.profiles.push(planned);
     }
 
-    /// Whether it is about a profile that was erased, or about the former life of one that was registered again since.
+    /// Whether it concerns an erased profile, or the time before the erasure of one that was registered again since.
     fn is_of_the_erased(&self, submission: &Submission, erased: &HashSet<&Iccid>) -> bool {
         let Some(iccid) = submission.iccid() else { return false };
         if erased.contains(iccid) {
             return true;
         }
-        // One that comes straight from its sender may have been received by a clock that is behind.
+        // Check only spooled deliveries: a direct one is current, but the clock of the replica that received it may be
+        // behind.
         let known = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
         let erased_at = known.and_then(|known| known.profile.erased_at);
         submission.arrival == Arrival::Delayed
@@ -219,7 +222,7 @@ mod tests {
         Plan::of(batch, locked, &vec![None; batch.len()], &HashSet::new())
     }
 
-    /// A profile as an earlier batch has left it.
+    /// A profile as an earlier batch left it.
     fn stored(iccid: &str, state: &str) -> Profile {
         let earlier = plan(&[report(iccid, state)], Vec::new());
         earlier.new_profiles()[0].clone()

@@ -1,5 +1,5 @@
-//! Profiles as a writer has left them: most reports come soon after another of the same profile, and what was written a moment ago
-//! need not be read again. It is not believed: a statement that builds on it does nothing if a row is another version by now.
+//! The profiles as a writer last wrote them. Most reports follow soon after another of the same profile, so this saves
+//! a read. It is only a cache: a statement that builds on it does nothing if a row has changed since.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::domain::Profile;
 use crate::store::profiles::Version;
 use hashlink::LruCache;
 
-/// How many profiles all writers together remember at most; each takes about half a kilobyte.
+/// The max number of profiles that all writers together remember. Each takes about half a kilobyte.
 const MOST: usize = 8_192;
 
 /// The profiles that were last written over one connection.
@@ -17,22 +17,22 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// The share of one of so many writers.
+    /// The share of one of `writers` writers.
     pub(super) fn of_one_in(writers: usize) -> Self {
         Self { profiles: LruCache::new(MOST / writers.max(1)) }
     }
 
-    /// Remembers nothing, ever.
+    /// Never remembers anything.
     pub(super) fn none() -> Self {
         Self { profiles: LruCache::new(0) }
     }
 
-    /// Takes out those that it knows; whoever writes them puts them back as they then are.
+    /// Takes out the profiles that it remembers. Whoever writes them puts them back in their new state.
     pub(super) fn take(&mut self, iccids: &[String]) -> Vec<(Profile, Version)> {
         iccids.iter().filter_map(|iccid| self.profiles.remove(iccid)).collect()
     }
 
-    /// Remembers profiles with the versions that they have now, which may come in another order.
+    /// Remembers profiles with their current versions; the two lists may differ in order.
     pub(super) fn keep(&mut self, profiles: Vec<Profile>, versions: Vec<Version>) {
         if self.profiles.capacity() == 0 {
             return;
@@ -48,7 +48,7 @@ impl Recent {
         }
     }
 
-    /// Forgets all: through another connection there may be another server, which has not seen what was written to this one.
+    /// Forgets everything. A new connection may lead to another server, which may lack what was written to this one.
     pub(super) fn forget(&mut self) {
         self.profiles.clear();
     }
@@ -96,7 +96,7 @@ mod tests {
         recent.keep(vec![profile(1, 10), profile(2, 20)], vec![version(2, 200), version(1, 100)]);
         let wanted = [iccid(1), iccid(3), iccid(2)];
         assert_eq!(seqs(&recent.take(&wanted)), [(10, 100), (20, 200)]);
-        assert!(recent.take(&wanted).is_empty(), "whoever took it may be changing it");
+        assert!(recent.take(&wanted).is_empty(), "the writer that took it may be changing it");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Where a delivery goes: to the database, or to the spool while the database is away. One switch for all writers.
+//! Where deliveries go: to the database, or to the spool while the database is down. One switch for all writers.
 //!
-//! Whoever writes takes a [`Turn`] first and holds it until the delivery is in one of the two. Any turn may switch to the spool;
-//! only the drainer switches back, when the spool is empty and nobody has a turn. So for each profile, what is in the spool is
-//! older than what goes to the database directly.
+//! A writer takes a [`Turn`] before it writes, and holds it until the delivery is in the database or in the spool. Any
+//! turn may switch to the spool. Only the drainer switches back, when the spool is empty and no turn is held. So for
+//! each profile, what is in the spool is older than what goes to the database directly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,14 +21,14 @@ pub(super) struct Spooling {
     begun: Notify,
 }
 
-/// The right to write something somewhere. Nobody switches back to the database meanwhile.
+/// The right to write to the database or the spool. While one is held, nothing switches back to the database.
 pub(super) struct Turn<'a> {
     spooling: &'a Spooling,
     _turn: RwLockReadGuard<'a, ()>,
 }
 
 impl Spooling {
-    /// Deliveries go to the spool from the start if something is left in it, or if the database was not reached yet.
+    /// Starts with the spool if deliveries are left in it, or if the database has not been reached yet.
     pub(super) fn new(spool: Spool, database_is_known: bool) -> Self {
         let left = spool.figures().deliveries;
         if left > 0 {
@@ -49,24 +49,24 @@ impl Spooling {
         }
     }
 
-    /// Waits until nobody has a turn; nobody gets one until the guard is dropped.
+    /// Waits until no turn is held. None is given out until the guard is dropped.
     pub(super) async fn hold_all(&self) -> RwLockWriteGuard<'_, ()> {
         self.turns.write().await
     }
 
-    /// From now on, deliveries go to the database again. The guard proves that nobody is writing.
+    /// Sends deliveries to the database from now on. The guard shows that no turn is held.
     pub(super) fn end(&self, _nobody: &RwLockWriteGuard<'_, ()>) {
         self.on.store(false, Ordering::Release);
     }
 }
 
 impl Turn<'_> {
-    /// Whether it has to be the spool.
+    /// Whether deliveries must go to the spool.
     pub(super) fn is_for_spool(&self) -> bool {
         self.spooling.on.load(Ordering::Acquire)
     }
 
-    /// Puts deliveries that the database did not take into the spool, where all that come after them go too.
+    /// Puts deliveries that the database did not accept into the spool. All later deliveries go there too.
     pub(super) async fn keep(
         &self,
         submissions: &[Submission],
@@ -81,7 +81,7 @@ impl Turn<'_> {
                 telemetry::count_spooled(deliveries.len());
                 Ok(submissions.iter().map(Spooled::of).collect())
             }
-            // Whoever looks at the metrics or at /readyz sees that; a line for each batch would say no more.
+            // Metrics and `/readyz` show that the spool is full. A log line for each batch would add nothing.
             Err(SpoolError::Full) => Err(SubmitError::SpoolFull),
             Err(error) => {
                 tracing::error!(

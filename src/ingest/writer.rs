@@ -1,4 +1,5 @@
-//! A writer: takes what waits, writes it as one batch, answers everybody, and never lets one delivery fail another.
+//! A writer: takes the deliveries that wait, writes them as one batch, and answers all senders. No delivery can fail
+//! another.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::budget;
 use crate::domain::Iccid;
 use crate::telemetry;
 
-/// How many deliveries one transaction writes at most.
+/// The max number of deliveries in a batch.
 pub(super) const MAX_BATCH: usize = 512;
 
 /// How long a batch may take. One attempt may take less, but longer than the server lets a statement run: so a slow server says so
@@ -31,10 +32,10 @@ const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
 /// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
 const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
 
-/// How often a lane that cannot reach the database looks whether deliveries go to the spool by now.
+/// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.
 const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 
-/// Into how many pieces a batch is cut that cannot be written as a whole.
+/// The number of pieces into which a batch is split if it cannot be written as a whole.
 const PIECES: usize = 16;
 
 type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
@@ -42,9 +43,9 @@ type Answer = oneshot::Sender<Result<Accepted, SubmitError>>;
 /// What could not be written now.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// Deliveries that have to wait until another transaction lets go of their profile.
+    /// Deliveries that must wait until another transaction releases their profile.
     pub contended: Vec<Waiting>,
-    /// Whether a wait for a profile took longer than a statement may.
+    /// Whether the wait for a profile hit the statement timeout.
     pub is_locked: bool,
 }
 
@@ -85,12 +86,13 @@ pub(super) async fn run(
     while lanes.advance().await.is_some() {}
 }
 
-/// A sender that has waited longer than that was answered already; writing its delivery now would only keep others waiting.
+/// Whether its sender still waits. If the deadline has passed, the sender was answered already, and writing the
+/// delivery would only delay others.
 pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
     Instant::now() < waiting.deadline
 }
 
-/// Writes everything, in batches as large as can succeed, and answers it.
+/// Writes everything, in batches as large as can succeed, and answers the senders.
 pub(super) async fn write_all(
     database: &Database,
     connection: &mut WriterConnection,
@@ -101,7 +103,7 @@ pub(super) async fn write_all(
     let mut held: HashSet<Iccid> = HashSet::new();
     let mut work = VecDeque::from([batch]);
     while let Some(batch) = work.pop_front() {
-        // A later piece must not overtake what an earlier one left of the same profile.
+        // A later piece must not overtake an earlier delivery of the same profile.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
@@ -111,7 +113,7 @@ pub(super) async fn write_all(
         }
         let (submissions, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|w| (w.submission, (w.deadline, w.answer))).unzip();
-        // Without a spool there are no turns to take.
+        // Without a spool there are no turns.
         let turn = match &database.spooling {
             Some(spooling) => Some(spooling.turn().await),
             None => None,
@@ -133,8 +135,8 @@ pub(super) async fn write_all(
                 held.extend(iccids);
                 work.push_front(rejoined(submissions, answers).collect());
             }
-            // One bad row must not fail its neighbours, and one held profile not delay them: smaller pieces are tried alone,
-            // down to the one.
+            // One bad row must not fail the others, and one held profile must not delay them: try smaller pieces, down
+            // to single deliveries.
             Err(Refusal::Data(_) | Refusal::Held) if submissions.len() > 1 => {
                 for piece in pieces(rejoined(submissions, answers).collect()).into_iter().rev() {
                     work.push_front(piece);
@@ -161,8 +163,8 @@ pub(super) async fn write_all(
     left
 }
 
-/// A lane that cannot write says nothing about the database, only the writers do: waits until they send deliveries to the spool,
-/// or nobody waits for an answer any more.
+/// A lane that cannot write is no evidence that the database is down; only a writer is. Waits until the writers switch
+/// to the spool, or until the deliveries expire.
 async fn is_for_spool_by<'a>(turn: Turn<'a>, answers: &[(Instant, Answer)]) -> Option<Turn<'a>> {
     let deadline = answers.iter().map(|(deadline, _)| *deadline).min()?;
     while !turn.is_for_spool() {
@@ -174,7 +176,7 @@ async fn is_for_spool_by<'a>(turn: Turn<'a>, answers: &[(Instant, Answer)]) -> O
     Some(turn)
 }
 
-/// What the database does not take goes to the spool, if there is one.
+/// Puts what the database did not accept into the spool, if there is one.
 async fn keep(
     turn: Option<&Turn<'_>>,
     submissions: &[Submission],
@@ -202,7 +204,7 @@ fn patience(database: &Database, locks: Locks) -> Patience {
     }
 }
 
-/// Cuts a batch into pieces, in order. Many at a time: for each piece that holds the cause, a time-out may have to pass.
+/// Splits a batch into pieces, in order. Many at a time, because each piece that contains the cause may cost a timeout.
 fn pieces(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let size = batch.len().div_ceil(PIECES).max(1);
     let mut pieces = Vec::with_capacity(PIECES);
@@ -225,7 +227,7 @@ fn rejoined(
     })
 }
 
-/// Whoever asked may have gone; the delivery stays written.
+/// The caller may be gone; the delivery stays written.
 fn reply(answer: Answer, result: Result<Accepted, SubmitError>) {
     drop(answer.send(result));
 }

@@ -1,8 +1,9 @@
-//! The erasure of a profile: everything that is kept of it goes, and a late webhook does not bring it back.
+//! Erases a profile: deletes everything that is kept about it, and prevents a late webhook from bringing it back.
 //!
-//! First it is remembered, and committed. From then on no statement that begins creates the profile or keeps a body that names it.
-//! Those that began before are waited for; then all is deleted. So whatever crosses an erasure, of this replica or another, leaves
-//! nothing behind. Nothing else would do for an ICCID without a profile: there is no row that both could lock.
+//! The erasure is first recorded and committed. No statement that begins after that creates the profile or stores a
+//! body that names it. Then we wait for the statements that began earlier, and then delete. So a webhook that overlaps
+//! with an erasure, in this replica or another, leaves nothing behind. Row locks could not guarantee that: an ICCID
+//! without a profile has no row that both could lock.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::store::{ErasureKey, Pool, StoreError, backends, erasures, notify};
 /// How often to look whether they have ended.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Why an erasure is not complete. It can be repeated.
+/// Why an erasure may be incomplete. It is safe to retry.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
     /// The database failed, or was too slow.
@@ -30,11 +31,12 @@ pub enum EraseError {
     Spool(#[from] SpoolError),
 }
 
-/// Erases all that is kept of a profile, and remembers only a keyed hash of its number. Says whether there was anything; what was
-/// erased is remembered in either case, because a webhook about it may still wait in a spool.
+/// Erases everything that is kept about a profile, and remembers only a keyed hash of its ICCID. Returns whether there
+/// was anything to erase. The hash is kept in either case, because a webhook about the profile may still wait in a
+/// spool.
 ///
 /// # Errors
-/// [`EraseError`]; the erasure is then perhaps not complete. Repeating is safe.
+/// [`EraseError`]; the erasure may be incomplete. It is safe to retry.
 pub async fn erase(
     pool: &Pool,
     spool: Option<&Spool>,
@@ -70,7 +72,7 @@ async fn wait_for_earlier(connection: &mut PgConnection) -> Result<(), StoreErro
     Ok(())
 }
 
-/// What names the profile by its ICCID.
+/// Deletes the rows that name the profile by its ICCID.
 async fn delete(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
@@ -80,7 +82,7 @@ async fn delete(
     let mut transaction = connection.begin().await?;
     let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |profile| profile.seq);
     let known = erasures::delete_all(&mut transaction, iccid).await?;
-    // Once more: a registration that came between has lifted it.
+    // Remember it again: a registration in between may have lifted the erasure.
     let erasure = Erasure { at: now, last_seq };
     erasures::remember(&mut transaction, erasure_key, iccid, erasure).await?;
     notify::wake(&mut transaction, iccid).await?;
@@ -88,7 +90,8 @@ async fn delete(
     Ok(known)
 }
 
-/// Bodies that could not be read, by what they hold: page by page, since a provider whose bodies turn malformed leaves many.
+/// Deletes malformed bodies that contain the ICCID. Goes page by page: a provider whose bodies turn malformed leaves
+/// many.
 async fn delete_unread(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
     let (mut after, mut found) = (None, false);
     loop {
@@ -101,8 +104,8 @@ async fn delete_unread(connection: &mut PgConnection, iccid: &Iccid) -> Result<b
     }
 }
 
-/// What waits in the spool is written without its content when it is drained, which is soon, because the database answers. What
-/// was refused stays, and is deleted here.
+/// Deletes the profile's refused deliveries from the spool. Deliveries that wait there are soon drained, since the
+/// database answers, and are then written without their content.
 async fn erase_from_spool(spool: &Spool, iccid: &Iccid) -> Result<bool, SpoolError> {
     let files = spool.set_aside();
     if !files.is_empty() {

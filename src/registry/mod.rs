@@ -25,19 +25,19 @@ use crate::telemetry;
 /// How often to look again for a profile that a webhook makes at the same moment.
 const TRIES: u32 = 5;
 
-/// Whether a registration made the profile.
+/// Whether a registration created the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
-    /// It did.
+    /// It created the profile.
     New,
-    /// The profile was there.
+    /// The profile existed.
     Known,
 }
 
 /// Registers a profile.
 ///
 /// # Errors
-/// [`StoreError`]; nothing was changed then, or the outcome of the commit is unknown. Repeating is safe.
+/// [`StoreError`]; nothing was changed, or the outcome of the commit is unknown. It is safe to retry.
 pub async fn register(
     pool: &Pool,
     vault: &Vault,
@@ -55,7 +55,7 @@ pub async fn register(
     tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
-/// `None` if a webhook has made the profile meanwhile.
+/// Returns `None` if a webhook has created the profile in the meantime.
 async fn try_register(
     connection: &mut PgConnection,
     vault: &Vault,
@@ -87,7 +87,7 @@ async fn try_register(
     }
     if registration.credentials != Credentials::default() {
         let known = install_credentials::find(&mut transaction, iccid).await?;
-        // What cannot be opened any more, its key being lost, is what a registration replaces.
+        // Credentials that cannot be opened, because their key is lost, are replaced by those of the registration.
         let known = known.and_then(|sealed| vault.open(iccid, &sealed).ok()).unwrap_or_default();
         let sealed = vault.seal(iccid, &registration.credentials.clone().or(known))?;
         install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
@@ -95,7 +95,7 @@ async fn try_register(
     if let Some(transition) = &moved {
         transitions::append(&mut transaction, &[(iccid, transition, None)]).await?;
     }
-    // Also without a transition: followers learn that the profile can be installed now.
+    // Even without a transition: followers must learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;
     erasures::forget(&mut transaction, erasure_key, iccid).await?;
     transaction.commit().await?;
@@ -106,16 +106,16 @@ async fn try_register(
     Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
 }
 
-/// Ends all access tokens of a profile that were issued until now; says whether there is such a profile.
+/// Revokes all access tokens of a profile that were issued until now. Returns whether the profile exists.
 ///
 /// # Errors
-/// [`StoreError`]; repeating is safe.
+/// [`StoreError`]; it is safe to retry.
 pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bool, StoreError> {
     let attempt = pool.run(async |connection| {
         let mut transaction = connection.begin().await?;
         let from = after_all_tokens(now);
         let is_known = profiles::end_tokens(&mut transaction, iccid, from).await?;
-        // Followers learn that theirs is not good any more.
+        // Followers must learn that their tokens are no longer valid.
         notify::wake(&mut transaction, iccid).await?;
         transaction.commit().await?;
         Ok(is_known)
@@ -123,7 +123,8 @@ pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bo
     tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
-/// From when on tokens count that were issued after this time: a replica whose clock is ahead may have issued one just before.
+/// Tokens must be issued after this to be valid. The margin covers a replica whose clock is ahead and that has just
+/// issued one.
 fn after_all_tokens(time: Timestamp) -> Timestamp {
     time.plus_seconds(REPLICA_TOLERANCE_SECONDS + 1)
 }

@@ -1,5 +1,6 @@
-//! A whole batch in one statement, where nothing has changed since its profiles were read or written: nothing to begin and
-//! nothing to commit, so one round trip, or two, in place of seven. That is most of what a delivery costs that comes alone.
+//! Writes a whole batch in one statement, if its profiles have not changed since they were read or written. Nothing is
+//! begun or committed separately, so this takes one or two round trips instead of seven. Those are most of the cost of
+//! a delivery that comes alone.
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
@@ -14,28 +15,32 @@ use super::profiles::{Version, xid};
 use super::transitions::Appended;
 use crate::domain::{Iccid, Profile};
 
-/// What is to be written, and what has to be as it was for that.
+/// What to write, and what must be unchanged for that.
 #[derive(Debug)]
 pub struct Stroke<'a> {
-    /// The profiles that change, as they are to be, with their versions as they were read or written last.
+    /// The profiles to change: their new state, and the version that was last read or written.
     pub changed: Vec<(&'a Profile, &'a Version)>,
-    /// Those that were looked at too and stay as they are.
+    /// The profiles that were judged but do not change.
     pub unchanged: Vec<&'a Version>,
-    /// Profiles that were not there, in the order of their ICCIDs, so that two who make the same ones cannot deadlock.
+    /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
     pub new: Vec<&'a Profile>,
-    /// Profiles that were not there, new ones or not, and that must not have been erased.
+    /// All profiles that did not exist, whether created or not: none of them may have been erased.
     pub not_erased: Vec<&'a Iccid>,
-    /// What happened to them.
+    /// The transitions of these profiles.
     pub transitions: Vec<Appended<'a>>,
     /// All deliveries of the batch.
     pub deliveries: Vec<KeptDelivery<'a>>,
 }
 
-/// Writes all of it, or nothing: where a profile is not as it was read, somebody holds its row, or one was erased. Never waits
-/// for a row; for somebody who is just making a profile it does, and fails on the key if that succeeds. Gives the versions of
-/// the profiles that were changed or made; `None` if nothing was written.
+/// Writes all or nothing. Returns the new versions of the profiles that were changed or created. Returns `None`, with
+/// nothing written, if a profile changed since it was read, is locked by another transaction, was erased, or is to be
+/// created but exists.
 ///
-/// Without a transaction around it, it commits too: then an error that is not the server's own leaves open whether it did.
+/// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID, and then fails with a
+/// unique violation if that insert commits.
+///
+/// Outside a transaction, the statement commits by itself. An error that the server did not report then leaves open
+/// whether it committed.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -49,7 +54,7 @@ pub async fn write_if_unchanged(
     profiles.extend(&stroke.new);
     let read = || versions.iter().chain(&stroke.unchanged);
     let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
-    // The type of such numbers compares with a plain one of the same bits.
+    // sqlx has no type for `xid`. Postgres compares it with an `integer` of the same bits.
     let xmins: Vec<_> = read().map(|version| version.xmin.cast_signed()).collect();
     let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
     let is_new = stroke.new.iter().map(|_| None);

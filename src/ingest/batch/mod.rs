@@ -1,9 +1,13 @@
-//! One batch, written as a whole or not at all.
+//! Writes one batch, all or nothing, in the cheapest of three ways that works:
 //!
-//! Nearly always in one stroke: judge by the profiles as they were last written, read those that nobody remembers, and write
-//! everything in one statement that does nothing if a profile is another version by now; then once more with all of them read.
-//! Else, which is for events with an id and profiles that another transaction holds, in a transaction: lock, claim event ids,
-//! judge, write, commit.
+//! 1. Start from the profiles as this writer last wrote them ([`Recent`]), read the others, and assume that none was
+//!    erased. Write everything in one statement ([`crate::store::stroke`]) that does nothing if any of that no longer
+//!    holds.
+//! 2. Read all profiles and erasures anew, and try the statement once more.
+//! 3. Open a transaction: lock the profiles, claim event ids, judge, write, commit.
+//!
+//! Nearly every batch is written by the first. A batch with event ids, or one that waits for locks ([`Locks::Wait`]),
+//! starts with the third.
 
 use std::collections::HashSet;
 
@@ -21,12 +25,12 @@ use crate::store::profiles::Version;
 use crate::store::stroke::{self, Stroke};
 use crate::store::{ErasureKey, StoreError, erasures, profiles};
 
-/// What to do about profiles that somebody else has locked.
+/// What to do about profiles that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locks {
-    /// Leave them: [`WriteError::Contended`] names them.
+    /// Do not wait: fail with [`WriteError::Contended`], which names them.
     OnlyFree,
-    /// Wait for them, as long as a statement may run.
+    /// Wait for them, up to the statement timeout.
     Wait,
 }
 
@@ -35,12 +39,13 @@ pub(super) enum Locks {
 pub(super) enum WriteError {
     /// Another transaction holds these profiles, or is just creating them. Nothing was written.
     Contended(HashSet<Iccid>),
-    /// A statement failed. Nothing was written, unless the batch is in doubt.
+    /// A statement failed. Nothing was written, unless the batch is in doubt (see [`InDoubt`]).
     Failed(StoreError),
 }
 
-/// What a batch writes, from the moment at which the message that commits may have been sent until the server has said what
-/// became of it. Whoever finds something in it after a failure, or after giving up, does not know whether it was written.
+/// The plan of a batch whose commit is in doubt: `Some` from just before the committing message is sent until the
+/// server reports its result. If it is still `Some` after a failure or a timeout, the batch may or may not be
+/// committed.
 pub(super) type InDoubt = Option<Plan>;
 
 impl From<StoreError> for WriteError {
@@ -49,7 +54,7 @@ impl From<StoreError> for WriteError {
     }
 }
 
-/// Writes the batch and gives back one receipt for each submission, in their order.
+/// Writes the batch and returns one receipt for each submission, in the same order.
 pub(super) async fn write(
     connection: &mut PgConnection,
     recent: &mut Recent,
@@ -71,13 +76,13 @@ pub(super) async fn write(
     Ok(written(batch, plan))
 }
 
-/// Counts what is committed, and gives the receipts.
+/// Counts a committed batch and makes its receipts.
 pub(super) fn written(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
     count(batch, &plan);
     receipts(batch, plan)
 }
 
-/// `None` where that cannot be, and nothing was written.
+/// Ways 1 and 2. Returns `None`, with nothing written, if neither worked.
 async fn write_in_one_stroke(
     connection: &mut PgConnection,
     recent: &mut Recent,
@@ -93,7 +98,7 @@ async fn write_in_one_stroke(
     if known.len() < iccids.len() {
         known.extend(read_missing(connection, &iccids, &known).await?);
     }
-    // That nobody was erased is taken for granted too: the statement looks.
+    // Assume that none was erased, too: the statement checks it.
     let nobody = HashSet::new();
     let first = try_stroke(connection, recent, erasure_key, batch, known, &nobody, in_doubt);
     if let Some(plan) = first.await? {
@@ -115,7 +120,7 @@ async fn read_missing(
     profiles::read(connection, &missing).await
 }
 
-/// `None` if nothing was written, because something is not as it is assumed to be.
+/// Returns `None`, with nothing written, if a profile or an erasure is not as assumed.
 async fn try_stroke(
     connection: &mut PgConnection,
     recent: &mut Recent,
@@ -127,7 +132,7 @@ async fn try_stroke(
 ) -> Result<Option<Plan>, WriteError> {
     let (known, versions): (Vec<_>, Vec<_>) = known.into_iter().unzip();
     let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
-    // The statement commits too, so it is in doubt as soon as it is sent.
+    // The statement commits by itself, so the batch is in doubt from here on.
     let plan = in_doubt.insert(plan);
     let not_erased = absent(batch, versions.iter().map(|it| it.iccid.as_str()));
     let not_erased = not_erased.difference(erased).copied().collect();
@@ -141,7 +146,7 @@ async fn try_stroke(
             Ok(Some(plan))
         }
         (Ok(_), _) => Ok(None),
-        // Another transaction has created the same profile, or this very delivery was written by an earlier attempt.
+        // Another transaction has created the same profile, or an earlier attempt has written this very delivery.
         (Err(StoreError::Database(error)), _)
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
         {
@@ -151,17 +156,17 @@ async fn try_stroke(
     }
 }
 
-/// Whether the server has said what became of a message that commits. Errors of any other kind are the connection's: they leave
-/// that open.
+/// Whether the result of a commit is known. A database error is the server's own report. Any other `sqlx` error comes
+/// from the connection, and the commit may still have happened.
 fn is_said_by_the_server<T>(result: &Result<T, StoreError>) -> bool {
     match result {
         Err(StoreError::Database(error)) => error.as_database_error().is_some(),
-        // Any other error was found before anything was sent.
+        // Success, or an error that was found before anything was sent.
         _ => true,
     }
 }
 
-/// `read` has a version of every profile that was known to the plan, in the same order.
+/// `read` has the versions of the profiles that the plan knew, in the same order.
 fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> Stroke<'a> {
     let (mut changed, mut unchanged) = (Vec::with_capacity(read.len()), Vec::new());
     for (version, profile) in read.iter().zip(plan.known_profiles()) {
@@ -184,8 +189,8 @@ fn stroke<'a>(batch: &'a [Submission], plan: &'a Plan, read: &'a [Version]) -> S
     }
 }
 
-/// The order of the locks is the same everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a transaction that
-/// holds nothing yet waits for profiles, so two batches cannot wait for each other in a circle.
+/// Locks are taken in the same order everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a
+/// transaction that holds no lock yet waits for profiles, so two batches cannot deadlock.
 async fn write_in_transaction(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
@@ -203,15 +208,15 @@ async fn write_in_transaction(
             plan.ok_or(WriteError::Failed(StoreError::Busy))
         }
         Err(error) => {
-            // Now, not when the connection is next used: until then, event ids claimed here would stay claimed, and the next
-            // attempt on another connection would wait for them.
+            // Roll back now, not when the connection is next used: an open transaction would keep its claimed event
+            // ids, and a retry on another connection would wait for them.
             drop(transaction.rollback().await);
             Err(error)
         }
     }
 }
 
-/// Everything between begin and commit.
+/// Everything between `BEGIN` and `COMMIT`.
 async fn execute(
     transaction: &mut PgConnection,
     erasure_key: &ErasureKey,
@@ -225,7 +230,7 @@ async fn execute(
             profiles::wait_for_locks(transaction, &iccids).await?;
         }
         read = profiles::lock_free(transaction, &iccids).await?;
-        // Before anything is inserted: an insert would wait for a transaction that has changed or deleted the row.
+        // Check before inserting: an insert would wait for a transaction that has changed or deleted the row.
         let held = find_held(transaction, &iccids, &read).await?;
         if !held.is_empty() {
             return Err(WriteError::Contended(held));
@@ -240,19 +245,21 @@ async fn execute(
     if !new.is_empty() {
         let inserted = profiles::insert(transaction, &new).await?;
         if inserted.len() < new.len() {
-            // They exist after all: created since we looked.
+            // They exist after all: another transaction has created them since we read.
             let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
             contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
             return Err(WriteError::Contended(contended));
         }
-        // Where an erasure held the row, the insert waited for its end: what was looked up before it began is stale.
+        // An insert waits for an erasure that holds the row. What we looked up before that wait is stale, so look
+        // again.
         let new: Vec<_> = new.iter().map(|profile| &profile.iccid).collect();
         let erased = erasures::find(transaction, erasure_key, &new).await?;
         if !erased.is_empty() {
             return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
         }
     }
-    // Their locks are held, so this does write; were it not so, the commit would acknowledge what does not exist.
+    // We hold the locks, so this must write. If it ever does not, roll back: a commit would acknowledge deliveries that
+    // were not stored.
     let stroke = stroke(batch, &plan, &versions);
     if stroke::write_if_unchanged(transaction, erasure_key, &stroke).await?.is_none() {
         return Err(WriteError::Contended(
@@ -262,7 +269,7 @@ async fn execute(
     Ok(plan)
 }
 
-/// Those of the profiles that exist and could not be locked.
+/// Finds the profiles that exist but could not be locked.
 async fn find_held(
     transaction: &mut PgConnection,
     iccids: &[String],
@@ -284,7 +291,7 @@ fn reported_iccids(batch: &[Submission]) -> Vec<String> {
     }))
 }
 
-/// In their order.
+/// Sorted, without duplicates.
 fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     let mut iccids: Vec<_> = iccids.map(|iccid| iccid.as_str().to_owned()).collect();
     iccids.sort_unstable();
@@ -292,7 +299,7 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     iccids
 }
 
-/// Who is spoken of and is not there.
+/// The profiles that the batch names and that are not known.
 fn absent<'a, 'k>(
     batch: &'a [Submission],
     known: impl Iterator<Item = &'k str>,
@@ -302,7 +309,8 @@ fn absent<'a, 'k>(
     spoken_of.filter(|iccid| !known.contains(iccid.as_str())).collect()
 }
 
-/// Looks up which of the profiles that are not there were erased. Most batches have none to look up.
+/// Finds which of the profiles that do not exist were erased. Most batches name only profiles that exist, and need no
+/// query.
 async fn find_erased<'a>(
     connection: &mut PgConnection,
     key: &ErasureKey,
