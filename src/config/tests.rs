@@ -142,7 +142,7 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn a_database_url_that_is_none_is_not_echoed() {
     let complaint = complaint(load(&["--database-url", "mysql//root:hunter2hunter2@db"]));
-    assert!(complaint.contains("DATABASE_URL is no Postgres URL"), "{complaint}");
+    assert!(complaint.contains("DATABASE_URL is not a Postgres URL"), "{complaint}");
     assert!(!complaint.contains("hunter2"), "{complaint}");
 }
 

@@ -1,4 +1,4 @@
-//! The server's processes that serve our connections: whether one that lost its client is still executing something.
+//! The server processes behind our connections: whether one whose client has gone is still executing something.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sqlx::types::time::OffsetDateTime;
 
 use super::codec::StoreError;
 
-/// The server's process behind a connection. Process ids are used again, so its start belongs to it.
+/// The server process behind a connection. Process ids are reused, so its start time belongs to its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
     pid: i32,
@@ -28,12 +28,12 @@ pub async fn current(connection: &mut PgConnection) -> Result<Backend, StoreErro
     Ok(found)
 }
 
-/// Whether a process whose client has given up is still executing something, a commit perhaps. One that only waits for its
-/// client is ended: its message is lost, and the locks of an open transaction would delay the next attempt. One on another
-/// server, or one that has ended, is not busy.
+/// Whether a process whose client has given up is still executing something, such as a commit. A process that only
+/// waits for that client is terminated: the message it waits for is lost, and the locks of its open transaction would
+/// delay the next attempt. A process of another server, or one that has ended, is not busy.
 ///
-/// A process that executes is never ended: while a commit waits for its synchronous standby, ending the process would make the
-/// commit visible before the standby has it.
+/// A process that is executing is never terminated: while a commit waits for its synchronous standby, terminating the
+/// process would make the commit visible before the standby has it.
 ///
 /// # Errors
 /// [`StoreError`] where the connection fails.
@@ -52,7 +52,7 @@ pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result
                 .fetch_one(connection)
                 .await;
             match ended {
-                // A server that does not allow it: nothing is being executed all the same.
+                // The server does not allow it. Nothing is being executed all the same.
                 Ok(_) | Err(sqlx::Error::Database(_)) => Ok(false),
                 Err(error) => Err(error.into()),
             }
@@ -61,8 +61,8 @@ pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result
     }
 }
 
-/// Whether a process can have no more to say to a client that waits for it: it is gone, or has waited for the client so long. In that
-/// case it is ended, so that its locks go with it.
+/// Whether a process will never again answer a client that waits for it: the process has ended, or it has itself waited
+/// for that client for at least `after`. In the second case it is terminated, which releases its locks.
 ///
 /// # Errors
 /// [`StoreError`] where the connection fails.
@@ -87,7 +87,7 @@ pub async fn is_lost(
     }
 }
 
-/// The server's time.
+/// The server's clock.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -96,8 +96,8 @@ pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, StoreE
     Ok(now.await?)
 }
 
-/// Whether a writer of any replica is still at work on something that it began before this time, by the server's clock. One whose
-/// work this role may not see counts as busy.
+/// Whether a writer of any replica is still busy with something that it began before this time, by the server's clock.
+/// A process whose activity this role may not see counts as busy.
 ///
 /// # Errors
 /// [`StoreError`].

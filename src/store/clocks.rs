@@ -1,11 +1,11 @@
-//! This machine's clock beside the database's.
+//! This machine's clock compared with the database's.
 
 use sqlx::PgConnection;
 
 use super::codec::{StoreError, instant};
 use crate::domain::Timestamp;
 
-/// From how many seconds on a difference is worth a warning. Signed webhooks tolerate 300.
+/// The difference in seconds from which on we warn. Signed webhooks tolerate 300.
 const WARNING_SECONDS: f64 = 5.0;
 
 /// Two clocks, read at about the same moment.
@@ -27,13 +27,14 @@ impl Clocks {
         Ok(Self { ours, theirs: instant(theirs.fetch_one(connection).await?) })
     }
 
-    /// By how many seconds this machine's clock is ahead, or behind where that is negative; `None` if they agree well enough.
+    /// By how many seconds this machine's clock is ahead, or behind if negative; `None` if the clocks agree well
+    /// enough.
     pub fn difference(self) -> Option<f64> {
         let seconds = self.ours.seconds_since(self.theirs);
         (seconds.abs() > WARNING_SECONDS).then_some(seconds)
     }
 
-    /// The earlier of the two: what has expired by it has expired by both.
+    /// The earlier of the two: what has expired by this time has expired by both clocks.
     pub fn earlier(self) -> Timestamp {
         self.ours.min(self.theirs)
     }

@@ -1,28 +1,28 @@
-//! Between the words of the database and the types of the domain.
+//! Conversions between database values and domain types.
 
 use sqlx::types::time::OffsetDateTime;
 
 use crate::domain::Timestamp;
 
-/// Why a statement gave no answer.
+/// Why a statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    /// A row holds what this binary cannot have written.
+    /// A row holds a value that this binary cannot have written.
     #[error("column {column} of a stored row holds a value that this binary does not know")]
     Corrupt {
         /// The column.
         column: &'static str,
     },
-    /// Credentials were sealed with a data key that is not among the live ones.
-    #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it again behind the first")]
+    /// Credentials were sealed with a data key that is not configured.
+    #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it back after the first key")]
     UnknownDataKey(String),
-    /// Somebody else holds the profile for too long.
+    /// Another transaction has held the profile for too long.
     #[error("the profile is held by another transaction")]
     Busy,
-    /// As many pieces of work of this kind are under way as there may be.
+    /// The max number of operations of this kind is under way.
     #[error("all connections for this are in use")]
     Crowded,
     /// Credentials could not be encrypted.
@@ -30,7 +30,7 @@ pub enum StoreError {
     Sealing,
 }
 
-/// Parses a column's text; a value that does not parse is a corrupt row.
+/// Parses a column's text. A value that does not parse means that the row is corrupt.
 pub(super) fn parsed<T, E>(
     column: &'static str,
     value: &str,
@@ -39,7 +39,7 @@ pub(super) fn parsed<T, E>(
     parse(value).map_err(|_| StoreError::Corrupt { column })
 }
 
-/// The same for a column that may be null.
+/// The same for a nullable column.
 pub(super) fn parsed_option<T, E>(
     column: &'static str,
     value: Option<&str>,

@@ -1,4 +1,4 @@
-//! Rows turned into one array for each column, as `UNNEST` takes them: a statement costs the same for one row as for many.
+//! Turns rows into one array for each column, as `UNNEST` expects, so that one statement writes any number of rows.
 
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use super::deliveries::KeptDelivery;
 use super::transitions::Appended;
 use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState};
 
-/// Rows of `profiles`, as far as webhooks change them.
+/// The columns of `profiles` that webhooks change.
 pub(super) struct ProfileColumns<'a> {
     pub iccid: Vec<&'a str>,
     pub provider: Vec<&'a str>,

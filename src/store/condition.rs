@@ -1,29 +1,29 @@
-//! What the doctor asks the database.
+//! What `doctor` asks the database.
 
 use sqlx::PgConnection;
 
 use super::codec::instant;
 use crate::domain::Timestamp;
 
-/// The condition of a database.
+/// The state of a database server, as far as this service depends on it.
 #[derive(Debug)]
 pub struct Condition {
-    /// Such as 150018 for 15.18.
+    /// For example 150018 for 15.18.
     pub version: i32,
     /// Whether it refuses writes.
     pub read_only: bool,
     /// Whether a commit survives a crash.
     pub durable: bool,
-    /// Its clock.
+    /// The server's clock.
     pub now: Timestamp,
     /// The newest migration applied; `None` for an empty database.
     pub schema: Option<i64>,
 }
 
-/// Asks for it.
+/// Reads it.
 ///
 /// # Errors
-/// Where a question fails.
+/// If a query fails.
 pub async fn condition(connection: &mut PgConnection) -> Result<Condition, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT current_setting('server_version_num')::integer AS "version!",
@@ -35,7 +35,7 @@ pub async fn condition(connection: &mut PgConnection) -> Result<Condition, sqlx:
     .fetch_one(&mut *connection)
     .await?;
     let schema = if row.migrated {
-        // Not a checked query: the table belongs to sqlx, which makes it at the first migration.
+        // Not a checked query: sqlx owns the table and creates it with the first migration.
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
             .fetch_one(connection)
             .await?

@@ -1,4 +1,4 @@
-//! The table `deliveries`: every authentic webhook request with what became of it.
+//! The table `deliveries`: every authentic webhook request and its outcome.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,32 +9,32 @@ use uuid::Uuid;
 use super::codec::{StoreError, instant, parsed, parsed_option};
 use crate::domain::{Iccid, Outcome, Timestamp};
 
-/// A delivery as it is kept.
+/// A delivery to store.
 #[derive(Debug)]
 pub struct KeptDelivery<'a> {
-    /// Its id, made from the time of receipt.
+    /// Its id, generated from the time of receipt.
     pub id: Uuid,
-    /// When it reached us.
+    /// When we received it.
     pub received_at: Timestamp,
-    /// The hook's path.
+    /// The path of the hook.
     pub hook: &'a str,
     /// The hook's provider.
     pub provider: &'a str,
-    /// The profile it speaks of, where that could be read.
+    /// The profile that it names, if that could be read.
     pub iccid: Option<&'a Iccid>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason for that outcome.
     pub reason: Option<&'a str>,
     /// The sender's event id.
     pub event_id: Option<&'a str>,
-    /// A JSON object with the headers that are kept.
+    /// A JSON object with the stored headers.
     pub headers: &'a str,
-    /// The raw bytes.
+    /// The raw body.
     pub body: &'a [u8],
 }
 
-/// Which of these deliveries, each an id with its time of receipt, are there already.
+/// Finds which of these deliveries, each an id with its time of receipt, are stored already.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -57,28 +57,28 @@ pub async fn find_written(
     Ok(written.into_iter().collect())
 }
 
-/// A delivery as support reads it.
+/// A stored delivery, as support reads it.
 #[derive(Debug)]
 pub struct DeliveryRecord {
     /// Its id.
     pub id: Uuid,
-    /// When it reached us.
+    /// When we received it.
     pub received_at: Timestamp,
-    /// The hook's path.
+    /// The path of the hook.
     pub hook: String,
     /// The hook's provider.
     pub provider: String,
-    /// The profile it speaks of, where that could be read.
+    /// The profile that it names, if that could be read.
     pub iccid: Option<Iccid>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason for that outcome.
     pub reason: Option<String>,
     /// The sender's event id.
     pub event_id: Option<String>,
-    /// A JSON object with the headers that were kept.
+    /// A JSON object with the stored headers.
     pub headers: String,
-    /// The raw bytes.
+    /// The raw body.
     pub body: Vec<u8>,
 }
 
@@ -118,19 +118,19 @@ fn records(rows: Vec<Row>) -> Result<Vec<DeliveryRecord>, StoreError> {
     rows.into_iter().map(DeliveryRecord::try_from).collect()
 }
 
-/// How many deliveries [`newest`] looks at.
+/// How many deliveries [`newest`] reads.
 const LOOKED_AT: i64 = 10_000;
 
 /// The times of the newest deliveries.
 #[derive(Debug)]
 pub struct Newest {
-    /// The newest of each hook that has one among those looked at, by the hook's path.
+    /// For each hook with a delivery among those read, the time of its newest, by the path of the hook.
     pub by_hook: HashMap<String, Timestamp>,
-    /// The oldest of those looked at; `None`: there is no delivery at all.
+    /// The time of the oldest delivery read; `None` if there is no delivery at all.
     pub back_to: Option<Timestamp>,
 }
 
-/// Finds the newest delivery of each hook among the last 10,000 of all.
+/// Finds the newest delivery of each hook among the last 10,000 deliveries.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -148,7 +148,7 @@ pub async fn newest(connection: &mut PgConnection) -> Result<Newest, StoreError>
     Ok(Newest { by_hook, back_to })
 }
 
-/// The deliveries about one profile, newest first, older than `before`.
+/// Lists the deliveries about one profile that are older than `before`, newest first.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -173,7 +173,7 @@ pub async fn list_of_profile(
     records(rows)
 }
 
-/// What was kept but not applied, newest first, older than `before`.
+/// Lists the deliveries that were not applied and are older than `before`, newest first.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -199,7 +199,7 @@ pub async fn list_not_applied(
     records(rows)
 }
 
-/// The deliveries with one outcome, newest first, older than `before`.
+/// Lists the deliveries with one outcome that are older than `before`, newest first.
 ///
 /// # Errors
 /// [`StoreError`].

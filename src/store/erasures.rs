@@ -1,4 +1,4 @@
-//! The table `erasures`, and the erasure of all that is kept of a profile.
+//! The table `erasures`, and the deletion of everything that is kept about a profile.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::codec::{StoreError, instant};
 use crate::domain::{Iccid, Timestamp};
 
-/// The key under which erased ICCIDs are hashed; unknown until it is read from the database. Clones share it.
+/// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
 #[derive(Clone, Default)]
 pub struct ErasureKey(Arc<OnceLock<Zeroizing<Vec<u8>>>>);
 
@@ -30,7 +30,7 @@ impl ErasureKey {
     /// [`StoreError`].
     pub async fn load(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let key = sqlx::query_scalar!("SELECT key FROM erasure_key").fetch_one(connection).await?;
-        // It never changes, so whoever was first has read the same.
+        // The key never changes, so an earlier reader has set the same one.
         drop(self.0.set(Zeroizing::new(key)));
         Ok(())
     }
@@ -40,7 +40,7 @@ impl ErasureKey {
         self.0.get().is_some()
     }
 
-    /// What is kept of an erased profile in place of its number.
+    /// The hash that is kept of an erased profile instead of its ICCID.
     pub(super) fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
         let key = self.0.get().ok_or(StoreError::Busy)?;
         let mac = Hmac::<Sha256>::new_from_slice(key);
@@ -49,7 +49,7 @@ impl ErasureKey {
     }
 }
 
-/// Which of these profiles were erased and not registered since.
+/// Finds which of these profiles were erased and not registered since.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -71,16 +71,16 @@ pub async fn find<'a>(
         .collect())
 }
 
-/// What is remembered of an erased profile.
+/// What is kept about an erased profile.
 #[derive(Debug, Clone, Copy)]
 pub struct Erasure {
     /// When it was erased.
     pub at: Timestamp,
-    /// The number of its last transition.
+    /// The `seq` of its last transition.
     pub last_seq: i64,
 }
 
-/// What is remembered of this profile; `None` if it was not erased, or was registered since.
+/// Finds the erasure of a profile; `None` if it was not erased, or was registered since.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -98,7 +98,7 @@ pub async fn recall(
     Ok(row.map(|row| Erasure { at: instant(row.erased_at), last_seq: row.last_seq }))
 }
 
-/// Remembers that a profile was erased.
+/// Records that a profile was erased.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -121,7 +121,7 @@ pub async fn remember(
     Ok(())
 }
 
-/// Forgets that a profile was erased: it was registered anew.
+/// Removes the record of an erasure, because the profile was registered again.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -136,7 +136,7 @@ pub async fn forget(
     Ok(())
 }
 
-/// Deletes all that is kept of a profile and names it by its ICCID; says whether there was anything.
+/// Deletes every row that names a profile by its ICCID. Returns whether there was a profile or a delivery.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -154,27 +154,27 @@ pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     sqlx::query!("DELETE FROM install_credentials WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;
-    // The ids stay, so that a repeat of an event is still one; whom it was about does not.
+    // The event ids stay, so that a retry is still recognized, but without the profile that they were about.
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)
         .await?;
     Ok(profile.rows_affected() + deliveries.rows_affected() > 0)
 }
 
-/// How many bodies that could not be read are looked through in one statement: a few megabytes as a rule, 64 at most.
+/// How many malformed bodies one statement searches: usually a few megabytes, at most 64.
 const UNREAD_PAGE: i64 = 1_000;
 
-/// What a page of [`delete_unread`] has done.
+/// The result of one page of [`delete_unread`].
 #[derive(Debug, Clone, Copy)]
 pub struct UnreadPage {
     /// Whether something was deleted.
     pub deleted: bool,
-    /// The last delivery that was looked at; `None` if there were no more.
+    /// The last delivery of the page; `None` if there were no more.
     pub last: Option<Uuid>,
 }
 
-/// Deletes deliveries whose bodies could not be read, so that nobody noted whom they are about, and hold this ICCID: of the next
-/// ones behind `after`, in the order of receipt.
+/// Deletes malformed deliveries that contain this ICCID. Nothing else tells which profile such a body is about, because
+/// it could not be read. Searches one page, after `after`, in the order of receipt.
 ///
 /// # Errors
 /// [`StoreError`].

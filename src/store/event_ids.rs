@@ -1,4 +1,4 @@
-//! The table `event_ids`: which events of senders with ids were seen.
+//! The table `event_ids`: the events that were already received, of senders that use event ids.
 
 use std::collections::HashSet;
 
@@ -7,33 +7,33 @@ use sqlx::PgConnection;
 use super::codec::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
-/// One event to claim.
+/// An event id to claim.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimed<'a> {
-    /// The hook's path; ids are unique within one.
+    /// The path of the hook. Ids are unique within a hook.
     pub hook: &'a str,
-    /// The sender's id.
+    /// The sender's event id.
     pub event_id: &'a str,
     /// SHA-256 of the raw body.
     pub body_sha256: &'a [u8],
-    /// The profile it speaks of.
+    /// The profile that the event names.
     pub iccid: Option<&'a Iccid>,
 }
 
-/// An event that had been claimed before this transaction.
+/// An event that was claimed before this transaction.
 #[derive(Debug)]
 pub struct Seen {
-    /// The hook's path.
+    /// The path of the hook.
     pub hook: String,
-    /// The sender's id.
+    /// The sender's event id.
     pub event_id: String,
     /// SHA-256 of the body that claimed it.
     pub body_sha256: Vec<u8>,
 }
 
-/// Claims events for this transaction and gives back those that were seen before. An event that another transaction is
-/// claiming is waited for. The time of the claim is the database's: by a replica's clock that is wrong it could be forgotten too
-/// early.
+/// Claims events for this transaction, and returns those that were claimed before. Waits for any other transaction that
+/// is just claiming one of them. The time of a claim is the database's: a replica whose clock is wrong could cause a
+/// claim to be forgotten too early.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -82,7 +82,7 @@ pub async fn claim(
     Ok(seen)
 }
 
-/// Forgets up to `limit` of the events that were claimed before `before`, the oldest first; says how many.
+/// Deletes up to `limit` events that were claimed before `before`, the oldest first. Returns how many.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -103,15 +103,16 @@ pub async fn forget(
     Ok(done.rows_affected())
 }
 
-/// The key of the advisory lock that lets one replica at a time build the index; an arbitrary number that stays the same.
+/// The key of the advisory lock that lets one replica at a time build the index. The number is arbitrary and must not
+/// change.
 const LOCK: i64 = 0x6573_696d_6576_6964;
 
-/// Builds the index that [`forget`] needs, if a migration found the table too large to build it while others wait. Nobody who
-/// reads or writes the table waits for this; it may take minutes, and longer while transactions of others stay open. Says
-/// whether the index can be used: it cannot as long as another replica builds it.
+/// Builds the index that [`forget`] needs, if the table was too large for a migration to build it. Readers and writers
+/// of the table do not wait for this. It may take minutes, and longer while other transactions stay open. Returns
+/// whether the index can be used: not while another replica is building it.
 ///
 /// # Errors
-/// [`StoreError`]; the next call begins anew.
+/// [`StoreError`]; the next call starts over.
 pub async fn ensure_index(connection: &mut PgConnection) -> Result<bool, StoreError> {
     if is_index_valid(connection).await? == Some(true) {
         return Ok(true);
@@ -126,7 +127,7 @@ pub async fn ensure_index(connection: &mut PgConnection) -> Result<bool, StoreEr
 }
 
 async fn build_index(connection: &mut PgConnection) -> Result<(), StoreError> {
-    // Another replica may have built it between the look and the lock.
+    // Another replica may have built it before we got the lock.
     let valid = is_index_valid(connection).await?;
     if valid == Some(true) {
         return Ok(());
@@ -136,11 +137,11 @@ async fn build_index(connection: &mut PgConnection) -> Result<(), StoreError> {
     set_time_out(connection, "0").await?;
     let built = async {
         if valid.is_some() {
-            // Left over by a build that was interrupted.
+            // Left over from an interrupted build.
             sqlx::query("DROP INDEX CONCURRENTLY event_ids_age").execute(&mut *connection).await?;
         }
         tracing::info!(
-            "building an index on the event ids: that may take minutes, and nobody waits for it"
+            "building an index on the event ids: this may take minutes, and nothing waits for it"
         );
         for statement in [
             "CREATE INDEX CONCURRENTLY event_ids_age ON event_ids (received_at)",
@@ -155,7 +156,7 @@ async fn build_index(connection: &mut PgConnection) -> Result<(), StoreError> {
     built
 }
 
-/// `None` if there is no such index.
+/// Returns `None` if the index does not exist.
 async fn is_index_valid(connection: &mut PgConnection) -> Result<Option<bool>, StoreError> {
     let valid = sqlx::query_scalar!(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('event_ids_age')"

@@ -1,4 +1,4 @@
-//! The table `install_credentials`: what installs a profile, sealed.
+//! The table `install_credentials`: the sealed credentials that install a profile.
 
 use sqlx::PgConnection;
 
@@ -47,18 +47,18 @@ pub async fn find(
     Ok(found.map(|row| Sealed { key_id: row.key_id, bytes: row.sealed }))
 }
 
-/// The data keys that stored credentials need and a vault does not have, by their ids.
+/// The ids of the data keys that stored credentials need and that a vault does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    /// All can be opened.
+    /// All credentials can be opened.
     None,
-    /// Some cannot.
+    /// Some cannot be opened.
     Some(Vec<String>),
-    /// Some are sealed, and none of those can be opened: the keys are lost from the settings.
+    /// Some are sealed, and none of those can be opened: the keys were lost from the settings.
     All(Vec<String>),
 }
 
-/// Compares the keys that seal what is stored with those of the vault.
+/// Compares the keys that stored credentials need with those of the vault.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -80,7 +80,7 @@ pub async fn missing_keys(
     })
 }
 
-/// Locks up to `limit` credentials, from behind `after`, that are not sealed with the key `current`.
+/// Locks up to `limit` credentials, after `after`, that are not sealed with the key `current`.
 ///
 /// # Errors
 /// [`StoreError`].

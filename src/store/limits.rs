@@ -1,19 +1,20 @@
-//! How many connections the server lets this service have.
+//! How many connections the server grants this service.
 
 use sqlx::PgConnection;
 
 use super::codec::StoreError;
 
-/// A bound on connections.
+/// A limit on connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// How many there may be, over all that connect under it.
+    /// The max number of connections that share this limit.
     pub connections: usize,
-    /// What sets it, as an operator would name it.
+    /// What sets the limit, as an operator would name it.
     pub set_by: &'static str,
 }
 
-/// The tightest bound on the connections of this user in this database; `None` where there is none that we may see.
+/// Finds the tightest limit on the connections of this user to this database; `None` if there is no limit, as far as we
+/// may see.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -30,11 +31,11 @@ pub async fn limit(connection: &mut PgConnection) -> Result<Option<Limit>, Store
     .await?;
     let role = (row.role, "the role's CONNECTION LIMIT");
     let database = (row.database, "the database's CONNECTION LIMIT");
-    let server = (row.server, "max_connections, less what is reserved");
-    // A superuser is bound by the server only.
+    let server = (row.server, "max_connections, minus the reserved ones");
+    // Only the server's limit applies to a superuser.
     let limits = if row.superuser { vec![server] } else { vec![role, database, server] };
     let set = limits.into_iter().filter_map(|(limit, set_by)| {
-        // -1 is none.
+        // -1 means no limit.
         Some(Limit { connections: usize::try_from(limit).ok()?, set_by })
     });
     Ok(set.min_by_key(|limit| limit.connections))

@@ -1,6 +1,6 @@
-//! All SQL: one module for each table, one function for each statement, the connection first.
+//! All SQL: one module for each table, one function for each statement, with the connection as its first parameter.
 //!
-//! Text that comes out of the database is parsed again; a bad row is a [`StoreError`], never a panic.
+//! Text from the database is parsed again. A bad row is a [`StoreError`], never a panic.
 
 pub mod connector;
 

@@ -1,5 +1,5 @@
-//! The wake-up that tells every replica which profiles moved: one for each transaction, never one for each row, because
-//! `NOTIFY` takes a lock that is global at commit.
+//! The notification that tells every replica which profiles moved. There is one for each transaction, not one for each
+//! row, because `NOTIFY` takes a global lock at commit.
 
 use std::fmt::Write;
 
@@ -12,27 +12,28 @@ use crate::domain::Iccid;
 /// The channel.
 pub const CHANNEL: &str = "esim_status_moved";
 
-/// How many keys fit into one payload: Postgres allows 7,999 bytes, a key takes 9.
+/// The max number of keys in a payload: Postgres allows 7,999 bytes, and a key takes 9.
 const MOST_KEYS: usize = 800;
 
-/// Stands for a profile on the channel: personal data does not belong there. Two profiles may share a key; then one of them
-/// is woken in vain. The same in every release, because replicas of two releases share the channel.
+/// The key that stands for a profile on the channel, where personal data does not belong. If two profiles share a key,
+/// one of them is woken in vain. Must be the same in every release, because replicas of two releases may share the
+/// channel.
 pub fn wake_key(iccid: &Iccid) -> u32 {
     let digest = Sha256::digest(iccid.as_str().as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// What to tell the replicas once these profiles have moved; `None` if there are none.
+/// The payload that tells the replicas that these profiles have moved; `None` if there are none.
 pub fn payload<'a>(moved: impl Iterator<Item = &'a Iccid>) -> Option<String> {
     let mut keys: Vec<_> = moved.map(wake_key).collect();
     keys.sort_unstable();
     keys.dedup();
-    // More than fit means: everybody look.
+    // If the keys do not fit, an empty payload wakes everyone.
     (!keys.is_empty())
         .then(|| if keys.len() > MOST_KEYS { String::new() } else { write_keys(&keys) })
 }
 
-/// Tells the replicas, once this transaction commits, that this profile moved.
+/// Notifies the replicas, once this transaction commits, that this profile moved.
 ///
 /// # Errors
 /// [`StoreError`].

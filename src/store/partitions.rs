@@ -1,4 +1,5 @@
-//! The monthly partitions of `deliveries`: made ahead, dropped after the retention, by whichever replica comes first.
+//! The monthly partitions of `deliveries`: created ahead, dropped after the retention, by whichever replica comes
+//! first.
 
 use std::collections::BTreeSet;
 use std::iter::successors;
@@ -11,21 +12,23 @@ use super::clocks::Clocks;
 use super::codec::StoreError;
 use crate::domain::Timestamp;
 
-/// How many months ahead of the current one have a partition. A service that was down for a while, or a database whose
-/// maintenance fails for some weeks, still has somewhere to write.
+/// How many months ahead have a partition. A service that was down for a while, or a database whose maintenance fails
+/// for some weeks, can still write.
 const MONTHS_AHEAD: u8 = 3;
 
-/// The key of the advisory lock that lets one replica at a time do this; an arbitrary number that stays the same.
+/// The key of the advisory lock that lets one replica at a time create partitions. The number is arbitrary and must not
+/// change.
 const LOCK: i64 = 0x6573_696d_7061_7274;
 
-/// How many partitions one call drops at most. Each drop may hold up readers and writers for as long as it waits for its lock.
+/// The max number of partitions that one call drops. Each drop may block readers and writers while it waits for its
+/// lock.
 const MAX_DROPPED: usize = 12;
 
-/// Makes the partitions that are missing around either clock, except those that end before `kept_from`: the next
-/// [`drop_expired`] would drop them. Safe to call at any time from any number of replicas.
+/// Creates the missing partitions around both clocks, except those that end before `kept_from`, which the next
+/// [`drop_expired`] would drop. Safe to call at any time, from any number of replicas.
 ///
 /// # Errors
-/// [`StoreError`]; no partition was made then.
+/// [`StoreError`]; no partition was created then.
 pub async fn make_ahead(
     connection: &mut PgConnection,
     clocks: Clocks,
@@ -35,10 +38,10 @@ pub async fn make_ahead(
     make(connection, months.filter(|month| !is_expired(*month, kept_from)).collect()).await
 }
 
-/// Drops the partitions that end before `kept_from`, up to a bound.
+/// Drops the partitions that end before `kept_from`, up to a max number.
 ///
 /// # Errors
-/// [`StoreError`]; a partition that somebody is using is no error, and is left for the next time.
+/// [`StoreError`]. A partition that is in use is not an error: it is left for the next call.
 pub async fn drop_expired(
     connection: &mut PgConnection,
     kept_from: Timestamp,
@@ -53,12 +56,12 @@ pub async fn drop_expired(
     Ok(())
 }
 
-/// Makes the partitions that deliveries with these times of receipt need, and no others. Safe to call from any number of
-/// replicas; nobody who reads or writes `deliveries` waits for it. A month that is past the retention is made too: its deliveries
-/// can then be written and applied, and the next upkeep drops it.
+/// Creates the partitions that deliveries with these times of receipt need, and no others. Safe to call from any number
+/// of replicas; readers and writers of `deliveries` do not wait for it. A month that is past the retention is created
+/// too: its deliveries can then be written and applied, and the next upkeep drops it.
 ///
 /// # Errors
-/// [`StoreError`]; no partition was made then.
+/// [`StoreError`]; no partition was created then.
 pub async fn make_for(
     connection: &mut PgConnection,
     received_at: &[Timestamp],
@@ -67,10 +70,11 @@ pub async fn make_for(
     make(connection, months.collect()).await
 }
 
-/// Makes those of the months that are missing. Each begins with its first day.
+/// Creates the partitions of these months that are missing. Each month is given by its first day.
 async fn make(connection: &mut PgConnection, months: BTreeSet<Date>) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
-    // A writer's session does not wait for locks; here it waits for another replica that makes the same.
+    // A writer's session hardly waits for locks, but this must wait for another replica that creates the same
+    // partition.
     sqlx::query!("SELECT set_config('lock_timeout', '1s', true)")
         .fetch_one(&mut *transaction)
         .await?;
@@ -85,13 +89,14 @@ async fn make(connection: &mut PgConnection, months: BTreeSet<Date>) -> Result<(
     Ok(())
 }
 
-/// Nobody reads or writes the table while this waits for its lock, so it waits a moment only; the next time may be better.
+/// While this waits for its lock, it blocks all readers and writers of the table. So it waits briefly, and leaves the
+/// rest to the next call.
 async fn drop_partition(connection: &mut PgConnection, partition: &str) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     sqlx::query!("SELECT set_config('lock_timeout', '200ms', true)")
         .fetch_one(&mut *transaction)
         .await?;
-    // Another replica may have been faster.
+    // Another replica may have dropped it already.
     let statement = format!("DROP TABLE IF EXISTS {partition}");
     match sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await {
         Ok(_) => {
@@ -118,8 +123,8 @@ async fn names(connection: &mut PgConnection) -> Result<Vec<String>, StoreError>
 
 async fn create(connection: &mut PgConnection, from: Date, to: Date) -> Result<(), StoreError> {
     let name = name(from);
-    // Made alone and attached after: that keeps nobody from reading and writing, as making it a partition at once would.
-    // A partition's name and bounds cannot be parameters; they are made of numbers only.
+    // Created as a separate table and then attached, which does not block readers and writers, as creating it as a
+    // partition would. A partition's name and bounds cannot be parameters; they consist of numbers only.
     for statement in [
         format!("CREATE TABLE {name} (LIKE deliveries INCLUDING ALL)"),
         format!(
@@ -131,8 +136,8 @@ async fn create(connection: &mut PgConnection, from: Date, to: Date) -> Result<(
     Ok(())
 }
 
-/// The month of `now`, those ahead of it, and the one before: a delivery that waited over midnight of the first keeps its time
-/// of receipt.
+/// The month of `now`, those ahead of it, and the one before: a delivery that is written after midnight of the first
+/// may have been received before.
 fn around(now: Timestamp) -> impl Iterator<Item = Date> {
     let this = first_of_month(now.as_datetime().date());
     let before = first_of_month(this.previous_day().unwrap_or(this));
@@ -147,7 +152,7 @@ fn name(month: Date) -> String {
     format!("deliveries_{:04}_{:02}", month.year(), u8::from(month.month()))
 }
 
-/// The month that a partition's name tells; `None` for a table that somebody else attached.
+/// The month in a partition's name; `None` for a table that someone else attached.
 fn month_of(name: &str) -> Option<Date> {
     let (year, month) = name.strip_prefix("deliveries_")?.split_once('_')?;
     let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;

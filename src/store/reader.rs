@@ -1,6 +1,7 @@
-//! Reads of single profiles, coalesced: whatever asks while a query is in flight goes into the next one.
+//! Coalesced reads of single profiles: all questions that arrive while a query is in flight share the next query.
 //!
-//! Nothing is cached, so nothing can be stale: the query that answers a question always began after it was asked.
+//! Nothing is cached, so no answer is stale: the query that answers a question always begins after the question was
+//! asked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use super::transitions;
 use crate::budget;
 use crate::domain::{Iccid, Transition};
 
-/// How many questions one query answers at most.
+/// The max number of questions that one query answers.
 const MOST_AT_ONCE: usize = 256;
 
-/// How many questions may wait; beyond it they are refused. As many followers as one process takes may ask at once.
+/// The max number of waiting questions; further ones are refused. Equals the max number of followers, who may all ask
+/// at the same time.
 const QUEUE: usize = 32_768;
 
-/// How many transitions of one profile are read at once.
+/// The max number of transitions of one profile that a read returns.
 pub const HISTORY_AT_ONCE: i64 = 100;
 
 /// How often it is said that nothing can be read.
@@ -32,7 +34,7 @@ const SAID_EVERY: Duration = Duration::from_mins(1);
 /// Why a profile could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// More questions wait than can be answered in time.
+    /// More questions are waiting than can be answered in time.
     #[error("too many reads are waiting")]
     Overloaded,
     /// The database did not answer in time.
@@ -43,19 +45,19 @@ pub enum ReadError {
     Failed(#[source] Arc<StoreError>),
 }
 
-/// A profile as it is now, with what happened to it lately.
+/// A profile with its next transitions.
 #[derive(Debug)]
 pub struct Followed {
     /// The profile.
     pub stored: StoredProfile,
-    /// Its next transitions behind the `seq` that was asked for, oldest first, [`HISTORY_AT_ONCE`] at most.
+    /// Its next transitions after the `seq` in the question, oldest first, at most [`HISTORY_AT_ONCE`].
     pub transitions: Vec<Transition>,
 }
 
-/// What is asked: a profile, and from behind which `seq` its history is wanted; `None` for no history.
+/// A question: a profile, and the `seq` after which its history is wanted; `None` for no history.
 type Asked = (Iccid, Option<i64>);
 
-/// Followers of one profile ask the same, so they share one answer.
+/// Followers of one profile ask the same question, and share one answer.
 type Answer = Result<Option<Arc<Followed>>, ReadError>;
 
 struct Question {
@@ -70,26 +72,26 @@ pub struct ProfileReader {
 }
 
 impl ProfileReader {
-    /// Starts the task that asks the database. It ends when the last handle is dropped.
+    /// Starts the task that queries the database. It ends when the last handle is dropped.
     pub fn start(connector: Connector) -> Self {
         let (questions, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(answer_all(connector, waiting));
         Self { questions }
     }
 
-    /// Finds one profile as it is now.
+    /// Finds a profile in its current state.
     ///
     /// # Errors
-    /// [`ReadError`]; trying again later may help.
+    /// [`ReadError`]; retrying later may help.
     pub async fn find(&self, iccid: &Iccid) -> Result<Option<StoredProfile>, ReadError> {
         let found = self.ask((iccid.clone(), None)).await?;
         Ok(found.map(|followed| followed.stored.clone()))
     }
 
-    /// Finds one profile as it is now, with its next transitions behind `after`.
+    /// Finds a profile in its current state, with its next transitions after `after`.
     ///
     /// # Errors
-    /// [`ReadError`]; trying again later may help.
+    /// [`ReadError`]; retrying later may help.
     pub async fn follow(&self, iccid: &Iccid, after: i64) -> Answer {
         self.ask((iccid.clone(), Some(after))).await
     }
@@ -121,7 +123,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
         let error = match found {
             Ok(Ok(found)) => {
                 for Question { asked, answer } in questions.drain(..) {
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     drop(answer.send(found.get(&asked).cloned().unwrap_or(Ok(None))));
                 }
                 outage.end();
@@ -131,7 +133,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
             Err(_) => ReadError::Stalled,
         };
         line.discard();
-        // Those that wait meanwhile would fare no better, one patience after another.
+        // Answer the waiting questions with the same error: they would fail too, one time limit after another.
         while let Ok(question) = waiting.try_recv() {
             questions.push(question);
         }
@@ -143,7 +145,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
     }
 }
 
-/// While the database is away, said when it begins, once a minute, and when it ends.
+/// Logs that the database is down: when it begins, once a minute, and when it ends.
 #[derive(Debug, Default)]
 struct Outage {
     said: Option<Instant>,
@@ -174,7 +176,7 @@ impl Outage {
     }
 }
 
-/// The answers to those of the questions that have one.
+/// Answers these questions, except those about profiles that do not exist.
 async fn query(
     line: &mut Line,
     questions: &[Question],
@@ -195,7 +197,7 @@ async fn query(
     look_up_each(line.reach().await?, &asked).await
 }
 
-/// Together; one by one where a row cannot be read, so that it is the problem of one profile only.
+/// Looks all up together. If a row cannot be read, looks them up one by one, so that only that profile fails.
 async fn look_up_each(
     connection: &mut PgConnection,
     asked: &[Asked],
@@ -224,7 +226,7 @@ async fn look_up(
     asked: &[Asked],
 ) -> Result<HashMap<Asked, Arc<Followed>>, StoreError> {
     let mut iccids: Vec<_> = asked.iter().map(|(iccid, _)| iccid.as_str().to_owned()).collect();
-    // Sorted already.
+    // Already sorted.
     iccids.dedup();
     let profiles = profiles::find(connection, &iccids).await?;
     let profiles: HashMap<_, _> =

@@ -1,4 +1,4 @@
-//! Bringing the schema up to this binary's version, once, whatever the number of replicas.
+//! Brings the schema up to the version of this binary, once, whatever the number of replicas.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::backends::{self, Backend};
 use super::codec::StoreError;
 use super::connector::{ConnectError, Connected, Connector, Session, is_away};
 
-/// How long migrating may take before that is said, and how often it is said.
+/// How long a migration may take before we log that it is under way, and how often we log it.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How long it may take to ask the server whether it is still migrating.
+/// How long asking the server whether it is still migrating may take.
 const ASKING: Duration = Duration::from_secs(10);
 
-/// How often a pooler is tried before it is taken for none.
+/// How often we test for a pooler before we conclude that there is none.
 const SHARING_TRIES: usize = 5;
 
 /// Every migration, embedded in the binary.
@@ -26,33 +26,33 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The database is away.
+    /// The database is down.
     #[error(
         "the database did not answer: check DATABASE_URL and that Postgres accepts connections"
     )]
     Unreachable(#[source] ConnectError),
-    /// The database, a pooler before it, or TLS said no. It would say so again.
+    /// The database, a pooler in front of it, or TLS has refused. A retry would be refused too.
     #[error("the database refuses to let the service in")]
     Refused(#[source] ConnectError),
-    /// The database went away meanwhile. What was under way is rolled back.
-    #[error("the database went away while its schema was looked at")]
+    /// The database went down during the migration. Unfinished work was rolled back.
+    #[error("the database went down during the migration")]
     Interrupted(#[source] Box<MigrateError>),
-    /// The server has answered, or lost the session, and we heard nothing.
+    /// The server has answered, or lost the session, and nothing of it reached us.
     #[error(
-        "the connection was lost in silence while the schema was brought up to date: run it again; what was not finished is rolled back"
+        "the connection was lost during the migration, without an error: run it again; unfinished work is rolled back"
     )]
     Silent,
-    /// A session is not ours alone.
+    /// Sessions are shared between clients.
     #[error(
         "a pooler in between shares sessions by transaction (pgbouncer's pool_mode = transaction, a host with `-pooler` in its name, port 6543): LISTEN, time-outs and prepared statements do not work that way; use pool_mode = session, or connect to Postgres directly"
     )]
     Pooled,
-    /// A newer release has been here.
+    /// A newer release has migrated the schema.
     #[error(
         "the schema has migration {0}, which this binary does not know: run a release at least as new as the one that applied it"
     )]
     Newer(i64),
-    /// An applied migration is not the one in this binary.
+    /// An applied migration differs from the one in this binary.
     #[error(
         "migration {0} was applied with other content than this binary has: restore the release that applied it, or restore the database from a backup"
     )]
@@ -64,24 +64,24 @@ pub enum SchemaError {
     HalfApplied(i64),
     /// A migration failed.
     #[error(
-        "a migration failed and was rolled back: mend the cause and run `esim-status migrate` again"
+        "a migration failed and was rolled back: fix the cause and run `esim-status migrate` again"
     )]
     Failed(#[source] Box<MigrateError>),
 }
 
-/// Applies what is missing. Several processes may call it at once: the first holds an advisory lock, the others wait for
-/// it and then find nothing left to do.
+/// Applies the missing migrations. Several processes may call this at the same time: the first takes an advisory lock,
+/// the others wait for it and then find nothing left to do.
 ///
 /// # Errors
 /// [`SchemaError`], which says what to do.
 pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
     let mut connection = connect(connector).await?;
     refuse_shared_sessions(connector, &mut connection).await?;
-    // Who cannot be asked for its process is not watched.
+    // If the server does not tell us which process serves us, it is not watched.
     let backend = backends::current(&mut connection).await.ok();
     let migrating = MIGRATOR.run_direct(None, &mut *connection, false);
     let result = watched(connector, backend, migrating).await?;
-    // What the connection says on closing changes nothing.
+    // The result no longer depends on how the connection closes.
     drop(connection.close().await);
     result.map_err(|error| match error {
         MigrateError::VersionMissing(version) => SchemaError::Newer(version),
@@ -107,18 +107,18 @@ async fn connect(connector: &Connector) -> Result<Connected, SchemaError> {
     })
 }
 
-/// Refuses a pooler that gives the sessions of one client to another between transactions: then what one sets, the other sees, or
-/// the first does not see any more while the other is busy.
+/// Refuses a pooler that gives one client's server session to another client between transactions. A client would then
+/// see another's settings, or lose its own while the other is busy.
 ///
 /// # Errors
-/// [`SchemaError::Pooled`]; else what connecting fails with.
+/// [`SchemaError::Pooled`], or the error of connecting.
 pub async fn refuse_shared_sessions(
     connector: &Connector,
     one: &mut PgConnection,
 ) -> Result<(), SchemaError> {
     let mut other = connect(connector).await?;
     let looking = async {
-        // While other clients are busy, each may happen to get back what it had.
+        // While other clients are busy, each of ours may happen to get its own session back.
         for _ in 0..SHARING_TRIES {
             if shares_sessions(one, &mut other).await? {
                 return Ok(true);
@@ -128,12 +128,12 @@ pub async fn refuse_shared_sessions(
     };
     let shares = looking.await;
     drop(other.close().await);
-    // The migrator will meet whatever is wrong, and say so.
+    // The migrator will meet any other error, and report it.
     let shares = shares.unwrap_or_else(|error| is_of_a_pooler(&error));
     if shares { Err(SchemaError::Pooled) } else { Ok(()) }
 }
 
-/// Whether the second, in a transaction, sees what the first set, or the first sees it no more.
+/// Whether the second connection, in a transaction, sees what the first has set, or the first no longer sees it.
 async fn shares_sessions(
     one: &mut PgConnection,
     other: &mut PgConnection,
@@ -143,7 +143,7 @@ async fn shares_sessions(
     sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *one).await?;
     sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
     let others = token_of(other).await?;
-    // With one server session for all, the first waits for the other's transaction.
+    // If all clients share one server session, the first waits for the transaction of the other.
     let own = timeout(QUIET, token_of(one)).await.unwrap_or(Ok(None))?;
     sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
     Ok(others.as_deref() == Some(&*token) || own.as_deref() != Some(&*token))
@@ -156,7 +156,8 @@ async fn token_of(connection: &mut PgConnection) -> Result<Option<String>, sqlx:
     row.try_get(0)
 }
 
-/// Whether a pooler by transaction is shown by an error: another client's prepared statement is in the way, or ours is gone.
+/// Whether an error shows a pooler in transaction mode: another client's prepared statement is in the way, or ours is
+/// gone.
 pub fn is_of_a_pooler(error: &sqlx::Error) -> bool {
     let said = error.as_database_error();
     said.is_some_and(|said| {
@@ -165,8 +166,9 @@ pub fn is_of_a_pooler(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Somebody who waits for a start should know what it waits for; and nothing waits for an answer that was lost on its way. Only the
-/// server knows whether it is still at work: a migration may take hours, and a silent connection looks the same from here.
+/// Waits for a migration. Logs while it waits, so that an operator knows what the start is waiting for, and gives up if
+/// the answer was lost on its way. Only the server knows whether it is still at work: a migration may take hours, and a
+/// dead connection looks the same from here.
 async fn watched<T>(
     connector: &Connector,
     backend: Option<Backend>,
@@ -188,7 +190,7 @@ async fn watched<T>(
             };
             Ok::<_, StoreError>(is_lost)
         };
-        // A database that does not answer is waited for.
+        // If the database does not answer, keep waiting.
         if let Ok(Ok(true)) = timeout(ASKING, is_lost).await {
             return Err(SchemaError::Silent);
         }

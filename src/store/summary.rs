@@ -1,4 +1,4 @@
-//! Counts for the people who run the service: how many profiles are where, and which seem stuck.
+//! Counts for operators: how many profiles are in which state, and which seem stuck.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct StateCount {
     pub provider: String,
     /// The canonical state.
     pub state: ProfileState,
-    /// How many profiles.
+    /// The number of profiles.
     pub profiles: i64,
 }
 
@@ -30,9 +30,9 @@ pub struct DayCount {
     pub day: String,
     /// The provider's slug.
     pub provider: String,
-    /// What became of them.
+    /// Their outcome.
     pub outcome: Outcome,
-    /// How many deliveries.
+    /// The number of deliveries.
     pub deliveries: i64,
 }
 
@@ -73,15 +73,15 @@ pub async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCoun
 pub struct Days {
     /// The counts, by day, provider and outcome.
     pub counts: Vec<DayCount>,
-    /// Where counting took too long: only what came from this time on is counted, and older days are missing.
+    /// If counting took too long: only deliveries from this time on are counted, and older days are missing.
     pub since: Option<Timestamp>,
 }
 
-/// Counts deliveries by day, provider and outcome, from `since` on. The newest day is counted first, and older ones as long as
-/// `patience` lasts: of a table that is too large to be counted in time, the newest days are better than none.
+/// Counts deliveries from `since` on, by day, provider and outcome. Counts the newest day first, and older ones as long
+/// as `patience` lasts: if a table is too large to be counted in time, the newest days are better than none.
 ///
 /// # Errors
-/// [`StoreError`]; a day that takes too long is none.
+/// [`StoreError`]. A day that takes too long is not an error.
 pub async fn count_days(
     connection: &mut PgConnection,
     since: Timestamp,
@@ -108,7 +108,7 @@ pub async fn count_days(
         }
         from = from.plus_seconds(-86_400).max(since);
     }
-    // It has read only; after a time-out it cannot do anything else.
+    // The transaction has only read. After a timeout, a rollback is all it accepts.
     transaction.rollback().await?;
     let counted_from = until.unwrap_or(now);
     Ok(Days {
@@ -121,7 +121,7 @@ fn midnight(at: Timestamp) -> Timestamp {
     Timestamp::from_datetime(at.as_datetime().replace_time(Time::MIDNIGHT))
 }
 
-/// Without an end, what came by a clock that is ahead is counted too.
+/// Without `until`, also counts deliveries that were received by a clock that is ahead.
 async fn count_day(
     connection: &mut PgConnection,
     from: Timestamp,
@@ -146,8 +146,8 @@ async fn count_day(
         .collect()
 }
 
-/// The profiles that have been longest in a state that should pass: the install failed, downloaded for over an hour
-/// without a confirmed install, in preparation for over a day. Whoever has not installed yet is not stuck.
+/// Lists the profiles that have been longest in a state that should pass: a failed install, downloaded for over an hour
+/// without a confirmed install, or in preparation for over a day. A profile that was never installed is not stuck.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -8,10 +8,10 @@ use super::codec::{StoreError, instant, instant_option, parsed, parsed_option};
 use super::columns::TransitionColumns;
 use crate::domain::{Iccid, Transition, TransitionKind};
 
-/// A transition to append: of which profile, what, and the delivery that caused it, if one did.
+/// A transition to append: its profile, the transition, and the delivery that caused it, if any.
 pub type Appended<'a> = (&'a Iccid, &'a Transition, Option<Uuid>);
 
-/// Appends transitions of any number of profiles whose locks are held.
+/// Appends transitions of profiles whose locks are held.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -72,7 +72,7 @@ impl TryFrom<Row> for Transition {
     }
 }
 
-/// The history of one profile, oldest first, from behind the `seq` of `after`.
+/// Lists the history of one profile after the `seq` `after`, oldest first.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -95,7 +95,7 @@ pub async fn list(
     rows.into_iter().map(Transition::try_from).collect()
 }
 
-/// The histories of several profiles at once, each oldest first from behind its own `seq`, `limit` lines each at most.
+/// Lists the histories of several profiles, each after its own `seq`, oldest first, at most `limit` transitions each.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -140,7 +140,7 @@ pub async fn list_each(
         .collect()
 }
 
-/// The last `limit` lines of a profile's history, oldest first.
+/// Lists the last `limit` transitions of a profile, oldest first.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -1,7 +1,8 @@
-//! What time does to the tables: months that need a partition, and what is past its retention.
+//! Periodic maintenance of the tables: creates partitions for coming months, and deletes what is past its retention.
 //!
-//! A clock that is wrong must not destroy anything. Partitions are made around this machine's clock and around the database's,
-//! since deliveries bear the times of the former. Only what has expired by both clocks is dropped, so one that is ahead cannot.
+//! A wrong clock must not destroy anything. Deliveries carry times of this machine's clock, so partitions are created
+//! around both its clock and the database's. Only what has expired by both clocks is dropped, so a clock that is ahead
+//! cannot cause it.
 
 use sqlx::PgConnection;
 
@@ -10,14 +11,16 @@ use super::codec::StoreError;
 use super::{event_ids, partitions};
 use crate::domain::Timestamp;
 
-/// How long event ids are kept at least, in days. Senders retry for some days, whatever the retention of deliveries is.
+/// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
+/// is.
 const MIN_EVENT_ID_DAYS: u32 = 14;
 
-/// How many event ids one statement forgets, so that none runs long; and how many statements one upkeep may send.
+/// The max number of event ids that one statement deletes, so that none runs long; and the max number of such
+/// statements in one upkeep.
 const MAX_FORGOTTEN: u64 = 10_000;
 const MAX_ROUNDS: u32 = 100;
 
-/// Makes the partitions that are missing around now, and warns if the clocks differ. A service needs no more of the upkeep to
+/// Creates the missing partitions around now, and warns if the clocks differ. That is all a service needs in order to
 /// start. `now` is this machine's clock, `days` the retention of deliveries.
 ///
 /// # Errors
@@ -31,11 +34,11 @@ pub async fn prepare(
     partitions::make_ahead(connection, clocks, days_before(clocks.earlier(), days)).await
 }
 
-/// The whole upkeep, bounded in what it does at once: what is left over is for the next one. Safe to call from any number of
-/// replicas.
+/// The whole upkeep. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
+/// number of replicas.
 ///
 /// # Errors
-/// [`StoreError`]; what was done before it stays done.
+/// [`StoreError`]; what was done before the error stays done.
 pub async fn look_after(
     connection: &mut PgConnection,
     now: Timestamp,

@@ -1,6 +1,7 @@
-//! Sealing of credentials at rest: XChaCha20-Poly1305 under the first data key, bound to the ICCID; every live key opens.
+//! Seals credentials at rest: with XChaCha20-Poly1305, under the first data key, bound to the ICCID. Every configured
+//! key can open.
 //!
-//! Without a data key they are stored as they are, and `serve` and `doctor` say so.
+//! Without a data key, credentials are stored in plain text, and `serve` and `doctor` say so.
 
 use std::fmt;
 
@@ -29,7 +30,7 @@ struct Key {
 /// Credentials as they are stored.
 #[derive(Debug, Clone)]
 pub struct Sealed {
-    /// Which key sealed them; `None` where none did.
+    /// The key that sealed them; `None` if they are plain.
     pub key_id: Option<String>,
     /// Nonce and ciphertext, or plain JSON.
     pub bytes: Vec<u8>,
@@ -44,10 +45,10 @@ struct Plain {
 }
 
 impl Vault {
-    /// A vault with these keys; the first seals, all open.
+    /// A vault with these keys. The first one seals, all of them open.
     pub fn new(keys: impl IntoIterator<Item = Zeroizing<[u8; 32]>>) -> Self {
         let key = |key: Zeroizing<[u8; 32]>| Key {
-            // Tells keys apart and reveals none: a hash of 256 random bits.
+            // Identifies a key without revealing it: a hash of 256 random bits.
             id: hex::encode(&Sha256::digest(key.as_slice())[..6]),
             cipher: XChaCha20Poly1305::new(&(*key).into()),
         };
@@ -59,12 +60,12 @@ impl Vault {
         !self.keys.is_empty()
     }
 
-    /// The key that new credentials are sealed with.
+    /// The id of the key that seals new credentials.
     pub fn current_key(&self) -> Option<&str> {
         self.keys.first().map(|key| key.id.as_str())
     }
 
-    /// Whether the key with this id is among the live ones.
+    /// Whether the key with this id is configured.
     pub fn opens(&self, key_id: &str) -> bool {
         self.keys.iter().any(|key| key.id == key_id)
     }
@@ -72,7 +73,7 @@ impl Vault {
     /// Seals credentials for storage.
     ///
     /// # Errors
-    /// Where they cannot be encrypted.
+    /// If encryption fails.
     pub fn seal(&self, iccid: &Iccid, credentials: &Credentials) -> Result<Sealed, StoreError> {
         let plain = Plain {
             activation_code: (credentials.activation_code.as_ref())
@@ -92,10 +93,10 @@ impl Vault {
         Ok(Sealed { key_id: Some(key.id.clone()), bytes })
     }
 
-    /// Opens what was sealed.
+    /// Opens sealed credentials.
     ///
     /// # Errors
-    /// Where the key is not among the live ones, or the bytes are not what was sealed for this profile.
+    /// If the key is not configured, or the bytes were not sealed for this profile.
     pub fn open(&self, iccid: &Iccid, sealed: &Sealed) -> Result<Credentials, StoreError> {
         let plain = match &sealed.key_id {
             None => sealed.bytes.clone(),

@@ -71,7 +71,7 @@ async fn the_writable_host_is_found_among_dead_silent_and_read_only_ones() {
     let error = connector.connect(Session::Writer).await.unwrap_err();
     assert!(error.is_away());
     let text = error.to_string();
-    for said in ["Connection refused", "no answer within", "it takes no writes"] {
+    for said in ["Connection refused", "no answer within", "it accepts no writes"] {
         assert!(text.contains(said), "{text}");
     }
 }

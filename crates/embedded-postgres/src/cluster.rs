@@ -1,4 +1,4 @@
-//! One cluster, PostgreSQL's word for a data folder: how it is made, served and left.
+//! A cluster, which is PostgreSQL's word for a data folder: how it is created, served and shut down.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,13 +14,13 @@ use super::user::RunAs;
 /// The database's superuser.
 pub(super) const SUPERUSER: &str = "esim_status";
 
-/// The number in the socket's name.
+/// The port number, which is part of the socket's name.
 pub(super) const PORT: u16 = 5432;
 
 /// How long a server may take until it accepts connections.
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What we set. Some packagers send the log elsewhere; here it goes where its end can be quoted.
+/// The settings of the server. Some packagers send the log elsewhere; we need it where we can quote its end.
 const SETTINGS: [&str; 5] = [
     "listen_addresses=",
     "max_connections=200",
@@ -29,7 +29,7 @@ const SETTINGS: [&str; 5] = [
     "log_destination=stderr",
 ];
 
-/// A cluster in a folder of ours, and what serves it.
+/// A cluster in a folder of ours, and the installation that serves it.
 #[derive(Debug)]
 pub(super) struct Cluster {
     home: PathBuf,
@@ -39,14 +39,14 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of a folder; made, if there is none. A server that a killed process left in it is ended first.
+    /// Opens the cluster of a folder, and creates it if there is none. Ends a server that a killed process left in it.
     pub fn open(home: &Folder, user: RunAs) -> Result<Self, EmbeddedError> {
         let data = home.path().join("postgres");
         let version = fs::read_to_string(data.join("PG_VERSION")).ok();
         let installation = Installation::find(version.and_then(|it| it.trim().parse().ok()))?;
         let this = Self { home: home.path().to_owned(), data, user, installation };
         let log = this.take_log()?;
-        // Each owner has a log of its own: a kept one would grow for ever.
+        // Empty the log: it would otherwise grow forever.
         log.set_len(0).map_err(|error| this.io("empty the log", error))?;
         if !this.data.exists() {
             this.make(log, home.is_temporary())?;
@@ -54,7 +54,8 @@ impl Cluster {
         Ok(this)
     }
 
-    /// Makes it beside its place first, so that one that was interrupted is never taken for a whole one.
+    /// Creates the cluster under another name first, so that an interrupted creation is never taken for a complete
+    /// cluster.
     fn make(&self, log: File, temporary: bool) -> Result<(), EmbeddedError> {
         let new = self.home.join("postgres.new");
         if new.exists() {
@@ -74,7 +75,7 @@ impl Cluster {
             return Err(self.failed("initdb", format!("ended with {status}")));
         }
         let place = fs::rename(&new, &self.data).and_then(|()| {
-            // Without it, a crash of the machine could take the name back, and with it what was committed since.
+            // Without this fsync, a crash of the machine could undo the rename, and lose what was committed since.
             if temporary { Ok(()) } else { File::open(&self.home)?.sync_all() }
         });
         place.map_err(|error| self.io("put the cluster in place", error))
@@ -117,12 +118,12 @@ impl Cluster {
         self.take_log().map(drop)
     }
 
-    /// The folder of the programs.
+    /// The folder of PostgreSQL's programs.
     pub fn bin_dir(&self) -> &Path {
         &self.installation.bin
     }
 
-    /// Why the system refused something in this folder.
+    /// An error of the system in this folder.
     pub fn io(&self, doing: &'static str, source: io::Error) -> EmbeddedError {
         EmbeddedError::io(doing, &self.home, source)
     }
@@ -131,14 +132,14 @@ impl Cluster {
         EmbeddedError::Failed { program, what, log: process::tail(&self.home.join(LOG)) }
     }
 
-    /// The log with its lock. Whoever has that knows that no server runs here.
+    /// Locks the log. While the lock is held by us, no server runs here.
     fn take_log(&self) -> Result<File, EmbeddedError> {
         let leftover = || self.pid_file()?.lines().next()?.trim().parse().ok();
         process::take_log(&self.home.join(LOG), leftover)
             .map_err(|error| self.io("wait for the end of a former server", error))
     }
 
-    /// Whether the server of that number says, in the file that it keeps for this, that it accepts connections.
+    /// Whether the server with this pid reports in `postmaster.pid` that it accepts connections.
     fn accepts(&self, pid: u32) -> bool {
         let Some(file) = self.pid_file() else {
             return false;

@@ -1,12 +1,12 @@
-//! Why there is no embedded database, and what its operator can do about it.
+//! Why the embedded database could not start, and what an operator can do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no embedded database.
+/// Why the embedded database could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// No PostgreSQL here is new enough.
+    /// No installed PostgreSQL is new enough.
     #[error(
         "needs PostgreSQL 15 or newer, and found {found}: install it with {remedy}, \
          or name the folder of `postgres` in PG_BIN"
@@ -17,32 +17,32 @@ pub enum EmbeddedError {
         /// How to install it on this system.
         remedy: String,
     },
-    /// The folder was made by a version that is not installed.
+    /// The folder was created by a version that is not installed.
     #[error(
-        "the data folder was made by PostgreSQL {wanted}, which is not installed: install it, \
-         or delete the folder to begin anew"
+        "the data folder was created by PostgreSQL {wanted}, which is not installed: install it, \
+         or delete the folder to start afresh"
     )]
     OtherVersion {
         /// The version.
         wanted: u32,
     },
-    /// Another process has the folder.
+    /// Another process holds the folder.
     #[error("{0} is in use by another process: end that one, or choose another folder")]
     InUse(PathBuf),
-    /// The folder is no embedded database's.
+    /// The folder does not belong to an embedded database.
     #[error("{0} holds other files: choose a folder that is empty or does not exist")]
     NotOurs(PathBuf),
-    /// We are root, and the user that the server runs as cannot get to the folder.
+    /// We are root, and the user that the server runs as cannot enter the folder.
     #[error(
-        "{path} cannot be entered by the user `{user}`: choose a folder below those that anybody may enter"
+        "{path} cannot be entered by the user `{user}`: choose a folder whose parents every user may enter"
     )]
     OutOfReach {
-        /// The folder, or one on the way to it.
+        /// The folder, or one of its parents.
         path: PathBuf,
         /// The user.
         user: String,
     },
-    /// We are root, and there is nobody to run the server as.
+    /// We are root, and there is no other user to run the server as.
     #[error(
         "PostgreSQL refuses to run as root: add a user `postgres`, or run this as another user"
     )]
@@ -57,10 +57,10 @@ pub enum EmbeddedError {
         /// The end of its log.
         log: String,
     },
-    /// The system refused something.
+    /// The system refused an operation.
     #[error("cannot {doing} ({path})")]
     Io {
-        /// What was tried.
+        /// What we tried to do.
         doing: &'static str,
         /// Where.
         path: PathBuf,

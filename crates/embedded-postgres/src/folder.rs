@@ -1,4 +1,4 @@
-//! The folders of an embedded database: each is held by one process, by a lock that ends with the process.
+//! The folders of an embedded database. Each is held by one process, with a lock that ends with the process.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -20,10 +20,10 @@ pub(super) const LOG: &str = "server.log";
 /// How the names of temporary folders begin.
 const PREFIX: &str = "esim-status-";
 
-/// The longest path of a folder in which a socket's name still fits: macOS allows 103 bytes, Linux 107.
+/// The max length of a folder's path, so that the socket's name still fits: macOS allows 103 bytes, Linux 107.
 const LONGEST: usize = 103 - "/.s.PGSQL.5432".len();
 
-/// A folder that is ours as long as this lives.
+/// A folder that is ours as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// A folder that stays. Made if it is not there; refused if it holds somebody else's files.
+    /// Opens a folder that is kept. Creates it if it does not exist, and refuses it if it holds other files.
     pub fn kept(path: &Path, user: &RunAs) -> Result<Self, EmbeddedError> {
         let at = |error| EmbeddedError::io("open the data folder", path, error);
         let path = std::path::absolute(path).map_err(at)?;
@@ -57,14 +57,16 @@ impl Folder {
         }
     }
 
-    /// A folder that goes with us, on a path short enough for sockets. Removes those that killed processes left behind.
+    /// Creates a folder that is removed with this value, on a path that is short enough for sockets. Removes those that
+    /// killed processes left behind.
     pub fn temporary(user: &RunAs) -> Result<Self, EmbeddedError> {
         let base = temporary_base(user);
-        // Beside the start, which need not wait: killed processes may have left tens of thousands of files.
+        // In the background, so that the start does not wait: killed processes may have left tens of thousands of
+        // files.
         let (swept, sweeper) = (base.clone(), user.clone());
         thread::spawn(move || sweep(&swept, &sweeper));
         let make = || -> io::Result<Self> {
-            // A sweep sees the folder only when it is locked.
+            // The name hides the folder from a sweep until it is locked.
             let unseen = tempfile::Builder::new()
                 .prefix(".esim-status-")
                 .permissions(Permissions::from_mode(0o700))
@@ -74,19 +76,19 @@ impl Folder {
             let name = unseen.path().file_name().unwrap_or_default().to_string_lossy();
             let path = base.join(name.trim_start_matches('.'));
             fs::rename(unseen.path(), &path)?;
-            // There is nothing left of that name to remove.
+            // Nothing is left under that name to remove.
             drop(unseen.keep());
             Ok(Self { path, temporary: true, _lock: lock })
         };
         make().map_err(|error| EmbeddedError::io("make a temporary folder", &base, error))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is removed in the end.
+    /// Whether it is removed on drop.
     pub fn is_temporary(&self) -> bool {
         self.temporary
     }
@@ -95,7 +97,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.temporary {
-            // What cannot be removed now is swept later.
+            // If this fails, a later sweep removes it.
             let _ = remove(&self.path);
         }
     }
@@ -106,7 +108,7 @@ pub fn default_data_dir(name: &str) -> PathBuf {
     let home = || env::home_dir().unwrap_or_else(env::temp_dir);
     let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = match xdg {
-        // The server runs under another name then, which cannot enter root's home.
+        // As root, the server runs as another user, who cannot enter root's home.
         _ if nix::unistd::geteuid().is_root() => "/var/lib".into(),
         _ if cfg!(target_os = "macos") => home().join("Library/Application Support"),
         Some(xdg) => xdg,
@@ -115,7 +117,7 @@ pub fn default_data_dir(name: &str) -> PathBuf {
     base.join(name)
 }
 
-/// Makes the folders that lead to ours, so that the server can pass through them whatever our umask is.
+/// Creates the parent folders so that the server can pass through them, whatever our umask is.
 fn make_parents(path: &Path, user: &RunAs) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -128,7 +130,7 @@ fn make_parents(path: &Path, user: &RunAs) -> io::Result<()> {
     Ok(())
 }
 
-/// The system's folder for temporary files, if the server can enter it and a socket's path fits; else `/tmp`.
+/// The system's temporary folder, if the server can enter it and a socket's path fits; otherwise `/tmp`.
 fn temporary_base(user: &RunAs) -> PathBuf {
     let fits = |base: &PathBuf| {
         base.as_os_str().len() + 1 + PREFIX.len() + 6 <= LONGEST
@@ -137,11 +139,11 @@ fn temporary_base(user: &RunAs) -> PathBuf {
     env::temp_dir().canonicalize().ok().filter(fits).unwrap_or_else(|| "/tmp".into())
 }
 
-/// Removes temporary folders that no process holds. Best effort: what fails today is tried again by the next start.
+/// Removes temporary folders that no process holds. Best effort: the next start retries what failed.
 fn sweep(base: &Path, user: &RunAs) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let named = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        // Not through links: metadata of an entry is that of the link.
+        // Links are not followed: the metadata of an entry is that of the link.
         let ours = || entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == user.uid());
         if named && ours() {
             let _ = remove_if_stale(&entry.path());
@@ -149,17 +151,17 @@ fn sweep(base: &Path, user: &RunAs) {
     }
 }
 
-/// Both locks are held while the folder goes, so that two sweeps do not meet in it.
+/// Holds both locks during the removal, so that two sweeps do not interfere.
 fn remove_if_stale(folder: &Path) -> io::Result<()> {
     let owner = OpenOptions::new().append(true).open(folder.join(LOCK))?;
-    // A server that is still shutting down has its log locked.
+    // A server that is still shutting down holds the lock of its log.
     let server = File::open(folder.join(LOG)).ok();
     let free = |file: &File| lock_is_free(file).unwrap_or(false);
     let stale = free(&owner) && server.as_ref().is_none_or(free);
     if stale { remove(folder) } else { Ok(()) }
 }
 
-/// Removes a temporary folder, its lock last: a removal that was cut short is then taken up by a later sweep.
+/// Removes a temporary folder, the lock file last, so that a later sweep completes an interrupted removal.
 fn remove(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -172,7 +174,7 @@ fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
-/// The folder's lock, unless another process has it.
+/// Takes the lock of the folder, unless another process holds it.
 fn lock(folder: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().create(true).append(true).open(folder.join(LOCK))?;
     Ok(lock_is_free(&file)?.then_some(file))

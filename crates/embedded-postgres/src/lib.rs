@@ -25,31 +25,31 @@ mod process;
 
 mod cluster;
 
-/// A PostgreSQL that runs as long as this lives.
+/// A PostgreSQL server that runs as long as this value lives.
 #[derive(Debug)]
 pub struct Embedded {
     server: Option<Process>,
     pid: u32,
     cluster: Cluster,
-    /// The socket's folder, where that is not `home`.
+    /// The folder of the socket, if it is not `home`.
     runtime: Option<Folder>,
     home: Folder,
 }
 
 impl Embedded {
-    /// Starts it in a folder that stays, and makes the folder if it is not there.
+    /// Starts the server in a folder that is kept. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// [`EmbeddedError::InUse`] if another process has the folder; otherwise what failed, and what to do about it.
+    /// [`EmbeddedError::InUse`] if another process holds the folder; otherwise what failed, and what to do about it.
     pub fn start_in(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let user = RunAs::choose()?;
         let home = Folder::kept(data_dir, &user)?;
-        // A path of the reader's choice may be too long for a socket.
+        // The given path may be too long for a socket.
         let runtime = Folder::temporary(&user)?;
         Self::start(user, home, Some(runtime))
     }
 
-    /// Starts it in a folder for temporary files, which goes with it.
+    /// Starts the server in a temporary folder, which is removed with it.
     ///
     /// # Errors
     /// What failed, and what to do about it.
@@ -66,7 +66,7 @@ impl Embedded {
         Ok(this)
     }
 
-    /// How to connect to one of its databases.
+    /// The options to connect to one of its databases.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(self.socket_dir())
@@ -76,23 +76,23 @@ impl Embedded {
             .ssl_mode(PgSslMode::Disable)
     }
 
-    /// The same as a `DATABASE_URL`, for psql too.
+    /// The same as a `DATABASE_URL`, which psql understands too.
     pub fn url(&self, database: &str) -> String {
         let folder = percent_encoded(&self.socket_dir().to_string_lossy());
         format!("postgres://{SUPERUSER}@{folder}:{PORT}/{}", percent_encoded(database))
     }
 
-    /// The number of the server's first process; of the last one, if it is stopped.
+    /// The pid of the server's first process; of the last one, if the server is stopped.
     pub fn server_pid(&self) -> u32 {
         self.pid
     }
 
-    /// The folder of the programs of PostgreSQL.
+    /// The folder of PostgreSQL's programs.
     pub fn bin_dir(&self) -> &Path {
         self.cluster.bin_dir()
     }
 
-    /// Stops the server in order and gives the folder up, as dropping it does; but tells of a failure.
+    /// Shuts the server down and gives up the folder, as dropping it does, but reports a failure.
     ///
     /// # Errors
     /// If the server cannot be ended.
@@ -100,7 +100,7 @@ impl Embedded {
         self.stop_server()
     }
 
-    /// Stops the server in order: its connections are cut, nothing is lost. The folder stays ours.
+    /// Shuts the server down in order: its connections are cut, nothing is lost. The folder stays ours.
     ///
     /// # Errors
     /// If the server cannot be ended.
@@ -108,7 +108,7 @@ impl Embedded {
         self.end_server(Process::stop)
     }
 
-    /// Kills the server, as a failing machine would, and waits until all its processes are gone.
+    /// Kills the server, as a machine failure would, and waits until all its processes are gone.
     ///
     /// # Errors
     /// If the system refuses.
@@ -116,7 +116,7 @@ impl Embedded {
         self.end_server(Process::kill)
     }
 
-    /// Starts the server again, on the same folder and the same socket, unless it runs.
+    /// Starts the server again, in the same folder and on the same socket, unless it is running.
     ///
     /// # Errors
     /// What failed, with the end of PostgreSQL's log.
@@ -133,7 +133,7 @@ impl Embedded {
         Ok(())
     }
 
-    /// Stops the server in order and starts it again.
+    /// Shuts the server down in order and starts it again.
     ///
     /// # Errors
     /// Those of [`Self::stop_server`] and [`Self::start_server`].
@@ -159,12 +159,12 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // There is no one left to report a failure to.
         let _ = self.stop_server();
     }
 }
 
-/// Everything but what a URL takes anywhere, as `%xx`.
+/// Encodes everything as `%xx` except characters that are allowed anywhere in a URL.
 fn percent_encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte| {

@@ -1,4 +1,4 @@
-//! Finds an installed PostgreSQL, and says how to get one where there is none.
+//! Finds an installed PostgreSQL, and says how to install one if there is none.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ use super::EmbeddedError;
 /// The oldest PostgreSQL that the service runs on.
 const OLDEST: u32 = 15;
 
-/// Folders whose every subfolder may be a version: what stands before the version, and after it.
+/// Folders whose subfolders may each be a version: the path before the version, and after it.
 const VERSIONED: [(&str, &str); 7] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr/libexec", ""),
@@ -31,14 +31,14 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The newest one; or, for a folder that a certain version made, the newest of that version.
+    /// Finds the newest installation; or, for a folder that a certain version created, the newest of that version.
     ///
-    /// `PG_BIN`, where it is set, is the only place that is looked at.
+    /// If `PG_BIN` is set, only that folder is examined.
     pub fn find(wanted: Option<u32>) -> Result<Self, EmbeddedError> {
         choose(candidates().into_iter().filter_map(Self::at).collect(), wanted)
     }
 
-    /// The installation in a folder, if it is one. Links are followed, since a folder of links often lacks a tool.
+    /// The installation in a folder, if there is one. Follows links, because a folder of links often lacks a tool.
     fn at(bin: PathBuf) -> Option<Self> {
         let postgres = bin.join("postgres").canonicalize().ok()?;
         let bin = match postgres.parent() {
@@ -51,7 +51,7 @@ impl Installation {
     }
 }
 
-/// The newest of those found, or why none will do.
+/// The newest of those found, or why none is suitable.
 fn choose(found: Vec<Installation>, wanted: Option<u32>) -> Result<Installation, EmbeddedError> {
     let newest = found.iter().map(|each| each.major).max();
     let fits = |each: &Installation| match wanted {
@@ -69,7 +69,7 @@ fn choose(found: Vec<Installation>, wanted: Option<u32>) -> Result<Installation,
     })
 }
 
-/// Every folder that may hold `postgres`.
+/// Every folder that may contain `postgres`.
 fn candidates() -> Vec<PathBuf> {
     if let Some(bin) = env::var_os("PG_BIN").filter(|bin| !bin.is_empty()) {
         return vec![bin.into()];
@@ -86,19 +86,19 @@ fn candidates() -> Vec<PathBuf> {
     folders
 }
 
-/// Whether a folder may be that of a PostgreSQL: `17`, `9.6`, `postgresql@17`, `postgresql16`, `pgsql-16`.
+/// Whether a folder's name may be that of a PostgreSQL: `17`, `9.6`, `postgresql@17`, `postgresql16`, `pgsql-16`.
 fn is_versions_name(name: &str) -> bool {
     let bare = name.trim_start_matches("postgresql").trim_start_matches("pgsql-");
     bare.trim_start_matches('@').chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
-/// The major version in what `postgres --version` says: `postgres (PostgreSQL) 15.8 (Debian …)`.
+/// The major version in the output of `postgres --version`: `postgres (PostgreSQL) 15.8 (Debian …)`.
 fn major_of(answer: &str) -> Option<u32> {
     let version = answer.split_once("(PostgreSQL) ")?.1;
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The line that installs PostgreSQL on this system.
+/// The command that installs PostgreSQL on this system.
 fn remedy() -> String {
     if cfg!(target_os = "macos") {
         return "`brew install postgresql@17`".to_owned();
@@ -111,7 +111,7 @@ fn remedy() -> String {
     }
 }
 
-/// The command for the system that an `os-release` describes, by its own name or by that of a relative.
+/// The command for the system that an `os-release` describes, by its own name or by that of a related system.
 fn installer(release: &str) -> Option<&'static str> {
     let lines = release.lines().filter_map(|line| line.split_once('='));
     let names = lines.filter(|(key, _)| matches!(*key, "ID" | "ID_LIKE"));

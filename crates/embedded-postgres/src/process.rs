@@ -1,9 +1,10 @@
-//! The processes of the server: what ends them with us, and how they are stopped.
+//! The server's processes: what ends them when we end, and how they are stopped.
 //!
-//! Two devices carry this file. **The leash**: each process is started by a shell that leaves a guard behind, which
-//! reads from a pipe that only we hold open. However we end, the pipe closes, and the guard interrupts the server.
-//! **The log**: it is locked when it is handed to the server as its standard error, and a lock is held by the open
-//! file, which every process of the server inherits. So the lock is free exactly when the last of them is gone.
+//! This file relies on two mechanisms. **The leash**: each process is started by a shell that leaves a guard process
+//! behind. The guard reads from a pipe that only we hold open. However we end, the pipe closes, and the guard
+//! interrupts the server. **The log**: it is locked, and then given to the server as its standard error. The lock
+//! belongs to the open file, which every process of the server inherits. So the lock is free exactly when the last of
+//! these processes is gone.
 
 use std::env;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,23 +20,23 @@ use nix::unistd::Pid;
 
 use super::user::RunAs;
 
-/// The shell's part of the leash. A line read means that the server was stopped in order; the end of the file, that we
-/// are gone. The guard gives up the log, whose lock must not outlive the server.
+/// The shell part of the leash. If the guard reads a line, the server was shut down in order; at the end of the file,
+/// we are gone. The guard closes the log, because the lock must not outlive the server.
 const ON_A_LEASH: &str = r#"exec 3<&0 </dev/null
 ( exec >/dev/null 2>&1; { read -r _ <&3 || kill -INT $$; } & )
 exec "$@" 3<&-"#;
 
-/// How a server is ended: fast shutdown, immediate shutdown, no more patience.
+/// The steps of ending a server: fast shutdown, immediate shutdown, kill.
 const LADDER: [(Signal, Duration); 3] = [
     (Signal::SIGINT, Duration::from_secs(10)),
     (Signal::SIGQUIT, Duration::from_secs(5)),
     (Signal::SIGKILL, Duration::from_secs(5)),
 ];
 
-/// Between two looks at something that nothing wakes us for.
+/// The pause between two checks of something that sends no wake-up.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// A program of PostgreSQL, running on our leash.
+/// A PostgreSQL program that runs on our leash.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -43,11 +44,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a program in a folder, with its output in `log`, whose lock it holds from now on.
+    /// Starts a program in a folder. Its output goes to `log`, whose lock it holds from now on.
     pub fn start(command: &[&str], folder: &Path, user: &RunAs, log: File) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", ON_A_LEASH, "sh"]).args(command).current_dir(folder);
-        // A group of its own, so that Ctrl-C on the terminal is ours to answer.
+        // A separate process group, so that we handle Ctrl-C on the terminal.
         shell.process_group(0).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         for (name, _) in
             env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
@@ -61,18 +62,18 @@ impl Process {
         Ok(Self { child, leash })
     }
 
-    /// The process's number.
+    /// The pid of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How the process ended, if it did.
+    /// How the process ended, if it has.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
         if status.is_some()
             && let Some(mut leash) = self.leash.take()
         {
-            // The guard need not be there any more; it has nothing left to do.
+            // The guard may be gone already. It has nothing left to do.
             let _ = leash.write_all(b"\n");
         }
         Ok(status)
@@ -88,24 +89,24 @@ impl Process {
         }
     }
 
-    /// Shuts the process down, ever less gently, and waits for its end.
+    /// Shuts the process down, less and less gently, and waits until it has ended.
     pub fn stop(&mut self) -> io::Result<()> {
         let pid = self.pid();
         end(pid, |patience| wait_until(patience, || Ok(self.ended()?.is_some())))
     }
 
-    /// Kills the process as a failing machine would, and waits for its end.
+    /// Kills the process, as a machine failure would, and waits until it has ended.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.wait().map(drop)
     }
 }
 
-/// Goes down the ladder until `gone` says that it was enough.
+/// Sends the signals in order, until `gone` says that one was enough.
 fn end(pid: u32, mut gone: impl FnMut(Duration) -> io::Result<bool>) -> io::Result<()> {
     let pid = Pid::from_raw(pid.cast_signed());
     for (signal, patience) in LADDER {
-        // It may be gone already, and only its children are not.
+        // The process may be gone already, while its children are not.
         let _ = kill(pid, signal);
         if gone(patience)? {
             return Ok(());
@@ -114,8 +115,8 @@ fn end(pid: u32, mut gone: impl FnMut(Duration) -> io::Result<bool>) -> io::Resu
     Err(io::Error::new(io::ErrorKind::TimedOut, format!("process {pid} does not end")))
 }
 
-/// Opens the log and locks it. Where a former server still holds it (its owner was killed a moment ago), that one is
-/// ended first: `leftover` tells its number.
+/// Opens the log and locks it. If a previous server still holds the lock, because its owner was killed a moment ago,
+/// ends that server first; `leftover` returns its pid.
 pub(super) fn take_log(path: &Path, leftover: impl Fn() -> Option<u32>) -> io::Result<File> {
     let log = OpenOptions::new().create(true).append(true).open(path)?;
     if lock_is_free(&log)? {
@@ -132,7 +133,7 @@ pub(super) fn take_log(path: &Path, leftover: impl Fn() -> Option<u32>) -> io::R
     Ok(log)
 }
 
-/// Locks the file, if nobody else holds it.
+/// Locks the file, unless another process holds its lock.
 pub(super) fn lock_is_free(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -141,7 +142,7 @@ pub(super) fn lock_is_free(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Asks every few milliseconds. Tells whether the condition came true in time.
+/// Checks the condition every few milliseconds. Returns whether it became true in time.
 pub(super) fn wait_until(
     patience: Duration,
     mut condition: impl FnMut() -> io::Result<bool>,
@@ -156,7 +157,7 @@ pub(super) fn wait_until(
     Ok(true)
 }
 
-/// The last lines of a log, for an error.
+/// The last lines of a log, to quote in an error.
 pub(super) fn tail(path: &Path) -> String {
     const BYTES: i64 = 2_000;
     let read = || -> io::Result<Vec<u8>> {

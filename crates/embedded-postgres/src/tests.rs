@@ -36,7 +36,7 @@ async fn show(embedded: &Embedded, setting: &str) -> String {
     sqlx::query_scalar(sql).bind(setting).fetch_one(&mut connection).await.unwrap()
 }
 
-/// A folder to be made, and what keeps it and removes it.
+/// A folder to be created, and the temporary folder that contains it.
 fn a_folder() -> (Folder, PathBuf) {
     let outer = Folder::temporary(&RunAs::choose().unwrap()).unwrap();
     let inner = outer.path().join("a deeper one/dev");
@@ -45,7 +45,7 @@ fn a_folder() -> (Folder, PathBuf) {
 
 fn runs(pid: u32) -> bool {
     let answers = kill(Pid::from_raw(pid.cast_signed()), None).is_ok();
-    // Where nobody collects the dead, a zombie stays, which holds nothing any more.
+    // If no parent collects it, a zombie stays, which holds nothing any more.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     answers && !stat.contains(") Z ")
 }
@@ -139,7 +139,7 @@ fn a_server_that_cannot_start_is_quoted() {
     assert!(failure.contains("no_such_setting"), "{failure}");
 }
 
-/// What the process does that [`start_owner`] starts; nothing in an ordinary run of the tests.
+/// The body of the process that [`start_owner`] starts. Does nothing in an ordinary test run.
 #[test]
 fn the_owner_that_is_killed() {
     let Some(folder) = env::var_os(ROLE) else {
@@ -151,11 +151,11 @@ fn the_owner_that_is_killed() {
         Embedded::start_in(Path::new(&folder)).unwrap()
     };
     println!("\nserver {} {}", embedded.server_pid(), embedded.home.path().display());
-    // Ends with the test, should that fail to kill it.
+    // Ends with the test, even if the test fails to kill it.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Another process with an embedded database: the process, its server's number and its folder.
+/// Starts another process with an embedded database. Returns the process, its server's pid and its folder.
 fn start_owner(folder: &Path) -> (std::process::Child, u32, PathBuf) {
     let mut owner = Command::new(env::current_exe().unwrap())
         .args(["--exact", "tests::the_owner_that_is_killed", "--nocapture"])
@@ -180,7 +180,7 @@ fn a_killed_owner_leaves_no_server_and_its_folder_is_swept() {
     owner.wait().unwrap();
     assert!(goes(pid));
     assert!(folder.exists());
-    // Another test may sweep it at this very moment, holding its locks.
+    // Another test may be sweeping it at this moment, and hold its locks.
     let swept = || {
         let _sweeps = Folder::temporary(&RunAs::choose().unwrap()).unwrap();
         Ok(!folder.exists())
@@ -206,7 +206,7 @@ async fn a_killed_owners_folder_starts_again_at_once() {
 async fn a_server_whose_guard_was_killed_too_is_ended_by_the_next_start() {
     let (_outer, folder) = a_folder();
     let (mut owner, pid, _) = start_owner(&folder);
-    // The guard is in the server's group, and dies of a signal that only makes the server read its settings again.
+    // The guard is in the server's group, and dies from a signal that only makes the server reload its settings.
     killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).unwrap();
     owner.kill().unwrap();
     owner.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Under whose name the server runs, and what that user may do.
+//! The user that the server runs as, and what that user may do.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,12 @@ use nix::unistd::{User, geteuid};
 
 use super::EmbeddedError;
 
-/// Under whose name the server runs. PostgreSQL refuses root, and wants a name for its user.
+/// The user that the server runs as. PostgreSQL refuses to run as root, and needs a user that has a name.
 #[derive(Debug, Clone)]
 pub(super) struct RunAs(Option<User>);
 
 impl RunAs {
-    /// Ourselves; where we are root, `postgres` or else `nobody`.
+    /// Chooses ourselves, or if we are root, `postgres` or else `nobody`.
     pub fn choose() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self(None));
@@ -26,29 +26,29 @@ impl RunAs {
         user.map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
     }
 
-    /// Has a command run under the user's name.
+    /// Makes a command run as this user.
     pub fn put_on(&self, command: &mut Command) {
         if let Some(user) = &self.0 {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
     }
 
-    /// The user's number.
+    /// The user's id.
     pub fn uid(&self) -> u32 {
         self.0.as_ref().map_or_else(geteuid, |user| user.uid).as_raw()
     }
 
-    /// Whether that is somebody else than ourselves.
+    /// Whether this is not our own user.
     pub fn is_other(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The user's name, where it is somebody else than ourselves.
+    /// The user's name; empty for our own user.
     pub fn name(&self) -> String {
         self.0.as_ref().map_or_else(String::new, |user| user.name.clone())
     }
 
-    /// Whether the user can pass through a folder; for ourselves, the system will tell.
+    /// Whether the user can pass through a folder. For our own user, assumes so: the system will report otherwise.
     pub fn can_enter(&self, folder: &Path) -> bool {
         let Some(user) = &self.0 else { return true };
         fs::metadata(folder).is_ok_and(|it| {
@@ -58,7 +58,7 @@ impl RunAs {
         })
     }
 
-    /// Makes the user the owner of a file or folder of ours.
+    /// Makes the user the owner of one of our files or folders.
     pub fn own(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
             Some(user) => chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())),

@@ -1,4 +1,4 @@
-//! How many sessions are open and in use, for the metrics.
+//! Counts the sessions that are open and in use, for the metrics.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use sqlx::{Connection, PgConnection};
 
 use super::session::{KINDS, Session};
 
-/// Open and in use, by kind of session.
+/// The counts for each kind of session.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     open: [Arc<AtomicUsize>; KINDS],
     busy: [Arc<AtomicUsize>; KINDS],
 }
 
-/// A session that is open. Dropped, it is closed without a word to a server that may not be listening any more.
+/// An open session. Dropping it closes it without a goodbye to a server that may no longer be listening.
 #[derive(Debug)]
 pub struct Connected {
     connection: PgConnection,
@@ -62,10 +62,10 @@ impl Drop for Counted {
 }
 
 impl Connected {
-    /// Takes leave of the server, which then ends the session immediately.
+    /// Says goodbye to the server, which then ends the session immediately.
     ///
     /// # Errors
-    /// Where the server does not listen any more; the session is over all the same.
+    /// If the server no longer listens. The session is over all the same.
     pub async fn close(self) -> Result<(), sqlx::Error> {
         self.connection.close().await
     }

@@ -1,5 +1,5 @@
-//! What a failure to get a session means: whether the database is away, which passes, or somebody has to correct something, and
-//! how. The one place that knows the words of servers, poolers and TLS.
+//! What a failure to open a session means: either the database is down, which passes, or an operator must correct
+//! something, and what. The one place that knows the messages of servers, poolers and TLS.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use sqlx::error::DatabaseError;
 pub(super) struct Diagnosis {
     /// Whether waiting may help.
     pub is_away: bool,
-    /// What was said, in the words of who said it.
+    /// What was reported, in its own words.
     pub cause: String,
     /// What to do about it.
     pub remedy: Option<&'static str>,
@@ -18,28 +18,27 @@ pub(super) struct Diagnosis {
 
 const UP: &str = "is it up, and do host and port in DATABASE_URL name it?";
 const NAME: &str = "check the host name in DATABASE_URL";
-const NO_SERVER: &str = "what answers closed the connection before it began: a proxy or load balancer that has no healthy server behind it does that";
-const NO_POSTGRES: &str = "what answers is no Postgres: check host and port in DATABASE_URL";
+const NO_SERVER: &str = "the peer closed the connection before the session began, as a proxy or load balancer does that has no healthy server behind it";
+const NO_POSTGRES: &str = "the peer is not Postgres: check host and port in DATABASE_URL";
 const PASSWORD: &str =
     "check user and password in DATABASE_URL, where special characters are percent-encoded";
-const NOT_ALLOWED: &str = "create the role, or let it in from this address in pg_hba.conf; where it says `no encryption`, set sslmode=require in DATABASE_URL";
+const NOT_ALLOWED: &str = "create the role, or allow it from this address in pg_hba.conf; if the message says `no encryption`, set sslmode=require in DATABASE_URL";
 const NO_DATABASE: &str = "create the database, or correct its name in DATABASE_URL";
 const NO_CONNECT: &str = "as its owner: GRANT CONNECT ON DATABASE … TO …";
-const FULL: &str = "allow more connections (max_connections, the role's CONNECTION LIMIT), or let this service use fewer: ESIM_STATUS_READERS";
-const STARTING: &str = "it is starting or stopping: wait";
+const FULL: &str = "allow more connections (max_connections, the role's CONNECTION LIMIT), or make this service use fewer (ESIM_STATUS_READERS)";
+const STARTING: &str = "the server is starting or stopping: wait";
 const STANDBY: &str =
     "name the primary, or all hosts with target_session_attrs=read-write, in DATABASE_URL";
 const PARAMETER: &str = "a pooler in between refuses this start-up parameter: add it to pgbouncer's ignore_startup_parameters, or take it out of DATABASE_URL (options, PGOPTIONS)";
 const POOLER: &str = "a pooler in between does not know this database or user: look at its [databases] and auth_file";
-const VERSION_1: &str = "the server's certificate is X.509 version 1, as `openssl x509 -req` without extensions makes it: make one of version 3 (`openssl x509 -req -extfile`, with subjectAltName), or set sslmode=disable where the network is trusted";
-const CA_AS_SERVER: &str = "the server's certificate is a CA at the same time, as `openssl req -x509` makes it: make it with `-addext basicConstraints=critical,CA:FALSE`, or let a CA of yours sign one, and name that in sslrootcert";
-const ISSUER: &str = "the server's certificate is signed by nobody who is trusted: name the CA's file in sslrootcert in DATABASE_URL, the right one";
-const WRONG_NAME: &str =
-    "the certificate is for another host: use its name in DATABASE_URL, or sslmode=verify-ca";
+const VERSION_1: &str = "the server's certificate is X.509 version 1, as `openssl x509 -req` creates it without extensions: create one of version 3 (`openssl x509 -req -extfile`, with subjectAltName), or set sslmode=disable if the network is trusted";
+const CA_AS_SERVER: &str = "the server's certificate is also a CA certificate, as `openssl req -x509` creates it: create it with `-addext basicConstraints=critical,CA:FALSE`, or have your own CA sign one, and name that CA in sslrootcert";
+const ISSUER: &str = "the server's certificate is not signed by a trusted CA: name the file of the right CA in sslrootcert in DATABASE_URL";
+const WRONG_NAME: &str = "the certificate is for another host: use the name of that host in DATABASE_URL, or sslmode=verify-ca";
 const EXPIRED: &str = "renew the server's certificate; check this machine's clock";
-const CERTIFICATE: &str = "make the server a certificate that rustls accepts";
+const CERTIFICATE: &str = "give the server a certificate that rustls accepts";
 const TLS: &str = "server and service do not agree on TLS: check sslmode, sslcert and sslkey in DATABASE_URL, and the server's log";
-const NO_TLS: &str = "turn ssl on in the server, or set sslmode=prefer or disable in DATABASE_URL where the network is trusted";
+const NO_TLS: &str = "turn ssl on in the server, or set sslmode=prefer or disable in DATABASE_URL if the network is trusted";
 const KEY_AND_CERTIFICATE: &str = "check sslcert, sslkey and sslrootcert in DATABASE_URL";
 
 /// Says what an error of connecting, or of the first statement, means.
@@ -65,7 +64,7 @@ pub(super) fn diagnose(error: &sqlx::Error) -> Diagnosis {
     Diagnosis { is_away, cause, remedy }
 }
 
-/// The server, or a pooler before it, said no.
+/// The server, or a pooler in front of it, has refused.
 fn said(error: &dyn DatabaseError) -> Diagnosis {
     let message = error.message();
     let code = error.code().unwrap_or_default();
@@ -78,11 +77,11 @@ fn said(error: &dyn DatabaseError) -> Diagnosis {
         "25006" => (true, Some(STANDBY)),
         "57P01" | "57P02" | "57P03" => (true, Some(STARTING)),
         "53300" => (true, Some(FULL)),
-        // A pooler says everything under one code.
+        // A pooler reports everything under one code.
         "08P01" if message.contains("no such") => (false, Some(POOLER)),
         "08P01" if message.contains("authentication") => (false, Some(PASSWORD)),
-        // Conflicts (40), connections (08), resources (53), operators (57), the system (58), a lock (55P03), and what a server
-        // says of itself (XX) pass.
+        // These pass: conflicts (40), connections (08), resources (53), operators (57), the system (58), a lock
+        // (55P03), and internal errors of the server (XX).
         code if ["40", "08", "53", "57", "58", "XX"].iter().any(|it| code.starts_with(it)) => {
             (true, None)
         }
@@ -92,7 +91,7 @@ fn said(error: &dyn DatabaseError) -> Diagnosis {
     Diagnosis { is_away, cause: message.to_owned(), remedy }
 }
 
-/// Nothing was said: the network, or TLS.
+/// The network or TLS failed before anything was said.
 fn broken(error: &io::Error) -> Diagnosis {
     let cause = error.to_string();
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -105,7 +104,7 @@ fn broken(error: &io::Error) -> Diagnosis {
     Diagnosis { is_away, cause, remedy: Some(remedy) }
 }
 
-/// By the words: the type of some of them belongs to a crate that only rustls has.
+/// Matches by words: the types of some of these errors belong to a crate that only rustls has.
 fn certificate(cause: &str) -> &'static str {
     let remedies = [
         ("UnsupportedCertVersion", VERSION_1),

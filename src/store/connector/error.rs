@@ -7,21 +7,21 @@ use std::time::Duration;
 use super::super::codec::StoreError;
 use super::diagnosis::{Diagnosis, diagnose};
 
-/// What one host did instead of giving a session.
+/// What one host did instead of opening a session.
 #[derive(Debug)]
 pub enum Failure {
-    /// It cannot be reached, or refuses.
+    /// It cannot be reached, or it refuses.
     Failed(sqlx::Error),
-    /// It did not answer for so long.
+    /// It did not answer within this time.
     Silent(Duration),
-    /// It answers, and takes no writes.
+    /// It answers, but accepts no writes.
     ReadOnly,
-    /// It was not asked, since it has no room and others come first.
+    /// It was not asked: it has no room, and other sessions come first.
     GaveWay,
 }
 
 impl Failure {
-    /// Whether this passes by itself; else somebody has to correct something.
+    /// Whether this passes by itself. Otherwise an operator must correct something.
     pub fn is_away(&self) -> bool {
         match self {
             Self::Failed(error) => diagnose(error).is_away,
@@ -29,7 +29,7 @@ impl Failure {
         }
     }
 
-    /// Whether the server, or a role's limit, has no room for one more session.
+    /// Whether the server, or the role's limit, has no room for another session.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Failed(sqlx::Error::Database(error)) => error.code().as_deref() == Some("53300"),
@@ -45,7 +45,7 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Cause and remedy.
+/// The cause and the remedy.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,20 +56,20 @@ impl fmt::Display for Failure {
             }
             Self::Silent(limit) => write!(
                 f,
-                "no answer within {} s: does a firewall swallow what is sent there? connect_timeout in DATABASE_URL sets the limit",
+                "no answer within {} s: does a firewall drop the packets? connect_timeout in DATABASE_URL sets the limit",
                 limit.as_secs()
             ),
             Self::ReadOnly => {
-                f.write_str("it takes no writes: it is a standby, or set to read-only")
+                f.write_str("it accepts no writes: it is a standby, or set to read-only")
             }
             Self::GaveWay => f.write_str(
-                "it has no more connections for this service, and what webhooks need comes first",
+                "it has no more connections for this service, and those that webhooks need come first",
             ),
         }
     }
 }
 
-/// No host gave a session.
+/// No host opened a session.
 #[derive(Debug)]
 pub struct ConnectError {
     hosts: Vec<(String, Failure)>,
@@ -80,12 +80,12 @@ impl ConnectError {
         Self { hosts }
     }
 
-    /// Lists and registrations do without for now.
+    /// The caller gives way: lists and registrations do without a session for now.
     pub(super) fn gave_way() -> Self {
         Self::new(vec![("the database".to_owned(), Failure::GaveWay)])
     }
 
-    /// Whether this may pass by itself: one host is away, or takes no writes for now.
+    /// Whether this may pass by itself: a host is down, or accepts no writes for now.
     pub fn is_away(&self) -> bool {
         self.hosts.iter().any(|(_, failure)| failure.is_away())
     }
@@ -95,7 +95,7 @@ impl ConnectError {
     }
 }
 
-/// Each host with what it did, and the remedy.
+/// Each host, what it did, and the remedy.
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (host, failure)) in self.hosts.iter().enumerate() {
@@ -114,7 +114,7 @@ impl From<ConnectError> for StoreError {
     }
 }
 
-/// Whether the database is away, rather than refusing what is asked of it: waiting may help.
+/// Whether the database is down, rather than refusing what it was asked: waiting may help.
 pub fn is_away(error: &sqlx::Error) -> bool {
     let connecting = match error {
         sqlx::Error::Io(error) => error.get_ref().and_then(|it| it.downcast_ref::<ConnectError>()),

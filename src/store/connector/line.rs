@@ -1,4 +1,4 @@
-//! One session that somebody holds for as long as the service runs: opened ahead, asked while it is idle, replaced when it is lost.
+//! One session that is held for as long as the service runs: opened ahead, pinged while idle, replaced when lost.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{ConnectError, Connected, Connector, Session};
 use crate::budget;
 
-/// After how long a session may have died unnoticed. A server does not come back in less.
+/// A session that was used more recently is not pinged first: no server restarts in less time.
 pub(super) const FRESH: Duration = Duration::from_millis(100);
 
 /// How long a session is idle before it is asked off the hot path, which also keeps routers on the way from forgetting it.
 const ASK: Duration = Duration::from_secs(20);
 
-/// How long it may take to answer then: nobody waits.
+/// How long that ping may take, while nobody waits.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long to wait before a lost session is opened anew in the background.
+/// The pause before a lost session is opened again in the background.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The session, or the way to it.
+/// The session, or the attempt to open it.
 #[derive(Debug)]
 pub struct Line {
     connector: Connector,
@@ -43,8 +43,8 @@ impl Line {
         Self { connector, session, held: None, opening: None }
     }
 
-    /// The session. One that was idle is asked first, for a moment only; one that is lost, or not there yet, is opened. That goes
-    /// on in the background where the caller gives up, and is there for the next.
+    /// Returns the session. Pings it briefly if it was idle, and opens a new one if it was lost or never open. If the
+    /// caller gives up, opening continues in the background, for the next caller.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -64,7 +64,7 @@ impl Line {
                 held.used = used;
                 Ok(&mut held.connection)
             }
-            // Not so: it was opened.
+            // Unreachable: the session was just opened.
             None => Err(ConnectError::new(Vec::new())),
         }
     }
@@ -79,7 +79,7 @@ impl Line {
         self.held = None;
     }
 
-    /// Keeps the session ready while nobody uses it, until the future is dropped.
+    /// Keeps the session alive while it is not used, until the future is dropped.
     pub async fn keep(&mut self) -> Infallible {
         loop {
             let Some(held) = &mut self.held else {
@@ -106,7 +106,7 @@ impl Line {
         });
         let opened = opening.await;
         self.opening = None;
-        // The task is aborted with the line only, and does not panic.
+        // The task does not panic, and is aborted only when this is dropped.
         let connection = opened.unwrap_or_else(|_| Err(ConnectError::new(Vec::new())))?;
         self.held = Some(Held { connection, used: Instant::now() });
         Ok(())

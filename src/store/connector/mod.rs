@@ -1,7 +1,7 @@
 //! The one place that knows where the database is and how a session is set up.
 //!
-//! Connections are opened here and nowhere else, so that each of them is bounded in time, leads to a server that takes writes,
-//! and has its settings whatever sits between us and the server.
+//! Connections are opened here and nowhere else. So every connection is bounded in time, leads to a server that accepts
+//! writes, and has its settings, whatever proxy or pooler is in between.
 
 mod count;
 
@@ -40,13 +40,13 @@ use room::Room;
 pub use session::{Server, Session};
 pub use url::UrlError;
 
-/// How long one host may take to give us a session, where `connect_timeout` does not say it.
+/// How long one host may take to open a session, unless `connect_timeout` says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a host may be silent before the next one is tried beside it. One that is only slow may still win.
+/// How long a host may be silent before the next one is tried in parallel. A slow host may still win.
 const STAGGER: Duration = Duration::from_millis(300);
 
-/// Pauses until a session that gave way is gone.
+/// The pauses before retrying, once other sessions have been asked to give way.
 const ROOM_PAUSES: [Duration; 5] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
@@ -58,11 +58,11 @@ const ROOM_PAUSES: [Duration; 5] = [
 /// Which server a session may lead to: `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Any that answers.
+    /// Any server that answers.
     Any,
-    /// One whose sessions can write.
+    /// A server whose sessions can write.
     ReadWrite,
-    /// One that is not in recovery.
+    /// A server that is not in recovery.
     Primary,
 }
 
@@ -75,7 +75,7 @@ struct Inner {
     target: Target,
     /// How long one host may take.
     timeout: Duration,
-    /// The host that last gave a session.
+    /// The host that last opened a session.
     last_good: AtomicUsize,
     warnings: Vec<String>,
     counts: Counts,
@@ -83,7 +83,7 @@ struct Inner {
 }
 
 impl Connector {
-    /// Reads a `DATABASE_URL`, which may name several hosts as libpq has it.
+    /// Reads a `DATABASE_URL`, which may name several hosts as in libpq.
     ///
     /// # Errors
     /// What is wrong with it, and the remedy.
@@ -100,16 +100,16 @@ impl Connector {
         Self(Arc::new(Inner { hosts, target, timeout, last_good, warnings, counts, room }))
     }
 
-    /// What of the URL is not honoured, for the log.
+    /// The parts of the URL that are ignored, for the log.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
-    /// Opens a session. The host that was last good is tried first; the next one as soon as one fails or is silent for a
-    /// moment. Where the server has no room, lists and registrations give way to the others.
+    /// Opens a session. Tries the host that last worked first, and the next one as soon as a host fails or is silent
+    /// for a moment. If the server has no room, lists and registrations give way to other sessions.
     ///
     /// # Errors
-    /// [`ConnectError`] with what every host did. A caller with less patience drops the future.
+    /// [`ConnectError`] with what every host did. To wait for a shorter time, drop the future.
     pub async fn connect(&self, session: Session) -> Result<Connected, ConnectError> {
         let mut pauses = ROOM_PAUSES.into_iter();
         loop {
@@ -119,7 +119,7 @@ impl Connector {
             };
             let Some(pause) = pauses.next() else { return Err(error) };
             self.0.room.make().await;
-            // The server needs a moment to see that a session is over.
+            // The server needs a moment to notice that a session is over.
             sleep(pause).await;
         }
     }
@@ -174,7 +174,7 @@ impl Connector {
         timeout(limit, opening).await.unwrap_or(Err(Failure::Silent(limit)))
     }
 
-    /// Looks at every host by itself: says what it is, or why it gives no session.
+    /// Examines every host separately: what it is, or why it opens no session.
     pub async fn examine(&self) -> Vec<(String, Result<Server, Failure>)> {
         let looks = self.0.hosts.iter().enumerate().map(|(index, host)| async move {
             let opened = self.open(index, Session::Upkeep).await;
@@ -183,13 +183,13 @@ impl Connector {
         join_all(looks).await
     }
 
-    /// A pool of one for a [`sqlx::postgres::PgListener`], which wants one. It leads to the host that takes writes now, so it is
-    /// to be made anew for each attempt.
+    /// A pool of one connection, which [`sqlx::postgres::PgListener`] needs. It leads to the host that accepts writes
+    /// now, so make a new pool for each attempt.
     ///
     /// # Errors
-    /// [`ConnectError`], where no host is right.
+    /// [`ConnectError`], if no host is suitable.
     pub async fn listening(&self) -> Result<PgPool, ConnectError> {
-        // The host is found by a session like any other, which is not needed then. It may be over already.
+        // An ordinary session finds the host and is then closed. It may already be over.
         drop(self.connect(Session::Listen).await?.close().await);
         let options = &self.0.hosts[self.0.last_good.load(Ordering::Relaxed)];
         let options = options.clone().application_name(Session::Listen.name());
@@ -217,7 +217,7 @@ impl From<PgConnectOptions> for Connector {
     }
 }
 
-/// Says where the database is, and nothing of who connects.
+/// Shows where the database is, and nothing about the user.
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts: Vec<_> = self.0.hosts.iter().map(name_of).collect();
@@ -225,7 +225,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// As an operator would name it.
+/// The host as an operator would name it.
 fn name_of(host: &PgConnectOptions) -> String {
     match host.get_socket() {
         Some(folder) => format!("{}:{}", folder.display(), host.get_port()),

@@ -1,7 +1,8 @@
-//! A few sessions that many share, each for the time of one piece of work.
+//! A pool of sessions, each lent for one piece of work.
 //!
-//! A session goes back only after work that ended, and once it has answered: one whose work was given up, because it took too long
-//! or its caller has gone, may be busy for long, and is closed. One that was idle is asked first, since it may have died unnoticed.
+//! A session returns to the pool only if its work has ended and it has answered a ping afterwards. If the work was
+//! given up, because it took too long or its caller has gone, the session may be busy for long, and is closed. An idle
+//! session is pinged before it is lent again, because it may have died unnoticed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use super::line::FRESH;
 use super::{ConnectError, Connected, Connector, Session};
 use crate::budget;
 
-/// For how long a session is kept that nobody needs: less than what routers and firewalls on the way forget one after.
+/// How long an unused session is kept: less than the time after which NATs and firewalls drop an idle flow.
 const MAX_IDLE: Duration = Duration::from_mins(3);
 
-/// How long to wait for room in the server before the next look.
+/// The pause before checking again whether the server has room.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The handle; cheap to clone.
@@ -29,10 +30,10 @@ pub struct Pool(Arc<Inner>);
 pub(super) struct Inner {
     connector: Connector,
     session: Session,
-    /// How long a piece of work may take, seen from here: a stalled server sends no time-out of its own.
+    /// How long a piece of work may take, enforced here because a stalled server never reports its own timeout.
     limit: Duration,
     permits: Arc<Semaphore>,
-    /// The last one was used last.
+    /// The most recently used one is last.
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -42,11 +43,11 @@ struct Idle {
     since: Instant,
 }
 
-/// A session with its permit, without which there would be more of them than there may be.
+/// A session with its permit. The permits bound the number of sessions.
 type Lent = (Connected, OwnedSemaphorePermit);
 
 impl Pool {
-    /// At most `size` sessions, opened when they are needed. A piece of work may take as long as `limit`.
+    /// At most `size` sessions, opened on demand. A piece of work may take as long as `limit`.
     pub fn new(connector: &Connector, session: Session, size: usize, limit: Duration) -> Self {
         let (permits, idle) = (Arc::new(Semaphore::new(size.max(1))), Mutex::default());
         let inner = Inner { connector: connector.clone(), session, limit, permits, idle };
@@ -57,11 +58,11 @@ impl Pool {
         this
     }
 
-    /// Does this piece of work with a session. Given up, or not done in time, it closes the session.
+    /// Runs this piece of work with a session. If the work is given up or takes too long, the session is closed.
     ///
     /// # Errors
-    /// What the work says; [`StoreError::Crowded`] where all sessions are in use for too long; [`StoreError::Database`] where
-    /// there is none, or it does not answer in time.
+    /// The error of the work; [`StoreError::Crowded`] if all sessions are in use for too long; [`StoreError::Database`]
+    /// if no session can be opened, or the work takes too long.
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
@@ -76,7 +77,7 @@ impl Pool {
         let done = timeout(self.0.limit, work(&mut connection)).await;
         let result = done.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let inner = self.0.clone();
-        // Nobody waits for this: the answer tells that the session lives, and that a rollback, if there is one, is done.
+        // In the background: the ping shows that the session is alive, and that a rollback, if any, is done.
         tokio::spawn(async move {
             if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
                 drop(busy);
@@ -87,14 +88,15 @@ impl Pool {
         result
     }
 
-    /// Closes what nobody has needed for long.
+    /// Closes the sessions that have not been used for long.
     pub fn tidy(&self) {
         self.0.lock().retain(|idle| idle.since.elapsed() < MAX_IDLE);
     }
 }
 
 impl Inner {
-    /// An idle session that lives, or a new one. Opening goes on where the caller gives up, and keeps the permit until then.
+    /// Returns an idle session that is alive, or a new one. If the caller gives up, opening continues and holds the
+    /// permit until then.
     async fn lend(self: Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Lent, StoreError> {
         if let Some(connection) = self.take().await {
             return Ok((connection, permit));
@@ -118,12 +120,12 @@ impl Inner {
         if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
             return Some(connection);
         }
-        // The others have been idle for longer.
+        // The others have been idle even longer.
         self.lock().clear();
         None
     }
 
-    /// Where the server has no room, the next session that comes back will do, as long as somebody waits.
+    /// While the server has no room, and the caller still waits, takes the next session that is returned.
     async fn open(
         &self,
         wanted: &oneshot::Sender<Result<Lent, ConnectError>>,
@@ -147,7 +149,7 @@ impl Inner {
         }
     }
 
-    /// Keeps the session for the next, or closes it where others need the room.
+    /// Keeps the session for the next caller, or closes it if other sessions need the room.
     async fn put_back(&self, connection: Connected) {
         if self.must_wait() {
             drop(timeout(budget::QUESTION, connection.close()).await);

@@ -1,5 +1,5 @@
-//! Where the server gives fewer sessions than are wanted, lists and registrations give way to the writers, the listener, the
-//! lookups and readiness.
+//! If the server grants fewer sessions than are wanted, lists and registrations give way to the writers, the listener,
+//! the lookups and readiness.
 
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::pool;
 
-/// For how long those who give way open nothing and keep nothing after there was no room.
+/// For how long those that give way open and keep no sessions after the server was full.
 const SCARCE: Duration = Duration::from_secs(5);
 
-/// Those who give way, and until when.
+/// The pools that give way, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     pools: Mutex<Vec<Weak<pool::Inner>>>,
@@ -19,18 +19,19 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// This pool gives way from now on.
+    /// Adds a pool that gives way.
     pub(super) fn add(&self, pool: Weak<pool::Inner>) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
     }
 
-    /// Whether those who give way have to do without for now.
+    /// Whether those that give way must do without for now.
     pub(super) fn is_scarce(&self) -> bool {
         let until = *self.scarce_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Makes room: closes what those who give way do not use, and lets them open nothing for a while.
+    /// Makes room: closes the idle sessions of the pools that give way, and stops them from opening new ones for a
+    /// while.
     pub(super) async fn make(&self) {
         let until = Instant::now() + SCARCE;
         *self.scarce_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);

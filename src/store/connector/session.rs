@@ -1,5 +1,5 @@
-//! What a session is for, and what is set for it. Settings are made by a statement after connecting: what sits between us and the
-//! server may refuse start-up options, or drop them without a word.
+//! The kinds of session, and the settings of each. They are set by a statement after connecting, because a pooler or
+//! proxy may refuse start-up options, or silently drop them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -9,33 +9,33 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::budget;
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
-    /// A writer's or the drainer's: never waits for another transaction for long.
+    /// A writer's or the drainer's: never waits long for another transaction.
     Writer,
-    /// A lane's: waits for a profile that another transaction holds, as long as a statement may run.
+    /// A lane's: waits for a profile that another transaction holds, up to the statement timeout.
     Lane,
     /// Registrations and erasures.
     Registrations,
-    /// Single profiles, many at once.
+    /// Reads of single profiles, many in one query.
     Lookup,
     /// Lists, counts, histories.
     Reads,
-    /// Hears of changes.
+    /// Listens for changes.
     Listen,
-    /// Says whether the database answers.
+    /// Checks whether the database answers.
     Probe,
-    /// Gets the tables ready and looks after them.
+    /// Prepares the tables and maintains them.
     Upkeep,
-    /// Brings the schema up to date; may take long.
+    /// Migrates the schema; may take long.
     Migrate,
 }
 
-/// How many kinds there are.
+/// The number of kinds.
 pub(super) const KINDS: usize = 9;
 
-/// What a server says of itself.
+/// What a server reports about itself.
 const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
 
 type Setting = (&'static str, Cow<'static, str>);
@@ -53,7 +53,7 @@ const BY_KEY: [(&str, &str); 3] =
 /// as long as the table is small. By a bitmap an index can only be searched.
 const JOINED_BY_KEY: (&str, &str) = ("enable_indexscan", "off");
 
-/// What a server says of itself when a session begins.
+/// What a server reports about itself when a session begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Server {
     /// Whether its sessions cannot write.
@@ -63,12 +63,12 @@ pub struct Server {
 }
 
 impl Session {
-    /// Whether it goes without a session while there are too few for those that webhooks and readiness need.
+    /// Whether it does without a session while the server has too few for webhooks and readiness.
     pub(super) fn gives_way(self) -> bool {
         matches!(self, Self::Registrations | Self::Reads)
     }
 
-    /// Under which name the server shows it.
+    /// The name under which the server lists it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Writer | Self::Registrations => "esim-status writer",
@@ -81,7 +81,7 @@ impl Session {
         }
     }
 
-    /// What is set for it.
+    /// The settings of such a session.
     pub(super) fn settings(self) -> Vec<Setting> {
         let statement = match self {
             Self::Writer | Self::Lane | Self::Registrations => budget::STATEMENT,
@@ -113,22 +113,22 @@ impl Session {
         settings
     }
 
-    /// Sets it up in one round trip, for as long as it lives: no rollback undoes it.
+    /// Sets the session up in one round trip. The settings survive a rollback.
     pub(super) async fn set_up(self, connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
         let mut statement = format!("SELECT {SERVER}");
         for (name, value) in self.settings() {
             // Names and values are the constants above.
             _ = write!(statement, ", set_config('{name}', '{value}', false)");
         }
-        // A simple query: it prepares nothing that a pooler could mix up.
+        // A simple query: it prepares no statement that a pooler could mix up.
         let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?;
         Ok(Server { read_only: row.try_get(0)?, in_recovery: row.try_get(1)? })
     }
 
-    /// Reads its settings back: names those that are not what was set, each with the value that it has.
+    /// Reads the settings back, and returns those that differ from what was set, each with its actual value.
     ///
     /// # Errors
-    /// Where the server does not answer.
+    /// If the server does not answer.
     pub async fn lost_settings(
         self,
         connection: &mut PgConnection,

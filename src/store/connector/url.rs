@@ -1,4 +1,4 @@
-//! `DATABASE_URL`, with several hosts as libpq has it: each becomes a URL with one host, which sqlx reads.
+//! `DATABASE_URL`, with several hosts as in libpq: for each host we make a URL that sqlx can read.
 
 use std::fs::File;
 use std::str::FromStr;
@@ -26,58 +26,58 @@ const HONOURED: [&str; 16] = [
     "user",
     "password",
     "options",
-    // Defaults of other clients, which change nothing here.
+    // Defaults of other clients, which have no effect here.
     "fallback_application_name",
     "gssencmode",
 ];
 
-/// Parameters that cannot be honoured, with what to know about it.
+/// Parameters that are ignored, with the reason or an alternative.
 const NOT_HONOURED: [(&str, &str); 13] = [
-    ("application_name", "each connection is named by what it is for"),
-    ("channel_binding", "sslmode=verify-full keeps a man in the middle out"),
+    ("application_name", "each connection is named after its purpose"),
+    ("channel_binding", "sslmode=verify-full prevents a man in the middle"),
     ("keepalives", KEEPALIVES),
     ("keepalives_idle", KEEPALIVES),
     ("keepalives_interval", KEEPALIVES),
     ("keepalives_count", KEEPALIVES),
     ("tcp_user_timeout", KEEPALIVES),
-    ("load_balance_hosts", "the host that was last good is tried first"),
+    ("load_balance_hosts", "the host that last worked is tried first"),
     ("client_encoding", "it is always UTF8"),
-    ("sslcrl", "revoked certificates are not looked up"),
-    ("sslnegotiation", "TLS is asked for first, which every server understands"),
+    ("sslcrl", "certificate revocation is not checked"),
+    ("sslnegotiation", "TLS is negotiated by SSLRequest, which every server understands"),
     (
         "require_auth",
-        "the server chooses how the password is asked for; sslmode=verify-full makes sure who asks",
+        "the server chooses the authentication method; sslmode=verify-full makes sure that it is the right server",
     ),
     ("passfile", "the file is the one that PGPASSFILE names, or ~/.pgpass"),
 ];
 
-/// Names of the file of trusted CAs.
+/// The parameter names for the file of trusted CAs.
 const ROOTS: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// What stands for the CAs that everybody trusts.
+/// The value that stands for the public CAs.
 const SYSTEM: &str = "system";
 
-const KEEPALIVES: &str = "idle connections are asked by the service itself";
+const KEEPALIVES: &str = "the service itself pings idle connections";
 
-/// What is wrong with a `DATABASE_URL`. Never echoes it, since it holds a password.
+/// What is wrong with a `DATABASE_URL`. The URL itself is never shown, because it contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// It cannot be read at all.
+    /// It cannot be parsed.
     #[error(
-        "DATABASE_URL is no Postgres URL: write it as postgres://user:password@host/database; percent-encode what is special in the password, such as %2F for /"
+        "DATABASE_URL is not a Postgres URL: write it as postgres://user:password@host/database; percent-encode special characters in the password, such as %2F for /"
     )]
     Malformed,
-    /// A port is none, or there is not one for each host.
+    /// A port is invalid, or the number of ports differs from that of hosts.
     #[error(
-        "DATABASE_URL: give each host its port, such as host1:5432,host2:5432, or all of them one by ?port=5432"
+        "DATABASE_URL: give each host its port, such as host1:5432,host2:5432, or set one port for all with ?port=5432"
     )]
     Ports,
-    /// A server is asked for that the service cannot use, or that does not exist.
+    /// It asks for a kind of server that the service cannot use, or that does not exist.
     #[error(
-        "DATABASE_URL: target_session_attrs={0} is of no use here, since the service writes: use read-write, primary or any"
+        "DATABASE_URL: target_session_attrs={0} is not supported, because the service must write: use read-write, primary or any"
     )]
     Target(String),
-    /// It is no number of seconds.
+    /// `connect_timeout` is not a number of seconds.
     #[error("DATABASE_URL: connect_timeout must be a number of seconds, such as 5")]
     Timeout,
     /// A file that it names cannot be read.
@@ -87,15 +87,15 @@ pub enum UrlError {
         parameter: &'static str,
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
-    /// A parameter's value is not understood.
-    #[error("DATABASE_URL: a parameter has a value that is not understood: {0}")]
+    /// The value of a parameter is invalid.
+    #[error("DATABASE_URL: a parameter has an invalid value: {0}")]
     Parameter(String),
 }
 
-/// What a URL says.
+/// The contents of a URL.
 pub(super) struct Parsed {
     pub hosts: Vec<PgConnectOptions>,
     pub target: Target,
@@ -120,13 +120,13 @@ pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
     let (mut kept, mut warnings) = (Vec::new(), Vec::new());
     for (key, value) in url.query_pairs() {
         match &*key {
-            // hostaddr is an address, by which the certificate is verified too, unlike libpq's.
+            // Unlike in libpq, `hostaddr` is also what the certificate is verified against.
             "host" | "hostaddr" => hosts = hosts_alone(&value),
             "port" => ports = value.split(',').map(port).collect::<Result<_, _>>()?,
             "target_session_attrs" => target = Some(target_of(&value)?),
             "connect_timeout" => {
                 let seconds: u64 = value.parse().map_err(|_| UrlError::Timeout)?;
-                // None and 0 are libpq's word for no limit, which would be one of the kernel's: minutes.
+                // libpq reads a missing value and 0 as no limit, which would leave the kernel's: minutes.
                 timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
             }
             name if HONOURED.contains(&name) || name.starts_with("options[") => {
@@ -134,7 +134,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
             }
             name => {
                 let known = NOT_HONOURED.iter().find(|(known, _)| *known == name);
-                let why = known.map_or("it is not known here", |(_, why)| why);
+                let why = known.map_or("the parameter is not known", |(_, why)| why);
                 warnings.push(format!("{} is ignored: {why}", name.escape_debug()));
             }
         }
@@ -158,12 +158,12 @@ pub(super) fn parse(text: &str) -> Result<Parsed, UrlError> {
             .map_err(|error| UrlError::Parameter(error.to_string()))
     });
     let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
-    // With several, one is a standby as a rule, and the service writes.
+    // Of several hosts, all but one are usually standbys, and the service must write.
     let target = target.unwrap_or(if hosts.len() > 1 { Target::ReadWrite } else { Target::Any });
     Ok(Parsed { hosts, target, timeout, warnings })
 }
 
-/// Reads what there is on TLS as libpq does, where sqlx would not.
+/// Reads the TLS parameters as libpq does, where sqlx would not.
 fn settle_tls(parameters: &mut Vec<(String, String)>) -> Result<(), UrlError> {
     for (names, parameter) in [
         (ROOTS, "sslrootcert"),
@@ -171,7 +171,7 @@ fn settle_tls(parameters: &mut Vec<(String, String)>) -> Result<(), UrlError> {
         (["sslkey", "ssl-key", "sslkey"], "sslkey"),
     ] {
         for (_, path) in parameters.iter().filter(|(name, _)| names.contains(&&**name)) {
-            // It may be the certificate itself.
+            // The value may be the certificate itself.
             if (parameter, &**path) == ("sslrootcert", SYSTEM) || path.starts_with("-----BEGIN") {
                 continue;
             }
@@ -185,12 +185,12 @@ fn settle_tls(parameters: &mut Vec<(String, String)>) -> Result<(), UrlError> {
     let is_roots = |name: &str| ROOTS.contains(&name);
     let names_roots = parameters.iter().any(|(name, _)| is_roots(name));
     let means_system = parameters.iter().any(|(name, roots)| is_roots(name) && roots == SYSTEM);
-    // The public CAs are built in, and trusted where no other is named.
+    // The public CAs are built in, and trusted unless another CA is named.
     parameters.retain(|(name, _)| !(means_system && is_roots(name)));
     let mode = parameters.iter_mut().find(|(name, _)| matches!(&**name, "sslmode" | "ssl-mode"));
     match mode {
         Some((_, mode)) if means_system && mode != "disable" => "verify-full".clone_into(mode),
-        // Whoever names a CA wants it looked at.
+        // A URL that names a CA expects that it is checked.
         Some((_, mode)) if names_roots && mode == "require" => "verify-ca".clone_into(mode),
         None if means_system => parameters.push(("sslmode".to_owned(), "verify-full".to_owned())),
         _ => {}
@@ -198,7 +198,7 @@ fn settle_tls(parameters: &mut Vec<(String, String)>) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// The same URL with a host that is always one, and the hosts that it names.
+/// Returns the URL with a single placeholder host, and the hosts that it named.
 fn one_host(text: &str) -> Result<(Url, String), UrlError> {
     let (scheme, rest) = text.trim().split_once("://").ok_or(UrlError::Malformed)?;
     if !matches!(scheme, "postgres" | "postgresql") {
@@ -213,7 +213,7 @@ fn one_host(text: &str) -> Result<(Url, String), UrlError> {
     Ok((url, hosts.to_owned()))
 }
 
-/// `host`, `host:port`, `[address]:port`; a folder of sockets is percent-encoded there.
+/// Parses `host`, `host:port` or `[address]:port`. A folder of sockets is percent-encoded there.
 fn split_port(text: &str) -> Result<(String, Option<u16>), UrlError> {
     let (host, port_text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => (address, port.strip_prefix(':').unwrap_or_default()),
@@ -227,7 +227,7 @@ fn hosts_alone(text: &str) -> Vec<(String, Option<u16>)> {
     text.split(',').map(|host| (host.to_owned(), None)).collect()
 }
 
-/// Nothing is the usual port.
+/// An empty text means the default port.
 fn port(text: &str) -> Result<Option<u16>, UrlError> {
     if text.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Reading profiles in order to change them: with the version of each row, with a lock or without.
+//! Reads profiles in order to change them: with the version of each row, with or without a lock.
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
@@ -7,23 +7,24 @@ use super::{Row, StoredProfile};
 use crate::domain::Profile;
 use crate::store::codec::StoreError;
 
-/// Where a profile's row was and who wrote it, when it was read; any change of the row, by whomever, makes another version.
+/// The version of a profile's row when it was read: where it was, and which transaction wrote it. Any change makes
+/// another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// Which profile.
+    /// The profile.
     pub iccid: String,
-    /// The transaction that wrote it (`xmin`).
+    /// The transaction that wrote the row (`xmin`).
     pub xmin: u32,
-    /// Where it is (`ctid`): found without a search, and checked by the others.
+    /// Where the row is (`ctid`): found without a search, and verified by the other two.
     pub ctid: String,
 }
 
-/// The number of a transaction as rows bear it; SQL has no plain number of that size.
+/// A transaction number as rows store it. SQL has no unsigned type of that size.
 pub(in crate::store) fn xid(number: i64) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| StoreError::Corrupt { column: "xmin" })
 }
 
-/// What webhooks look at and change of a row, with its version.
+/// The columns that webhooks read and change, with the version of the row.
 struct VersionedRow {
     iccid: String,
     provider: String,
@@ -72,7 +73,7 @@ fn versioned(rows: Vec<VersionedRow>) -> Result<Vec<(Profile, Version)>, StoreEr
     rows.into_iter().map(one).collect()
 }
 
-/// Reads those of the profiles that exist, without a lock.
+/// Reads the profiles that exist, without a lock.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -92,7 +93,7 @@ pub async fn read(
     versioned(rows)
 }
 
-/// Locks those of the profiles that exist and that nobody else has locked; never waits.
+/// Locks and reads the profiles that exist and that no other transaction has locked. Never waits.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -112,10 +113,10 @@ pub async fn lock_free(
     versioned(rows)
 }
 
-/// Waits until it holds the locks of all the profiles that exist, in the order of their ICCIDs.
+/// Waits until it holds the locks of all the profiles that exist, taken in the order of their ICCIDs.
 ///
 /// # Errors
-/// [`StoreError`], also when the wait takes longer than a statement may.
+/// [`StoreError`], also if the wait hits the statement timeout.
 pub async fn wait_for_locks(
     connection: &mut PgConnection,
     iccids: &[String],

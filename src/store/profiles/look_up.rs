@@ -1,4 +1,4 @@
-//! Reading profiles for whoever asks.
+//! Reads profiles for the API.
 
 use sqlx::PgConnection;
 
@@ -6,25 +6,25 @@ use super::{Row, StoredProfile, stored};
 use crate::domain::{Eid, Iccid, Imsi, ProfileState, Timestamp};
 use crate::store::codec::{StoreError, datetime_option};
 
-/// What to look profiles up by; every part that is given must hold.
+/// The criteria of a search. All that are given must hold.
 #[derive(Debug, Default)]
 pub struct Filter {
     /// The canonical state.
     pub state: Option<ProfileState>,
     /// The provider's slug.
     pub provider: Option<String>,
-    /// The customer at the provider.
+    /// The customer's identifier at the provider.
     pub uid: Option<String>,
-    /// The subscription.
+    /// The IMSI of the subscription.
     pub imsi: Option<Imsi>,
-    /// The device.
+    /// The EID of the device.
     pub eid: Option<Eid>,
-    /// Changed or heard of at or after this time.
+    /// Changed, or named by a webhook, at or after this time.
     pub updated_since: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether an index leads to the profiles. Without one, a page of the list may take reading all of them.
+    /// Whether an index finds the profiles. Without one, a page of the list may require reading all profiles.
     pub fn is_indexed(&self) -> bool {
         let leads = self.uid.is_some() || self.imsi.is_some() || self.eid.is_some();
         let sifts = self.state.is_some() || self.provider.is_some() || self.updated_since.is_some();
@@ -32,7 +32,7 @@ impl Filter {
     }
 }
 
-/// Finds those of the profiles that exist.
+/// Finds the profiles that exist.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -53,7 +53,7 @@ pub async fn find(
     stored(rows)
 }
 
-/// Lists profiles in the order of their ICCIDs, from behind `after`.
+/// Lists the profiles after `after`, in the order of their ICCIDs.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -1,4 +1,4 @@
-//! The table `profiles`: what we believe now.
+//! The table `profiles`: what we currently believe about each profile.
 
 mod look_up;
 
@@ -16,23 +16,23 @@ pub use write::{begin_anew, end_tokens, insert, save, save_registration};
 use super::codec::{StoreError, instant, instant_option, parsed, parsed_option};
 use crate::domain::{Eid, Iccid, Imsi, Profile, Timestamp};
 
-/// A profile with what its registration brought.
+/// A profile with its registration.
 #[derive(Debug, Clone)]
 pub struct StoredProfile {
-    /// What we believe of it.
+    /// What we believe about it.
     pub profile: Profile,
-    /// What its backend told us; `None` if it never registered the profile.
+    /// What its backend registered; `None` if it never did.
     pub registration: Option<Registration>,
-    /// Access tokens issued before are not good any more.
+    /// Access tokens that were issued before this are no longer valid.
     pub tokens_from: Option<Timestamp>,
 }
 
-/// What a backend told us about a profile, credentials aside.
+/// What a backend registered about a profile, except the credentials.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// The customer's identifier at the provider.
     pub uid: Option<String>,
-    /// When the data package was activated; says nothing of the install.
+    /// When the data package was activated. Says nothing about the install.
     pub activated_at: Option<Timestamp>,
     /// When the provider last saw the profile.
     pub last_seen: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Writing profiles.
+//! Writes profiles.
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
@@ -8,7 +8,7 @@ use crate::domain::{Iccid, Profile, Timestamp};
 use crate::store::codec::{StoreError, datetime_option};
 use crate::store::columns::ProfileColumns;
 
-/// Inserts new profiles and gives back the ICCIDs of those that were indeed new.
+/// Inserts profiles that do not exist yet, and returns the ICCIDs of those that it inserted.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -87,7 +87,8 @@ pub async fn save(connection: &mut PgConnection, profiles: &[&Profile]) -> Resul
     Ok(())
 }
 
-/// Saves what a registration brought to a profile whose lock is held. What it does not say stays as an earlier one said it.
+/// Saves the registration of a profile whose lock is held. Members that it leaves out keep the value of an earlier
+/// registration.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -113,7 +114,7 @@ pub async fn save_registration(
     Ok(())
 }
 
-/// Notes of a profile, whose lock is held, that a former life of it was erased, and from when on its access tokens count.
+/// Notes that a profile, whose lock is held, was erased before, and from when on its access tokens are valid.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -134,7 +135,7 @@ pub async fn begin_anew(
     Ok(())
 }
 
-/// Ends the access tokens issued before this time; says whether there is such a profile.
+/// Revokes the access tokens that were issued before this time. Returns whether the profile exists.
 ///
 /// # Errors
 /// [`StoreError`].
