@@ -1,23 +1,23 @@
-//! What waits in the spool, for whoever asks without waiting for it.
+//! How much waits in the spool, readable without waiting for SQLite.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::Timestamp;
 
-/// What waits in the spool.
+/// How much waits in the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// How many deliveries wait to be written to the database.
+    /// The number of deliveries that wait to be written to the database.
     pub deliveries: u64,
-    /// How much room they take, in bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// When the oldest of them came.
+    /// When the oldest of them was received.
     pub oldest: Option<Timestamp>,
-    /// How many were refused by the database for what they are, and wait for somebody to look at them.
+    /// The number of deliveries that the database refused for their content. An operator should look at them.
     pub refused: u64,
 }
 
-/// The figures as they are now.
+/// The current figures.
 #[derive(Debug, Default)]
 pub(super) struct Live(Mutex<State>);
 
@@ -44,7 +44,7 @@ impl Live {
         });
     }
 
-    /// Rows of these sizes are gone, and this is the oldest that is left.
+    /// Rows of these sizes were removed, and `oldest` is the time of the oldest that is left.
     pub(super) fn subtract(&self, sizes: &[i64], oldest: Option<Timestamp>) {
         let bytes = sizes.iter().filter_map(|&size| u64::try_from(size).ok()).sum();
         self.with(|state| {
@@ -52,7 +52,7 @@ impl Live {
             figures.deliveries = figures.deliveries.saturating_sub(sizes.len() as u64);
             figures.bytes = figures.bytes.saturating_sub(bytes);
             figures.oldest = oldest;
-            // Room that was made is room to try.
+            // Something was removed, so another append may succeed.
             state.failing = false;
         });
     }
@@ -69,7 +69,7 @@ impl Live {
         self.with(|state| !state.failing && state.figures.bytes < most_bytes)
     }
 
-    /// Nothing in here can panic half-way.
+    /// Nothing here panics halfway, so a poisoned lock still guards valid figures.
     fn with<T>(&self, use_it: impl FnOnce(&mut State) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! The file `spool.db`: how it is opened and checked, and every statement on it.
+//! The file `spool.db`: how it is opened and checked, and every SQL statement on it.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +15,7 @@ use crate::domain::Timestamp;
 /// The format of the tables, kept as SQLite's `user_version`.
 const VERSION: i64 = 1;
 
-/// `size` is what the bound counts. A sequence that is never given again is the order of arrival.
+/// `size` is what counts toward the limit. `seq` is the order of arrival; AUTOINCREMENT never reuses a value.
 const TABLES: &str = "
     CREATE TABLE waiting (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,17 +44,17 @@ const TABLES: &str = "
     ) STRICT;
     PRAGMA user_version = 1;";
 
-/// The file of a folder.
+/// The spool file of a folder.
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("spool.db")
 }
 
-/// Its log, which SQLite empties into it from time to time.
+/// Its write-ahead log, which SQLite copies into the file from time to time.
 pub(super) fn log_path(folder: &Path) -> PathBuf {
     folder.join("spool.db-wal")
 }
 
-/// Opens the folder's file, or makes it. One that is damaged is set aside, and what can be read of it is taken over.
+/// Opens the folder's file, or creates it. A damaged file is set aside, and its readable rows are copied to a new one.
 pub(super) async fn open_or_salvage(folder: &Path) -> Result<SqliteConnection, SpoolError> {
     salvage::finish_interrupted(folder)?;
     salvage::look_at_log(folder)?;
@@ -63,7 +63,7 @@ pub(super) async fn open_or_salvage(folder: &Path) -> Result<SqliteConnection, S
         Err(SpoolError::Sqlite(error)) if is_damage(&error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "the spool is damaged; what can be read of it is taken over"
+                "the spool is damaged; what can be read is copied to a new file"
             );
             salvage::salvage(folder).await?;
             open_checked(&path).await
@@ -91,7 +91,7 @@ pub(super) async fn open_checked(path: &Path) -> Result<SqliteConnection, SpoolE
     Ok(connection)
 }
 
-/// Opens a file without looking into it; makes an empty one that only its owner may read.
+/// Opens a file without checking it. Creates an empty one that only its owner may read.
 pub(super) async fn open(path: &Path) -> Result<SqliteConnection, SpoolError> {
     let unusable = |source| SpoolError::Folder { path: path.to_owned(), source };
     if !path.exists() {
@@ -113,12 +113,12 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, SpoolError> {
     Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
 }
 
-/// Whether SQLite says that the file is not what it wrote, rather than that it could not be reached.
+/// Whether SQLite reports that the file's content is damaged, rather than that the file could not be reached.
 fn is_damage(error: &sqlx::Error) -> bool {
     /// `ERROR` (a schema that cannot be read), `IOERR`, `CORRUPT`, `NOTADB`.
     const DAMAGE: [i32; 4] = [1, 10, 11, 26];
     match error {
-        // What `quick_check` found.
+        // An error found by `quick_check`.
         sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok());
@@ -128,7 +128,7 @@ fn is_damage(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether SQLite says that the disk, or the file system, has no room.
+/// Whether SQLite reports that the disk, or the file system, is full.
 pub(super) fn is_full(error: &SpoolError) -> bool {
     /// `FULL`.
     const FULL: i32 = 13;
@@ -137,7 +137,7 @@ pub(super) fn is_full(error: &SpoolError) -> bool {
     code.is_some_and(|code| code & 0xff == FULL)
 }
 
-/// Appends rows, each with its place, or behind all others. One statement is one transaction is one sync.
+/// Appends rows, each at its given place or after all others. One statement is one transaction and one fsync.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     records: Vec<(Option<i64>, Record)>,
@@ -165,7 +165,7 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// The first entries behind a place, in order: `max` at most, and no more once they have `bytes`.
+/// The first entries after a place, in order: at most `max`, and no more once they have `bytes` in total.
 pub(super) async fn first(
     connection: &mut SqliteConnection,
     behind: i64,
@@ -188,7 +188,7 @@ pub(super) async fn first(
     Ok(entries)
 }
 
-/// Removes the entries at these places, and gives back the size of each.
+/// Removes the entries at these places, and returns their sizes.
 pub(super) async fn remove(
     connection: &mut SqliteConnection,
     seqs: &[i64],
@@ -200,7 +200,7 @@ pub(super) async fn remove(
     Ok(remove.bind(seqs).fetch_all(connection).await?)
 }
 
-/// Moves one to the table `refused`, and gives back its size, if it was there.
+/// Moves an entry to the table `refused`, and returns its size, if it exists.
 pub(super) async fn refuse(
     connection: &mut SqliteConnection,
     seq: i64,
@@ -222,7 +222,7 @@ pub(super) async fn refuse(
     Ok(sizes)
 }
 
-/// Deletes refused rows whose body holds this text, and gives back how many.
+/// Deletes the refused rows whose body contains this text, and returns how many.
 pub(super) async fn erase_refused(
     connection: &mut SqliteConnection,
     text: &str,
@@ -231,7 +231,7 @@ pub(super) async fn erase_refused(
     Ok(delete.bind(text.as_bytes()).execute(connection).await?.rows_affected())
 }
 
-/// The same for a row that comes from elsewhere.
+/// Appends a row that comes from another file to the table `refused`.
 pub(super) async fn append_refused(
     connection: &mut SqliteConnection,
     seq: i64,
@@ -242,7 +242,8 @@ pub(super) async fn append_refused(
     refuse(connection, seq, reason).await.map(drop)
 }
 
-/// Counts what is there. Reads every row's size, so it is for the start; afterwards the figures are kept up.
+/// Counts everything. Reads the size of every row, so it is only for the start; afterwards the figures are kept up to
+/// date.
 pub(super) async fn figures(connection: &mut SqliteConnection) -> Result<Figures, SpoolError> {
     let row = sqlx::query(
         "SELECT (SELECT count(*) FROM waiting) AS deliveries,
@@ -262,7 +263,7 @@ pub(super) async fn figures(connection: &mut SqliteConnection) -> Result<Figures
     })
 }
 
-/// When the oldest of those that wait came.
+/// When the oldest waiting delivery was received.
 pub(super) async fn oldest(
     connection: &mut SqliteConnection,
 ) -> Result<Option<Timestamp>, SpoolError> {
@@ -273,13 +274,13 @@ pub(super) async fn oldest(
     Ok(oldest.map(record::instant))
 }
 
-/// Gives the room of removed rows back to the disk.
+/// Returns the space of removed rows to the disk.
 pub(super) async fn tidy(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
     sqlx::query("VACUUM").execute(&mut *connection).await?;
     empty_log(connection).await
 }
 
-/// Writes the log to the file, and gives its room back to the disk.
+/// Copies the log into the file, and returns its space to the disk.
 pub(super) async fn empty_log(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await?;
     Ok(())

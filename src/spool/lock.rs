@@ -7,18 +7,19 @@ use std::path::Path;
 
 use super::SpoolError;
 
-/// A folder that is ours. The system lets go of it when the process ends, however it ends.
+/// A folder that is locked by us. The system releases the lock when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
-    /// Closing the file is not enough: a process that is just being started has it too, until it becomes another program.
+    /// Closing the file is not enough: a child process that is being started also has it open, until it executes its
+    /// program.
     fn drop(&mut self) {
         drop(self.0.unlock());
     }
 }
 
-/// Makes the folder, unless it is there, and locks it.
+/// Creates the folder if it does not exist, and locks it.
 pub(super) fn lock(folder: &Path) -> Result<Lock, SpoolError> {
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     make(folder).map_err(unusable)?;
@@ -36,7 +37,7 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, SpoolError> {
     }
 }
 
-/// Only the last part of the path is made: a volume that is not mounted is better found out now.
+/// Creates only the last part of the path, so that a volume that is not mounted is noticed now.
 fn make(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -48,7 +49,7 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in a folder last.
+/// Fsyncs a folder, so that the names in it are durable.
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }

@@ -1,9 +1,10 @@
-//! Where deliveries wait while the database is away: one SQLite file on a disk of this replica's own.
+//! Where deliveries wait while the database is down: one SQLite file on a disk of this replica.
 //!
-//! A delivery is in the spool only once it is synced to the disk, all that come together with one sync. Each has a checksum. The
-//! order is that of arrival, and what has been written to the database is removed. All SQL of SQLite is here.
+//! A delivery is in the spool only after an fsync; deliveries that arrive together share one. Each delivery has a
+//! checksum. The order is that of arrival, and what has been written to the database is removed. All SQL for SQLite is
+//! here.
 //!
-//! Deliveries are personal data: the files can be read by their owner only, and what is removed is overwritten.
+//! Deliveries are personal data: only the owner can read the files, and removed rows are overwritten.
 
 mod ballast;
 
@@ -35,43 +36,43 @@ use lock::Lock;
 pub use record::Kept;
 use record::Record;
 
-/// How many bytes of deliveries are read at once, so that large bodies do not pile up in memory.
+/// The max number of bytes of deliveries that are read together, so that large bodies do not fill the memory.
 const BYTES_AT_ONCE: u64 = 4 << 20;
 
-/// Why the spool could not do what was asked.
+/// Why a spool operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The folder or a file in it cannot be used.
     #[error(
-        "the spool directory {} cannot be used: make it a folder on a disk that lasts, which this user may write",
+        "the spool directory {} cannot be used: create it as a folder on a persistent disk that this user may write to",
         path.display()
     )]
     Folder {
         /// What cannot be used.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Another process has it.
+    /// Another process has it open.
     #[error(
-        "another process uses the spool directory {}: give each replica a spool directory of its own",
+        "another process uses the spool directory {}: give each replica its own spool directory",
         .0.display()
     )]
     InUse(PathBuf),
     /// A newer version of the service wrote it.
-    #[error("a newer version wrote {}: start that one, which drains it", .0.display())]
+    #[error("a newer version wrote {}: start that version, which drains it", .0.display())]
     Newer(PathBuf),
-    /// There is no room for more, by the bound or on the disk.
+    /// There is no space for more, by the limit or on the disk.
     #[error(
         "the spool is full: raise ESIM_STATUS_SPOOL_MAX_MB, enlarge its disk, or bring the database back"
     )]
     Full,
     /// SQLite failed.
-    #[error("the spool failed: has its disk room, and is it sound?")]
+    #[error("the spool failed: check that its disk has space and is intact")]
     Sqlite(#[from] sqlx::Error),
 }
 
-/// An open spool; cheap to clone. Nobody else opens it for as long as one of the clones lives.
+/// An open spool; cheap to clone. No other process can open it while a clone lives.
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Inner>);
 
@@ -85,12 +86,12 @@ struct Inner {
     _lock: Lock,
 }
 
-/// A delivery at the head of the spool.
+/// A delivery in the spool.
 #[derive(Debug)]
 pub enum Entry {
-    /// As it arrived.
+    /// The delivery as it arrived.
     Kept(Box<Kept>),
-    /// Its bytes are not those that were written.
+    /// Its bytes differ from those that were written.
     Damaged {
         /// Its place in the spool.
         seq: i64,
@@ -98,8 +99,8 @@ pub enum Entry {
 }
 
 impl Spool {
-    /// Opens the spool in `folder`, or makes one, which is to hold at most `max_bytes` of deliveries. A file that is damaged
-    /// is set aside, and what can be read of it is taken over.
+    /// Opens the spool in `folder`, or creates one, with at most `max_bytes` of deliveries. A damaged file is set
+    /// aside, and its readable rows are copied to a new one.
     ///
     /// # Errors
     /// [`SpoolError`]; the message says what to do.
@@ -122,10 +123,10 @@ impl Spool {
         })))
     }
 
-    /// Appends deliveries, each with the slug of its provider, all or none; they are on the disk when this returns.
+    /// Appends deliveries, each with the slug of its provider, all or none. They are on the disk when this returns.
     ///
     /// # Errors
-    /// [`SpoolError::Full`] where they would not fit, or a failure of SQLite. None of them is in the spool then.
+    /// [`SpoolError::Full`] if they do not fit, or a failure of SQLite. Then none of them is in the spool.
     pub async fn append(
         &self,
         deliveries: &[(&AuthenticDelivery, &'static str)],
@@ -153,8 +154,8 @@ impl Spool {
         .await
     }
 
-    /// Does work that a caller who goes away must not leave half done: SQLite executes a statement whose caller is gone, and the
-    /// figures would not know.
+    /// Runs work that must not be left half done if the caller goes away: SQLite completes a statement whose caller is
+    /// gone, and the figures would miss it.
     async fn uncancelled<T: Send + 'static, F>(
         &self,
         work: impl FnOnce(Arc<Inner>) -> F,
@@ -163,11 +164,11 @@ impl Spool {
         F: Future<Output = Result<T, SpoolError>> + Send + 'static,
     {
         let done = tokio::spawn(work(self.0.clone())).await;
-        // It does not panic.
+        // The task does not panic.
         done.unwrap_or(Err(SpoolError::Sqlite(sqlx::Error::WorkerCrashed)))
     }
 
-    /// The first deliveries behind the place `behind`, in the order of arrival, `max` at most; behind 0 is the head.
+    /// The first deliveries after the place `behind`, in the order of arrival, at most `max`; 0 is the head.
     ///
     /// # Errors
     /// A failure of SQLite.
@@ -176,7 +177,7 @@ impl Spool {
         file::first(&mut connection, behind, max, BYTES_AT_ONCE).await
     }
 
-    /// Removes the deliveries at these places. On a full disk this uses the room that is kept for it.
+    /// Removes the deliveries at these places. On a full disk, uses the space that is reserved for it.
     ///
     /// # Errors
     /// A failure of SQLite; none is removed then.
@@ -196,10 +197,10 @@ impl Spool {
         .await
     }
 
-    /// Moves one to the table `refused`, with the reason, where it delays no other.
+    /// Moves a delivery to the table `refused`, with the reason. There it delays no other.
     ///
     /// # Errors
-    /// A failure of SQLite; it is where it was then.
+    /// A failure of SQLite; the delivery stays where it was.
     pub async fn refuse(&self, seq: i64, reason: &str) -> Result<(), SpoolError> {
         let reason = reason.to_owned();
         self.uncancelled(async move |spool| {
@@ -217,7 +218,7 @@ impl Spool {
         .await
     }
 
-    /// Deletes what was refused and holds this ICCID; says whether there was anything.
+    /// Deletes refused deliveries that contain this ICCID. Returns whether there were any.
     ///
     /// # Errors
     /// A failure of SQLite; nothing is deleted then.
@@ -232,12 +233,12 @@ impl Spool {
         .await
     }
 
-    /// The damaged files that were set aside, from which nothing can be erased.
+    /// The damaged files that were set aside. Nothing can be erased from them.
     pub fn set_aside(&self) -> Vec<PathBuf> {
         salvage::set_aside(&self.0.folder)
     }
 
-    /// Gives room back to the disk, once nothing waits. Does nothing otherwise.
+    /// Returns space to the disk once no delivery waits. Does nothing otherwise.
     ///
     /// # Errors
     /// A failure of SQLite; nothing is lost.
@@ -251,17 +252,17 @@ impl Spool {
         Ok(())
     }
 
-    /// How many bytes of deliveries may wait in it.
+    /// The max number of bytes of deliveries in the spool.
     pub fn max_bytes(&self) -> u64 {
         self.0.max_bytes
     }
 
-    /// What waits in it.
+    /// How much waits in the spool.
     pub fn figures(&self) -> Figures {
         self.0.live.figures()
     }
 
-    /// Whether it would take more: the last attempt did not fail, and there is room.
+    /// Whether it would accept more: the last attempt did not fail, and there is space.
     pub fn accepts(&self) -> bool {
         self.0.live.accepts(self.0.max_bytes)
     }
@@ -272,15 +273,15 @@ impl Inner {
         fs::metadata(file::log_path(&self.folder)).map_or(0, |log| log.len())
     }
 
-    /// Uses the room that is kept for draining; says whether there was any.
+    /// Frees the space that is reserved for draining. Returns whether there was any.
     async fn makes_room(&self, connection: &mut SqliteConnection) -> bool {
-        // What this says changes nothing: the work that has failed is tried again.
+        // The result does not matter: the work that has failed is retried.
         let is_released = self.ballast.release();
         drop(file::empty_log(connection).await);
         is_released
     }
 
-    /// What is gone is not counted any more, even if nobody knows which is the oldest now.
+    /// Removed rows are no longer counted, even if the oldest that is left cannot be read.
     async fn note_removed(&self, connection: &mut SqliteConnection, sizes: &[i64]) {
         let oldest = file::oldest(connection).await.unwrap_or(self.live.figures().oldest);
         self.live.subtract(sizes, oldest);

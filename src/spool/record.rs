@@ -1,4 +1,4 @@
-//! A delivery as a row of the spool, and back.
+//! Converts a delivery to a row of the spool, and back.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use super::Entry;
 use crate::delivery::AuthenticDelivery;
 use crate::domain::Timestamp;
 
-/// What a row takes beside its texts and its body: numbers, checksum, and SQLite's own.
+/// The size of a row besides its texts and its body: numbers, checksum, and SQLite's own data.
 const OVERHEAD: u64 = 200;
 
-/// A delivery out of the spool.
+/// A delivery read from the spool.
 #[derive(Debug)]
 pub struct Kept {
     /// Its place in the spool.
     pub seq: i64,
-    /// The request, whose sender was proved when it arrived.
+    /// The request. Its sender was authenticated when it arrived.
     pub delivery: AuthenticDelivery,
     /// The slug of its provider.
     pub provider: String,
 }
 
-/// The columns of a row, but for its place.
+/// The columns of a row, except its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub id: Uuid,
@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub hook: String,
     pub provider: String,
     pub event_id: Option<String>,
-    /// A JSON object with the headers that are kept.
+    /// A JSON object with the stored headers.
     pub headers: String,
     pub body: Bytes,
 }
@@ -58,13 +58,13 @@ impl Record {
         instant(self.received_at)
     }
 
-    /// The room that it takes.
+    /// The size that counts toward the limit.
     pub(super) fn size(&self) -> u64 {
         let texts = [&self.hook, &self.provider, &self.headers].into_iter().chain(&self.event_id);
         OVERHEAD + texts.map(|text| text.len() as u64).sum::<u64>() + self.body.len() as u64
     }
 
-    /// Over every column, each with its length, so that no two rows have the same bytes.
+    /// The checksum of all columns. Each is hashed with its length, so that no two different rows hash the same bytes.
     pub(super) fn sha256(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
         let mut add = |bytes: &[u8]| {
@@ -82,7 +82,7 @@ impl Record {
         digest.finalize().into()
     }
 
-    /// The columns of a row, if they are those that were written.
+    /// Reads the columns of a row; `None` if they are not what was written.
     pub(super) fn read(row: &SqliteRow) -> Option<Self> {
         let sha256: Vec<u8> = row.try_get("sha256").ok()?;
         let record = Self {
@@ -97,7 +97,7 @@ impl Record {
         (record.sha256()[..] == sha256).then_some(record)
     }
 
-    /// The row as an entry of the spool.
+    /// Reads a row as an entry of the spool, with its size.
     pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, u64), sqlx::Error> {
         let seq = row.try_get("seq")?;
         Ok(match Self::read(row) {
@@ -129,7 +129,7 @@ fn microseconds(instant: Timestamp) -> i64 {
 
 pub(super) fn instant(microseconds: i64) -> Timestamp {
     let nanoseconds = i128::from(microseconds) * 1_000;
-    // A number that no calendar has cannot have been written; a checksum has been compared before anybody asks.
+    // Numbers outside the calendar were never written, and the checksum was compared before.
     let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds);
     Timestamp::from_datetime(instant.unwrap_or(OffsetDateTime::UNIX_EPOCH))
 }

@@ -1,6 +1,6 @@
-//! What to do with a damaged file: set it aside, and take over every row that is as it was written.
+//! Salvages a damaged file: sets it aside, and copies every intact row to a new file.
 //!
-//! The new file is finished before the old one is moved, so a crash in between leaves one of them complete.
+//! The new file is complete before the old one is moved, so a crash at any point leaves one complete file.
 
 use std::fs;
 use std::io;
@@ -13,15 +13,15 @@ use super::record::Record;
 use super::tail::{self, Tail};
 use super::{SpoolError, file, lock};
 
-/// How many rows are taken over at once.
+/// How many rows are copied together.
 const ROWS_AT_ONCE: usize = 128;
 
-/// Takes over what can be read of the folder's file into a new one, and says how much.
+/// Copies the readable rows of the folder's file to a new one, and logs how many.
 pub(super) async fn salvage(folder: &Path) -> Result<(), SpoolError> {
     let (damaged, new) = (file::path(folder), new_path(folder));
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     let kept_aside = free_name(&damaged);
-    // Reading may fold the log into the file; what is set aside is the log as it was found.
+    // Copy the log first: reading may merge it into the file, but the log must be set aside as it was found.
     copy_if_there(&with_suffix(&damaged, "-wal"), &with_suffix(&kept_aside, "-wal"))
         .map_err(unusable)?;
     remove_all(&new).map_err(unusable)?;
@@ -42,7 +42,7 @@ pub(super) async fn salvage(folder: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Says what SQLite is about to leave out of a log that was not closed, and keeps a copy of one that is damaged.
+/// Logs what SQLite is about to discard from a log that was not closed, and keeps a copy of a damaged log.
 pub(super) fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     let path = file::path(folder);
@@ -60,13 +60,13 @@ pub(super) fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
     } else if bytes > 0 {
         tracing::warn!(
             bytes,
-            "an append to the spool that was never finished, nor acknowledged, is cut off"
+            "an append to the spool that was never finished or acknowledged is cut off"
         );
     }
     Ok(())
 }
 
-/// A crash between the two renames of an earlier [`salvage`] has left a finished new file and no other.
+/// Completes a [`salvage`] that crashed between its two renames and left a finished new file but no current one.
 pub(super) fn finish_interrupted(folder: &Path) -> Result<(), SpoolError> {
     let (path, new) = (file::path(folder), new_path(folder));
     if !path.exists() && new.exists() {
@@ -76,13 +76,13 @@ pub(super) fn finish_interrupted(folder: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// What became of the rows.
+/// The result of the copy.
 #[derive(Debug, Default)]
 struct Taken {
     rows: u64,
-    /// Rows that could be read, and are not what was written.
+    /// Rows that were readable, but not as they were written.
     damaged: u64,
-    /// How many more there may have been, by the numbers on either side.
+    /// How many more rows there may have been, judging by the numbers on either side.
     missing: i64,
     /// Rows of the table `refused`.
     refused: u64,
@@ -91,9 +91,9 @@ struct Taken {
 async fn take_over(damaged: &Path, new: &Path) -> Result<Taken, SpoolError> {
     let mut taken = Taken::default();
     let mut to = file::open_checked(new).await?;
-    // A file whose head is gone cannot even be opened: nothing to take over.
+    // A file without a valid header cannot even be opened: there is nothing to copy.
     if let Ok(mut from) = file::open(damaged).await {
-        // From the front up to the damage, then from the back down to it.
+        // Read from the front up to the damage, then from the back down to it.
         let reached = copy(&mut from, &mut to, Order::Forward, 0, &mut taken).await?;
         if let Some(last) = reached {
             let back = copy(&mut from, &mut to, Order::Backward, last, &mut taken).await?;
@@ -112,7 +112,8 @@ enum Order {
     Backward,
 }
 
-/// Copies rows behind `after` until the end, or until one cannot be read: then its neighbour's number.
+/// Copies rows after `after` until the end, or until a row cannot be read. Then returns the number of the last row
+/// before it.
 async fn copy(
     from: &mut SqliteConnection,
     to: &mut SqliteConnection,
@@ -147,7 +148,7 @@ async fn copy(
     Ok(end)
 }
 
-/// Those that somebody was to look at, as far as they can be read.
+/// Copies the readable rows of the table `refused`.
 async fn copy_refused(
     from: &mut SqliteConnection,
     to: &mut SqliteConnection,
@@ -182,7 +183,7 @@ pub(super) fn set_aside(folder: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.to_string_lossy().contains(".damaged-")).collect()
 }
 
-/// `spool.db.damaged-1`, or the next number that is free.
+/// `spool.db.damaged-1`, or the next free number.
 fn free_name(path: &Path) -> PathBuf {
     let mut number = 1;
     loop {

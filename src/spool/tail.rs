@@ -1,26 +1,26 @@
-//! The end of SQLite's log, looked at before SQLite opens it: what it leaves out, it leaves out without a word.
+//! Examines the end of SQLite's write-ahead log before SQLite opens it, because SQLite discards a broken end silently.
 //!
-//! The format is <https://www.sqlite.org/fileformat2.html#walformat>. A log is overwritten from its beginning with other salts
-//! once it is folded into the file, so frames with other salts are only old.
+//! The format is <https://www.sqlite.org/fileformat2.html#walformat>. Once the log has been copied into the file, it is
+//! overwritten from its beginning with other salts. So frames with other salts are just old.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The lengths of the log's head and of a frame's.
+/// The lengths of the log's header and of a frame's header.
 const HEAD: usize = 32;
 const FRAME_HEAD: usize = 24;
 
-/// What SQLite will leave out of a log.
+/// What SQLite will discard from a log.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// How many bytes of frames.
+    /// The number of bytes in discarded frames.
     pub bytes: usize,
-    /// How many of them end a transaction behind the first that is broken: one that was finished, and is damaged.
+    /// How many of these frames end a transaction: such a transaction was finished, and is lost to damage.
     pub commits: usize,
 }
 
-/// Looks at the end of the log, if there is one.
+/// Examines the end of the log, if there is one.
 pub(super) fn look_at(log: &Path) -> io::Result<Tail> {
     match fs::read(log) {
         Ok(log) => Ok(tail(&log)),
@@ -37,11 +37,11 @@ fn tail(log: &[u8]) -> Tail {
     if sums != [word(head, 24), word(head, 28)] || page == 0 {
         return Tail { bytes: log.len() - HEAD, commits: 0 };
     }
-    // The end of the last transaction that is whole.
+    // The end of the last intact transaction.
     let (mut whole, mut broken, mut left_out) = (HEAD, false, Tail::default());
     let mut end = HEAD;
     for frame in log[HEAD..].chunks(FRAME_HEAD + page) {
-        // A piece of a frame is the newest there is, if it can be told at all.
+        // A partial frame is the newest one, if it can be identified at all.
         if frame.get(8..16).is_some_and(|it| it != salts) {
             break;
         }

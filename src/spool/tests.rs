@@ -1,4 +1,4 @@
-//! What the spool promises, also of files that were cut, flipped and overwritten.
+//! The guarantees of the spool, also for files that were truncated, corrupted and overwritten.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -32,7 +32,7 @@ fn delivery(number: u8, body: &[u8]) -> AuthenticDelivery {
     Authenticator::new(Scheme::None).check(delivery).unwrap()
 }
 
-/// A body that is easy to find in a file, and large enough that few share a page.
+/// A body that is easy to find in a file, and so large that few share a page.
 fn body(number: u8) -> Vec<u8> {
     format!("body {number:03} ").repeat(100).into_bytes()
 }
@@ -48,7 +48,7 @@ async fn open(folder: &TempDir) -> Spool {
     Spool::open(folder.path(), ROOM).await.unwrap()
 }
 
-/// The numbers of the deliveries in the spool; `None` for one that is damaged.
+/// The numbers of the deliveries in the spool; `None` for a damaged one.
 async fn numbers(spool: &Spool) -> Vec<Option<u8>> {
     let number = |entry| match entry {
         Entry::Kept(kept) => Some(kept.delivery.id().as_bytes()[0]),
@@ -68,7 +68,7 @@ fn crashed(folder: &TempDir) -> TempDir {
     copy
 }
 
-/// Closes the spool in order, so that all is in the one file.
+/// Closes the spool in order, so that all data is in the one file.
 async fn close(spool: Spool) {
     let inner = Arc::into_inner(spool.0).unwrap();
     inner.connection.into_inner().close().await.unwrap();
@@ -187,7 +187,7 @@ async fn a_second_process_is_told_to_use_a_folder_of_its_own() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder).await;
     let refused = Spool::open(folder.path(), ROOM).await.unwrap_err().to_string();
-    assert!(refused.contains("give each replica a spool directory of its own"), "{refused}");
+    assert!(refused.contains("give each replica its own spool directory"), "{refused}");
     drop(spool);
     open(&folder).await;
 }
@@ -267,7 +267,7 @@ async fn a_whole_log_has_nothing_to_cut_also_after_it_was_begun_anew() {
     for round in 0..3 {
         append(&spool, round * 20..round * 20 + 10).await;
         assert_eq!(tail::look_at(&log).unwrap(), tail::Tail::default());
-        // The next append begins the log anew, and the old frames stay behind it.
+        // The next append restarts the log, and the old frames stay behind it.
         let checkpoint = "PRAGMA wal_checkpoint(RESTART)";
         spool.0.connection.lock().await.execute(checkpoint).await.unwrap();
         append(&spool, round * 20 + 10..round * 20 + 11).await;
@@ -297,7 +297,7 @@ async fn a_full_disk_costs_what_comes_and_nothing_that_is_there() {
     let execute = async |pragma: &'static str| {
         spool.0.connection.lock().await.execute(pragma).await.unwrap();
     };
-    // To SQLite the same as a disk without room.
+    // For SQLite, the same as a full disk.
     execute("PRAGMA max_page_count = 1").await;
     let large = delivery(3, &vec![b'x'; 60_000]);
     let failed = spool.append(&[(&large, "gigastore")]).await.unwrap_err();
@@ -368,7 +368,7 @@ async fn an_interrupted_salvage_is_finished() {
     let spool = open(&folder).await;
     append(&spool, 1..3).await;
     close(spool).await;
-    // As a crash between the two renames leaves it.
+    // The state after a crash between the two renames.
     let file = folder.path().join("spool.db");
     fs::rename(&file, folder.path().join("spool.db.new")).unwrap();
     assert_eq!(numbers(&open(&folder).await).await, range(1..3));
@@ -398,7 +398,7 @@ async fn figures_agree_with_what_waits_whoever_gives_up_halfway() {
             _ => drop(tokio::time::timeout(limit, spool.remove(&[])).await),
         }
     }
-    // Behind whatever is still under way.
+    // Waits until the work that is under way has ended.
     spool.remove(&[]).await.unwrap();
     let figures = spool.figures();
     let waiting = numbers(&spool).await.len();

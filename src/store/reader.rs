@@ -21,7 +21,7 @@ use crate::domain::{Iccid, Transition};
 /// The max number of questions that one query answers.
 const MOST_AT_ONCE: usize = 256;
 
-/// The max number of waiting questions; further ones are refused. Equals the max number of followers, who may all ask
+/// The max number of waiting questions; further ones are refused. Large enough for all followers of one process to ask
 /// at the same time.
 const QUEUE: usize = 32_768;
 
