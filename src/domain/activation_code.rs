@@ -1,30 +1,31 @@
-//! The activation code: what a device needs to download a profile, and the links that carry it (GSMA SGP.22 section 4.1).
+//! The activation code: what a device needs to download a profile, and the links that carry it (GSMA SGP.22 section
+//! 4.1).
 //!
-//! It is a credential: whoever has it can install the profile. `Debug` hides it.
+//! It is a credential: anyone who has it can install the profile. `Debug` hides it.
 
 use std::fmt;
 
-/// Where Apple's setup opens, from iOS 17.4.
+/// The link that opens the setup on an iPhone, from iOS 17.4.
 const APPLE: &str = "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=";
 
-/// Where Android's setup opens, from Android 10, not on every device.
+/// The link that opens the setup on Android, from Android 10, but not on every device.
 const ANDROID: &str = "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=";
 
-/// The longest activation code that is taken. SGP.22 bounds none; a QR code that a phone reads from a screen does.
+/// The max length of an activation code. SGP.22 sets none, but a QR code that a phone can read from a screen does.
 const LONGEST: usize = 512;
 
-/// What a code begins with.
+/// The prefix of a code.
 const PREFIX: &str = "LPA:";
 
-/// A text that is no activation code.
+/// The text is not an activation code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be an activation code, LPA:1$<SM-DP+ address>$<matching id>, exactly as the provider gave it"
 )]
 pub struct InvalidActivationCode;
 
-/// `LPA:1$<SM-DP+ address>$<matching id>[$[<OID>][$[1]]]`, and whatever later versions of SGP.22 put behind that. Kept as given, its
-/// case too, but for the space around it.
+/// `LPA:1$<SM-DP+ address>$<matching id>[$[<OID>][$[1]]]`, and whatever later versions of SGP.22 append. Kept as given,
+/// including its case, except for surrounding space.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ActivationCode {
     text: String,
@@ -34,11 +35,11 @@ pub struct ActivationCode {
 }
 
 impl ActivationCode {
-    /// Reads one as they are found in orders and mails: with space or a line's end around it, and without the prefix. `LPA:` matches in
-    /// any case and is written in capitals.
+    /// Parses a code as found in orders and mails: with surrounding space or a line break, or without the prefix.
+    /// `LPA:` matches in any case and is stored in capitals.
     ///
     /// # Errors
-    /// [`InvalidActivationCode`], which does not echo it.
+    /// [`InvalidActivationCode`], which does not contain the code.
     pub fn parse(text: &str) -> Result<Self, InvalidActivationCode> {
         let text = text.trim();
         let prefix = text.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
@@ -57,7 +58,7 @@ impl ActivationCode {
             Some("1") => true,
             Some(_) => return Err(InvalidActivationCode),
         };
-        // What it means is not known, and so is what it may hold; but it goes into links.
+        // We know neither the meaning nor the alphabet of the remaining parts, but they must be safe in links.
         let is_tail =
             |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         let is_known = is_host_name(address) && is_matching_id(matching_id) && is_oid(oid);
@@ -72,17 +73,17 @@ impl ActivationCode {
         })
     }
 
-    /// The whole code, as a QR code holds it.
+    /// The whole code, as in a QR code.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host name of the server that the profile is downloaded from.
+    /// The host name of the server from which the profile is downloaded.
     pub fn smdp_address(&self) -> &str {
         &self.smdp_address
     }
 
-    /// Which profile to download; may be empty.
+    /// Identifies the profile to download; may be empty.
     pub fn matching_id(&self) -> &str {
         &self.matching_id
     }
@@ -92,8 +93,8 @@ impl ActivationCode {
         self.confirmation_code_required
     }
 
-    /// The link that opens the setup of an iPhone. Nothing in a code needs encoding: `$` and `:` are legal in a query, and
-    /// the vendor prints them raw.
+    /// The link that opens the setup of an iPhone. No character of a code needs encoding: `$` and `:` are legal in a
+    /// query, and the vendor writes them raw.
     pub fn apple_link(&self) -> String {
         format!("{APPLE}{}", self.text)
     }
@@ -173,7 +174,7 @@ mod tests {
         }
     }
 
-    /// What was taken is read again from where it is kept.
+    /// A stored code must parse again.
     #[test]
     fn the_longest_code_is_one_with_its_prefix() {
         let code = |length: usize| format!("1$smdp.io${}", "A".repeat(length - "1$smdp.io$".len()));

@@ -1,11 +1,12 @@
-//! ICCID, IMSI and EID: shape is required, check digits are only reported, and all three are masked in `Debug`.
+//! ICCID, IMSI and EID: their shape is required, their check digits are only reported, and `Debug` masks all three.
 //!
-//! They are text everywhere. A 20-digit ICCID fits neither a `u64` nor a JavaScript number, and an IMSI may begin
-//! with 0. Providers publish samples whose check digits are wrong, so a failing one is no reason to refuse.
+//! They are always text. A 20-digit ICCID fits neither a `u64` nor a JavaScript number, and an IMSI may begin with 0.
+//! Providers publish samples with wrong check digits, so a wrong one is no reason to refuse.
 
 use std::fmt;
 
-/// A value that does not have the shape of the identifier it is given as. Says what is wanted, echoes nothing.
+/// The value does not have the shape of this identifier. The message says what is expected, and does not contain the
+/// value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{name} must be {shape}")]
 pub struct InvalidIdentifier {
@@ -21,15 +22,16 @@ pub struct Iccid(String);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Imsi(String);
 
-/// The number of the chip in one device (GSMA SGP.29): 1 to 64 hexadecimal digits are accepted, 32 decimal ones are regular.
+/// The number of the chip in a device (GSMA SGP.29): regularly 32 decimal digits; 1 to 64 hexadecimal digits are
+/// accepted.
 #[derive(Clone)]
 pub struct Eid(String);
 
 impl Iccid {
-    /// Reads 18 to 22 digits; one trailing `F`, the filler of the number's binary form, is dropped.
+    /// Parses 18 to 22 digits. Drops one trailing `F`, which fills up the number's binary form.
     ///
     /// # Errors
-    /// [`InvalidIdentifier`] for any other text, also with spaces around it.
+    /// [`InvalidIdentifier`] for any other text, also if there are spaces around it.
     pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
         let digits = text.strip_suffix(['F', 'f']).unwrap_or(text);
         if (18..=22).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -39,7 +41,7 @@ impl Iccid {
         }
     }
 
-    /// The whole number. It is personal data: not for logs or metric labels.
+    /// The whole number. It is personal data: keep it out of logs and metric labels.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,7 +51,7 @@ impl Iccid {
         luhn_sum(&self.0).is_multiple_of(10)
     }
 
-    /// The same number as another system may write it: one of 20 digits without its check digit, one of 19 with it.
+    /// The same number as another system may write it: of 20 digits without the check digit, of 19 with it.
     pub fn twin(&self) -> Option<Self> {
         match self.0.len() {
             20 if self.luhn_holds() => Some(Self(self.0[..19].to_owned())),
@@ -63,7 +65,7 @@ impl Iccid {
 }
 
 impl Imsi {
-    /// Reads 5 to 15 digits, which may begin with 0.
+    /// Parses 5 to 15 digits, which may begin with 0.
     ///
     /// # Errors
     /// [`InvalidIdentifier`] for any other text.
@@ -75,14 +77,14 @@ impl Imsi {
         }
     }
 
-    /// The whole number. It is personal data: not for logs or metric labels.
+    /// The whole number. It is personal data: keep it out of logs and metric labels.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Eid {
-    /// Reads 1 to 64 hexadecimal digits and keeps their case.
+    /// Parses 1 to 64 hexadecimal digits and keeps their case.
     ///
     /// # Errors
     /// [`InvalidIdentifier`] for any other text.
@@ -94,7 +96,7 @@ impl Eid {
         }
     }
 
-    /// The whole number. It is personal data: not for logs or metric labels.
+    /// The whole number. It is personal data: keep it out of logs and metric labels.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -107,7 +109,7 @@ impl Eid {
     }
 }
 
-/// The same chip may be written in either case.
+/// The number of a chip may be written in either case.
 impl PartialEq for Eid {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -116,7 +118,7 @@ impl PartialEq for Eid {
 
 impl Eq for Eid {}
 
-/// The sum of the digits, of which every second from the right counts twice.
+/// The Luhn sum: every second digit from the right is doubled.
 fn luhn_sum(digits: &str) -> u32 {
     let counted = digits.bytes().rev().enumerate().map(|(place, digit)| {
         let digit = u32::from(digit - b'0');
@@ -192,7 +194,7 @@ mod tests {
         };
         assert_eq!(twin("89972123300991848961").as_deref(), Some("8997212330099184896"));
         assert_eq!(twin("8997212330099184896").as_deref(), Some("89972123300991848961"));
-        // Its last digit is no check digit, so that nothing can be left out.
+        // Its last digit is not a check digit, so it cannot be left out.
         assert_eq!(twin("89361123300836129514"), None);
         assert_eq!(twin("899721233009918489"), None);
     }

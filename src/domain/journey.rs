@@ -1,56 +1,56 @@
-//! What the user should do now: a pure function from profile and history to a step, its texts and the progress so far.
+//! What the user should do now: a pure function from a profile and its history to a step, its texts, and the progress.
 //!
-//! The keys are the interface; the texts are English defaults, plain and honest. A profile is "installed", never "on right
-//! now": nobody tells us that it is connected, and a phone may send its notifications days late.
+//! The keys are the interface; the texts are English defaults, plain and honest. A profile is called "installed", never
+//! "on right now": nothing tells us that it is connected, and a phone may send its notifications days late.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Profile, ProfileState, Timestamp, Transition, TransitionKind};
 
-/// How long a download usually takes to become an install, in seconds. Beyond it something may be wrong.
+/// How long a download usually takes to become an install, in seconds. If it takes longer, something may be wrong.
 const INSTALL_TAKES_AT_MOST: f64 = 3_600.0;
 
-/// What the user does next.
+/// The user's next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Nothing yet: the profile is being prepared.
+    /// Wait: the profile is being prepared.
     Wait,
-    /// Install it.
+    /// Install the profile.
     Install,
-    /// Finish on the phone what was begun.
+    /// Finish the install on the phone.
     Finish,
     /// Turn the eSIM on in the phone's settings.
     TurnOn,
-    /// Nothing more: it is installed.
+    /// Nothing more: the profile is installed.
     Done,
-    /// Install it again: it was removed.
+    /// Install the profile again: it was removed.
     Reinstall,
-    /// Ask support: the user cannot mend it alone.
+    /// Contact support: the user cannot fix it alone.
     ContactSupport,
 }
 
-/// How far one part of the way is.
+/// The status of one part of the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepStatus {
     /// Reached.
     Done,
-    /// What comes now.
+    /// The part that comes now.
     Current,
     /// Not reached, and something is wrong.
     Problem,
-    /// Not yet its turn.
+    /// Not reached yet.
     Upcoming,
 }
 
-/// One part of the way, for a progress display.
+/// One part of the progress, for display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Progress {
-    /// `ready`, `downloaded` (only where it was reported), `installed`, `turned-on` (only where it was off).
+    /// `ready`, `downloaded` (only if it was reported), `installed`, `turned-on` (only if it was off).
     pub key: &'static str,
-    /// How far it is.
+    /// Its status.
     pub status: StepStatus,
     /// When it was reached.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -61,21 +61,21 @@ pub struct Progress {
 /// What the user should do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journey {
-    /// What comes next.
+    /// The next step.
     pub step: Step,
-    /// It in a few words.
+    /// The step in a few words.
     pub title: &'static str,
-    /// It in a sentence or two.
+    /// The step in a sentence or two.
     pub detail: String,
-    /// The way so far.
+    /// The progress so far.
     pub progress: Vec<Progress>,
     /// Whether the user can install the profile now.
     pub can_install: bool,
 }
 
 impl Journey {
-    /// The journey of a profile with this history (oldest first), as of `now`. `install_limit` is how often the provider lets
-    /// a profile be installed, where it says so.
+    /// The journey of a profile with this history (oldest first), as of `now`. `install_limit` is how often the
+    /// provider lets a profile be installed, if it says so.
     pub fn of(
         profile: &Profile,
         history: &[Transition],
@@ -99,7 +99,7 @@ impl Journey {
 fn step(profile: &Profile, used_up: bool) -> Step {
     match profile.state {
         ProfileState::Preparing => Step::Wait,
-        // RELEASED means "never installed" and "removed again".
+        // RELEASED means either "never installed" or "removed again".
         ProfileState::Released if profile.installs_seen == 0 => Step::Install,
         ProfileState::Released if used_up => Step::ContactSupport,
         ProfileState::Released => Step::Reinstall,
@@ -173,7 +173,7 @@ fn texts(
     (title, detail.to_owned())
 }
 
-/// When the parts of the way were reached, in the profile's present life: a removal begins a new one.
+/// When each part was reached since the profile was last removed.
 #[derive(Default)]
 struct Reached {
     ready: Option<Timestamp>,
@@ -242,8 +242,8 @@ mod tests {
         Timestamp::parse("2026-11-23T10:00:00Z").unwrap().plus_seconds(second)
     }
 
-    /// What the state machine makes of reports of these states, one each ten seconds from 10 on; `installed` is of a provider
-    /// that does not say whether it is switched on.
+    /// The profile and history after reports of these states, one every ten seconds from 10 on. `installed` is from a
+    /// provider that does not say whether the profile is switched on.
     fn story(states: &str) -> (Profile, Vec<Transition>) {
         let (mut profile, mut history) = (None, Vec::new());
         for (index, word) in states.split_whitespace().enumerate() {
@@ -276,7 +276,7 @@ mod tests {
         (profile.expect("one word is known"), history)
     }
 
-    /// The parts of the way in one line: each part's key, what its status begins with, and when it was reached.
+    /// The progress in one line: the key of each part, its status, and when it was reached.
     fn way(journey: &Journey) -> String {
         let part = |part: &Progress| {
             let status = match part.status {
@@ -387,7 +387,7 @@ mod tests {
                     journey.progress.iter().find(|part| part.key == "installed").unwrap();
                 assert_eq!(installed.status == StepStatus::Done, on_device, "{states}");
                 assert_eq!(installed.at.is_some(), on_device, "{states}");
-                // One thing at a time, and nothing reached behind it.
+                // One part at a time is open, and no part after it is reached.
                 let open =
                     journey.progress.iter().skip_while(|part| part.status == StepStatus::Done);
                 let open: Vec<_> = open.map(|part| part.status).collect();
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(way(&late), "ready done 10, downloaded done 20, installed wrong");
         // A clock that was set back makes nothing late.
         assert_eq!(of(-3_600).title, soon.title);
-        // Waiting long is odd of a download only.
+        // Only a download can take too long.
         for states in ["PREPARING", "RELEASED", "INSTALLED", "DISABLED", "ERROR"] {
             let (profile, history) = story(states);
             let of = |second: i64| Journey::of(&profile, &history, Some(5), at(second));

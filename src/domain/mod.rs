@@ -1,8 +1,9 @@
-//! The field's nouns, pure: no async, no clock, no SQL, no HTTP.
+//! The nouns of this field, pure: no async, no clock, no SQL, no HTTP.
 //!
-//! - **ICCID**: the number of a profile. **IMSI**: of its subscription. **EID**: of the chip that it is on.
-//! - **Profile**: what lets a device into a mobile network, and here what we believe of it now.
-//! - **State**: ours ([`ProfileState`]); the provider's own word is kept beside it as `raw_state`.
+//! - **ICCID**: the number of a profile. **IMSI**: the number of its subscription. **EID**: the number of the chip that
+//!   it is on.
+//! - **Profile**: what lets a device into a mobile network; here, what we currently believe about it.
+//! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - `received_at` is our time, `occurred_at` the provider's.
 

@@ -1,4 +1,4 @@
-//! What a backend tells us of a profile when it sold it: the provider's eSIM object.
+//! What a backend tells us about a profile that it has sold: the provider's eSIM object.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use super::{ActivationCode, Claim, Profile, ProfileState, Report, Timestamp, Tra
 /// The provider's eSIM object, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// The state that the object names, as if it had been reported.
+    /// The object's state, as if it had been reported.
     pub report: Report,
     /// The customer's identifier at the provider.
     pub uid: Option<String>,
-    /// When the data package was activated; says nothing of the install.
+    /// When the data package was activated. Says nothing about the install.
     pub activated_at: Option<Timestamp>,
     /// When the provider last saw the profile.
     pub last_seen: Option<Timestamp>,
@@ -19,20 +19,20 @@ pub struct Registration {
     pub credentials: Credentials,
 }
 
-/// What installs a profile: whoever has it can. `Debug` hides it.
+/// The credentials that install a profile. `Debug` hides them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The activation code.
     pub activation_code: Option<ActivationCode>,
-    /// The provider's own link for iPhones, where it is a real one.
+    /// The provider's own link for iPhones, if it is a real one.
     pub apple_link: Option<String>,
-    /// The provider's own install page; its URL carries a token.
+    /// The provider's own install page. Its URL contains a token.
     pub installation_url: Option<String>,
 }
 
 impl Credentials {
-    /// These, completed from those that are `known`: an object that lacks a member takes nothing away. Another activation
-    /// code replaces all of them, because the links belong to their code.
+    /// Completes these from those that are `known`: an object that lacks a member removes nothing. A different
+    /// activation code replaces all of them, because the links belong to their code.
     #[must_use]
     pub fn or(self, known: Self) -> Self {
         if self.activation_code.is_some() && self.activation_code != known.activation_code {

@@ -1,4 +1,4 @@
-//! What a provider claims about one profile, in our words, and what became of the claim.
+//! What a provider claims about a profile, in our words, and the outcome of the claim.
 
 use super::words::words;
 use super::{Eid, Iccid, Imsi, ProfileState, Timestamp};
@@ -6,32 +6,32 @@ use super::{Eid, Iccid, Imsi, ProfileState, Timestamp};
 /// One provider's claim about one profile, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The profile it speaks of.
+    /// The profile that it is about.
     pub iccid: Iccid,
     /// The provider's slug.
     pub provider: &'static str,
     /// The provider's own word for the state, exactly as it was sent.
     pub raw_state: String,
-    /// What the word means; `None` where the adapter does not know it.
+    /// What the word means; `None` if the adapter does not know it.
     pub claim: Option<Claim>,
-    /// The device, where the body named one.
+    /// The device, if the body names one.
     pub eid: Option<Eid>,
-    /// The subscription, where the body named one.
+    /// The subscription, if the body names one.
     pub imsi: Option<Imsi>,
-    /// The provider's event time, where it sends one.
+    /// The provider's event time, if it sends one.
     pub occurred_at: Option<Timestamp>,
-    /// When the delivery reached us.
+    /// When we received the delivery.
     pub received_at: Timestamp,
-    /// What was odd but did not cost the event, for support.
+    /// Oddities that did not invalidate the event, for support.
     pub remarks: Vec<String>,
 }
 
-/// A state, and whether the profile is switched on where the provider says so.
+/// A state, and whether the profile is switched on, if the provider says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     /// The canonical state.
     pub state: ProfileState,
-    /// Switched on or off; `None` for a provider, or a state, that does not say.
+    /// Whether it is switched on; `None` if the provider, or the state, does not say.
     pub enabled: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! The canonical state of a profile. Each provider's adapter maps its own words to it; the words themselves are kept beside it.
+//! The canonical state of a profile. Each provider's adapter maps its own words to it; the words are kept beside it.
 
 use super::words::words;
 

@@ -1,4 +1,4 @@
-//! One instant in UTC, to the microsecond, because that is what Postgres keeps: a time that was written reads back equal.
+//! An instant in UTC, to the microsecond, because Postgres stores no more: a stored time reads back equal.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(OffsetDateTime);
 
-/// Fixed width, so that the text sorts as the instant does.
+/// Fixed width, so that the texts sort in the order of the instants.
 const SIX_DECIMALS: &[BorrowedFormatItem<'static>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
@@ -21,7 +21,7 @@ const SIX_DECIMALS: &[BorrowedFormatItem<'static>] =
 pub struct InvalidTimestamp;
 
 impl Timestamp {
-    /// Takes any zone and precision; keeps UTC and microseconds. Stops at the ends of the calendar.
+    /// Converts from any zone and precision to UTC and microseconds. Saturates at the ends of the calendar.
     pub fn from_datetime(instant: OffsetDateTime) -> Self {
         let end = || {
             let before = instant.year() < 0;
@@ -32,18 +32,18 @@ impl Timestamp {
         Self(utc.replace_nanosecond(nanosecond).unwrap_or(utc))
     }
 
-    /// Reads RFC 3339; a zone is required.
+    /// Parses RFC 3339; a zone is required.
     ///
     /// # Errors
     /// [`InvalidTimestamp`] for anything else, an impossible date included.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         let instant = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
-        // A zone may push an instant over the ends of the calendar.
+        // The zone may move an instant past the ends of the calendar.
         let utc = instant.checked_to_offset(UtcOffset::UTC).filter(|utc| utc.year() >= 0);
         utc.map(Self::from_datetime).ok_or(InvalidTimestamp)
     }
 
-    /// The instant as the `time` crate has it, for the database.
+    /// The instant as a type of the `time` crate, for the database.
     pub fn as_datetime(self) -> OffsetDateTime {
         self.0
     }
@@ -58,13 +58,13 @@ impl Timestamp {
         self.0.nanosecond()
     }
 
-    /// This instant and `seconds` more (or fewer); stops at the ends of the calendar.
+    /// This instant plus `seconds`, which may be negative. Saturates at the ends of the calendar.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(Duration::seconds(seconds)))
     }
 
-    /// Seconds from `earlier` to this instant; negative when it is the later one.
+    /// Seconds from `earlier` to this instant; negative if `earlier` is the later one.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         (self.0 - earlier.0).as_seconds_f64()
     }

@@ -1,66 +1,67 @@
-//! The state machine: what one report does to one profile. Nothing is refused here; what is odd is marked.
+//! The state machine: what one report does to one profile. It refuses nothing, and marks what is odd.
 
 use super::words::words;
 use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
 
-/// How far ahead of our clock a provider's event time may be and still order reports. Beyond it the report is applied
-/// by arrival, so that one wrong clock cannot freeze a profile.
+/// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
+/// in the order of arrival, so that one wrong clock cannot freeze a profile.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
-/// How far the clocks of two replicas may differ, in seconds.
+/// The max difference between the clocks of two replicas, in seconds.
 pub const REPLICA_TOLERANCE_SECONDS: i64 = 5;
 
-/// What we believe of one eSIM profile now. It always equals its last transition that was not late.
+/// What we currently believe about an eSIM profile. It always equals its last transition that was not late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Its number.
+    /// Its ICCID.
     pub iccid: Iccid,
-    /// The slug of the provider that it belongs to.
+    /// The slug of its provider.
     pub provider: String,
     /// The canonical state.
     pub state: ProfileState,
-    /// Switched on or off, where that is known.
+    /// Whether it is switched on, if known.
     pub enabled: Option<bool>,
-    /// The provider's last word for the state.
+    /// The provider's latest word for the state.
     pub raw_state: String,
-    /// The subscription; once known, kept.
+    /// The subscription. Once known, it is kept.
     pub imsi: Option<Imsi>,
-    /// The device; once known, kept until another is named.
+    /// The device. Once known, it is kept until another is named.
     pub eid: Option<Eid>,
-    /// When it came into this state (or onto this device), by our clock.
+    /// When it entered this state (or moved to this device), by our clock.
     pub since: Timestamp,
-    /// The number of its last transition; they count 1, 2, 3 … without gaps, or begin behind those of a life that was erased.
+    /// The number of its last transition. The numbers have no gaps. They begin with 1, or continue after those before
+    /// an erasure.
     pub seq: i64,
-    /// How often we saw it come onto a device.
+    /// How often we saw it installed on a device.
     pub installs_seen: i32,
-    /// How many deliveries told us something about it; duplicates and foreign ones do not count.
+    /// How many deliveries reported on it; duplicates and those of other providers do not count.
     pub deliveries: i64,
-    /// When the last of them came: the age of the evidence.
+    /// When the last of them was received: the age of the evidence.
     pub last_delivery_at: Option<Timestamp>,
-    /// The newest event time that was applied, from a provider that sends one.
+    /// The newest event time that was applied, if the provider sends event times.
     pub last_occurred_at: Option<Timestamp>,
-    /// When a former life of it was erased: what was received before is not about this one.
+    /// When it was last erased. Deliveries that were received earlier do not concern it.
     pub erased_at: Option<Timestamp>,
 }
 
-/// One line of a profile's history.
+/// One entry in a profile's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// Its number within the profile's history.
+    /// Its number in the profile's history.
     pub seq: i64,
-    /// The state before; `None` on the first.
+    /// The state before; `None` for the first transition.
     pub from_state: Option<ProfileState>,
-    /// The state that was reported.
+    /// The reported state.
     pub to_state: ProfileState,
-    /// Switched on or off, where that was said.
+    /// Whether the profile is switched on, if reported.
     pub enabled: Option<bool>,
-    /// The provider's word.
+    /// The provider's word for the state.
     pub raw_state: String,
-    /// Whether it was to be expected, and whether it was applied.
+    /// Whether it was expected, and whether it was applied.
     pub kind: TransitionKind,
-    /// The provider's event time, where it sends one that can be true.
+    /// The provider's event time, if it sends one that can be true.
     pub occurred_at: Option<Timestamp>,
-    /// When the delivery reached us.
+    /// When we received the delivery.
     pub received_at: Timestamp,
     /// The slug of the provider that reported it.
     pub provider: String,
@@ -129,14 +130,15 @@ impl Verdict {
 }
 
 impl Profile {
-    /// Judges `report` against what is `known` of its profile; `None` for an ICCID that was never seen, which is normal:
-    /// a webhook may overtake the customer's own order.
+    /// Judges `report` against what is `known` about its profile. `None` is an ICCID that was never seen, which is
+    /// normal: a webhook may arrive before the customer's own order is stored.
     pub fn observe(known: Option<&Self>, report: &Report) -> Verdict {
         Self::judge(known, report, false)
     }
 
-    /// The same for a report that has waited, while another replica may have applied what came after it. Where it has no event
-    /// time, the time of its receipt tells whether it is late: it is not applied over evidence that is newer by some seconds.
+    /// The same for a report that has waited, while another replica may have applied newer ones. If it has no event
+    /// time, its time of receipt decides whether it is late: it is not applied over evidence that is newer by more than
+    /// [`REPLICA_TOLERANCE_SECONDS`].
     pub fn observe_delayed(known: Option<&Self>, report: &Report) -> Verdict {
         let newest = known.and_then(|profile| profile.last_delivery_at);
         let latest = report.received_at.plus_seconds(REPLICA_TOLERANCE_SECONDS);
@@ -213,13 +215,13 @@ impl Profile {
         Claim { state: self.state, enabled: self.enabled }
     }
 
-    /// The first device that becomes known is no change; another one than the known one is.
+    /// Learning the first device is no change. A device other than the known one is.
     fn is_other_device(&self, report: &Report) -> bool {
         matches!((&self.eid, &report.eid), (Some(known), Some(named)) if known != named)
     }
 
-    /// Whether the report is older than what was applied. Of two reports with one event time, the one further along in a
-    /// profile's life counts as the newer, whichever came first.
+    /// Whether the report is older than what was applied. Of two reports with the same event time, the one further
+    /// along in a profile's life counts as newer, in whichever order they arrive.
     fn is_behind(&self, claim: Claim, report: &Report) -> bool {
         match (event_time(report), self.last_occurred_at) {
             (Some(theirs), Some(applied)) => {
@@ -241,7 +243,7 @@ impl Profile {
     }
 }
 
-/// The event time, unless it lies further in the future than clocks differ.
+/// The event time, unless it is further in the future than clocks may differ.
 fn event_time(report: &Report) -> Option<Timestamp> {
     let latest = report.received_at.plus_seconds(CLOCK_TOLERANCE_SECONDS);
     report.occurred_at.filter(|at| *at <= latest)
@@ -267,9 +269,9 @@ fn transition(
     }
 }
 
-/// The steps that profiles usually take: RELEASED → (DOWNLOADED →) INSTALLED ⇄ DISABLED → RELEASED or DELETED → INSTALLED
-/// again; any → ERROR; ERROR → RELEASED. Getting ready, and a switch that becomes known, are as ordinary. A profile that
-/// turns up on another device was removed from the first in between, and nobody said so.
+/// The expected steps: RELEASED → (DOWNLOADED →) INSTALLED ⇄ DISABLED → RELEASED or DELETED → INSTALLED again; any →
+/// ERROR; ERROR → RELEASED. Also expected: PREPARING → RELEASED, and learning whether the profile is switched on. A
+/// profile that appears on another device must have been removed from the first one, and that was not reported.
 fn kind_of(from: ProfileState, to: ProfileState, other_device: bool) -> TransitionKind {
     use ProfileState::{
         Deleted, Disabled, Downloaded, Error, Installed, Preparing, Released, Unavailable,

@@ -23,7 +23,7 @@ fn state(state: ProfileState) -> Claim {
     Claim { state, enabled }
 }
 
-/// A report that came at `second` and has no event time.
+/// A report that was received at `second` and has no event time.
 fn report(second: i64, claim: impl Into<Option<Claim>>) -> Report {
     let claim = claim.into();
     Report {
@@ -99,7 +99,7 @@ impl Story {
         self.profile.as_ref().map(Profile::claim)
     }
 
-    /// No gaps, each state the one before left, the profile equal to the last that was not late.
+    /// No gaps, each transition starts from the state before, and the profile equals the last one that was not late.
     fn assert_straight(&self) {
         let mut believed = None;
         for (index, transition) in self.history.iter().enumerate() {
@@ -118,7 +118,7 @@ impl Story {
 
 #[test]
 fn every_pair_of_states_is_applied_and_the_usual_steps_are_normal() {
-    // Besides these: any state to ERROR, and a state to itself.
+    // Besides these, any state may change to ERROR, and a state to itself.
     let usual = [
         (Preparing, Released),
         (Released, Downloaded),
@@ -311,7 +311,7 @@ fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
         assert_eq!((profile.state, profile.seq), (applied, 2), "{second}");
         assert!(profile.last_delivery_at >= Some(at(100)), "{second}");
     }
-    // The provider's own time decides where there is one, and a first report has nothing to be late for.
+    // The provider's event time decides if there is one, and a first report cannot be late.
     let timed = Report { occurred_at: Some(at(90)), ..report(91, state(Installed)) };
     assert_eq!(judge(&timed).outcome, Outcome::Moved);
     let first = Profile::observe_delayed(None, &report(0, state(Installed)));
@@ -324,7 +324,7 @@ fn a_claim() -> impl Strategy<Value = Claim> {
 }
 
 prop_compose! {
-    /// Anything that an adapter may hand over: out of order, with clocks that are wrong by years, of two providers.
+    /// Anything that an adapter may hand over: out of order, with clocks that are off by years, from two providers.
     fn any_report()(
         claim in option::weighted(0.9, a_claim()),
         word in select(&["INSTALLED", "ENABLED", "x"][..]),
@@ -345,7 +345,7 @@ prop_compose! {
     }
 }
 
-/// Reports of one event time (or of several) with every order in which they may arrive.
+/// Reports of one event time (or of several), in every order in which they may arrive.
 fn permuted(
     reports: impl Strategy<Value = Vec<Report>>,
 ) -> impl Strategy<Value = (Vec<Report>, Vec<Report>)> {
