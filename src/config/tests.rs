@@ -406,7 +406,7 @@ fn api_keys_have_names_that_are_shown_and_values_that_a_header_carries() {
         ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1 is no name"),
         ("a-name-that-is-much-longer-than-names:c0e4d2a95f386e0177b1c0e4", "is no name"),
         ("a77b1c0e4d2a95f386e01:77b1c0e4d2a95f386e", "is no name"),
-        ("77b1c0e4d2a95f386e01ü", "a header does not carry"),
+        ("77b1c0e4d2a95f386e01ü", "a header cannot carry"),
     ] {
         let complaint = complaint(keys(wrong));
         assert!(complaint.contains(wanted), "{wrong}: {complaint}");

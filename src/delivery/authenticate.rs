@@ -1,11 +1,11 @@
-//! How a hook knows its sender, and the one door from a [`Delivery`] to an [`AuthenticDelivery`].
+//! How a hook authenticates its sender, and the only way from a [`Delivery`] to an [`AuthenticDelivery`].
 //!
-//! What holds for every scheme:
+//! These rules hold for every scheme:
 //!
-//! - the proof is compared with all live secrets in constant time, and no match ends the search;
-//! - a header that proves something may come once only;
-//! - a secret in the path is refused where the hook does not ask for one: a sender that brings it believes in a
-//!   protection that is not there, and the secret would be in logs for nothing.
+//! - A secret or signature is compared with all live secrets in constant time, and a match does not end the search.
+//! - A header that authenticates the sender must occur only once.
+//! - A secret in the path is refused if the hook does not ask for one. Its sender relies on a protection that does not
+//!   exist, and the secret would end up in logs for nothing.
 
 use http::HeaderName;
 use secrecy::ExposeSecret;
@@ -17,14 +17,14 @@ use super::standard_webhooks::{self, StandardSecrets};
 use super::{AuthenticDelivery, Delivery};
 use crate::domain::Timestamp;
 
-/// What a hook asks of its sender.
+/// How a hook authenticates its sender.
 #[derive(Debug)]
 pub enum Scheme {
     /// A secret as the last segment of the path, for senders that cannot sign.
     UrlSecret(Secrets),
     /// A secret in a header.
     Header {
-        /// The header, which holds the secret and nothing else.
+        /// The header. Its value is the secret and nothing else.
         name: HeaderName,
         /// The live secrets.
         secrets: Secrets,
@@ -33,40 +33,42 @@ pub enum Scheme {
     HmacSha256 {
         /// The header.
         header: HeaderName,
-        /// How it writes the MAC.
+        /// How the MAC is encoded.
         encoding: Encoding,
-        /// What stands before the MAC, such as `sha256=`; often nothing.
+        /// What precedes the MAC, such as `sha256=`; often empty.
         prefix: String,
         /// The live secrets.
         secrets: Secrets,
     },
-    /// Standard Webhooks: a MAC over identifier, time and body, fresh for five minutes.
+    /// Standard Webhooks: a MAC over id, time and body, which is valid for five minutes.
     StandardWebhooks(StandardSecrets),
-    /// Nothing: whoever knows the address is believed.
+    /// No authentication: anyone who knows the address is accepted.
     None,
 }
 
-/// Why a delivery was refused. For logs and metrics; the sender gets one text for all of them, because the
-/// difference helps only somebody who guesses.
+/// Why a delivery was refused. For logs and metrics only: the sender gets the same text for all reasons, because the
+/// difference would only help someone who guesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAuthentic {
-    /// A part of the proof is not there.
-    #[error("no proof in the request; check that the sender uses this hook's authentication")]
+    /// A secret, a signature or a part of it is missing.
+    #[error("the request lacks credentials; check that the sender uses this hook's authentication")]
     Missing,
-    /// The proof is well formed and does not hold.
-    #[error("the proof does not match; check that the sender has one of this hook's live secrets")]
-    Wrong,
-    /// The proof holds, for another time.
+    /// The secret or signature is well formed but does not match.
     #[error(
-        "the proof is over five minutes off; check the clocks on both sides, or this is a replay"
+        "the secret or signature does not match; check that the sender has one of this hook's live secrets"
+    )]
+    Wrong,
+    /// The signature matches, but its time is too far off.
+    #[error(
+        "the time of the signature is over five minutes off; check the clocks on both sides, or this is a replay"
     )]
     Stale,
-    /// A header that proves something comes more than once.
-    #[error("a header of the proof is there twice; check what stands between the sender and here")]
+    /// An authentication header occurs more than once.
+    #[error("an authentication header occurs twice; check the proxies between the sender and here")]
     Ambiguous,
-    /// The proof does not have the form that the hook's authentication gives it.
+    /// The secret or signature does not have the form that the hook requires.
     #[error(
-        "the proof is not well formed; check the header, prefix and encoding that the hook names"
+        "the secret or signature is malformed; check the header, prefix and encoding that the hook is configured with"
     )]
     Garbled,
 }
@@ -76,7 +78,7 @@ impl NotAuthentic {
     pub const ALL: [Self; 5] =
         [Self::Missing, Self::Wrong, Self::Stale, Self::Ambiguous, Self::Garbled];
 
-    /// The stable word for a metric's label.
+    /// The stable value of a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -88,19 +90,19 @@ impl NotAuthentic {
     }
 }
 
-/// Checks the deliveries of one hook.
+/// Authenticates the deliveries of one hook.
 #[derive(Debug)]
 pub struct Authenticator {
     scheme: Scheme,
 }
 
 impl Authenticator {
-    /// The authenticator of a hook that is configured for `scheme`.
+    /// The authenticator of a hook with this `scheme`.
     pub fn new(scheme: Scheme) -> Self {
         Self { scheme }
     }
 
-    /// Lets a delivery through if its sender holds one of the live secrets.
+    /// Accepts a delivery if its sender holds one of the live secrets.
     ///
     /// # Errors
     /// [`NotAuthentic`] otherwise.
@@ -132,7 +134,7 @@ impl Authenticator {
         }
     }
 
-    /// What it asks of the sender.
+    /// How it authenticates the sender.
     pub fn scheme(&self) -> &Scheme {
         &self.scheme
     }
@@ -148,7 +150,7 @@ impl Authenticator {
         }
     }
 
-    /// The scheme as the configuration writes it.
+    /// The name of the scheme in the configuration.
     pub fn scheme_name(&self) -> &'static str {
         match self.scheme {
             Scheme::UrlSecret(_) => "url-secret",
@@ -169,9 +171,9 @@ impl Authenticator {
         matches!(self.scheme, Scheme::UrlSecret(_))
     }
 
-    /// What a sender of `body` has to add so that [`check`](Self::check) lets it through, with the first of the live
-    /// secrets. `id` and `at` matter to Standard Webhooks only. A value that no header can carry is left out, which
-    /// an `id` with a line break could cause; the check then misses it.
+    /// The credentials that a sender must add to `body` so that [`check`](Self::check) accepts it, made with the first
+    /// live secret. Only Standard Webhooks uses `id` and `at`. A value that no header can carry is left out, such as an
+    /// `id` with a line break; `check` then reports it missing.
     pub fn proof(&self, id: &str, at: Timestamp, body: &[u8]) -> Proof {
         match &self.scheme {
             Scheme::UrlSecret(secrets) => {
@@ -244,7 +246,7 @@ mod tests {
         ))
     }
 
-    /// What makes an authenticator of some scheme from a list of secrets.
+    /// Makes an authenticator of some scheme from a list of secrets.
     type Maker = fn(&[&str]) -> Authenticator;
 
     /// Every scheme that has secrets, with two secrets for it.
@@ -255,7 +257,7 @@ mod tests {
         (by_standard, [STANDARD, STANDARD_NEW]),
     ];
 
-    /// A delivery with this proof added, as the sending side would.
+    /// A delivery with these credentials, as the sender would send it.
     fn send(proof: &Proof, body: &[u8]) -> Delivery {
         let headers: Vec<_> =
             proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

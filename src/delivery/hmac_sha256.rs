@@ -1,4 +1,4 @@
-//! HMAC-SHA256 (RFC 2104) over the raw body, in one header: what most senders that sign at all do.
+//! HMAC-SHA256 (RFC 2104) over the raw body, in one header: what most senders do that sign at all.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
@@ -11,7 +11,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::secret::{Secret, Secrets};
 use super::{Delivery, NotAuthentic};
 
-/// How the header writes the 32 bytes.
+/// How the header encodes the 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
@@ -19,13 +19,13 @@ pub enum Encoding {
     Hex,
     /// The standard alphabet, with or without padding.
     Base64,
-    /// Either of them; their lengths tell them apart. `both` in the configuration.
+    /// Either of the two, told apart by length. `both` in the configuration.
     #[serde(rename = "both")]
     Either,
 }
 
 impl Encoding {
-    /// Writes a MAC as a sender would; hexadecimal where both are welcome.
+    /// Encodes a MAC as a sender would; in hexadecimal if both are allowed.
     pub(super) fn encode(self, mac: [u8; 32]) -> String {
         match self {
             Self::Hex | Self::Either => hex::encode(mac),
@@ -39,7 +39,7 @@ impl Encoding {
                 let mut mac = [0; 32];
                 hex::decode_to_slice(text, &mut mac).ok().map(|()| mac)
             }
-            // Longer input is refused before anything is decoded, so that a huge header costs nothing.
+            // Refuse longer input before decoding, so that a huge header costs nothing.
             Self::Base64 if text.len() > 44 => None,
             Self::Base64 => STANDARD_PAD_INDIFFERENT.decode(text).ok()?.try_into().ok(),
             Self::Either if text.len() == 64 => Self::Hex.decode(text),
@@ -48,7 +48,7 @@ impl Encoding {
     }
 }
 
-/// Checks the MAC in `header`, which is `prefix` and the encoded bytes and nothing else.
+/// Checks the MAC in `header`, whose value must be exactly `prefix` and the encoded bytes.
 pub(super) fn check(
     delivery: &Delivery,
     header: &HeaderName,
@@ -66,7 +66,7 @@ pub(super) fn check(
     if found.into() { Ok(()) } else { Err(NotAuthentic::Wrong) }
 }
 
-/// The MAC over `parts`, one after the other.
+/// The MAC over the concatenation of `parts`.
 pub(super) fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     #[expect(clippy::expect_used, reason = "RFC 2104 defines HMAC for keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("a key of any length");
@@ -87,7 +87,7 @@ mod tests {
 
     const SECRET: &str = "9f2c41d07be8835a6610fe7c";
 
-    /// Key, data and MAC of RFC 4231, section 4.2 to 4.8 without 4.6, which is about truncation.
+    /// Keys, data and MACs of RFC 4231, sections 4.2 to 4.8, without 4.6, which is about truncation.
     fn rfc_4231() -> Vec<(Vec<u8>, Vec<u8>, &'static str)> {
         let long = b"This is a test using a larger than block-size key and a larger than block-size data. \
             The key needs to be hashed before being used by the HMAC algorithm.";
@@ -199,7 +199,7 @@ mod tests {
             format!("0x{right}"),
             format!("{}=", &base64),
             format!("{base64} "),
-            // The last digit of the base64 carries two bits only; others that decode alike are other texts.
+            // The last base64 digit carries only two bits. Other digits that decode to the same bits are refused.
             format!("{}B=", "A".repeat(42)),
         ];
         for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Either] {
@@ -249,7 +249,7 @@ mod tests {
             let flipped = if in_body { &mut body } else { &mut value };
             let place = place.index(flipped.len());
             flipped[place] ^= 1 << bit;
-            // What no header can carry does not get this far, and hexadecimal digits may be of either case.
+            // No header can carry some bytes, and hexadecimal digits may have either case: skip both.
             prop_assume!(http::HeaderValue::from_bytes(&value).is_ok());
             let same_digits = encoding == Encoding::Hex
                 && value[..7] == right.as_bytes()[..7]

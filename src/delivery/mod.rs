@@ -1,8 +1,8 @@
-//! One webhook request, and the proof of who sent it.
+//! One webhook request, and the authentication of its sender.
 //!
-//! A [`Delivery`] is what arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or refuses it;
-//! nothing else makes one (the spool gives back those that it was given), and nothing else hands out a body. So a body that
-//! nobody proved cannot be parsed:
+//! A [`Delivery`] is a request as it arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or
+//! refuses it. Nothing else creates one (the spool only returns those that it was given), and nothing else gives access
+//! to a body. So a body whose sender was not authenticated cannot be parsed:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -14,7 +14,7 @@
 //! }
 //! ```
 //!
-//! The same without the proof does not compile:
+//! Without authentication, the same does not compile:
 //!
 //! ```compile_fail,E0599
 //! use bytes::Bytes;
@@ -34,7 +34,7 @@
 //! }
 //! ```
 //!
-//! Nor can the proof of one body be claimed for another:
+//! Nor can a body be swapped after it was authenticated:
 //!
 //! ```compile_fail,E0451
 //! use bytes::Bytes;
@@ -78,7 +78,7 @@ pub use proof::Proof;
 pub use secret::{Secret, Secrets, WeakSecret};
 pub use standard_webhooks::StandardSecrets;
 
-/// The headers that are worth keeping beside a delivery. Nothing that authenticates anybody.
+/// The headers that are stored with a delivery. None of them authenticates anyone.
 const KEPT_HEADERS: [&str; 7] = [
     "content-type",
     "user-agent",
@@ -89,10 +89,10 @@ const KEPT_HEADERS: [&str; 7] = [
     "svix-timestamp",
 ];
 
-/// How many characters of a kept header are kept.
+/// The max number of characters that are stored of a header.
 const KEPT_CHARS: usize = 256;
 
-/// One webhook request as it arrived: nobody has proved anything about it, so nothing of it can be read.
+/// One webhook request as it arrived. Its sender is not authenticated yet, so its content cannot be read.
 pub struct Delivery {
     id: Uuid,
     received_at: Timestamp,
@@ -102,8 +102,8 @@ pub struct Delivery {
     body: Bytes,
 }
 
-/// A delivery whose sender held one of the hook's secrets when it arrived. Only [`Authenticator::check`] makes one; a test
-/// that needs one checks against [`Scheme::None`].
+/// A delivery whose sender held one of the hook's secrets when it arrived. Only [`Authenticator::check`] creates one; a
+/// test that needs one checks against [`Scheme::None`].
 pub struct AuthenticDelivery {
     id: Uuid,
     received_at: Timestamp,
@@ -114,8 +114,8 @@ pub struct AuthenticDelivery {
 }
 
 impl Delivery {
-    /// Takes a request apart. `hook` is the path between `/webhooks/` and the secret, `url_secret` the path's last
-    /// segment, percent-decoded, where the request has one more than the hook's name.
+    /// Takes the parts of a request. `hook` is the path between `/webhooks/` and the secret. `url_secret` is the last
+    /// segment of the path, percent-decoded, if the path is longer than the hook's name.
     pub fn new(
         id: Uuid,
         received_at: Timestamp,
@@ -128,8 +128,8 @@ impl Delivery {
         Self { id, received_at, hook, url_secret, headers, body }
     }
 
-    /// The one value of a header that proves something. Of two, it would be a guess which one the sender meant and
-    /// which one a proxy in between looked at.
+    /// The single value of a header that authenticates the sender. With two values, we would have to guess which one
+    /// the sender meant, and which one a proxy has checked.
     fn only_header(&self, name: &HeaderName) -> Result<&HeaderValue, NotAuthentic> {
         let mut values = self.headers.get_all(name).iter();
         match (values.next(), values.next()) {
@@ -139,8 +139,9 @@ impl Delivery {
         }
     }
 
-    /// Seals a proved delivery, and forgets what proved it. What is kept gets memory of its own: the request's is one with all
-    /// that its connection has read, and would stay taken for as long as the delivery waits.
+    /// Makes the delivery authentic, and drops the header that authenticated it. The rest is copied: the request shares
+    /// its memory with everything that its connection has read, which would stay allocated for as long as the delivery
+    /// waits.
     fn proved(mut self, by: Option<&HeaderName>, event_id: Option<String>) -> AuthenticDelivery {
         if let Some(name) = by {
             self.headers.remove(name);
@@ -157,8 +158,8 @@ impl Delivery {
 }
 
 impl AuthenticDelivery {
-    /// One that was proved when it arrived and has waited in the spool since. Its proof is not kept, and could not be checked
-    /// again: it would be stale by now. Only the spool may call this; `tests/architecture.rs` sees to that.
+    /// A delivery that was authenticated when it arrived and has waited in the spool since. Its signature is not
+    /// stored, and would be stale by now. Only the spool may call this, which `tests/architecture.rs` checks.
     pub(crate) fn restored(
         id: Uuid,
         received_at: Timestamp,
@@ -175,12 +176,12 @@ impl AuthenticDelivery {
         self.id
     }
 
-    /// When it reached us.
+    /// When we received it.
     pub fn received_at(&self) -> Timestamp {
         self.received_at
     }
 
-    /// The hook that it came to, such as `gigastore/esim-status`.
+    /// The hook that received it, such as `gigastore/esim-status`.
     pub fn hook(&self) -> &Arc<str> {
         &self.hook
     }
@@ -190,14 +191,14 @@ impl AuthenticDelivery {
         &self.body
     }
 
-    /// The sender's own identifier of the event, where the proof covers one. A `webhook-id` that nobody signed is
-    /// not one: whoever repeats a request could change it.
+    /// The sender's event id, if the signature covers one. An unsigned `webhook-id` does not count: anyone who replays
+    /// a request could change it.
     pub fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }
 
-    /// The headers that are kept with the delivery, as a JSON object: few, bounded, printable by a database, and never a secret
-    /// or a signature, not even where a hook carries its secret in one of these headers.
+    /// The headers that are stored with the delivery, as a JSON object: few, bounded, and valid text for the database.
+    /// They never contain a secret or a signature, even if the hook expects its secret in one of these headers.
     pub fn kept_headers(&self) -> &str {
         &self.kept_headers
     }
@@ -207,12 +208,12 @@ fn kept_headers(headers: &HeaderMap) -> String {
     let mut json = Vec::with_capacity(128);
     let kept = KEPT_HEADERS.into_iter();
     let kept = kept.filter_map(|name| Some((name, kept_text(headers.get(name)?))));
-    // Text into memory: neither can fail.
+    // Neither serializing text nor writing to memory can fail.
     let _ = serde_json::Serializer::new(&mut json).collect_map(kept);
     String::from_utf8(json).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// Postgres takes neither invalid UTF-8 nor NUL in text.
+/// Postgres accepts neither invalid UTF-8 nor NUL in text.
 fn kept_text(value: &HeaderValue) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(value.as_bytes());
     if text.len() <= KEPT_CHARS && !text.contains('\0') {
@@ -234,7 +235,7 @@ impl fmt::Debug for Delivery {
 
 impl fmt::Debug for AuthenticDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The event id is the sender's choice of text and may carry anything; whether there is one is enough.
+        // Show only whether there is an event id: the sender chooses its text, which may contain anything.
         f.debug_struct("AuthenticDelivery")
             .field("id", &self.id)
             .field("received_at", &self.received_at)
@@ -249,12 +250,12 @@ impl fmt::Debug for AuthenticDelivery {
 mod tests {
     use super::*;
 
-    /// The instant of the published example of Standard Webhooks, where the tests of this module live.
+    /// The time of the published example of Standard Webhooks, which the tests of this module use.
     pub(super) fn noon() -> Timestamp {
         Timestamp::parse("2021-02-25T15:02:10Z").unwrap()
     }
 
-    /// A delivery with these headers; a name may come twice.
+    /// A delivery with these headers; a name may occur twice.
     pub(super) fn delivery(
         url_secret: Option<&str>,
         headers: &[(&str, &[u8])],

@@ -1,5 +1,5 @@
-//! The `standardwebhooks` crate as an oracle for [`standard_webhooks`](super::standard_webhooks): the same request to
-//! both, and the same answer, but for the differences that are listed there.
+//! Uses the `standardwebhooks` crate as an oracle for [`standard_webhooks`](super::standard_webhooks): both get the
+//! same request and must give the same answer, except for the differences that are listed there.
 
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 
-/// A request, with times relative to the moment of the check: the oracle reads the clock itself.
+/// A request. Its times are relative to the moment of the check, because the oracle reads the clock itself.
 #[derive(Debug, Clone)]
 struct Request {
     id: String,
@@ -24,7 +24,7 @@ struct Request {
     entries: Vec<Entry>,
     separator: &'static str,
     body: String,
-    /// A header that is there a second time, behind the first.
+    /// The index of a header that is repeated.
     twice: Option<usize>,
 }
 
@@ -152,7 +152,7 @@ impl Request {
     }
 }
 
-/// The list in the documentation of the module, in code.
+/// The list in the module's documentation, as code.
 fn stricter(headers: &HeaderMap) -> Vec<&'static str> {
     let [id, timestamp, signature] = HEADERS.map(|name| headers[name].to_str().unwrap());
     let mut reasons = Vec::new();
@@ -171,7 +171,7 @@ fn stricter(headers: &HeaderMap) -> Vec<&'static str> {
     reasons
 }
 
-/// The clock, twice around the oracle, so that a second that ends in between is no difference.
+/// Reads the clock before and after the question, and asks again if a second has ended in between.
 #[expect(clippy::disallowed_methods, reason = "the oracle reads the clock and takes no time")]
 fn within_one_second<T>(ask: impl Fn(OffsetDateTime) -> T) -> T {
     loop {

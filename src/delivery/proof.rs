@@ -1,26 +1,26 @@
-//! The sending side: what a request needs in order to be believed, for `send`, `doctor` and tests.
+//! The sending side: the credentials that a request needs, for `send`, `doctor` and tests.
 
 use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
-/// What a sender has to add to a request.
+/// The credentials that a sender adds to a request.
 #[derive(Default)]
 pub struct Proof {
-    /// The path's last segment, not percent-encoded: `Url::path_segments_mut` does that.
+    /// The last segment of the path, not percent-encoded: `Url::path_segments_mut` does that.
     pub url_segment: Option<String>,
-    /// Headers; the values that hold a secret or a signature are marked as sensitive.
+    /// Headers. Values with a secret or a signature are marked as sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Proof {
-    /// Adds a header, unless no header can carry the value.
+    /// Adds a header, if a header can carry the value.
     pub(super) fn with(mut self, name: &HeaderName, value: &[u8]) -> Self {
         self.headers.extend(HeaderValue::from_bytes(value).map(|value| (name.clone(), value)));
         self
     }
 
-    /// The same, for a value that `Debug` does not show.
+    /// The same, for a value that `Debug` must not show.
     pub(super) fn with_sensitive(mut self, name: &HeaderName, value: &[u8]) -> Self {
         self.headers.extend(HeaderValue::from_bytes(value).map(|mut value| {
             value.set_sensitive(true);

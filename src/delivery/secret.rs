@@ -1,7 +1,7 @@
-//! Secrets that prove a caller: never empty, never weak, never shown, compared in constant time.
+//! Secrets that authenticate a caller: never empty, never weak, never shown, compared in constant time.
 //!
-//! Several may be live at once, so that one can be replaced without a moment in which deliveries are refused: add the
-//! new one, let the sender change over, take the old one away.
+//! Several may be live at the same time, so that one can be replaced without refusing any delivery: add the new one,
+//! let the sender switch, remove the old one.
 
 use std::{iter, slice};
 
@@ -11,26 +11,26 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::weakness::{self, Flaw};
 
-/// A shorter secret can be guessed, or found from one signature.
+/// A shorter secret can be guessed, or found by brute force from one signature.
 const MIN_BYTES: usize = 16;
 
 const REMEDY: &str = "generate one with `openssl rand -hex 32`";
 
-/// One secret. Wiped from memory when it is dropped.
+/// One secret. Its memory is wiped when it is dropped.
 #[derive(Debug)]
 pub struct Secret {
     bytes: SecretSlice<u8>,
     digest: SecretSlice<u8>,
 }
 
-/// All secrets that are live for one purpose: at least one. The first signs, all verify.
+/// The live secrets for one purpose: at least one. The first one signs, all of them verify.
 #[derive(Debug)]
 pub struct Secrets {
     first: Secret,
     others: Vec<Secret>,
 }
 
-/// A setting without a secret that is fit for use. Names the setting and the remedy, never the value.
+/// A setting has no secret, or a weak one. The message names the setting and the remedy, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}{what}; {remedy}")]
 pub struct WeakSecret {
@@ -40,7 +40,7 @@ pub struct WeakSecret {
 }
 
 impl Secret {
-    /// Takes the bytes as they are. Whether they are fit for a secret is decided before.
+    /// Takes the bytes as they are. The caller has checked that they are fit for a secret.
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self {
             bytes: SecretSlice::from(bytes.to_vec()),
@@ -55,11 +55,11 @@ impl Secret {
 }
 
 impl Secrets {
-    /// Reads a list of secrets, with the space around each dropped. `name` is the setting that they come from.
+    /// Reads a list of secrets, and trims the space around each. `name` is the setting that they come from.
     ///
     /// # Errors
-    /// [`WeakSecret`] for an empty list, and for one that is empty, shorter than 16 bytes, a placeholder or a
-    /// pattern, or that no header could carry.
+    /// [`WeakSecret`] if the list is empty, or if a secret is empty, shorter than 16 bytes, a placeholder, a repeated
+    /// pattern, or contains control characters.
     pub fn parse<S: AsRef<str>>(
         name: &str,
         values: impl IntoIterator<Item = S>,
@@ -67,10 +67,11 @@ impl Secrets {
         Self::collect(name, REMEDY, values, read_plain)
     }
 
-    /// The same for secrets that come in a header, as its whole value or a part of it.
+    /// The same for secrets that are sent in a header, as its whole value or as a part of it.
     ///
     /// # Errors
-    /// [`WeakSecret`] too for one with characters beyond ASCII, of which nobody knows in which bytes they arrive.
+    /// [`WeakSecret`] also for a secret with characters beyond ASCII, because their encoding in a header is not
+    /// defined.
     pub fn parse_for_header<S: AsRef<str>>(
         name: &str,
         values: impl IntoIterator<Item = S>,
@@ -82,7 +83,7 @@ impl Secrets {
         })
     }
 
-    /// Reads each value with `read`, and says which one failed.
+    /// Reads each value with `read`, and reports which one failed.
     pub(super) fn collect<S: AsRef<str>>(
         name: &str,
         remedy: &'static str,
@@ -100,8 +101,8 @@ impl Secrets {
         Ok(Self { first, others: secrets.collect::<Result<_, _>>()? })
     }
 
-    /// Whether `candidate` is one of the live secrets. Digests of one length are compared, with all of them, so the
-    /// time taken tells neither the length of a secret nor which one it was.
+    /// Whether `candidate` is one of the live secrets. Compares digests, which all have the same length, with all
+    /// secrets. So the time taken reveals neither the length of a secret nor which one matched.
     pub fn matches(&self, candidate: &[u8]) -> bool {
         let digest = Sha256::digest(candidate);
         let found = self.iter().fold(Choice::from(0), |found, secret| {
@@ -110,24 +111,24 @@ impl Secrets {
         found.into()
     }
 
-    /// The one that signs.
+    /// The secret that signs.
     pub fn first(&self) -> &Secret {
         &self.first
     }
 
-    /// All of them, the one that signs first.
+    /// All secrets, with the one that signs first.
     pub fn iter(&self) -> iter::Chain<iter::Once<&Secret>, slice::Iter<'_, Secret>> {
         iter::once(&self.first).chain(&self.others)
     }
 
-    /// How many are live: one or more.
+    /// The number of live secrets: at least one.
     #[expect(clippy::len_without_is_empty, reason = "there is always a first secret")]
     pub fn len(&self) -> usize {
         1 + self.others.len()
     }
 }
 
-/// A secret that is used as it is written.
+/// Reads a secret that is used as it is written.
 fn read_plain(text: &str) -> Result<Secret, Flaw> {
     weakness::check_text(text)?;
     weakness::check_key(text.as_bytes(), MIN_BYTES)?;
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(
             refused(&[OLD, " "]),
             "ESIM_STATUS_GIGASTORE_SECRETS: secret number 2 is empty; \
-             remove the comma or the blank line too many, or generate one with `openssl rand -hex 32`"
+             remove the extra comma or blank line, or generate one with `openssl rand -hex 32`"
         );
     }
 

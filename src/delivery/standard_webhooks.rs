@@ -1,24 +1,25 @@
 //! Standard Webhooks (<https://www.standardwebhooks.com>), symmetric signatures: HMAC-SHA256 over
-//! `{id}.{timestamp}.{body}`, fresh for five minutes.
+//! `{id}.{timestamp}.{body}`, valid for five minutes.
 //!
-//! Checked against the project's own Rust crate as an oracle: what is accepted here it accepts, and the other way
-//! round, with these exceptions. Stricter here:
+//! Tested against the project's own Rust crate as an oracle. Both accept the same requests, with these exceptions.
+//! Stricter here:
 //!
-//! - **A header that comes twice** is refused; the crate takes the first. A proxy in between may have looked at the other.
-//! - **The timestamp** is `[1-9][0-9]*` of 18 digits at most; the crate also reads `+1` and `01` and signs the number, so
-//!   that one signature holds for many texts. Other implementations sign the text.
-//! - **The id** is 1 to 256 visible ASCII characters without a dot. Dots separate the signed parts; an id with one
-//!   makes two requests with one signature. It is also stored under an index and written to logs.
-//! - **More than 16 entries** in the list of signatures are refused; rotation needs two. The crate looks at all of them.
+//! - **A header that occurs twice** is refused; the crate takes the first value. A proxy in between may have checked
+//!   the other.
+//! - **The timestamp** is `[1-9][0-9]*` with at most 18 digits. The crate also reads `+1` and `01`, and signs the
+//!   number, so that one signature is valid for many texts. Other implementations sign the text.
+//! - **The id** is 1 to 256 visible ASCII characters without a dot. Dots separate the signed parts; an id with a dot
+//!   would make one signature valid for two requests. The id is also indexed in the database and written to logs.
+//! - **More than 16 entries** in the list of signatures are refused; rotation needs two. The crate checks all of them.
 //!
 //! Looser here:
 //!
-//! - **A body that is not UTF-8** can be proved; the crate cannot sign it. It is authentic, then malformed, and kept as
-//!   evidence.
+//! - **A body that is not UTF-8** can be authenticated; the crate cannot sign it. Such a delivery is authentic and
+//!   malformed, and is kept as evidence.
 //!
-//! And for secrets: `whsec_` is required, since another secret's base64 is easily pasted here by mistake. The
-//! specification wants 24 to 64 bytes. The minimum here is the 16 of every other secret of this service, because there
-//! are senders whose portals take secrets that their users choose; there is no maximum, because HMAC has none.
+//! Secrets must begin with `whsec_`, because it is easy to paste the base64 of another secret by mistake. The
+//! specification asks for 24 to 64 bytes. The minimum here is 16, as for every secret of this service, because some
+//! senders' portals accept secrets that users choose. There is no maximum, because HMAC has none.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
@@ -31,10 +32,10 @@ use super::secret::{Secret, Secrets, WeakSecret};
 use super::weakness::{self, Flaw};
 use super::{Delivery, NotAuthentic};
 
-/// The three headers of a proof.
+/// The names of the three headers.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// The sender's identifier of the event.
+    /// The sender's event id.
     pub id: HeaderName,
     /// The time of sending, in seconds since 1970.
     pub timestamp: HeaderName,
@@ -42,14 +43,15 @@ pub(super) struct Names {
     pub signature: HeaderName,
 }
 
-/// As the specification has them.
+/// The names in the specification.
 pub(super) static NAMES: Names = Names {
     id: HeaderName::from_static("webhook-id"),
     timestamp: HeaderName::from_static("webhook-timestamp"),
     signature: HeaderName::from_static("webhook-signature"),
 };
 
-/// As Svix sends them (<https://docs.svix.com/receiving/verifying-payloads/how-manual>), where the specification comes from.
+/// The names that Svix uses (<https://docs.svix.com/receiving/verifying-payloads/how-manual>), where the specification
+/// originated.
 static SVIX: Names = Names {
     id: HeaderName::from_static("svix-id"),
     timestamp: HeaderName::from_static("svix-timestamp"),
@@ -57,7 +59,7 @@ static SVIX: Names = Names {
 };
 
 impl Names {
-    /// Whether a part of such a proof is there.
+    /// Whether at least one of these headers is present.
     fn are_in(&self, delivery: &Delivery) -> bool {
         [&self.id, &self.timestamp, &self.signature]
             .into_iter()
@@ -68,7 +70,7 @@ impl Names {
 const TOLERANCE_SECONDS: u64 = 300;
 const MAX_ID_BYTES: usize = 256;
 const MAX_SIGNATURES: usize = 16;
-/// As many digits as an `i64` always holds.
+/// The max number of digits that always fit into an `i64`.
 const MAX_TIMESTAMP_DIGITS: usize = 18;
 
 const MIN_KEY_BYTES: usize = 16;
@@ -80,11 +82,11 @@ const REMEDY: &str = "copy it from the sender's portal, or generate one with `ec
 pub struct StandardSecrets(Secrets);
 
 impl StandardSecrets {
-    /// Reads a list of secrets, with the space around each dropped. `name` is the setting that they come from.
+    /// Reads a list of secrets, and trims the space around each. `name` is the setting that they come from.
     ///
     /// # Errors
-    /// [`WeakSecret`] for an empty list, and for one that is empty, a placeholder or a pattern, is not `whsec_` and
-    /// base64, or has fewer than 16 bytes when decoded.
+    /// [`WeakSecret`] if the list is empty, or if a secret is empty, a placeholder, a repeated pattern, not `whsec_`
+    /// and base64, or shorter than 16 bytes when decoded.
     pub fn parse<S: AsRef<str>>(
         name: &str,
         values: impl IntoIterator<Item = S>,
@@ -100,19 +102,19 @@ impl StandardSecrets {
         .map(Self)
     }
 
-    /// All of them, decoded.
+    /// All secrets, decoded.
     pub(crate) fn all(&self) -> &Secrets {
         &self.0
     }
 
-    /// The one that signs.
+    /// The secret that signs.
     pub(super) fn first(&self) -> &Secret {
         self.0.first()
     }
 }
 
-/// Checks the three headers; gives the sender's id of the event. Where there is a header of either set of names, each set has to be
-/// complete and to hold: whatever stands in between may have looked at the other one.
+/// Checks the three headers and returns the sender's event id. If a header of either set of names is present, that set
+/// must be complete and valid: a proxy in between may have checked the other set.
 pub(super) fn check(
     delivery: &Delivery,
     secrets: &StandardSecrets,
@@ -124,8 +126,8 @@ pub(super) fn check(
     }
 }
 
-/// Freshness comes last, so that [`NotAuthentic::Stale`] says something about clocks and replays, and not about
-/// whoever sends requests with an old time.
+/// Checks the time last, so that [`NotAuthentic::Stale`] only reports clocks and replays, and not anyone who sends an
+/// old time without a valid signature.
 fn check_set(
     delivery: &Delivery,
     secrets: &StandardSecrets,
@@ -156,7 +158,7 @@ fn check_set(
     Ok(id.to_owned())
 }
 
-/// One entry of the signature header.
+/// Makes one entry of the signature header.
 pub(super) fn sign(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> String {
     let mac = mac(secret, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
     format!("v1,{}", STANDARD.encode(mac))
@@ -180,8 +182,7 @@ fn read_timestamp(value: &[u8]) -> Option<(&str, i64)> {
     Some((digits, digits.parse().ok()?))
 }
 
-/// The entries that could be one of ours. Entries of other versions are left for those who know them: a sender may
-/// sign in two ways at once.
+/// The entries that could match. Skips entries of other versions: a sender may sign in two ways at the same time.
 fn read_signatures(value: &[u8]) -> Option<Vec<&[u8]>> {
     if !value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return None;
@@ -223,7 +224,7 @@ mod tests {
         hook().check(delivery(None, &headers, body)).map(drop)
     }
 
-    /// The right signature for whatever the id and the timestamp are.
+    /// Signs correctly, whatever the id and the timestamp are.
     fn ask_signed(id: &[u8], timestamp: &[u8]) -> Result<(), NotAuthentic> {
         let mac = mac(secrets().first(), &[id, b".", timestamp, b".", BODY]);
         ask(id, timestamp, format!("v1,{}", STANDARD.encode(mac)).as_bytes(), BODY)
@@ -372,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_signature_cannot_be_moved_between_id_time_and_body() {
-        // One text signed, cut in another place: `a.1614265330.1614265330.{}`.
+        // The same signed text, split at another place: `a.1614265330.1614265330.{}`.
         let at = TIME.to_string();
         let moved = sign(secrets().first(), "a", &at, format!("{at}.{{}}").as_bytes());
         assert_eq!(

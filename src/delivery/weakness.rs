@@ -1,6 +1,6 @@
-//! What makes a secret unfit: too short, forgotten from an example file, or typed with one finger.
+//! What makes a secret weak: it is too short, was left over from an example file, or is a repeated pattern.
 //!
-//! The rules are narrow: random hexadecimal or base64 meets one less than once in a hundred thousand times.
+//! The rules are narrow: less than one random hexadecimal or base64 secret in a hundred thousand breaks one.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ use secrecy::zeroize::Zeroizing;
 /// What is wrong with a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// There is nothing, or only space.
+    /// It is empty, or only space.
     Empty,
     /// Fewer than 16 bytes.
     Short,
-    /// Text from an example that was to be replaced, or a well-known word.
+    /// Text from an example that should have been replaced, or a well-known word.
     Placeholder,
-    /// A short pattern, over and over.
+    /// A short pattern that repeats.
     Repeated,
-    /// Characters that neither a path nor a header carries.
+    /// Characters that neither a path nor a header can carry.
     Control,
-    /// Characters that no header carries, or none that arrives as it was set.
+    /// Characters that a header cannot carry, or that do not arrive unchanged.
     NotInHeader,
     /// A `whsec_` secret was expected.
     NotStandard,
 }
 
 impl Flaw {
-    /// What the operator should do, where `usual` is the way to a new secret.
+    /// What the operator should do. `usual` is how to get a new secret.
     pub(super) fn remedy(self, usual: &str) -> String {
         match self {
-            Self::Empty => format!("remove the comma or the blank line too many, or {usual}"),
+            Self::Empty => format!("remove the extra comma or blank line, or {usual}"),
             _ => usual.to_owned(),
         }
     }
@@ -44,14 +44,14 @@ impl fmt::Display for Flaw {
             Self::Repeated => "is a pattern that repeats",
             Self::Control => "contains control characters",
             Self::NotInHeader => {
-                "has characters that a header does not carry as they are, such as an umlaut"
+                "has characters that a header cannot carry unchanged, such as an umlaut"
             }
             Self::NotStandard => "is not `whsec_` and base64",
         })
     }
 }
 
-/// Looked for anywhere, without regard to case and punctuation.
+/// Searched for anywhere, ignoring case and punctuation.
 const GIVEAWAYS: [&str; 11] = [
     "changeme",
     "changethis",
@@ -66,13 +66,13 @@ const GIVEAWAYS: [&str; 11] = [
     "123456789",
 ];
 
-/// Looked for as whole words: too short to look for inside of others.
+/// Searched for as whole words only: they are too short to be searched for inside others.
 const WORDS: [&str; 5] = ["your", "todo", "fixme", "tbd", "dummy"];
 
-/// A text in pointed or curly brackets, as templates have it.
+/// Brackets around a template's variable.
 const BRACKETS: [(&str, &str); 3] = [("<", ">"), ("${", "}"), ("{{", "}}")];
 
-/// Finds what gives a text away as nobody's secret.
+/// Finds signs that a text is not a real secret.
 pub(super) fn check_text(text: &str) -> Result<(), Flaw> {
     if text.is_empty() {
         return Err(Flaw::Empty);
@@ -91,7 +91,7 @@ pub(super) fn check_text(text: &str) -> Result<(), Flaw> {
     if placeholder { Err(Flaw::Placeholder) } else { Ok(()) }
 }
 
-/// Finds what a header does not carry.
+/// Finds characters that a header cannot carry unchanged.
 pub(super) fn check_header(text: &str) -> Result<(), Flaw> {
     if text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         Ok(())
@@ -162,7 +162,7 @@ mod tests {
     fn sixteen_bytes_are_enough_and_fifteen_are_not() {
         assert_eq!(check_key(b"9f2c41d07be8835a", 16), Ok(()));
         assert_eq!(check_key(b"9f2c41d07be8835", 16), Err(Flaw::Short));
-        // Bytes, not characters: eight umlauts are sixteen bytes.
+        // The length is in bytes, not characters: eight umlauts are sixteen bytes.
         assert_eq!(check_key("äöüßéèêë".as_bytes(), 16), Ok(()));
     }
 
@@ -191,7 +191,7 @@ mod tests {
         #[test]
         fn random_secrets_are_fit(key in prop::array::uniform32(any::<u8>())) {
             use base64::{Engine, engine::general_purpose::STANDARD};
-            // The shrinker's favourites (all zero, nearly all zero) are what a random source never gives.
+            // The shrinker prefers keys that are all or nearly all zero, which a random source never returns.
             prop_assume!(key.iter().collect::<std::collections::BTreeSet<_>>().len() > 16);
             for text in [hex::encode(key), STANDARD.encode(key)] {
                 prop_assert_eq!(check_text(&text), Ok(()));
