@@ -1,5 +1,5 @@
 //! The eSIM object of a provider's API: `iccid, imsi, activationCode, appleUniversalLink, installationUrl, lastSeen,
-//! activatedAt, state, uid, active`. A backend hands it on as it got it, so unknown members are fine.
+//! activatedAt, state, uid, active`. A backend passes it on as it received it, so unknown members are fine.
 
 use url::Url;
 
@@ -10,13 +10,13 @@ use crate::domain::{
     ActivationCode, Claim, Credentials, Imsi, ProfileState, Registration, Report, Timestamp,
 };
 
-/// The longest `uid` that is taken, in bytes.
+/// The max length of a `uid`, in bytes.
 const LONGEST_UID: usize = 256;
 
-/// Reads one; `claim` says what the provider's words mean.
+/// Reads an eSIM object. `claim` maps the provider's words to states.
 ///
 /// # Errors
-/// [`Malformed`]; the reason names the member and echoes nothing.
+/// [`Malformed`]; the reason names the member and does not contain its value.
 pub(super) fn parse(
     provider: &'static str,
     claim: impl FnOnce(&str) -> Option<Claim>,
@@ -36,10 +36,10 @@ fn read(
     let mut remarks = Vec::new();
     let raw_state =
         text(&object, "state")?.ok_or("state is missing; send the provider's word for it")?;
-    // A word that nobody knows yet must not keep a backend from registering; to wait is always safe.
+    // An unknown word must not keep a backend from registering. PREPARING, which makes the user wait, is always safe.
     let known = claim(raw_state);
     let claim = known.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
-    // What is unreadable costs the code and not the registration: without that the user has nothing at all.
+    // An unreadable code is left out. Refusing the registration would leave the user with nothing at all.
     let activation_code = text(&object, "activationCode")?.and_then(|code| {
         let read = ActivationCode::parse(code);
         read.map_err(|error| remarks.push(format!("activationCode was left out: it {error}"))).ok()
@@ -71,7 +71,7 @@ fn read(
     })
 }
 
-/// A member that is a text; absent, null and empty are the same.
+/// Reads a text member. Absent, null and empty are the same.
 fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, String> {
     match object.member(name) {
         None | Some(Value::Null) => Ok(None),
@@ -81,12 +81,12 @@ fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, String> {
     }
 }
 
-/// The vendor documents these members as null and shows no other value; what is no time is left out.
+/// The vendor documents these members only as null, with no other value. A value that is not a time is left out.
 fn time(object: &Object, name: &str) -> Result<Option<Timestamp>, String> {
     Ok(text(object, name)?.and_then(|text| Timestamp::parse(text).ok()))
 }
 
-/// A link that can be opened. The vendor's own page shows a template that still holds `<SM-DP+ Address>`.
+/// A link that can be opened. The vendor's own page shows a template that still contains `<SM-DP+ Address>`.
 fn real_link(link: &str) -> Option<String> {
     let real = !link.contains('<') && Url::parse(link).is_ok_and(|url| url.scheme() == "https");
     real.then(|| link.to_owned())

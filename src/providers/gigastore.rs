@@ -1,7 +1,7 @@
 //! Gigastore (DENT): the eSIM Status webhook, `{"iccid","imsi","profileState","eid"?}`.
 //!
-//! The body has no event id, no time, no type and no signature. What its words mean is in `claim`: the documented four
-//! (<https://docs.giga.store/webhooks/esim-status>) and the eleven more that the vendor's own SDK decodes.
+//! The body has no event id, time, type or signature. `claim` defines the meaning of its words: the four that are
+//! documented (<https://docs.giga.store/webhooks/esim-status>) and eleven more that the vendor's own SDK decodes.
 
 use serde_json::json;
 
@@ -16,10 +16,10 @@ use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report,
 #[derive(Debug, Clone, Copy)]
 pub struct Gigastore;
 
-/// A state word of more bytes than this is cut to as many characters. The raw body has all of it.
+/// A state word with more bytes is cut to this many characters. The raw body still has all of it.
 const LONGEST_WORD: usize = 64;
 
-/// Members that only the vendor's other webhooks have. Somebody gave them all the same URL; their events are kept.
+/// Members that only the vendor's other webhooks have. If they were all given the same URL, their events are kept.
 const OTHER_EVENTS: [(&str, &str); 3] = [
     ("newCountry", "a Country Change event"),
     ("balanceAmountInByte", "a Balance Alert event"),
@@ -46,7 +46,7 @@ impl Provider for Gigastore {
             };
         };
         let raw_state = match word {
-            // Exactly as sent; but a word that is mostly space, or no word at all, is not worth keeping whole twice.
+            // Kept exactly as sent, unless it is too long. A word that is only space does not count.
             Value::Text(word) if word.len() > LONGEST_WORD && !word.trim().is_empty() => {
                 word.trim().chars().take(LONGEST_WORD).collect()
             }
@@ -97,7 +97,7 @@ impl Provider for Gigastore {
     }
 
     fn install_limit(&self) -> Option<i32> {
-        // What the vendor says; the webhook does not carry it.
+        // By the vendor's documentation. The webhook does not contain it.
         Some(5)
     }
 
@@ -117,7 +117,7 @@ impl Provider for Gigastore {
     }
 }
 
-/// What the vendor's word means; `None` for UNKNOWN and for any word that is not known.
+/// The meaning of the vendor's word; `None` for UNKNOWN and for any unknown word.
 fn claim(word: &str) -> Option<Claim> {
     let (state, enabled) = match word.trim().to_ascii_uppercase().as_str() {
         "CREATED" | "AVAILABLE" | "ALLOCATED" | "LINKED" | "CONFIRMED" => {
@@ -140,7 +140,7 @@ fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
     Malformed { reason: reason.into(), iccid }
 }
 
-/// A body without a usable ICCID is told that first, whatever else is wrong with it.
+/// Reports a missing or invalid ICCID first, whatever else is wrong with the body.
 fn iccid_first(iccid: Result<Iccid, String>, reason: &str) -> String {
     iccid.err().unwrap_or_else(|| reason.to_owned())
 }

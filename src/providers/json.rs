@@ -1,20 +1,21 @@
-//! JSON as a webhook may bring it: one object and nothing after it, no member twice at any depth, no NUL, bounded depth.
+//! Strict JSON for webhook bodies: one object and nothing after it, no duplicate member at any depth, no NUL, bounded
+//! depth.
 //!
-//! `serde_json` alone lets duplicate members win silently, takes an array for a struct, accepts `\u0000` (which Postgres
-//! then refuses) and skips ignored members without a bound on their depth. So every value is visited here.
+//! `serde_json` alone lets the last of duplicate members win silently, accepts an array for a struct, accepts `\u0000`
+//! (which Postgres then refuses), and skips ignored members at any depth. So every value is visited here.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// How deeply values may be nested, the outermost object included.
+/// The max depth of nested values, including the outermost object.
 const MAX_DEPTH: u8 = 32;
 
-/// Up to how many members the names are compared one by one.
+/// Up to this number of members, names are compared one by one.
 const FEW: usize = 16;
 
-/// The members of one JSON object. Only texts are kept whole; of any other value its kind is what matters.
+/// The members of one JSON object. Only texts are kept; of any other value, only the kind.
 #[derive(Debug)]
 pub struct Object(Vec<(String, Value)>);
 
@@ -30,10 +31,10 @@ pub enum Value {
 }
 
 impl Object {
-    /// Reads the bytes strictly.
+    /// Parses the bytes strictly.
     ///
     /// # Errors
-    /// What is wrong, with line and column; nothing of the bytes is echoed.
+    /// What is wrong, with line and column. The message contains nothing of the bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.trim_ascii().is_empty() {
             return Err("the body is empty; send one JSON object".to_owned());
@@ -41,7 +42,7 @@ impl Object {
         if bytes.starts_with(b"\xEF\xBB\xBF") {
             return Err("the body begins with a byte order mark; send plain UTF-8".to_owned());
         }
-        // serde_json would say what it found instead, and thereby echo a number or a string.
+        // serde_json would report what it found instead, and thereby show a number or a string.
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err("the body is not one JSON object; it must begin with {".to_owned());
         }
@@ -51,7 +52,7 @@ impl Object {
             .map_err(|error| format!("the body is not one strict JSON object: {error}"))
     }
 
-    /// The member of that name; `None` if it is absent.
+    /// The member with this name; `None` if it is absent.
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
@@ -87,7 +88,8 @@ fn visit_members<'de, A: MapAccess<'de>>(
     let mut seen = HashSet::new();
     while let Some(key) = map.next_key::<String>()? {
         without_nul(&key)?;
-        // Comparing a few is faster than hashing; comparing each of many with all others would be an attack.
+        // For a few names, comparing is faster than hashing. For many, comparing each with all others would allow an
+        // attack.
         let is_new = if members.len() < FEW {
             members.iter().all(|(other, _)| *other != key)
         } else {
@@ -109,7 +111,7 @@ fn without_nul<E: Error>(text: &str) -> Result<(), E> {
     if text.contains('\0') { Err(E::custom("a text holds a NUL character")) } else { Ok(()) }
 }
 
-/// A value somewhere inside.
+/// A nested value.
 struct Nested {
     depth: u8,
 }

@@ -1,9 +1,9 @@
-//! Members that every provider's bodies have, read the same way.
+//! Members of a flat body, as Gigastore sends them, and how they are read.
 
 use super::json::{Object, Value};
 use crate::domain::{Iccid, InvalidIdentifier};
 
-/// The required ICCID.
+/// Reads the required ICCID.
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -15,8 +15,8 @@ pub(super) fn iccid(body: &Object) -> Result<Iccid, String> {
     }
 }
 
-/// Absent, null and empty are the same. A number may already have lost digits on its way, so it costs the event; any
-/// other wrong shape only costs the member.
+/// Reads an optional identifier. Absent, null and empty are the same. A number is refused together with the event,
+/// because it may have lost digits on its way. Any other wrong value is left out, with a remark.
 ///
 /// # Errors
 /// What is wrong with it, in words.

@@ -1,7 +1,7 @@
-//! Providers: each one file that turns the bytes of its webhooks into our words. Pure: bytes in, words out.
+//! Providers: for each, one file that turns the bytes of its webhooks into our words, without side effects.
 //!
-//! To add one, see `docs/adding-a-provider.md`. The canonical state never comes from a shared list of words: "released"
-//! means *ready to install* at one provider and *deleted from the device* at another.
+//! To add one, see `docs/adding-a-provider.md`. There is deliberately no shared list of state words: "released" means
+//! *ready to install* at one provider and *deleted from the device* at another.
 
 mod json;
 
@@ -19,70 +19,70 @@ pub use gigastore::Gigastore;
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{Iccid, Registration, Report, Timestamp};
 
-/// One company whose webhooks we understand.
+/// A company whose webhooks we understand.
 pub trait Provider: Send + Sync + 'static {
-    /// Its name in paths, settings, rows and metric labels: kebab-case, never changed.
+    /// Its name in paths, settings, rows and metric labels: kebab-case, and never changed.
     fn slug(&self) -> &'static str;
 
     /// Reads one authentic delivery.
     ///
     /// # Errors
-    /// [`Malformed`] where the bytes are not what this provider may send; the bytes are kept all the same.
+    /// [`Malformed`] if this provider would not send such bytes. They are stored all the same.
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed>;
 
-    /// Whether this can only be a portal's try of the URL: it says nothing, of no profile.
+    /// Whether this can only be a portal's test of the URL: it names no profile and reports nothing.
     fn is_test(&self, delivery: &AuthenticDelivery) -> bool;
 
-    /// Reads the eSIM object that the provider's API returns, which a backend hands on when it registers a profile.
+    /// Reads the eSIM object of the provider's API, which a backend passes on when it registers a profile.
     ///
     /// # Errors
-    /// [`Malformed`] where the bytes are no such object.
+    /// [`Malformed`] if the bytes are not such an object.
     fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed>;
 
-    /// How often the provider lets a profile be installed, where it says so.
+    /// How often the provider lets a profile be installed, if it says so.
     fn install_limit(&self) -> Option<i32>;
 
-    /// A body as this provider would send it, for the commands that play the provider.
+    /// Makes a body as this provider would send it, for the commands that act as the provider.
     fn compose(&self, sample: &Sample<'_>) -> String;
 
-    /// This provider's words for one whole life of a profile, in order.
+    /// This provider's words for a whole life of a profile, in order.
     fn lifecycle(&self) -> &'static [&'static str];
 }
 
 /// What a delivery says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Something about a profile's state.
+    /// A report on a profile's state.
     Report(Report),
     /// An event of another kind.
     Ignored {
-        /// The profile it speaks of, where that could be read.
+        /// The profile that it names, if that could be read.
         iccid: Option<Iccid>,
-        /// What it is, for support.
+        /// The kind of event, for support.
         reason: String,
     },
 }
 
-/// The body is not an object of the right shape. The reason names the member, or line and column, and echoes nothing.
+/// The body does not have the required form. The reason names the member, or line and column, and contains no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Malformed {
-    /// What is wrong and what was wanted.
+    /// What is wrong, and what is expected.
     pub reason: String,
-    /// The profile it speaks of, where that could be read all the same.
+    /// The profile that it names, if that could be read all the same.
     pub iccid: Option<Iccid>,
 }
 
-/// What a composed body is to say.
+/// The content of a body to compose.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
-    /// The ICCID, of any shape: bad input is worth sending too.
+    /// The ICCID, of any form: invalid input is worth sending too.
     pub iccid: &'a str,
     /// The provider's word for the state.
     pub raw_state: &'a str,
-    /// The device, if it is to be named.
+    /// The device, if it should be named.
     pub eid: Option<&'a str>,
-    /// The subscription, if it is to be named.
+    /// The subscription, if it should be named.
     pub imsi: Option<&'a str>,
 }
 

@@ -1,6 +1,7 @@
-//! Every body in `tests/fixtures/<provider>/` against the reading that is expected of it, which is in `readings.snap` beside them.
+//! Compares every body in `tests/fixtures/<provider>/` with its expected reading, in `readings.snap` beside them.
 //!
-//! A new case is a new file. After a change that is meant: `INSTA_UPDATE=always cargo test recorded`, and look at the difference.
+//! To add a case, add a file. After an intended change, run `INSTA_UPDATE=always cargo test recorded` and check the
+//! difference.
 
 use std::fmt::Write;
 use std::fs;
@@ -17,7 +18,7 @@ use crate::domain::{Eid, Iccid, Imsi, Timestamp};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
-/// A word longer than that is shown by its length.
+/// A longer word is shown by its length.
 const LONG: usize = 80;
 
 fn delivery(body: Vec<u8>) -> AuthenticDelivery {
@@ -27,7 +28,7 @@ fn delivery(body: Vec<u8>) -> AuthenticDelivery {
     Authenticator::new(Scheme::None).check(delivery).unwrap()
 }
 
-/// The reading as lines of text, identifiers in full.
+/// The reading as lines of text, with identifiers in full.
 fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     match reading {
