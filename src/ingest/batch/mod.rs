@@ -82,7 +82,7 @@ pub(super) fn written(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
     receipts(batch, plan)
 }
 
-/// Ways 1 and 2. Returns `None`, with nothing written, if neither worked.
+/// Ways 1 and 2 of the three above. Returns `None`, with nothing written, if neither worked.
 async fn write_in_one_stroke(
     connection: &mut PgConnection,
     recent: &mut Recent,

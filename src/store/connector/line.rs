@@ -16,7 +16,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(100);
 /// How long a session is idle before it is asked off the hot path, which also keeps routers on the way from forgetting it.
 const ASK: Duration = Duration::from_secs(20);
 
-/// How long that ping may take, while nobody waits.
+/// How long that ping may take: no caller waits for it.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pause before a lost session is opened again in the background.
