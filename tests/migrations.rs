@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use esim_status::domain::{Iccid, Outcome, ProfileState, TransitionKind};
-use esim_status::store::event_ids::{self, Claimed};
+use esim_status::store::event_ids::{self, NewEvent};
 use esim_status::store::{self, SchemaError, deliveries, profiles, transitions};
 use esim_status_testing::Database;
 use sqlx::migrate::Migrator;
@@ -127,13 +127,13 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
     let kept = deliveries::list_of_profile(&mut connection, &iccid, None, 10).await.unwrap();
     assert_eq!((kept[0].outcome, kept[0].body.as_slice()), (Outcome::Moved, b"{}".as_slice()));
 
-    let again = Claimed {
+    let again = NewEvent {
         hook: "gigastore/relayed",
         event_id: "msg_1",
         body_sha256: &[0],
         iccid: Some(&iccid),
     };
-    assert_eq!(event_ids::claim(&mut connection, &[again]).await.unwrap().len(), 1);
+    assert_eq!(event_ids::reserve(&mut connection, &[again]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

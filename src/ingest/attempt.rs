@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::batch::{self, InDoubt, Locks, WriteError};
 use super::connection::WriterConnection;
-use super::{Database, Receipt, Submission};
+use super::{Receipt, Submission, WriterContext};
 use crate::domain::Iccid;
 use crate::store::{
     Fault, StoreError, deliveries, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
@@ -56,35 +56,35 @@ pub(super) enum Refusal {
 
 /// Writes a batch within these time limits.
 pub(super) async fn write_patiently(
-    database: &Database,
+    context: &WriterContext,
     connection: &mut WriterConnection,
-    submissions: &[Submission],
+    submissions: &[&Submission],
     locks: Locks,
     patience: Patience,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + patience.whole;
     let mut work =
-        Work { database, connection, submissions, locks, deadline, in_doubt: None, tries: 0 };
+        Work { context, connection, submissions, locks, deadline, in_doubt: None, tries: 0 };
     if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
         return done;
     }
     let is_in_doubt = work.in_doubt.is_some();
     connection.discard();
-    database.pace.gave_up(submissions.len());
+    context.pace.gave_up(submissions.len());
     let what = if is_in_doubt {
         "the database did not confirm a commit in time"
     } else {
         "the database did not answer in time"
     };
-    database.outage.note(submissions.len(), what, None);
+    context.outage.note(submissions.len(), what, None);
     Err(Refusal::Unavailable)
 }
 
 /// A batch while it is being written.
 struct Work<'a> {
-    database: &'a Database,
+    context: &'a WriterContext,
     connection: &'a mut WriterConnection,
-    submissions: &'a [Submission],
+    submissions: &'a [&'a Submission],
     locks: Locks,
     deadline: Instant,
     in_doubt: InDoubt,
@@ -114,7 +114,7 @@ impl Work<'_> {
                     return Err(Refusal::Data(error.to_string()));
                 }
                 Err(_) => {
-                    self.database.pace.gave_up(self.submissions.len());
+                    self.context.pace.gave_up(self.submissions.len());
                     self.connection.discard();
                     continue;
                 }
@@ -140,7 +140,7 @@ impl Work<'_> {
         let _busy = self.connection.busy();
         let (connection, recent) = self.connection.reach().await?;
         if self.in_doubt.is_some() {
-            let keys: Vec<_> = self.submissions.iter().map(Submission::key).collect();
+            let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
             let found = deliveries::find_written(connection, &keys).await?;
             if let Some(plan) = self.in_doubt.take()
                 && found.len() == keys.len()
@@ -149,16 +149,16 @@ impl Work<'_> {
                 return Ok(batch::written(self.submissions, plan));
             }
         }
-        let (key, in_doubt) = (&self.database.erasure_key, &mut self.in_doubt);
+        let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
         batch::write(connection, recent, key, self.submissions, self.locks, in_doubt).await
     }
 
     fn note_success(&mut self, took: Duration) {
         self.connection.heard();
-        self.database.outage.end();
+        self.context.outage.end();
         telemetry::record_commit(took);
         if self.locks == Locks::OnlyFree {
-            self.database.pace.committed(self.submissions.len(), took);
+            self.context.pace.committed(self.submissions.len(), took);
         }
     }
 
@@ -170,7 +170,7 @@ impl Work<'_> {
     ) -> Result<(), Refusal> {
         let deliveries = self.submissions.len();
         if is_time_out(error) && self.locks == Locks::OnlyFree {
-            self.database.pace.gave_up(deliveries);
+            self.context.pace.gave_up(deliveries);
         }
         match fault_of(error) {
             Fault::Transient if self.tries <= RETRIES => Ok(()),
@@ -212,7 +212,7 @@ impl Work<'_> {
 
     fn note_outage(&self, error: &sqlx::Error) {
         let deliveries = self.submissions.len();
-        self.database.outage.note(deliveries, "the database is not available", Some(error));
+        self.context.outage.note(deliveries, "the database is not available", Some(error));
     }
 
     async fn make_partitions(&mut self) -> Result<(), Refusal> {
@@ -225,7 +225,7 @@ impl Work<'_> {
         if let Err(error) = made.await {
             self.connection.discard();
             let error = &error as &dyn std::error::Error;
-            self.database.outage.note(
+            self.context.outage.note(
                 self.submissions.len(),
                 "the partition that deliveries belong to does not exist and cannot be created",
                 Some(error),

@@ -4,15 +4,15 @@ use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
 use crate::providers::Reading;
-use crate::store::deliveries::KeptDelivery;
+use crate::store::deliveries::NewDelivery;
 use crate::telemetry;
 
 /// What is stored for each delivery.
-pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDelivery<'a>> {
+pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec<NewDelivery<'a>> {
     batch
         .iter()
         .zip(&plan.judgements)
-        .map(|(submission, judgement)| KeptDelivery {
+        .map(|(submission, judgement)| NewDelivery {
             id: submission.delivery.id(),
             received_at: submission.delivery.received_at(),
             hook: submission.delivery.hook(),
@@ -28,7 +28,7 @@ pub(super) fn kept<'a>(batch: &'a [Submission], plan: &'a Plan) -> Vec<KeptDeliv
 }
 
 /// Counts what was committed, and logs a warning for each noteworthy delivery.
-pub(super) fn count(batch: &[Submission], plan: &Plan) {
+pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     let judged = || batch.iter().zip(&plan.judgements);
     let outcomes = judged().map(|(submission, judgement)| (submission.provider, judgement.outcome));
     for ((provider, outcome), number) in tally(outcomes) {
@@ -77,7 +77,7 @@ fn tally<K: PartialEq>(kinds: impl Iterator<Item = K>) -> Vec<(K, u64)> {
 }
 
 /// What each sender is answered.
-pub(super) fn receipts(batch: &[Submission], plan: Plan) -> Vec<Receipt> {
+pub(super) fn receipts(batch: &[&Submission], plan: Plan) -> Vec<Receipt> {
     batch
         .iter()
         .zip(plan.judgements)

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::attempt::{Patience, Refusal, write_patiently};
 use super::batch::Locks;
 use super::connection::WriterConnection;
+use super::pace::MAX_BATCH;
 use super::spooling::Spooling;
-use super::writer::MAX_BATCH;
-use super::{Arrival, Database, Submission};
+use super::{Arrival, Submission, WriterContext};
 use crate::budget;
 use crate::domain::Iccid;
 use crate::providers;
@@ -41,13 +41,13 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until every sender of `writers` is gone.
 pub(super) async fn run(
-    database: Database,
+    context: WriterContext,
     spooling: Arc<Spooling>,
     connection: WriterConnection,
     mut writers: mpsc::Receiver<()>,
 ) {
     let mut drainer = Drainer {
-        database,
+        context,
         spooling,
         connection,
         max_batch: MAX_BATCH,
@@ -83,7 +83,7 @@ enum Step {
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
 /// profile stay in the spool, in their order, until the next pass; the others do not wait for them.
 struct Drainer {
-    database: Database,
+    context: WriterContext,
     spooling: Arc<Spooling>,
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
@@ -189,7 +189,7 @@ impl Drainer {
 
     /// Connects without logging failures, because the outage was logged when it began.
     async fn reach_database(&mut self) -> Result<&mut PgConnection, Stuck> {
-        if !self.database.erasure_key.is_known() {
+        if !self.context.erasure_key.is_known() {
             return Err(Stuck);
         }
         let reached = timeout(LOOK_PATIENCE, self.connection.reach()).await;
@@ -262,8 +262,9 @@ impl Drainer {
             if batch.is_empty() {
                 return Ok(Ok(()));
             }
-            let (database, connection) = (&self.database, &mut self.connection);
-            match write_patiently(database, connection, &batch, Locks::OnlyFree, PATIENCE).await {
+            let (context, connection) = (&self.context, &mut self.connection);
+            let refs: Vec<_> = batch.iter().collect();
+            match write_patiently(context, connection, &refs, Locks::OnlyFree, PATIENCE).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));

@@ -1,5 +1,5 @@
-//! Event ids: each event counts once. The transaction that writes a delivery also claims its event id, so a claim never
-//! exists without its delivery.
+//! Event ids: each event counts once. The transaction that writes a delivery also reserves its event id, so a
+//! reservation never exists without its delivery.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,25 +10,30 @@ use super::Submission;
 use super::plan::Seen;
 use crate::domain::Iccid;
 use crate::store::StoreError;
-use crate::store::event_ids::{self, Claimed};
+use crate::store::event_ids::{self, NewEvent};
 
-/// The event id that a submission claims. A malformed body claims none: it is not an event.
-pub(super) fn claims_event(submission: &Submission) -> Option<&str> {
+/// Whether a submission reserves an event id.
+pub(super) fn has_event_id(submission: &Submission) -> bool {
+    event_id(submission).is_some()
+}
+
+/// The event id that a submission reserves. A malformed body reserves none: it is not an event.
+fn event_id(submission: &Submission) -> Option<&str> {
     submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
 }
 
-/// Claims the event ids of a batch. If an id occurs several times in the batch, the first submission claims it. The
-/// claim does not name the profile if that profile was erased.
-pub(super) async fn claim_events(
+/// Reserves the event ids of a batch. If an id occurs several times in the batch, the first submission reserves it. The
+/// reservation does not name the profile if that profile was erased.
+pub(super) async fn reserve_event_ids(
     connection: &mut PgConnection,
-    batch: &[Submission],
+    batch: &[&Submission],
     erased: &HashSet<&Iccid>,
 ) -> Result<Vec<Option<Seen>>, StoreError> {
     let mut seen = vec![None; batch.len()];
     let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
     let mut events = Vec::new();
     for (index, submission) in batch.iter().enumerate() {
-        let Some(event_id) = claims_event(submission) else { continue };
+        let Some(event_id) = event_id(submission) else { continue };
         let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
         let event = (submission.delivery.hook().as_ref(), event_id);
         if let Some(earlier) = first.get(&event) {
@@ -41,18 +46,18 @@ pub(super) async fn claim_events(
     if events.is_empty() {
         return Ok(seen);
     }
-    let claims: Vec<_> = events
+    let new: Vec<_> = events
         .iter()
-        .map(|(index, (hook, event_id), digest)| Claimed {
+        .map(|(index, (hook, event_id), digest)| NewEvent {
             hook,
             event_id,
             body_sha256: digest,
             iccid: batch[*index].iccid().filter(|iccid| !erased.contains(iccid)),
         })
         .collect();
-    for earlier in event_ids::claim(connection, &claims).await? {
+    for earlier in event_ids::reserve(connection, &new).await? {
         let event = (earlier.hook.as_str(), earlier.event_id.as_str());
-        for (index, _, digest) in events.iter().filter(|(_, claimed, _)| *claimed == event) {
+        for (index, _, digest) in events.iter().filter(|(_, reserved, _)| *reserved == event) {
             seen[*index] = Some(compare(&earlier.body_sha256, digest));
         }
     }

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::recent::Recent;
-use super::writer::{is_still_wanted, write_all};
-use super::{Database, Waiting};
+use super::settle::{is_still_wanted, settle};
+use super::{Waiting, WriterContext};
 use crate::domain::Iccid;
 use crate::store::{Connector, Session};
 
@@ -55,7 +55,7 @@ impl LaneConnections {
 
 /// The lanes of one writer.
 pub(super) struct Lanes {
-    database: Database,
+    context: WriterContext,
     connections: Arc<LaneConnections>,
     open: HashMap<Iccid, Lane>,
     running: JoinSet<(Iccid, End)>,
@@ -77,8 +77,8 @@ enum End {
 }
 
 impl Lanes {
-    pub(super) fn new(database: Database, connections: Arc<LaneConnections>) -> Self {
-        Self { database, connections, open: HashMap::new(), running: JoinSet::new() }
+    pub(super) fn new(context: WriterContext, connections: Arc<LaneConnections>) -> Self {
+        Self { context, connections, open: HashMap::new(), running: JoinSet::new() }
     }
 
     /// Moves deliveries whose profile has an open lane into that lane, and returns the rest.
@@ -146,16 +146,16 @@ impl Lanes {
             }
             lane.is_running = true;
             let batch = std::mem::take(&mut lane.queue);
-            let (database, connections, iccid) =
-                (self.database.clone(), self.connections.clone(), iccid.clone());
-            self.running.spawn(async move { (iccid, wait(database, &connections, batch).await) });
+            let (context, connections, iccid) =
+                (self.context.clone(), self.connections.clone(), iccid.clone());
+            self.running.spawn(async move { (iccid, wait(context, &connections, batch).await) });
         }
     }
 }
 
 /// Writes a lane's deliveries as soon as their profile is free. Their senders are answered in time in any case, by
 /// [`super::Ingest::submit`].
-async fn wait(database: Database, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
+async fn wait(context: WriterContext, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
     let Some((_permit, mut connection)) = connections.take().await else { return End::StillHeld };
     let mut contended = batch;
     let mut end = End::Done;
@@ -164,7 +164,7 @@ async fn wait(database: Database, connections: &LaneConnections, batch: Vec<Wait
         if batch.is_empty() {
             break;
         }
-        let left = write_all(&database, &mut connection, batch, Locks::Wait).await;
+        let left = settle(&context, &mut connection, batch, Locks::Wait).await;
         if left.is_locked {
             end = End::StillHeld;
         }

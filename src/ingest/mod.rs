@@ -5,27 +5,29 @@
 //! delivery that comes alone is written immediately. Writers are sharded by ICCID, so the reports of one profile are
 //! applied in the order in which they were submitted.
 
+mod writer;
+
+mod lanes;
+
+mod settle;
+
 mod attempt;
 
 mod batch;
+
+mod plan;
 
 mod event_ids;
 
 mod committed;
 
-mod plan;
-
 mod pace;
-
-mod recent;
 
 mod connection;
 
+mod recent;
+
 mod outage;
-
-mod writer;
-
-mod lanes;
 
 mod spooling;
 
@@ -142,9 +144,16 @@ struct Waiting {
     answer: oneshot::Sender<Result<Accepted, SubmitError>>,
 }
 
+impl Waiting {
+    /// Answers the sender, who may be gone: what was written stays written.
+    fn reply(self, result: Result<Accepted, SubmitError>) {
+        drop(self.answer.send(result));
+    }
+}
+
 /// What a writer writes with.
 #[derive(Debug, Clone)]
-struct Database {
+struct WriterContext {
     erasure_key: ErasureKey,
     spooling: Option<Arc<Spooling>>,
     pace: Arc<Pace>,
@@ -185,7 +194,7 @@ impl Ingest {
         let known = erasure_key.is_known();
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
         let (pace, outage) = (Arc::new(Pace::new(QUEUE)), Arc::default());
-        let database = Database { erasure_key, spooling, pace, outage };
+        let context = WriterContext { erasure_key, spooling, pace, outage };
         let connection = |recent| WriterConnection::new(connector.clone(), Session::Writer, recent);
         let lane_connections = Arc::new(LaneConnections::new(connector));
         let mut tasks = JoinSet::new();
@@ -195,23 +204,18 @@ impl Ingest {
             .map(|_| {
                 let (queue, waiting) = mpsc::channel(QUEUE);
                 let pace = Arc::new(Pace::new(QUEUE));
-                let database = Database { pace: pace.clone(), ..database.clone() };
+                let context = WriterContext { pace: pace.clone(), ..context.clone() };
                 let (connection, alive) = (connection(Recent::of_one_in(writers)), alive.clone());
                 let lane_connections = lane_connections.clone();
                 tasks.spawn(async move {
-                    writer::run(database, connection, lane_connections, waiting).await;
+                    writer::run(context, connection, lane_connections, waiting).await;
                     drop(alive);
                 });
                 (queue, pace)
             })
             .collect();
-        if let Some(spooling) = database.spooling.clone() {
-            tasks.spawn(drainer::run(
-                database,
-                spooling,
-                connection(Recent::none()),
-                writers_alive,
-            ));
+        if let Some(spooling) = context.spooling.clone() {
+            tasks.spawn(drainer::run(context, spooling, connection(Recent::none()), writers_alive));
         }
         (Self { queues }, tasks)
     }

@@ -6,8 +6,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::writer::MAX_BATCH;
 use crate::budget;
+
+/// The max number of deliveries in a batch.
+pub(super) const MAX_BATCH: usize = 512;
 
 /// The min batch size: below it, the size no longer determines how long a batch takes.
 const LEAST: usize = 64;
@@ -15,7 +17,7 @@ const LEAST: usize = 64;
 /// The pace of one writer.
 #[derive(Debug)]
 pub(super) struct Pace {
-    most: AtomicUsize,
+    max_batch: AtomicUsize,
     room: AtomicUsize,
     queue: usize,
 }
@@ -23,12 +25,12 @@ pub(super) struct Pace {
 impl Pace {
     /// The pace for a database whose speed is not known yet, and a queue of this length.
     pub(super) fn new(queue: usize) -> Self {
-        Self { most: AtomicUsize::new(MAX_BATCH), room: AtomicUsize::new(queue), queue }
+        Self { max_batch: AtomicUsize::new(MAX_BATCH), room: AtomicUsize::new(queue), queue }
     }
 
     /// The max size of a batch.
     pub(super) fn max_batch(&self) -> usize {
-        self.most.load(Ordering::Relaxed)
+        self.max_batch.load(Ordering::Relaxed)
     }
 
     /// The max number of deliveries that may wait.
@@ -38,20 +40,20 @@ impl Pace {
 
     /// Notes that a batch of this size was committed in this time.
     pub(super) fn committed(&self, count: usize, took: Duration) {
-        let most = self.max_batch();
+        let max = self.max_batch();
         // The time of a small batch says little about a large one.
-        if count < most / 2 {
+        if count < max / 2 {
             return;
         }
         let next = if took > budget::SLOW_BATCH {
             within(count, took, budget::STEADY_BATCH)
         } else if took < budget::STEADY_BATCH / 2 {
-            most * 2
+            max * 2
         } else {
-            most
+            max
         };
         let next = next.clamp(LEAST, MAX_BATCH);
-        self.most.store(next, Ordering::Relaxed);
+        self.max_batch.store(next, Ordering::Relaxed);
         self.room
             .store(within(count, took, budget::QUEUE).clamp(next, self.queue), Ordering::Relaxed);
     }
@@ -59,7 +61,7 @@ impl Pace {
     /// Notes that a batch of this size was not written in time.
     pub(super) fn gave_up(&self, count: usize) {
         if count > LEAST {
-            self.most.store((count / 4).clamp(LEAST, MAX_BATCH), Ordering::Relaxed);
+            self.max_batch.store((count / 4).clamp(LEAST, MAX_BATCH), Ordering::Relaxed);
         }
     }
 

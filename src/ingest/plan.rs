@@ -65,7 +65,7 @@ impl Plan {
     /// Judges the submissions. `seen` has one entry for each of them. `erased` names the profiles that must not be
     /// created.
     pub fn of(
-        batch: &[Submission],
+        batch: &[&Submission],
         known: Vec<Profile>,
         seen: &[Option<Seen>],
         erased: &HashSet<&Iccid>,
@@ -218,8 +218,12 @@ mod tests {
         submission(&format!(r#"{{"iccid":"{iccid}","profileState":"{state}"}}"#))
     }
 
+    fn refs(batch: &[Submission]) -> Vec<&Submission> {
+        batch.iter().collect()
+    }
+
     fn plan(batch: &[Submission], locked: Vec<Profile>) -> Plan {
-        Plan::of(batch, locked, &vec![None; batch.len()], &HashSet::new())
+        Plan::of(&refs(batch), locked, &vec![None; batch.len()], &HashSet::new())
     }
 
     /// A profile as an earlier batch left it.
@@ -287,7 +291,7 @@ mod tests {
     fn an_event_that_was_seen_before_changes_nothing_and_is_noteworthy_if_its_body_differs() {
         let batch = [report(A, "INSTALLED"), report(A, "RELEASED"), report(A, "RELEASED")];
         let seen = [Some(Seen::SameContent), Some(Seen::OtherContent), None];
-        let plan = Plan::of(&batch, Vec::new(), &seen, &HashSet::new());
+        let plan = Plan::of(&refs(&batch), Vec::new(), &seen, &HashSet::new());
         assert_eq!(outcomes(&plan), [Outcome::Duplicate, Outcome::Duplicate, Outcome::Moved]);
         let noteworthy: Vec<_> = plan.judgements.iter().map(|it| it.noteworthy).collect();
         assert_eq!(noteworthy, [false, true, false]);
@@ -309,7 +313,7 @@ mod tests {
     fn an_erased_profile_does_not_come_back() {
         let iccid = Iccid::parse(A).unwrap();
         let batch = [report(A, "INSTALLED"), report(B, "INSTALLED")];
-        let plan = Plan::of(&batch, Vec::new(), &[None, None], &HashSet::from([&iccid]));
+        let plan = Plan::of(&refs(&batch), Vec::new(), &[None, None], &HashSet::from([&iccid]));
         assert_eq!(outcomes(&plan), [Outcome::Ignored, Outcome::Moved]);
         assert!(plan.judgements[0].erased && !plan.judgements[1].erased);
         assert_eq!(plan.new_profiles()[0].iccid.as_str(), B);

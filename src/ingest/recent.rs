@@ -33,7 +33,7 @@ impl Recent {
     }
 
     /// Remembers profiles with their current versions; the two lists may differ in order.
-    pub(super) fn keep(&mut self, profiles: Vec<Profile>, versions: Vec<Version>) {
+    pub(super) fn remember(&mut self, profiles: Vec<Profile>, versions: Vec<Version>) {
         if self.profiles.capacity() == 0 {
             return;
         }
@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn a_profile_comes_back_once_with_its_own_version_whatever_their_order() {
         let mut recent = Recent::of_one_in(1);
-        recent.keep(vec![profile(1, 10), profile(2, 20)], vec![version(2, 200), version(1, 100)]);
+        recent
+            .remember(vec![profile(1, 10), profile(2, 20)], vec![version(2, 200), version(1, 100)]);
         let wanted = [iccid(1), iccid(3), iccid(2)];
         assert_eq!(seqs(&recent.take(&wanted)), [(10, 100), (20, 200)]);
         assert!(recent.take(&wanted).is_empty(), "the writer that took it may be changing it");
@@ -102,15 +103,15 @@ mod tests {
     #[test]
     fn what_is_written_again_replaces_what_is_remembered() {
         let mut recent = Recent::of_one_in(1);
-        recent.keep(vec![profile(1, 1)], vec![version(1, 100)]);
-        recent.keep(vec![profile(1, 2)], vec![version(1, 101)]);
+        recent.remember(vec![profile(1, 1)], vec![version(1, 100)]);
+        recent.remember(vec![profile(1, 2)], vec![version(1, 101)]);
         assert_eq!(seqs(&recent.take(&[iccid(1)])), [(2, 101)]);
     }
 
     #[test]
     fn nothing_is_remembered_without_a_version_nor_over_another_connection() {
         let mut recent = Recent::of_one_in(1);
-        recent.keep(vec![profile(1, 1), profile(2, 1)], vec![version(2, 100)]);
+        recent.remember(vec![profile(1, 1), profile(2, 1)], vec![version(2, 100)]);
         assert!(recent.take(&[iccid(1)]).is_empty());
         recent.forget();
         assert!(recent.take(&[iccid(2)]).is_empty());
@@ -120,12 +121,12 @@ mod tests {
     fn the_oldest_are_forgotten_first_and_writers_share_the_room() {
         let mut recent = Recent::of_one_in(MOST / 2);
         for number in 1..=3 {
-            recent.keep(vec![profile(number, 1)], vec![version(number, 100)]);
+            recent.remember(vec![profile(number, 1)], vec![version(number, 100)]);
         }
         assert_eq!(recent.take(&[1, 2, 3].map(iccid)).len(), 2);
         assert!(recent.take(&[iccid(1)]).is_empty());
         let mut none = Recent::none();
-        none.keep(vec![profile(1, 1)], vec![version(1, 100)]);
+        none.remember(vec![profile(1, 1)], vec![version(1, 100)]);
         assert!(none.take(&[iccid(1)]).is_empty());
     }
 }

@@ -67,9 +67,9 @@ impl Turn<'_> {
     }
 
     /// Puts deliveries that the database did not accept into the spool. All later deliveries go there too.
-    pub(super) async fn keep(
+    pub(super) async fn spool(
         &self,
-        submissions: &[Submission],
+        submissions: &[&Submission],
     ) -> Result<Vec<Spooled>, SubmitError> {
         if !self.spooling.on.swap(true, Ordering::AcqRel) {
             tracing::warn!("the database is away: deliveries wait in the spool");
@@ -79,7 +79,7 @@ impl Turn<'_> {
         match self.spooling.spool.append(&deliveries).await {
             Ok(()) => {
                 telemetry::count_spooled(deliveries.len());
-                Ok(submissions.iter().map(Spooled::of).collect())
+                Ok(submissions.iter().map(|it| Spooled::of(it)).collect())
             }
             // Metrics and `/readyz` show that the spool is full. A log line for each batch would add nothing.
             Err(SpoolError::Full) => Err(SubmitError::SpoolFull),

@@ -16,6 +16,7 @@ use crate::domain::{
     Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
 use crate::store::erasures::Erasure;
+use crate::store::transitions::NewTransition;
 use crate::store::{
     self, ErasureKey, Pool, StoreError, Vault, erasures, install_credentials, notify, profiles,
     transitions,
@@ -93,7 +94,8 @@ async fn try_register(
         install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
     }
     if let Some(transition) = &moved {
-        transitions::append(&mut transaction, &[(iccid, transition, None)]).await?;
+        let new = NewTransition { iccid, transition, delivery_id: None };
+        transitions::append(&mut transaction, &[new]).await?;
     }
     // Even without a transition: followers must learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;

@@ -4,8 +4,8 @@ use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::codec::datetime_option;
-use super::deliveries::KeptDelivery;
-use super::transitions::Appended;
+use super::deliveries::NewDelivery;
+use super::transitions::NewTransition;
 use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState};
 
 /// The columns of `profiles` that webhooks change.
@@ -76,26 +76,26 @@ impl<'a> ProfileColumns<'a> {
 }
 
 impl<'a> TransitionColumns<'a> {
-    pub fn of(transitions: &[Appended<'a>]) -> Self {
+    pub fn of(transitions: &[NewTransition<'a>]) -> Self {
         let each = || transitions.iter();
         Self {
-            iccid: each().map(|(iccid, ..)| iccid.as_str()).collect(),
-            seq: each().map(|(_, t, _)| t.seq).collect(),
-            from_state: each().map(|(_, t, _)| t.from_state.map(ProfileState::as_str)).collect(),
-            to_state: each().map(|(_, t, _)| t.to_state.as_str()).collect(),
-            enabled: each().map(|(_, t, _)| t.enabled).collect(),
-            raw_state: each().map(|(_, t, _)| t.raw_state.as_str()).collect(),
-            kind: each().map(|(_, t, _)| t.kind.as_str()).collect(),
-            occurred_at: each().map(|(_, t, _)| datetime_option(t.occurred_at)).collect(),
-            received_at: each().map(|(_, t, _)| t.received_at.as_datetime()).collect(),
-            provider: each().map(|(_, t, _)| t.provider.as_str()).collect(),
-            delivery: each().map(|(.., delivery)| *delivery).collect(),
+            iccid: each().map(|t| t.iccid.as_str()).collect(),
+            seq: each().map(|t| t.transition.seq).collect(),
+            from_state: each().map(|t| t.transition.from_state.map(ProfileState::as_str)).collect(),
+            to_state: each().map(|t| t.transition.to_state.as_str()).collect(),
+            enabled: each().map(|t| t.transition.enabled).collect(),
+            raw_state: each().map(|t| t.transition.raw_state.as_str()).collect(),
+            kind: each().map(|t| t.transition.kind.as_str()).collect(),
+            occurred_at: each().map(|t| datetime_option(t.transition.occurred_at)).collect(),
+            received_at: each().map(|t| t.transition.received_at.as_datetime()).collect(),
+            provider: each().map(|t| t.transition.provider.as_str()).collect(),
+            delivery: each().map(|t| t.delivery_id).collect(),
         }
     }
 }
 
 impl<'a> DeliveryColumns<'a> {
-    pub fn of(deliveries: &'a [KeptDelivery<'a>]) -> Self {
+    pub fn of(deliveries: &'a [NewDelivery<'a>]) -> Self {
         let each = || deliveries.iter();
         Self {
             id: each().map(|d| d.id).collect(),

@@ -11,7 +11,7 @@ use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// A delivery to store.
 #[derive(Debug)]
-pub struct KeptDelivery<'a> {
+pub struct NewDelivery<'a> {
     /// Its id, generated from the time of receipt.
     pub id: Uuid,
     /// When we received it.

@@ -9,7 +9,7 @@ use crate::domain::{Iccid, Timestamp};
 
 /// An event id to claim.
 #[derive(Debug, Clone, Copy)]
-pub struct Claimed<'a> {
+pub struct NewEvent<'a> {
     /// The path of the hook. Ids are unique within a hook.
     pub hook: &'a str,
     /// The sender's event id.
@@ -22,7 +22,7 @@ pub struct Claimed<'a> {
 
 /// An event that was claimed before this transaction.
 #[derive(Debug)]
-pub struct Seen {
+pub struct EarlierEvent {
     /// The path of the hook.
     pub hook: String,
     /// The sender's event id.
@@ -37,10 +37,10 @@ pub struct Seen {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn claim(
+pub async fn reserve(
     connection: &mut PgConnection,
-    events: &[Claimed<'_>],
-) -> Result<Vec<Seen>, StoreError> {
+    events: &[NewEvent<'_>],
+) -> Result<Vec<EarlierEvent>, StoreError> {
     let each = || events.iter();
     let hook: Vec<_> = each().map(|e| e.hook).collect();
     let event_id: Vec<_> = each().map(|e| e.event_id).collect();
@@ -69,7 +69,7 @@ pub async fn claim(
         return Ok(Vec::new());
     }
     let seen = sqlx::query_as!(
-        Seen,
+        EarlierEvent,
         r#"SELECT e.hook, e.event_id, e.body_sha256
            FROM event_ids e
            JOIN UNNEST($1::text[], $2::text[]) AS u (hook, event_id)

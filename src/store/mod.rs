@@ -20,7 +20,7 @@ pub mod transitions;
 
 pub mod deliveries;
 
-pub mod stroke;
+pub mod batch_write;
 
 pub mod event_ids;
 

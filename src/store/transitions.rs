@@ -8,8 +8,16 @@ use super::codec::{StoreError, instant, instant_option, parsed, parsed_option};
 use super::columns::TransitionColumns;
 use crate::domain::{Iccid, Transition, TransitionKind};
 
-/// A transition to append: its profile, the transition, and the delivery that caused it, if any.
-pub type Appended<'a> = (&'a Iccid, &'a Transition, Option<Uuid>);
+/// A transition to append.
+#[derive(Debug, Clone, Copy)]
+pub struct NewTransition<'a> {
+    /// The profile.
+    pub iccid: &'a Iccid,
+    /// What changed.
+    pub transition: &'a Transition,
+    /// The delivery that caused it; `None` for a registration.
+    pub delivery_id: Option<Uuid>,
+}
 
 /// Appends transitions of profiles whose locks are held.
 ///
@@ -17,7 +25,7 @@ pub type Appended<'a> = (&'a Iccid, &'a Transition, Option<Uuid>);
 /// [`StoreError`].
 pub async fn append(
     connection: &mut PgConnection,
-    transitions: &[Appended<'_>],
+    transitions: &[NewTransition<'_>],
 ) -> Result<(), StoreError> {
     let columns = TransitionColumns::of(transitions);
     sqlx::query!(

@@ -12,6 +12,7 @@
 
 mod access;
 mod admin;
+mod batch_write;
 mod concurrency;
 mod database_down;
 mod deliveries;
@@ -33,7 +34,6 @@ mod raw_socket;
 mod registration;
 mod retention;
 mod sse;
-mod stroke;
 mod summary;
 mod tokens;
 mod webhooks;

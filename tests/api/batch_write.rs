@@ -4,7 +4,8 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
-use esim_status::store::stroke::{Stroke, write_if_unchanged};
+use esim_status::store::batch_write::{BatchWrite, write_if_unchanged};
+use esim_status::store::transitions::NewTransition;
 use esim_status::store::{ErasureKey, profiles};
 use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use futures_util::future::join_all;
@@ -56,16 +57,20 @@ async fn install(
     };
     meanwhile().await;
     let iccid = Iccid::parse(ICCID).unwrap();
-    let stroke = Stroke {
+    let write = BatchWrite {
         changed: vec![(&after, &versions[0])],
         unchanged: vec![&versions[1]],
         new: Vec::new(),
         not_erased: Vec::new(),
-        transitions: vec![(&iccid, &transition, None)],
+        transitions: vec![NewTransition {
+            iccid: &iccid,
+            transition: &transition,
+            delivery_id: None,
+        }],
         deliveries: Vec::new(),
     };
     let key = erasure_key(connection).await;
-    let written = timeout(AT_ONCE, write_if_unchanged(connection, &key, &stroke)).await;
+    let written = timeout(AT_ONCE, write_if_unchanged(connection, &key, &write)).await;
     let written = written.expect("the statement waits for no lock").unwrap();
     if let Some(versions) = &written {
         let read = profiles::read(connection, &[ICCID.to_owned()]).await.unwrap();
@@ -132,7 +137,7 @@ async fn nothing_is_written_if_a_profile_was_erased() {
 async fn a_profile_that_exists_by_now_is_not_inserted_again() {
     let (app, mut connection) = with_two_profiles().await;
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
-    let stroke = Stroke {
+    let write = BatchWrite {
         changed: Vec::new(),
         unchanged: Vec::new(),
         new: vec![&read[0].0],
@@ -141,7 +146,7 @@ async fn a_profile_that_exists_by_now_is_not_inserted_again() {
         deliveries: Vec::new(),
     };
     let key = erasure_key(&mut connection).await;
-    assert_eq!(write_if_unchanged(&mut connection, &key, &stroke).await.unwrap(), None);
+    assert_eq!(write_if_unchanged(&mut connection, &key, &write).await.unwrap(), None);
     assert_eq!(app.profile(ICCID).await["deliveries"], json!(1));
 }
 

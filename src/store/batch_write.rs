@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use super::codec::StoreError;
 use super::columns::{DeliveryColumns, ProfileColumns, TransitionColumns};
-use super::deliveries::KeptDelivery;
+use super::deliveries::NewDelivery;
 use super::erasures::ErasureKey;
 use super::notify::{self, CHANNEL};
 use super::profiles::{Version, xid};
-use super::transitions::Appended;
+use super::transitions::NewTransition;
 use crate::domain::{Iccid, Profile};
 
 /// What to write, and what must be unchanged for that.
 #[derive(Debug)]
-pub struct Stroke<'a> {
+pub struct BatchWrite<'a> {
     /// The profiles to change: their new state, and the version that was last read or written.
     pub changed: Vec<(&'a Profile, &'a Version)>,
     /// The profiles that were judged but do not change.
@@ -27,9 +27,9 @@ pub struct Stroke<'a> {
     /// All profiles that did not exist, whether created or not: none of them may have been erased.
     pub not_erased: Vec<&'a Iccid>,
     /// The transitions of these profiles.
-    pub transitions: Vec<Appended<'a>>,
+    pub transitions: Vec<NewTransition<'a>>,
     /// All deliveries of the batch.
-    pub deliveries: Vec<KeptDelivery<'a>>,
+    pub deliveries: Vec<NewDelivery<'a>>,
 }
 
 /// Writes all or nothing. Returns the new versions of the profiles that were changed or created. Returns `None`, with
@@ -48,25 +48,25 @@ pub struct Stroke<'a> {
 pub async fn write_if_unchanged(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    stroke: &Stroke<'_>,
+    write: &BatchWrite<'_>,
 ) -> Result<Option<Vec<Version>>, StoreError> {
-    let (mut profiles, versions): (Vec<_>, Vec<_>) = stroke.changed.iter().copied().unzip();
-    profiles.extend(&stroke.new);
-    let read = || versions.iter().chain(&stroke.unchanged);
+    let (mut profiles, versions): (Vec<_>, Vec<_>) = write.changed.iter().copied().unzip();
+    profiles.extend(&write.new);
+    let read = || versions.iter().chain(&write.unchanged);
     let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
     // sqlx has no type for `xid`. Postgres compares it with an `integer` of the same bits.
     let xmins: Vec<_> = read().map(|version| version.xmin.cast_signed()).collect();
     let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
-    let is_new = stroke.new.iter().map(|_| None);
+    let is_new = write.new.iter().map(|_| None);
     let changed_places: Vec<_> =
         versions.iter().map(|version| Some(version.ctid.as_str())).chain(is_new).collect();
-    let new: Vec<_> = stroke.new.iter().map(|profile| profile.iccid.as_str()).collect();
-    let hashes = stroke.not_erased.iter().map(|iccid| erasure_key.hash(iccid));
+    let new: Vec<_> = write.new.iter().map(|profile| profile.iccid.as_str()).collect();
+    let hashes = write.not_erased.iter().map(|iccid| erasure_key.hash(iccid));
     let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
     let profile = ProfileColumns::of(&profiles);
-    let transition = TransitionColumns::of(&stroke.transitions);
-    let delivery = DeliveryColumns::of(&stroke.deliveries);
-    let moved = notify::payload(stroke.transitions.iter().map(|(iccid, ..)| *iccid));
+    let transition = TransitionColumns::of(&write.transitions);
+    let delivery = DeliveryColumns::of(&write.deliveries);
+    let moved = notify::payload(write.transitions.iter().map(|it| it.iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
                SELECT FROM UNNEST($1::text[], $2::integer[], $39::text[]) AS r (iccid, xmin, ctid)

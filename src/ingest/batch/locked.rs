@@ -1,0 +1,119 @@
+//! Way 3: a transaction that holds the locks of its profiles.
+
+use std::collections::HashSet;
+
+use sqlx::{Connection, PgConnection};
+
+use super::super::Submission;
+use super::super::event_ids::reserve_event_ids;
+use super::super::plan::Plan;
+use super::{
+    InDoubt, Locks, WriteError, batch_write, distinct, find_erased, is_said_by_the_server,
+};
+use crate::domain::{Iccid, Profile};
+use crate::providers::Reading;
+use crate::store::batch_write::write_if_unchanged;
+use crate::store::profiles::{self, Version};
+use crate::store::{ErasureKey, StoreError, erasures};
+
+/// Locks are taken in the same order everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a
+/// transaction that holds no lock yet waits for profiles, so two batches cannot deadlock.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    batch: &[&Submission],
+    locks: Locks,
+    in_doubt: &mut InDoubt,
+) -> Result<Plan, WriteError> {
+    let mut transaction = connection.begin().await.map_err(StoreError::from)?;
+    match execute(&mut transaction, erasure_key, batch, locks).await {
+        Ok(plan) => {
+            in_doubt.replace(plan);
+            let committed = transaction.commit().await.map_err(StoreError::from);
+            let plan = if is_said_by_the_server(&committed) { in_doubt.take() } else { None };
+            committed?;
+            plan.ok_or(WriteError::Failed(StoreError::Busy))
+        }
+        Err(error) => {
+            // Roll back now, not when the connection is next used: an open transaction would keep its reserved event
+            // ids, and a retry on another connection would wait for them.
+            drop(transaction.rollback().await);
+            Err(error)
+        }
+    }
+}
+
+/// Everything between `BEGIN` and `COMMIT`.
+async fn execute(
+    transaction: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    batch: &[&Submission],
+    locks: Locks,
+) -> Result<Plan, WriteError> {
+    let iccids = reported_iccids(batch);
+    let mut read = Vec::new();
+    if !iccids.is_empty() {
+        if locks == Locks::Wait {
+            profiles::wait_for_locks(transaction, &iccids).await?;
+        }
+        read = profiles::lock_free(transaction, &iccids).await?;
+        // Check before inserting: an insert would wait for a transaction that has changed or deleted the row.
+        let held = find_held(transaction, &iccids, &read).await?;
+        if !held.is_empty() {
+            return Err(WriteError::Contended(held));
+        }
+    }
+    let erased = find_erased(transaction, erasure_key, batch, &read).await?;
+    let (locked, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    let seen = reserve_event_ids(transaction, batch, &erased).await?;
+    let plan = Plan::of(batch, locked, &seen, &erased);
+
+    let new = plan.new_profiles();
+    if !new.is_empty() {
+        let inserted = profiles::insert(transaction, &new).await?;
+        if inserted.len() < new.len() {
+            // They exist after all: another transaction has created them since we read.
+            let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
+            contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
+            return Err(WriteError::Contended(contended));
+        }
+        // An insert waits for an erasure that holds the row. What we looked up before that wait is stale, so look
+        // again.
+        let new: Vec<_> = new.iter().map(|profile| &profile.iccid).collect();
+        let erased = erasures::find(transaction, erasure_key, &new).await?;
+        if !erased.is_empty() {
+            return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
+        }
+    }
+    // We hold the locks, so this must write. If it ever does not, roll back: a commit would acknowledge deliveries that
+    // were not stored.
+    let write = batch_write(batch, &plan, &versions);
+    if write_if_unchanged(transaction, erasure_key, &write).await?.is_none() {
+        return Err(WriteError::Contended(
+            batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
+        ));
+    }
+    Ok(plan)
+}
+
+/// Finds the profiles that exist but could not be locked.
+async fn find_held(
+    transaction: &mut PgConnection,
+    iccids: &[String],
+    locked: &[(Profile, Version)],
+) -> Result<HashSet<Iccid>, StoreError> {
+    let locked: HashSet<_> = locked.iter().map(|(_, version)| version.iccid.as_str()).collect();
+    let rest: Vec<_> = iccids.iter().filter(|it| !locked.contains(it.as_str())).cloned().collect();
+    if rest.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let held = profiles::read(transaction, &rest).await?;
+    Ok(held.into_iter().map(|(profile, _)| profile.iccid).collect())
+}
+
+fn reported_iccids(batch: &[&Submission]) -> Vec<String> {
+    distinct(batch.iter().filter_map(|submission| match &submission.parsed {
+        Ok(Reading::Report(report)) => Some(&report.iccid),
+        _ => None,
+    }))
+}

@@ -1,0 +1,173 @@
+//! Settles deliveries: writes them in batches as large as can succeed, to the database or to the spool, and answers
+//! their senders.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::{Patience, Refusal, write_patiently};
+use super::batch::Locks;
+use super::connection::WriterConnection;
+use super::spooling::Turn;
+use super::{Accepted, SubmitError, Waiting, WriterContext};
+use crate::budget;
+use crate::domain::Iccid;
+
+/// How long a batch may take. One attempt may take less, but longer than the server lets a statement run: so a slow server says so
+/// itself, and a silent connection, or a commit in doubt, leaves the time to ask over another one.
+const PATIENCE: Patience = Patience { whole: budget::BATCH, attempt: budget::ATTEMPT };
+
+/// The same where there is a spool, in which the delivery then has to be in time.
+const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
+
+/// The same for profiles that another transaction holds: longer than a statement may run, so that a server that lives says so
+/// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
+const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
+
+/// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.
+const SPOOL_PAUSE: Duration = Duration::from_millis(50);
+
+/// The number of pieces into which a batch is split if it cannot be written as a whole.
+const PIECES: usize = 16;
+
+/// What could not be written now.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Deliveries that must wait until another transaction releases their profile.
+    pub contended: Vec<Waiting>,
+    /// Whether the wait for a profile hit the statement timeout.
+    pub is_locked: bool,
+}
+
+/// Whether its sender still waits. If the deadline has passed, the sender was answered already, and writing the
+/// delivery would only delay others.
+pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
+    Instant::now() < waiting.deadline
+}
+
+/// Writes everything, in batches as large as can succeed, and answers the senders.
+pub(super) async fn settle(
+    context: &WriterContext,
+    connection: &mut WriterConnection,
+    batch: Vec<Waiting>,
+    locks: Locks,
+) -> Left {
+    let mut left = Left::default();
+    let mut held: HashSet<Iccid> = HashSet::new();
+    let mut work = VecDeque::from([batch]);
+    while let Some(batch) = work.pop_front() {
+        // A later piece must not overtake an earlier delivery of the same profile.
+        let (wait, batch): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
+        left.contended.extend(wait);
+        if batch.is_empty() {
+            continue;
+        }
+        // Without a spool there are no turns.
+        let turn = match &context.spooling {
+            Some(spooling) => Some(spooling.turn().await),
+            None => None,
+        };
+        let written = match &turn {
+            Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
+            _ => {
+                let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
+                let patience = patience(context, locks);
+                write_patiently(context, connection, &submissions, locks, patience).await
+            }
+        };
+        match written {
+            Ok(receipts) => {
+                for (waiting, receipt) in batch.into_iter().zip(receipts) {
+                    waiting.reply(Ok(Accepted::Committed(receipt)));
+                }
+            }
+            Err(Refusal::Contended(iccids)) => {
+                held.extend(iccids);
+                work.push_front(batch);
+            }
+            // One bad row must not fail the others, and one held profile must not delay them: try smaller pieces, down
+            // to single deliveries.
+            Err(Refusal::Data(_) | Refusal::Held) if batch.len() > 1 => {
+                for piece in pieces(batch).into_iter().rev() {
+                    work.push_front(piece);
+                }
+            }
+            Err(Refusal::Held) if batch.iter().all(|it| it.submission.iccid().is_some()) => {
+                held.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
+                work.push_front(batch);
+            }
+            Err(Refusal::Data(_)) => reply_all(batch, SubmitError::Rejected),
+            Err(Refusal::Locked | Refusal::Held) => {
+                left.is_locked = true;
+                reply_all(batch, SubmitError::Unavailable);
+            }
+            Err(Refusal::Unavailable) => {
+                let turn = match turn {
+                    Some(turn) if locks == Locks::Wait => is_for_spool_by(turn, &batch).await,
+                    turn => turn,
+                };
+                spool(turn.as_ref(), batch).await;
+            }
+        }
+    }
+    left
+}
+
+/// A lane that cannot write is no evidence that the database is down; only a writer is. Waits until the writers switch
+/// to the spool, or until the deliveries expire.
+async fn is_for_spool_by<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn<'a>> {
+    let deadline = batch.iter().map(|waiting| waiting.deadline).min()?;
+    while !turn.is_for_spool() {
+        if Instant::now() + SPOOL_PAUSE > deadline {
+            return None;
+        }
+        tokio::time::sleep(SPOOL_PAUSE).await;
+    }
+    Some(turn)
+}
+
+/// Puts what the database did not accept into the spool, if there is one.
+async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>) {
+    let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
+    let spooled = match turn {
+        Some(turn) => turn.spool(&submissions).await,
+        None => Err(SubmitError::Unavailable),
+    };
+    match spooled {
+        Ok(spooled) => {
+            for (waiting, spooled) in batch.into_iter().zip(spooled) {
+                waiting.reply(Ok(Accepted::Spooled(spooled)));
+            }
+        }
+        Err(error) => reply_all(batch, error),
+    }
+}
+
+fn patience(context: &WriterContext, locks: Locks) -> Patience {
+    match (&context.spooling, locks) {
+        (_, Locks::Wait) => LANE_PATIENCE,
+        (None, Locks::OnlyFree) => PATIENCE,
+        (Some(_), Locks::OnlyFree) => SPOOL_PATIENCE,
+    }
+}
+
+/// Splits a batch into pieces, in order. Many at a time, because each piece that contains the cause may cost a timeout.
+fn pieces(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let size = batch.len().div_ceil(PIECES).max(1);
+    let mut pieces = Vec::with_capacity(PIECES);
+    while batch.len() > size {
+        let rest = batch.split_off(size);
+        pieces.push(std::mem::replace(&mut batch, rest));
+    }
+    pieces.push(batch);
+    pieces
+}
+
+fn reply_all(batch: Vec<Waiting>, error: SubmitError) {
+    for waiting in batch {
+        waiting.reply(Err(error));
+    }
+}
