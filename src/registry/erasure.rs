@@ -80,7 +80,7 @@ async fn delete(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
-    let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |profile| profile.seq);
+    let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |(profile, _)| profile.seq);
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Remember it again: a registration in between may have lifted the erasure.
     let erasure = Erasure { at: now, last_seq };

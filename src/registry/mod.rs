@@ -15,11 +15,13 @@ use crate::budget;
 use crate::domain::{
     Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
+use crate::store::batch_write::{BatchWrite, write_if_unchanged};
 use crate::store::erasures::Erasure;
+use crate::store::profiles::Version;
 use crate::store::transitions::NewTransition;
 use crate::store::{
-    self, ErasureKey, Pool, StoreError, Vault, erasures, install_credentials, notify, profiles,
-    transitions,
+    ErasureKey, Pool, RegistrationFacts, StoreError, Vault, erasures, install_credentials, notify,
+    profiles,
 };
 use crate::telemetry;
 
@@ -65,19 +67,32 @@ async fn try_register(
 ) -> Result<Option<Registered>, StoreError> {
     let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
     let mut transaction = connection.begin().await?;
-    let known = lock(&mut transaction, iccid).await?;
+    let (known, version) = lock(&mut transaction, iccid).await?.unzip();
     let erasure = match &known {
         Some(_) => None,
         None => erasures::recall(&mut transaction, erasure_key, iccid).await?,
     };
     let last_seq = erasure.map_or(0, |erasure| erasure.last_seq);
     let (profile, moved) = Profile::register(known.as_ref(), &registration.report, last_seq);
-    if known.is_some() {
-        profiles::save(&mut transaction, &[&profile]).await?;
-    } else if profiles::insert(&mut transaction, &[&profile]).await?.is_empty() {
+    let is_new = known.is_none();
+    let (changed, new) = match &version {
+        Some(version) => (vec![(&profile, version)], Vec::new()),
+        None => (Vec::new(), vec![&profile]),
+    };
+    let moved = moved.as_ref();
+    let new_transition = |transition| NewTransition { iccid, transition, delivery_id: None };
+    let write = BatchWrite {
+        changed,
+        unchanged: Vec::new(),
+        new,
+        not_erased: if is_new && erasure.is_none() { vec![iccid] } else { Vec::new() },
+        transitions: moved.into_iter().map(new_transition).collect(),
+        deliveries: Vec::new(),
+    };
+    if write_if_unchanged(&mut transaction, erasure_key, &write).await?.is_none() {
         return Ok(None);
     }
-    let facts = store::Registration {
+    let facts = RegistrationFacts {
         uid: registration.uid.clone(),
         activated_at: registration.activated_at,
         last_seen: registration.last_seen,
@@ -93,19 +108,15 @@ async fn try_register(
         let sealed = vault.seal(iccid, &registration.credentials.clone().or(known))?;
         install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
     }
-    if let Some(transition) = &moved {
-        let new = NewTransition { iccid, transition, delivery_id: None };
-        transitions::append(&mut transaction, &[new]).await?;
-    }
     // Even without a transition: followers must learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;
     erasures::forget(&mut transaction, erasure_key, iccid).await?;
     transaction.commit().await?;
-    if let Some(transition) = &moved {
+    if let Some(transition) = moved {
         let provider = registration.report.provider;
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
-    Ok(Some(if known.is_some() { Registered::Known } else { Registered::New }))
+    Ok(Some(if is_new { Registered::New } else { Registered::Known }))
 }
 
 /// Revokes all access tokens of a profile that were issued until now. Returns whether the profile exists.
@@ -132,9 +143,12 @@ fn after_all_tokens(time: Timestamp) -> Timestamp {
 }
 
 /// Locks a profile, if it exists, and reads it.
-async fn lock(connection: &mut PgConnection, iccid: &Iccid) -> Result<Option<Profile>, StoreError> {
+async fn lock(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<(Profile, Version)>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;
-    Ok(locked.into_iter().next().map(|(profile, _)| profile))
+    Ok(locked.into_iter().next())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 
-use super::codec::StoreError;
+use super::error::StoreError;
 
 /// The server process behind a connection. Process ids are reused, so its start time belongs to its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,18 +2,20 @@
 //! begun or committed separately, so this takes one or two round trips instead of seven. Those are most of the cost of
 //! a delivery that comes alone.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::codec::StoreError;
-use super::columns::{DeliveryColumns, ProfileColumns, TransitionColumns};
-use super::deliveries::NewDelivery;
+use super::decode::datetime_option;
+use super::deliveries::{DeliveryColumns, NewDelivery};
 use super::erasures::ErasureKey;
+use super::error::StoreError;
 use super::notify::{self, CHANNEL};
 use super::profiles::{Version, xid};
-use super::transitions::NewTransition;
-use crate::domain::{Iccid, Profile};
+use super::transitions::{NewTransition, TransitionColumns};
+use crate::domain::{Eid, Iccid, Imsi, Profile};
 
 /// What to write, and what must be unchanged for that.
 #[derive(Debug)]
@@ -32,12 +34,19 @@ pub struct BatchWrite<'a> {
     pub deliveries: Vec<NewDelivery<'a>>,
 }
 
+impl BatchWrite<'_> {
+    /// The profiles that did not exist when they were looked up.
+    pub fn absent(&self) -> HashSet<Iccid> {
+        self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
+    }
+}
+
 /// Writes all or nothing. Returns the new versions of the profiles that were changed or created. Returns `None`, with
 /// nothing written, if a profile changed since it was read, is locked by another transaction, was erased, or is to be
 /// created but exists.
 ///
-/// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID, and then fails with a
-/// unique violation if that insert commits.
+/// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID. If that commits, this returns
+/// `None`, and a transaction around it can only be rolled back.
 ///
 /// Outside a transaction, the statement commits by itself. An error that the server did not report then leaves open
 /// whether it committed.
@@ -69,21 +78,21 @@ pub async fn write_if_unchanged(
     let moved = notify::payload(write.transitions.iter().map(|it| it.iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM UNNEST($1::text[], $2::integer[], $39::text[]) AS r (iccid, xmin, ctid)
+               SELECT FROM UNNEST($36::text[], $37::integer[], $38::text[]) AS r (iccid, xmin, ctid)
                JOIN profiles AS p
                  ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin = r.xmin
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (
-               SELECT (SELECT count(*) FROM free) = cardinality($1::text[])
-                      -- One that is being erased is there as long as that is not committed.
-                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[]))
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($42::bytea[])) AS all
+               SELECT (SELECT count(*) FROM free) = cardinality($36::text[])
+                      -- An erasure that is not committed yet still shows its profile.
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($39::text[]))
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($40::bytea[])) AS all
            ),
            given AS (
-               SELECT * FROM UNNEST($3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[],
-                                    $9::text[], $10::timestamptz[], $11::bigint[], $12::integer[], $13::bigint[],
-                                    $14::timestamptz[], $15::timestamptz[], $40::text[])
+               SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
+                                    $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
+                                    $12::timestamptz[], $13::timestamptz[], $14::text[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                           deliveries, last_delivery_at, last_occurred_at, ctid)
                WHERE (SELECT unchanged.all FROM unchanged)
@@ -112,9 +121,9 @@ pub async fn write_if_unchanged(
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
                                         received_at, provider, delivery_id)
-               SELECT t.* FROM UNNEST($16::text[], $17::bigint[], $18::text[], $19::text[], $20::boolean[],
-                                      $21::text[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::text[],
-                                      $26::uuid[]) AS t
+               SELECT t.* FROM UNNEST($15::text[], $16::bigint[], $17::text[], $18::text[], $19::boolean[],
+                                      $20::text[], $21::text[], $22::timestamptz[], $23::timestamptz[], $24::text[],
+                                      $25::uuid[]) AS t
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            kept AS (
@@ -122,19 +131,18 @@ pub async fn write_if_unchanged(
                                        body)
                SELECT d.id, d.received_at, d.hook, d.provider, d.iccid, d.outcome, d.reason, d.event_id,
                       d.headers::jsonb, d.body
-               FROM UNNEST($27::uuid[], $28::timestamptz[], $29::text[], $30::text[], $31::text[], $32::text[],
-                           $33::text[], $34::text[], $35::text[], $36::bytea[])
+               FROM UNNEST($26::uuid[], $27::timestamptz[], $28::text[], $29::text[], $30::text[], $31::text[],
+                           $32::text[], $33::text[], $34::text[], $35::bytea[])
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
            )
-           SELECT -- What is left to wait for is the commit's turn to notify, and that is nobody's profile.
+           SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   CASE WHEN unchanged.all THEN pg_current_xact_id()::text::bigint & 4294967295 END AS xid,
-                  CASE WHEN unchanged.all AND $38::text IS NOT NULL THEN pg_notify($37, $38) END IS NULL AS "untold!",
+                  CASE WHEN unchanged.all AND $42::text IS NOT NULL THEN pg_notify($41, $42) END IS NULL AS "notified!",
                   written.iccids AS "iccids: Vec<String>", written.ctids AS "ctids: Vec<String>"
            FROM unchanged, written"#,
-        &iccids as &[&str],
-        &xmins,
+        // The profiles to change or create: $1 to $14.
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
         &profile.state as &[&str],
@@ -148,6 +156,8 @@ pub async fn write_if_unchanged(
         &profile.deliveries,
         &profile.last_delivery_at as &[Option<OffsetDateTime>],
         &profile.last_occurred_at as &[Option<OffsetDateTime>],
+        &changed_places as &[Option<&str>],
+        // Their transitions: $15 to $25.
         &transition.iccid as &[&str],
         &transition.seq,
         &transition.from_state as &[Option<&str>],
@@ -159,6 +169,7 @@ pub async fn write_if_unchanged(
         &transition.received_at as &[OffsetDateTime],
         &transition.provider as &[&str],
         &transition.delivery as &[Option<Uuid>],
+        // The deliveries: $26 to $35.
         &delivery.id,
         &delivery.received_at as &[OffsetDateTime],
         &delivery.hook as &[&str],
@@ -169,18 +180,69 @@ pub async fn write_if_unchanged(
         &delivery.event_id as &[Option<&str>],
         &delivery.headers as &[&str],
         &delivery.body as &[&[u8]],
-        CHANNEL,
-        moved,
+        // The versions that must still be there: $36 to $38.
+        &iccids as &[&str],
+        &xmins,
         &places as &[&str],
-        &changed_places as &[Option<&str>],
+        // The profiles that must not exist, nor be erased: $39, $40.
         &new as &[&str],
         &hashes,
+        // The notification: $41, $42.
+        CHANNEL,
+        moved,
     )
     .fetch_one(connection)
-    .await?;
+    .await;
+    let written = match written {
+        Err(error) if is_of_another_creation(&error) => return Ok(None),
+        written => written?,
+    };
     let Some(number) = written.xid else { return Ok(None) };
     let xmin = xid(number)?;
     let rows =
         written.iccids.unwrap_or_default().into_iter().zip(written.ctids.unwrap_or_default());
     Ok(Some(rows.map(|(iccid, ctid)| Version { iccid, xmin, ctid }).collect()))
+}
+
+/// Whether another transaction has created one of the new profiles while this statement ran.
+fn is_of_another_creation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.constraint() == Some("profiles_pkey"))
+}
+
+/// The columns of `profiles` that are written here, one array for each, as `UNNEST` expects them.
+struct ProfileColumns<'a> {
+    iccid: Vec<&'a str>,
+    provider: Vec<&'a str>,
+    state: Vec<&'a str>,
+    enabled: Vec<Option<bool>>,
+    raw_state: Vec<&'a str>,
+    imsi: Vec<Option<&'a str>>,
+    eid: Vec<Option<&'a str>>,
+    since: Vec<OffsetDateTime>,
+    seq: Vec<i64>,
+    installs_seen: Vec<i32>,
+    deliveries: Vec<i64>,
+    last_delivery_at: Vec<Option<OffsetDateTime>>,
+    last_occurred_at: Vec<Option<OffsetDateTime>>,
+}
+
+impl<'a> ProfileColumns<'a> {
+    fn of(profiles: &[&'a Profile]) -> Self {
+        let each = || profiles.iter();
+        Self {
+            iccid: each().map(|p| p.iccid.as_str()).collect(),
+            provider: each().map(|p| p.provider.as_str()).collect(),
+            state: each().map(|p| p.state.as_str()).collect(),
+            enabled: each().map(|p| p.enabled).collect(),
+            raw_state: each().map(|p| p.raw_state.as_str()).collect(),
+            imsi: each().map(|p| p.imsi.as_ref().map(Imsi::as_str)).collect(),
+            eid: each().map(|p| p.eid.as_ref().map(Eid::as_str)).collect(),
+            since: each().map(|p| p.since.as_datetime()).collect(),
+            seq: each().map(|p| p.seq).collect(),
+            installs_seen: each().map(|p| p.installs_seen).collect(),
+            deliveries: each().map(|p| p.deliveries).collect(),
+            last_delivery_at: each().map(|p| datetime_option(p.last_delivery_at)).collect(),
+            last_occurred_at: each().map(|p| datetime_option(p.last_occurred_at)).collect(),
+        }
+    }
 }

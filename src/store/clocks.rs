@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::codec::{StoreError, instant};
+use super::error::StoreError;
 use crate::domain::Timestamp;
 
 /// The difference in seconds from which on we warn. Signed webhooks tolerate 300.
@@ -23,8 +23,8 @@ impl Clocks {
     /// # Errors
     /// [`StoreError`].
     pub async fn read(connection: &mut PgConnection, ours: Timestamp) -> Result<Self, StoreError> {
-        let theirs = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#);
-        Ok(Self { ours, theirs: instant(theirs.fetch_one(connection).await?) })
+        let theirs = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!: Timestamp""#);
+        Ok(Self { ours, theirs: theirs.fetch_one(connection).await? })
     }
 
     /// By how many seconds this machine's clock is ahead, or behind if negative; `None` if the clocks agree well

@@ -2,7 +2,6 @@
 
 use sqlx::PgConnection;
 
-use super::codec::instant;
 use crate::domain::Timestamp;
 
 /// The state of a database server, as far as this service depends on it.
@@ -29,7 +28,7 @@ pub async fn condition(connection: &mut PgConnection) -> Result<Condition, sqlx:
         r#"SELECT current_setting('server_version_num')::integer AS "version!",
                   (pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean) AS "read_only!",
                   (current_setting('fsync')::boolean AND current_setting('synchronous_commit') <> 'off') AS "durable!",
-                  clock_timestamp() AS "now!",
+                  clock_timestamp() AS "now!: Timestamp",
                   to_regclass('_sqlx_migrations') IS NOT NULL AS "migrated!""#
     )
     .fetch_one(&mut *connection)
@@ -46,7 +45,7 @@ pub async fn condition(connection: &mut PgConnection) -> Result<Condition, sqlx:
         version: row.version,
         read_only: row.read_only,
         durable: row.durable,
-        now: instant(row.now),
+        now: row.now,
         schema,
     })
 }

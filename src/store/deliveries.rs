@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::codec::{StoreError, instant, parsed, parsed_option};
+use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// A delivery to store.
@@ -32,6 +32,38 @@ pub struct NewDelivery<'a> {
     pub headers: &'a str,
     /// The raw body.
     pub body: &'a [u8],
+}
+
+/// New rows, one array for each column, as `UNNEST` expects them.
+pub(super) struct DeliveryColumns<'a> {
+    pub id: Vec<Uuid>,
+    pub received_at: Vec<OffsetDateTime>,
+    pub hook: Vec<&'a str>,
+    pub provider: Vec<&'a str>,
+    pub iccid: Vec<Option<&'a str>>,
+    pub outcome: Vec<&'a str>,
+    pub reason: Vec<Option<&'a str>>,
+    pub event_id: Vec<Option<&'a str>>,
+    pub headers: Vec<&'a str>,
+    pub body: Vec<&'a [u8]>,
+}
+
+impl<'a> DeliveryColumns<'a> {
+    pub fn of(deliveries: &'a [NewDelivery<'a>]) -> Self {
+        let each = || deliveries.iter();
+        Self {
+            id: each().map(|d| d.id).collect(),
+            received_at: each().map(|d| d.received_at.as_datetime()).collect(),
+            hook: each().map(|d| d.hook).collect(),
+            provider: each().map(|d| d.provider).collect(),
+            iccid: each().map(|d| d.iccid.map(Iccid::as_str)).collect(),
+            outcome: each().map(|d| d.outcome.as_str()).collect(),
+            reason: each().map(|d| d.reason).collect(),
+            event_id: each().map(|d| d.event_id).collect(),
+            headers: each().map(|d| d.headers).collect(),
+            body: each().map(|d| d.body).collect(),
+        }
+    }
 }
 
 /// Finds which of these deliveries, each an id with its time of receipt, are stored already.
@@ -82,40 +114,17 @@ pub struct DeliveryRecord {
     pub body: Vec<u8>,
 }
 
-struct Row {
-    id: Uuid,
-    received_at: OffsetDateTime,
-    hook: String,
-    provider: String,
-    iccid: Option<String>,
-    outcome: String,
-    reason: Option<String>,
-    event_id: Option<String>,
-    headers: String,
-    body: Vec<u8>,
-}
-
-impl TryFrom<Row> for DeliveryRecord {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: row.id,
-            received_at: instant(row.received_at),
-            hook: row.hook,
-            provider: row.provider,
-            iccid: parsed_option("iccid", row.iccid.as_deref(), Iccid::parse)?,
-            outcome: parsed("outcome", &row.outcome, str::parse)?,
-            reason: row.reason,
-            event_id: row.event_id,
-            headers: row.headers,
-            body: row.body,
-        })
-    }
-}
-
-fn records(rows: Vec<Row>) -> Result<Vec<DeliveryRecord>, StoreError> {
-    rows.into_iter().map(DeliveryRecord::try_from).collect()
+/// Selects deliveries, with the rest of the statement behind.
+macro_rules! select_deliveries {
+    ($rest:literal, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            DeliveryRecord,
+            r#"SELECT id, received_at AS "received_at: Timestamp", hook, provider, iccid AS "iccid: Iccid",
+                      outcome AS "outcome: Outcome", reason, event_id, headers::text AS "headers!", body
+               FROM deliveries "# + $rest,
+            $($argument),+
+        )
+    };
 }
 
 /// How many deliveries [`newest`] reads.
@@ -136,15 +145,15 @@ pub struct Newest {
 /// [`StoreError`].
 pub async fn newest(connection: &mut PgConnection) -> Result<Newest, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT hook AS "hook!", min(received_at) AS "oldest!", max(received_at) AS "newest!"
+        r#"SELECT hook AS "hook!", min(received_at) AS "oldest!: Timestamp", max(received_at) AS "newest!: Timestamp"
            FROM (SELECT hook, received_at FROM deliveries ORDER BY id DESC LIMIT $1) AS last
            GROUP BY hook"#,
         LOOKED_AT
     )
     .fetch_all(connection)
     .await?;
-    let back_to = rows.iter().map(|row| row.oldest).min().map(instant);
-    let by_hook = rows.into_iter().map(|row| (row.hook, instant(row.newest))).collect();
+    let back_to = rows.iter().map(|row| row.oldest).min();
+    let by_hook = rows.into_iter().map(|row| (row.hook, row.newest)).collect();
     Ok(Newest { by_hook, back_to })
 }
 
@@ -158,19 +167,14 @@ pub async fn list_of_profile(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
-           FROM deliveries
-           WHERE iccid = $1 AND ($2::uuid IS NULL OR id < $2)
-           ORDER BY id DESC LIMIT $3"#,
+    let found = select_deliveries!(
+        "WHERE iccid = $1 AND ($2::uuid IS NULL OR id < $2)
+         ORDER BY id DESC LIMIT $3",
         iccid.as_str(),
         before,
         limit
-    )
-    .fetch_all(connection)
-    .await?;
-    records(rows)
+    );
+    Ok(found.fetch_all(connection).await?)
 }
 
 /// Lists the deliveries that were not applied and are older than `before`, newest first.
@@ -183,20 +187,15 @@ pub async fn list_not_applied(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
-           FROM deliveries
-           WHERE outcome NOT IN ('moved', 'repeated')
-             AND ($1::text IS NULL OR provider = $1) AND ($2::uuid IS NULL OR id < $2)
-           ORDER BY id DESC LIMIT $3"#,
+    let found = select_deliveries!(
+        "WHERE outcome NOT IN ('moved', 'repeated')
+           AND ($1::text IS NULL OR provider = $1) AND ($2::uuid IS NULL OR id < $2)
+         ORDER BY id DESC LIMIT $3",
         provider,
         before,
         limit
-    )
-    .fetch_all(connection)
-    .await?;
-    records(rows)
+    );
+    Ok(found.fetch_all(connection).await?)
 }
 
 /// Lists the deliveries with one outcome that are older than `before`, newest first.
@@ -210,18 +209,13 @@ pub async fn list_with_outcome(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT id, received_at, hook, provider, iccid, outcome, reason, event_id, headers::text AS "headers!", body
-           FROM deliveries
-           WHERE outcome = $1 AND ($2::text IS NULL OR provider = $2) AND ($3::uuid IS NULL OR id < $3)
-           ORDER BY id DESC LIMIT $4"#,
+    let found = select_deliveries!(
+        "WHERE outcome = $1 AND ($2::text IS NULL OR provider = $2) AND ($3::uuid IS NULL OR id < $3)
+         ORDER BY id DESC LIMIT $4",
         outcome.as_str(),
         provider,
         before,
         limit
-    )
-    .fetch_all(connection)
-    .await?;
-    records(rows)
+    );
+    Ok(found.fetch_all(connection).await?)
 }

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::codec::{StoreError, instant};
+use super::error::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -89,13 +89,12 @@ pub async fn recall(
     key: &ErasureKey,
     iccid: &Iccid,
 ) -> Result<Option<Erasure>, StoreError> {
-    let row = sqlx::query!(
-        "SELECT erased_at, last_seq FROM erasures WHERE iccid_hmac = $1",
+    let erasure = sqlx::query_as!(
+        Erasure,
+        r#"SELECT erased_at AS "at: Timestamp", last_seq FROM erasures WHERE iccid_hmac = $1"#,
         key.hash(iccid)?
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| Erasure { at: instant(row.erased_at), last_seq: row.last_seq }))
+    );
+    Ok(erasure.fetch_optional(connection).await?)
 }
 
 /// Records that a profile was erased.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
-use super::codec::StoreError;
+use super::error::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
 /// An event id to claim.

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::codec::{StoreError, parsed};
+use super::error::StoreError;
 use super::vault::{Sealed, Vault};
 use crate::domain::{Iccid, Timestamp};
 
@@ -91,7 +91,7 @@ pub async fn lock_stale(
     limit: i64,
 ) -> Result<Vec<(Iccid, Sealed)>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT iccid, key_id, sealed FROM install_credentials
+        r#"SELECT iccid AS "iccid: Iccid", key_id, sealed FROM install_credentials
            WHERE key_id IS DISTINCT FROM $1 AND iccid > $2 ORDER BY iccid LIMIT $3 FOR UPDATE"#,
         current,
         after,
@@ -99,10 +99,6 @@ pub async fn lock_stale(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let iccid = parsed("iccid", &row.iccid, Iccid::parse)?;
-            Ok((iccid, Sealed { key_id: row.key_id, bytes: row.sealed }))
-        })
-        .collect()
+    let sealed = |key_id, bytes| Sealed { key_id, bytes };
+    Ok(rows.into_iter().map(|row| (row.iccid, sealed(row.key_id, row.sealed))).collect())
 }

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::codec::StoreError;
+use super::error::StoreError;
 
 /// A limit on connections.
 #[derive(Debug, Clone, PartialEq, Eq)]

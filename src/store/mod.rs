@@ -10,9 +10,9 @@ pub mod backends;
 
 mod schema;
 
-mod codec;
+mod error;
 
-mod columns;
+mod decode;
 
 pub mod profiles;
 
@@ -47,13 +47,13 @@ mod limits;
 mod reader;
 
 pub use clocks::Clocks;
-pub use codec::StoreError;
 pub use condition::{Condition, condition};
 pub use connector::{ConnectError, Connected, Connector, Line, Pool, Session, is_away};
 pub use erasures::ErasureKey;
+pub use error::StoreError;
 pub use limits::{Limit, limit};
 pub use pool::{Fault, Held, fault_of, is_held_by_another, is_lock_time_out, is_time_out};
-pub use profiles::{Registration, StoredProfile};
+pub use profiles::{RegistrationFacts, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, is_of_a_pooler, latest_version, migrate, refuse_shared_sessions};
 pub use vault::{Sealed, Vault};

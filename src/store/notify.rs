@@ -6,7 +6,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
-use super::codec::StoreError;
+use super::error::StoreError;
 use crate::domain::Iccid;
 
 /// The channel.

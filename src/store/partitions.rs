@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use time::{Date, Month};
 
 use super::clocks::Clocks;
-use super::codec::StoreError;
+use super::error::StoreError;
 use crate::domain::Timestamp;
 
 /// How many months ahead have a partition. A service that was down for a while, or a database whose maintenance fails

@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::codec::StoreError;
 use super::connector::{Connector, Line, Session};
+use super::error::StoreError;
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::budget;

@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::timeout;
 
 use super::backends::{self, Backend};
-use super::codec::StoreError;
 use super::connector::{ConnectError, Connected, Connector, Session, is_away};
+use super::error::StoreError;
 
 /// How long a migration may take before we log that it is under way, and how often we log it.
 const QUIET: Duration = Duration::from_secs(2);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::types::time::OffsetDateTime;
 use sqlx::{Connection, PgConnection};
 use time::Time;
 use tokio::time::Instant;
 
-use super::codec::{StoreError, datetime_option, instant, parsed};
+use super::decode::datetime_option;
+use super::error::StoreError;
 use super::pool::is_time_out;
 use crate::budget;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
@@ -54,18 +54,12 @@ pub struct Stuck {
 /// # Errors
 /// [`StoreError`].
 pub async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCount>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT provider, state, count(*) AS "profiles!" FROM profiles GROUP BY provider, state
-           ORDER BY provider, state"#
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let state = parsed("state", &row.state, str::parse)?;
-            Ok(StateCount { provider: row.provider, state, profiles: row.profiles })
-        })
-        .collect()
+    let counts = sqlx::query_as!(
+        StateCount,
+        r#"SELECT provider, state AS "state: ProfileState", count(*) AS "profiles!"
+           FROM profiles GROUP BY provider, state ORDER BY provider, state"#
+    );
+    Ok(counts.fetch_all(connection).await?)
 }
 
 /// Deliveries by day, as far as they could be counted.
@@ -127,23 +121,16 @@ async fn count_day(
     from: Timestamp,
     until: Option<Timestamp>,
 ) -> Result<Vec<DayCount>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "day!", provider, outcome,
-                  count(*) AS "deliveries!"
+    let counts = sqlx::query_as!(
+        DayCount,
+        r#"SELECT to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "day!", provider,
+                  outcome AS "outcome: Outcome", count(*) AS "deliveries!"
            FROM deliveries WHERE received_at >= $1 AND received_at < coalesce($2::timestamptz, 'infinity')
            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"#,
         from.as_datetime(),
         datetime_option(until)
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let outcome = parsed("outcome", &row.outcome, str::parse)?;
-            let (day, provider) = (row.day, row.provider);
-            Ok(DayCount { day, provider, outcome, deliveries: row.deliveries })
-        })
-        .collect()
+    );
+    Ok(counts.fetch_all(connection).await?)
 }
 
 /// Lists the profiles that have been longest in a state that should pass: a failed install, downloaded for over an hour
@@ -156,32 +143,16 @@ pub async fn list_stuck(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<Stuck>, StoreError> {
-    struct Row {
-        iccid: String,
-        provider: String,
-        state: String,
-        since: OffsetDateTime,
-    }
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT iccid, provider, state, since FROM profiles
+    let stuck = sqlx::query_as!(
+        Stuck,
+        r#"SELECT iccid AS "iccid: Iccid", provider, state AS "state: ProfileState", since AS "since: Timestamp"
+           FROM profiles
            WHERE state = 'ERROR'
               OR (state = 'DOWNLOADED' AND since < $1::timestamptz - interval '1 hour')
               OR (state = 'PREPARING' AND since < $1::timestamptz - interval '1 day')
            ORDER BY since LIMIT $2"#,
         now.as_datetime(),
         limit
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Stuck {
-                iccid: parsed("iccid", &row.iccid, Iccid::parse)?,
-                provider: row.provider,
-                state: parsed("state", &row.state, str::parse)?,
-                since: instant(row.since),
-            })
-        })
-        .collect()
+    );
+    Ok(stuck.fetch_all(connection).await?)
 }

@@ -7,7 +7,7 @@
 use sqlx::PgConnection;
 
 use super::clocks::Clocks;
-use super::codec::StoreError;
+use super::error::StoreError;
 use super::{event_ids, partitions};
 use crate::domain::Timestamp;
 

@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::codec::StoreError;
+use super::error::StoreError;
 use crate::domain::{ActivationCode, Credentials, Iccid};
 
 const NONCE: usize = 24;

@@ -3,7 +3,9 @@
 //!
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
-use esim_status::domain::{Iccid, Profile, ProfileState, Timestamp, Transition, TransitionKind};
+use esim_status::domain::{
+    Eid, Iccid, Imsi, Profile, ProfileState, Timestamp, Transition, TransitionKind,
+};
 use esim_status::store::batch_write::{BatchWrite, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
 use esim_status::store::{ErasureKey, profiles};
@@ -199,4 +201,62 @@ async fn a_batch_does_not_scan_the_table_after_it_has_grown() {
     let read = "SELECT (idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname = 'profiles'";
     let read = database.scalar::<i64>(read).await;
     assert!(read < 1_000, "{read} rows of the table were read for 22 deliveries");
+}
+
+/// The struct literals name every field, so a new one must be added here, and then fails until the statement saves it.
+#[tokio::test]
+async fn every_column_of_a_profile_is_created_and_changed() {
+    let database = Database::migrated().await;
+    let mut connection = database.connect().await;
+    let key = erasure_key(&mut connection).await;
+    let at = |second| Timestamp::parse(&format!("2026-11-23T10:00:{second:02}Z")).unwrap();
+    let created = Profile {
+        iccid: Iccid::parse(ICCID).unwrap(),
+        provider: "gigastore".to_owned(),
+        state: ProfileState::Released,
+        enabled: None,
+        raw_state: "RELEASED".to_owned(),
+        imsi: None,
+        eid: None,
+        since: at(1),
+        seq: 1,
+        installs_seen: 0,
+        deliveries: 1,
+        last_delivery_at: Some(at(1)),
+        last_occurred_at: None,
+        erased_at: None,
+    };
+    let changed = Profile {
+        iccid: created.iccid.clone(),
+        provider: "other".to_owned(),
+        state: ProfileState::Installed,
+        enabled: Some(true),
+        raw_state: "ENABLED".to_owned(),
+        imsi: Some(Imsi::parse("260060147200183").unwrap()),
+        eid: Some(Eid::parse("89049032").unwrap()),
+        since: at(2),
+        seq: 2,
+        installs_seen: 1,
+        deliveries: 2,
+        last_delivery_at: Some(at(3)),
+        last_occurred_at: Some(at(4)),
+        // Only a registration sets it.
+        erased_at: None,
+    };
+    let nothing = || BatchWrite {
+        changed: Vec::new(),
+        unchanged: Vec::new(),
+        new: Vec::new(),
+        not_erased: Vec::new(),
+        transitions: Vec::new(),
+        deliveries: Vec::new(),
+    };
+    let write = BatchWrite { new: vec![&created], ..nothing() };
+    let versions = write_if_unchanged(&mut connection, &key, &write).await.unwrap().unwrap();
+    let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    assert_eq!(read[0], (created, versions[0].clone()));
+    let write = BatchWrite { changed: vec![(&changed, &versions[0])], ..nothing() };
+    assert!(write_if_unchanged(&mut connection, &key, &write).await.unwrap().is_some());
+    let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    assert_eq!(read[0].0, changed);
 }

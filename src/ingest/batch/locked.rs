@@ -14,7 +14,7 @@ use crate::domain::{Iccid, Profile};
 use crate::providers::Reading;
 use crate::store::batch_write::write_if_unchanged;
 use crate::store::profiles::{self, Version};
-use crate::store::{ErasureKey, StoreError, erasures};
+use crate::store::{ErasureKey, StoreError};
 
 /// Locks are taken in the same order everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a
 /// transaction that holds no lock yet waits for profiles, so two batches cannot deadlock.
@@ -68,32 +68,14 @@ async fn execute(
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, locked, &seen, &erased);
 
-    let new = plan.new_profiles();
-    if !new.is_empty() {
-        let inserted = profiles::insert(transaction, &new).await?;
-        if inserted.len() < new.len() {
-            // They exist after all: another transaction has created them since we read.
-            let mut contended: HashSet<_> = new.iter().map(|p| p.iccid.clone()).collect();
-            contended.retain(|iccid| !inserted.iter().any(|done| done == iccid.as_str()));
-            return Err(WriteError::Contended(contended));
-        }
-        // An insert waits for an erasure that holds the row. What we looked up before that wait is stale, so look
-        // again.
-        let new: Vec<_> = new.iter().map(|profile| &profile.iccid).collect();
-        let erased = erasures::find(transaction, erasure_key, &new).await?;
-        if !erased.is_empty() {
-            return Err(WriteError::Contended(erased.into_iter().cloned().collect()));
-        }
+    let write = batch_write(batch, &plan, &versions, &erased);
+    match write_if_unchanged(transaction, erasure_key, &write).await {
+        Ok(Some(_)) => Ok(plan),
+        // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun, since
+        // we looked. Roll back: a commit would acknowledge deliveries that were not stored.
+        Ok(None) => Err(WriteError::Contended(write.absent())),
+        Err(error) => Err(error.into()),
     }
-    // We hold the locks, so this must write. If it ever does not, roll back: a commit would acknowledge deliveries that
-    // were not stored.
-    let write = batch_write(batch, &plan, &versions);
-    if write_if_unchanged(transaction, erasure_key, &write).await?.is_none() {
-        return Err(WriteError::Contended(
-            batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
-        ));
-    }
-    Ok(plan)
 }
 
 /// Finds the profiles that exist but could not be locked.

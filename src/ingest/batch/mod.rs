@@ -99,6 +99,7 @@ fn batch_write<'a>(
     batch: &'a [&'a Submission],
     plan: &'a Plan,
     read: &'a [Version],
+    erased: &HashSet<&'a Iccid>,
 ) -> BatchWrite<'a> {
     let (mut changed, mut unchanged) = (Vec::with_capacity(read.len()), Vec::new());
     for (version, profile) in read.iter().zip(plan.known_profiles()) {
@@ -107,17 +108,18 @@ fn batch_write<'a>(
             None => unchanged.push(version),
         }
     }
-    let appended = plan.transitions.iter().filter_map(|(index, transition)| {
+    let transitions = plan.transitions.iter().filter_map(|(index, transition)| {
         let submission = batch.get(*index)?;
         let (iccid, delivery_id) = (submission.iccid()?, Some(submission.delivery.id()));
         Some(NewTransition { iccid, transition, delivery_id })
     });
+    let absent = absent(batch, read.iter().map(|it| it.iccid.as_str()));
     BatchWrite {
         changed,
         unchanged,
-        new: Vec::new(),
-        not_erased: Vec::new(),
-        transitions: appended.collect(),
+        new: plan.new_profiles(),
+        not_erased: absent.difference(erased).copied().collect(),
+        transitions: transitions.collect(),
         deliveries: deliveries(batch, plan),
     }
 }

@@ -8,11 +8,9 @@ use sqlx::error::DatabaseError;
 use super::super::Submission;
 use super::super::plan::Plan;
 use super::super::recent::Recent;
-use super::{
-    InDoubt, WriteError, absent, batch_write, distinct, find_erased, is_said_by_the_server,
-};
+use super::{InDoubt, WriteError, batch_write, distinct, find_erased, is_said_by_the_server};
 use crate::domain::{Iccid, Profile};
-use crate::store::batch_write::{BatchWrite, write_if_unchanged};
+use crate::store::batch_write::write_if_unchanged;
 use crate::store::profiles::{self, Version};
 use crate::store::{ErasureKey, StoreError};
 
@@ -65,10 +63,7 @@ async fn try_once(
     let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
     // The statement commits by itself, so the batch is in doubt from here on.
     let plan = in_doubt.insert(plan);
-    let not_erased = absent(batch, versions.iter().map(|it| it.iccid.as_str()));
-    let not_erased = not_erased.difference(erased).copied().collect();
-    let new = plan.new_profiles();
-    let write = BatchWrite { new, not_erased, ..batch_write(batch, plan, &versions) };
+    let write = batch_write(batch, plan, &versions, erased);
     let written = write_if_unchanged(connection, erasure_key, &write).await;
     let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
     match (written, plan) {
@@ -77,7 +72,7 @@ async fn try_once(
             Ok(Some(plan))
         }
         (Ok(_), _) => Ok(None),
-        // Another transaction has created the same profile, or an earlier attempt has written this very delivery.
+        // An earlier attempt has written this very delivery.
         (Err(StoreError::Database(error)), _)
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
         {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::super::codec::StoreError;
+use super::super::error::StoreError;
 use super::diagnosis::{Diagnosis, diagnose};
 
 /// What one host did instead of opening a session.

@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::codec::StoreError;
+use super::super::error::StoreError;
 use super::line::FRESH;
 use super::{ConnectError, Connected, Connector, Session};
 use crate::budget;

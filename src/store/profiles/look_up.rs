@@ -2,9 +2,48 @@
 
 use sqlx::PgConnection;
 
-use super::{Row, StoredProfile, stored};
-use crate::domain::{Eid, Iccid, Imsi, ProfileState, Timestamp};
-use crate::store::codec::{StoreError, datetime_option};
+use super::RegistrationFacts;
+use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState, Timestamp};
+use crate::store::decode::datetime_option;
+use crate::store::error::StoreError;
+
+/// A profile with its registration.
+#[derive(Debug, Clone)]
+pub struct StoredProfile {
+    /// What we believe about it.
+    pub profile: Profile,
+    /// What its backend registered; `None` if it never did.
+    pub registration: Option<RegistrationFacts>,
+    /// Access tokens that were issued before this are no longer valid.
+    pub tokens_from: Option<Timestamp>,
+}
+
+/// Selects profiles with what their registration brought.
+macro_rules! select_stored {
+    ($rest:literal, $($argument:expr),+ $(,)?) => {
+        select_profiles!(
+            r#"tokens_from AS "tokens_from: Timestamp", registered_at, uid, activated_at AS "activated_at: Timestamp",
+               last_seen AS "last_seen: Timestamp","#,
+            $rest,
+            $($argument),+
+        )
+    };
+}
+
+/// The profile of a row of [`select_stored`].
+macro_rules! stored {
+    ($row:ident) => {
+        StoredProfile {
+            tokens_from: $row.tokens_from,
+            registration: $row.registered_at.map(|_| RegistrationFacts {
+                uid: $row.uid,
+                activated_at: $row.activated_at,
+                last_seen: $row.last_seen,
+            }),
+            profile: profile!($row),
+        }
+    };
+}
 
 /// The criteria of a search. All that are given must hold.
 #[derive(Debug, Default)]
@@ -40,17 +79,8 @@ pub async fn find(
     connection: &mut PgConnection,
     iccids: &[String],
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                  deliveries, last_delivery_at, last_occurred_at, erased_at, tokens_from, registered_at, uid,
-                  activated_at, last_seen
-           FROM profiles WHERE iccid = ANY($1)"#,
-        iccids
-    )
-    .fetch_all(connection)
-    .await?;
-    stored(rows)
+    let rows = select_stored!("WHERE iccid = ANY($1)", iccids).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }
 
 /// Lists the profiles after `after`, in the order of their ICCIDs.
@@ -63,13 +93,8 @@ pub async fn list(
     after: Option<&Iccid>,
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                  deliveries, last_delivery_at, last_occurred_at, erased_at, tokens_from, registered_at, uid,
-                  activated_at, last_seen
-           FROM profiles
-           WHERE ($1::text IS NULL OR state = $1)
+    let rows = select_stored!(
+        "WHERE ($1::text IS NULL OR state = $1)
              AND ($2::text IS NULL OR provider = $2)
              AND ($3::text IS NULL OR uid = $3)
              AND ($4::text IS NULL OR imsi = $4)
@@ -77,7 +102,7 @@ pub async fn list(
              AND ($6::timestamptz IS NULL OR updated_at >= $6)
              AND ($7::text IS NULL OR iccid > $7)
            ORDER BY iccid
-           LIMIT $8"#,
+           LIMIT $8",
         filter.state.map(ProfileState::as_str),
         filter.provider.as_deref(),
         filter.uid.as_deref(),
@@ -89,5 +114,5 @@ pub async fn list(
     )
     .fetch_all(connection)
     .await?;
-    stored(rows)
+    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }

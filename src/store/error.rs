@@ -1,0 +1,41 @@
+//! Why a statement failed.
+
+use super::decode::Undecodable;
+
+/// Why a statement failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    /// A row holds a value that this binary cannot have written.
+    #[error("column {column} of a stored row holds a value that this binary does not know")]
+    Corrupt {
+        /// The column, or the kind of value where several columns hold it.
+        column: &'static str,
+    },
+    /// Credentials were sealed with a data key that is not configured.
+    #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it back after the first key")]
+    UnknownDataKey(String),
+    /// Another transaction has held the profile for too long.
+    #[error("the profile is held by another transaction")]
+    Busy,
+    /// The max number of operations of this kind is under way.
+    #[error("all connections for this are in use")]
+    Crowded,
+    /// Credentials could not be encrypted.
+    #[error("credentials could not be encrypted")]
+    Sealing,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::ColumnDecode { source, .. } => match source.downcast_ref() {
+                Some(Undecodable(column)) => Self::Corrupt { column },
+                None => Self::Database(error),
+            },
+            _ => Self::Database(error),
+        }
+    }
+}
