@@ -15,7 +15,8 @@ use sqlx::{ConnectOptions, Executor};
 use url::Url;
 
 use super::serve::Signals;
-use super::{client, welcome};
+use super::welcome::{self, Welcome};
+use super::{SAMPLE_ICCID, client};
 use crate::access::Access;
 use crate::config::Brand;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
@@ -26,9 +27,6 @@ use crate::service::{Service, StartError};
 use crate::store::{Connector, Vault};
 use crate::telemetry;
 use embedded_postgres::{Embedded, EmbeddedError, default_data_dir};
-
-/// The ICCID of the vendor's own sample, whose check digit holds.
-pub(super) const SAMPLE_ICCID: &str = "89972123300991848961";
 
 /// The database within the embedded server.
 const DATABASE: &str = "esim_status";
@@ -65,7 +63,7 @@ pub struct DevArgs {
 
 /// The secrets of a developer's service. They are generated, so there is nothing to set and nothing to leak.
 #[derive(Serialize, Deserialize)]
-pub(super) struct DevSecrets {
+struct DevSecrets {
     pub hook: String,
     pub api_key: String,
     pub token: String,
@@ -143,7 +141,14 @@ async fn serve(args: &DevArgs, home: &Home) -> anyhow::Result<Service> {
         started => started?,
     };
     let page = register_sample(&service, &home.secrets).await?;
-    welcome::print(&service, &home.secrets, &page, home.kept.as_deref());
+    welcome::print(&Welcome {
+        base: &format!("http://{}", service.public),
+        admin: &format!("http://{}", service.admin),
+        hook: &home.secrets.hook,
+        key: &home.secrets.api_key,
+        page: &page,
+        kept: home.kept.as_deref(),
+    });
     Ok(service)
 }
 

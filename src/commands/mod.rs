@@ -19,3 +19,6 @@ pub mod health;
 pub mod openapi;
 
 mod client;
+
+/// The ICCID of the vendor's own sample, whose check digit holds.
+const SAMPLE_ICCID: &str = "89972123300991848961";

@@ -43,7 +43,7 @@ pub struct SendArgs {
     body: Option<String>,
 
     /// The profile
-    #[arg(long, default_value = "89972123300991848961")]
+    #[arg(long, default_value = super::SAMPLE_ICCID)]
     iccid: String,
 
     /// The device

@@ -2,14 +2,26 @@
 
 use std::path::Path;
 
-use super::dev::{DevSecrets, SAMPLE_ICCID as ICCID};
-use crate::service::Service;
+use super::SAMPLE_ICCID as ICCID;
+
+/// What the first screen shows.
+pub(super) struct Welcome<'a> {
+    /// The address of the public listener, such as `http://127.0.0.1:8080`.
+    pub base: &'a str,
+    /// The same of the admin listener.
+    pub admin: &'a str,
+    /// The secret of the hook's URL.
+    pub hook: &'a str,
+    /// An API key.
+    pub key: &'a str,
+    /// The install page of the sample profile.
+    pub page: &'a str,
+    /// Where data and secrets are kept, if they are.
+    pub kept: Option<&'a Path>,
+}
 
 /// Prints it to standard output.
-pub(super) fn print(service: &Service, secrets: &DevSecrets, page: &str, kept: Option<&Path>) {
-    let base = format!("http://{}", service.public);
-    let admin = service.admin;
-    let (hook, key) = (&secrets.hook, &secrets.api_key);
+pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>) {
     // The very file that runs, so that the line works from any folder.
     let program = std::env::current_exe()
         .map_or_else(|_| "esim-status".to_owned(), |path| path.display().to_string());
@@ -23,7 +35,7 @@ pub(super) fn print(service: &Service, secrets: &DevSecrets, page: &str, kept: O
 
   Webhook URL    {base}/webhooks/gigastore/esim-status/{hook}
   API            {base}/docs
-  Health         http://{admin}/readyz   Metrics  http://{admin}/metrics
+  Health         {admin}/readyz   Metrics  {admin}/metrics
 
   Open the install page of a sample profile:
     {page}

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::record::{self, Record};
-use super::{Entry, Figures, SpoolError, lock, salvage};
+use super::{Entry, Figures, SpoolError, lock};
 use crate::domain::Timestamp;
 
 /// The format of the tables, kept as SQLite's `user_version`.
@@ -54,24 +54,7 @@ pub(super) fn log_path(folder: &Path) -> PathBuf {
     folder.join("spool.db-wal")
 }
 
-/// Opens the folder's file, or creates it. A damaged file is set aside, and its readable rows are copied to a new one.
-pub(super) async fn open_or_salvage(folder: &Path) -> Result<SqliteConnection, SpoolError> {
-    salvage::finish_interrupted(folder)?;
-    salvage::look_at_log(folder)?;
-    let path = path(folder);
-    match open_checked(&path).await {
-        Err(SpoolError::Sqlite(error)) if is_damage(&error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the spool is damaged; what can be read is copied to a new file"
-            );
-            salvage::salvage(folder).await?;
-            open_checked(&path).await
-        }
-        opened => opened,
-    }
-}
-
+/// Opens the file, or creates it, and has SQLite check it.
 pub(super) async fn open_checked(path: &Path) -> Result<SqliteConnection, SpoolError> {
     let mut connection = open(path).await?;
     let checked: Result<String, _> =
@@ -114,7 +97,7 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, SpoolError> {
 }
 
 /// Whether SQLite reports that the file's content is damaged, rather than that the file could not be reached.
-fn is_damage(error: &sqlx::Error) -> bool {
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
     /// `ERROR` (a schema that cannot be read), `IOERR`, `CORRUPT`, `NOTADB`.
     const DAMAGE: [i32; 4] = [1, 10, 11, 26];
     match error {

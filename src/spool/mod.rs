@@ -108,7 +108,7 @@ impl Spool {
         let lock = lock::lock(folder)?;
         let ballast = Ballast::of(folder);
         ballast.release_if_full();
-        let mut connection = file::open_or_salvage(folder).await?;
+        let mut connection = salvage::open(folder).await?;
         ballast.lay();
         let live = Live::default();
         live.set(file::figures(&mut connection).await?);

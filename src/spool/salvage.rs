@@ -16,8 +16,26 @@ use super::{SpoolError, file, lock};
 /// How many rows are copied together.
 const ROWS_AT_ONCE: usize = 128;
 
+/// Opens the folder's file, or creates it. A damaged file is set aside, and its readable rows are copied to a new one.
+pub(super) async fn open(folder: &Path) -> Result<SqliteConnection, SpoolError> {
+    finish_interrupted(folder)?;
+    look_at_log(folder)?;
+    let path = file::path(folder);
+    match file::open_checked(&path).await {
+        Err(SpoolError::Sqlite(error)) if file::is_damage(&error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the spool is damaged; what can be read is copied to a new file"
+            );
+            salvage(folder).await?;
+            file::open_checked(&path).await
+        }
+        opened => opened,
+    }
+}
+
 /// Copies the readable rows of the folder's file to a new one, and logs how many.
-pub(super) async fn salvage(folder: &Path) -> Result<(), SpoolError> {
+async fn salvage(folder: &Path) -> Result<(), SpoolError> {
     let (damaged, new) = (file::path(folder), new_path(folder));
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     let kept_aside = free_name(&damaged);
@@ -43,7 +61,7 @@ pub(super) async fn salvage(folder: &Path) -> Result<(), SpoolError> {
 }
 
 /// Logs what SQLite is about to discard from a log that was not closed, and keeps a copy of a damaged log.
-pub(super) fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
+fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
     let unusable = |source| SpoolError::Folder { path: folder.to_owned(), source };
     let path = file::path(folder);
     let log = with_suffix(&path, "-wal");
@@ -67,7 +85,7 @@ pub(super) fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
 }
 
 /// Completes a [`salvage`] that crashed between its two renames and left a finished new file but no current one.
-pub(super) fn finish_interrupted(folder: &Path) -> Result<(), SpoolError> {
+fn finish_interrupted(folder: &Path) -> Result<(), SpoolError> {
     let (path, new) = (file::path(folder), new_path(folder));
     if !path.exists() && new.exists() {
         fs::rename(&new, &path)
