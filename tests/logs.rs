@@ -159,7 +159,7 @@ async fn provoke(app: &Running) {
     let stale = json!({ "aud": "esim-status", "sub": ICCID, "exp": 1 });
     let stale = app.anybody.with_bearer(TestApp::token(&stale));
     assert_eq!(stale.get("/v1/profiles/self").await.status, 401);
-    app.backend.get_with("/", "x-request-id", &format!("{MARKER} {MARKER}")).await;
+    app.backend.get_with("/nowhere", "x-request-id", &format!("{MARKER} {MARKER}")).await;
 
     // A row that the database refuses. Its error would quote the whole row.
     let mut connection = app.database.connect().await;

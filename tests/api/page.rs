@@ -275,3 +275,29 @@ async fn pages_of_other_origins_may_not_call_the_api() {
     let answer = bare.anybody.get_with("/v1/profiles/self", "origin", SHOP).await;
     assert!(answer.header("access-control-allow-origin").is_empty());
 }
+
+#[tokio::test]
+async fn the_base_url_says_what_this_is_and_its_links_lead_somewhere() {
+    let app = TestApp::start().await;
+    let page = app.anybody.get("/").await;
+    assert_eq!(
+        (page.status.as_u16(), page.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(page.text.contains("eSIM"), "{}", page.text);
+    let links: Vec<_> = page
+        .text
+        .split("href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|link| !link.starts_with("data:"))
+        .collect();
+    assert_eq!(links.len(), 4, "{links:?}");
+    for link in links {
+        // Relative, so that they hold behind a proxy with a prefix too.
+        assert!(!link.starts_with('/') && !link.contains(':'), "{link}");
+        let answer = app.anybody.get(&format!("/{link}")).await;
+        assert!(answer.status.is_success() || answer.status.is_redirection(), "{link}");
+    }
+}

@@ -16,7 +16,7 @@ async fn every_error_is_a_problem_from_the_catalogue() {
     let hook = TestApp::hook_path();
     let profile = format!("/v1/profiles/{ICCID}");
     let rows: [(Method, &str, u16, &str); 18] = [
-        (Method::GET, "/", 404, "unknown-path"),
+        (Method::GET, "/nowhere", 404, "unknown-path"),
         (Method::GET, "/nothing/here", 404, "unknown-path"),
         (Method::GET, "/docs/nothing", 404, "unknown-path"),
         (Method::GET, "/%00%ff", 404, "unknown-path"),

@@ -16,6 +16,8 @@ use crate::config::Brand;
 
 const PAGE: &str = include_str!("install.html");
 
+const ROOT: &str = include_str!("root.html");
+
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const STYLE: &str = "text/css; charset=utf-8";
@@ -48,6 +50,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// The page and its parts. They are compressed: nothing in them is secret, so their length tells nothing.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
+        .route("/", get(root))
         .route("/install", get(install))
         .route("/assets/{file}", get(asset))
         .layer(CompressionLayer::new())
@@ -61,6 +64,15 @@ async fn install(State(app): State<AppState>) -> Response {
         .replace("{{brand_color}}", &escape(color))
         .replace("{{support_url}}", &escape(support_url))
         .replace("{{brand_name}}", &escape(name));
+    html(page)
+}
+
+/// `GET /`: what this is and where to go, for those who open the base URL.
+async fn root() -> Response {
+    html(ROOT.to_owned())
+}
+
+fn html(page: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
