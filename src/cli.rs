@@ -22,8 +22,8 @@ impl Cli {
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         if let Some((_, matches)) = matches.subcommand() {
             match &mut cli.command {
-                Command::Serve(args) => args.note_command_line(matches),
-                Command::Doctor(args) => args.serve.note_command_line(matches),
+                Command::Serve(args) => args.note_values(matches),
+                Command::Doctor(args) => args.serve.note_values(matches),
                 _ => {}
             }
         }

@@ -279,7 +279,12 @@ async fn serve_logs_its_settings_without_secrets_serves_and_stops_on_sigterm() {
     assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     let (stdout, stderr) = (serve.running.stdout.all(), serve.running.stderr.all());
     assert_eq!(stdout, "");
-    for wanted in ["effective settings", "/webhooks/gigastore/esim-status (url-secret)", "ended"] {
+    for wanted in [
+        "effective settings",
+        "ESIM_STATUS_WRITERS=2",
+        "/webhooks/gigastore/esim-status (url-secret)",
+        "ended",
+    ] {
         assert!(stderr.contains(wanted), "`{wanted}` is not in:\n{stderr}");
     }
     for secret in [HOOK_SECRET, API_KEY, TOKEN_SECRET, ICCID] {

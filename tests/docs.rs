@@ -15,6 +15,7 @@ use std::fs;
 use std::path::Path;
 
 use esim_status::budget::{LIMITS, Limit};
+use esim_status::config::{self, Setting};
 use esim_status::web;
 use esim_status::web::problem::CATALOGUE;
 
@@ -51,6 +52,24 @@ fn assert_section(name: &str, section: &str, text: &str) {
     assert_written(name, &format!("{before}{begin}\n{text}\n{end}{after}"));
 }
 
+/// The settings of `serve`, as a table. A variable with `_FILE` behind it is told beside the one without.
+fn settings() -> Result<String, std::fmt::Error> {
+    let all = config::settings();
+    let is_file = |it: &Setting| {
+        let name = it.variable.strip_suffix("_FILE");
+        name.is_some_and(|name| all.iter().any(|other| other.variable == name))
+    };
+    let mut text = String::from("| variable | default | meaning |\n|---|---|---|\n");
+    for setting in all.iter().filter(|it| !is_file(it)) {
+        let Setting { variable, default, meaning } = setting;
+        let file = format!("{variable}_FILE");
+        let or_file = if all.iter().any(|it| it.variable == file) { ", `…_FILE`" } else { "" };
+        let default = default.as_ref().map_or("none".to_owned(), |it| format!("`{it}`"));
+        writeln!(text, "| `{variable}`{or_file} | {default} | {meaning} |")?;
+    }
+    Ok(text)
+}
+
 /// The limits of `budget.rs`, as a table.
 fn limits() -> Result<String, std::fmt::Error> {
     let mut text = String::from("| limit | ms | what it limits |\n|---|---|---|\n");
@@ -83,6 +102,34 @@ fn problems() -> Result<String, std::fmt::Error> {
 fn openapi_json_is_up_to_date() {
     let document = web::openapi().to_pretty_json().unwrap();
     assert_written("openapi.json", &format!("{document}\n"));
+}
+
+#[test]
+fn the_settings_in_operations_md_are_up_to_date() {
+    assert_section("operations.md", "settings", &settings().unwrap());
+}
+
+#[test]
+fn every_file_names_only_settings_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let known: BTreeSet<_> = config::settings().into_iter().map(|it| it.variable).collect();
+    for file in [
+        ".env.example",
+        "docker-compose.yml",
+        "Dockerfile",
+        "README.md",
+        "docs/operations.md",
+        "docs/embedding.md",
+        "scripts/env",
+    ] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        for word in text.split(|c| !is_part(c)).filter(|it| it.starts_with("ESIM_STATUS_")) {
+            // What ends in an underscore is the beginning of several.
+            let exists = known.contains(word) || word.ends_with('_');
+            assert!(exists, "{file} names {word}, which is no setting of `serve`");
+        }
+    }
 }
 
 #[test]

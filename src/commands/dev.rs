@@ -222,6 +222,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         vault: Vault::default(),
         brand: Brand::default(),
         on_command_line: Vec::new(),
+        effective: Vec::new(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! The flags and environment variables of the commands that serve.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
+use clap::{Arg, ArgMatches, Args, Command};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
@@ -15,7 +16,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How to reach the database.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DatabaseArgs {
-    /// Postgres 15 or newer, such as `postgres://user:password@host/database`
+    /// Postgres 15 or newer: `postgres://user:password@host/database`; several hosts as `h1:5432,h2:5432`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }
@@ -23,15 +24,15 @@ pub struct DatabaseArgs {
 /// How the install page presents itself.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BrandArgs {
-    /// The company's name on the install page
+    /// The company's name on the install page [default: neutral]
     #[arg(long, env = "ESIM_STATUS_BRAND_NAME", value_name = "NAME")]
     pub brand_name: Option<String>,
 
-    /// Its colour, such as #0a7d5a
+    /// The colour of the install page, such as `#0a7d5a` [default: neutral]
     #[arg(long, env = "ESIM_STATUS_BRAND_COLOR", value_name = "COLOUR")]
     pub brand_color: Option<String>,
 
-    /// Where its users find help
+    /// The link of the install page to where users find help
     #[arg(long, env = "ESIM_STATUS_SUPPORT_URL", value_name = "URL")]
     pub support_url: Option<String>,
 }
@@ -43,11 +44,11 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub database: DatabaseArgs,
 
-    /// Where webhooks, API and page are served
+    /// Address of webhooks, API and install page
     #[arg(long, env = "ESIM_STATUS_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 8080), value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// Where /livez, /readyz and /metrics are served; keep it away from the internet
+    /// Address of /livez, /readyz and /metrics; keep it away from the internet
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 9090), value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
 
@@ -67,11 +68,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// How the world sees the service; used in the links it makes [default: http://<listen>]
+    /// The address under which callers reach the service; links begin with it [default: http://<listen>]
     #[arg(long, env = "ESIM_STATUS_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
 
-    /// Origins that browsers may call from, comma-separated
+    /// Origins whose pages may call from a browser, comma-separated
     #[arg(
         long,
         env = "ESIM_STATUS_ALLOWED_ORIGINS",
@@ -80,36 +81,36 @@ pub struct ServeArgs {
     )]
     pub allowed_origins: Vec<String>,
 
-    /// How many days raw deliveries are kept
+    /// How many days raw deliveries are kept, 1 to 3650
     #[arg(
         long, env = "ESIM_STATUS_DELIVERY_RETENTION_DAYS", default_value_t = 90, value_name = "DAYS",
         value_parser = clap::value_parser!(u32).range(1..=3650)
     )]
     pub delivery_retention_days: u32,
 
-    /// Where deliveries wait while the database is away, on a durable disk of this replica's own; without it they are refused
+    /// Where deliveries wait while the database is away: a durable disk for this replica alone; without it they are answered 503
     #[arg(long, env = "ESIM_STATUS_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
 
-    /// How many megabytes of deliveries may wait there; further ones are refused
+    /// Max megabytes of deliveries in the spool; further ones are answered 503
     #[arg(
         long, env = "ESIM_STATUS_SPOOL_MAX_MB", default_value_t = 1024, value_name = "MB",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub spool_max_mb: u32,
 
-    /// How many writers commit batches at once, sharded by ICCID; more help only where the database has cores to spare
+    /// How many writers commit concurrently, sharded by ICCID, 1 to 32; more help only if the database has idle cores
     #[arg(long, env = "ESIM_STATUS_WRITERS", default_value_t = 2, value_name = "COUNT", value_parser = writers)]
     pub writers: usize,
 
-    /// How many database connections the read API may use
+    /// Database connections of the read API, 2 to 200
     #[arg(
         long, env = "ESIM_STATUS_READERS", default_value_t = 8, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(2..=200)
     )]
     pub readers: u32,
 
-    /// How many connections may be open at once on the public listener; further ones are answered 503
+    /// Max connections on the public listener; the longest idle ones make room, and further ones are answered 503
     #[arg(
         long,
         env = "ESIM_STATUS_MAX_CONNECTIONS",
@@ -118,22 +119,23 @@ pub struct ServeArgs {
     )]
     pub max_connections: usize,
 
-    /// How many seconds an idle connection of a client is kept; what keeps connections for reuse, such as a load balancer, must
-    /// give them up earlier
+    /// How many seconds an idle client connection is kept, 1 to 3600; a load balancer that reuses connections must close
+    /// them earlier
     #[arg(
         long, env = "ESIM_STATUS_IDLE_SECONDS", default_value_t = 75, value_name = "SECONDS",
         value_parser = clap::value_parser!(u32).range(1..=3600)
     )]
     pub idle_seconds: u32,
 
-    /// How many seconds new work is still taken after SIGTERM, while `/readyz` is 503: longer than whoever routes here takes to see it
+    /// How many seconds new work is accepted after SIGTERM, while `/readyz` is 503, 0 to 300: longer than a load balancer takes
+    /// to see it
     #[arg(
         long = "shutdown-notice-seconds", env = "ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS", default_value = "0.5", value_name = "SECONDS",
         value_parser = notice
     )]
     pub shutdown_notice: Duration,
 
-    /// How many live streams may be open at once; further ones are told to follow otherwise
+    /// Max live streams; further ones are answered 503
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,
 
@@ -145,32 +147,73 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub log: LogArgs,
 
-    /// The secrets among these that were given on the command line, by their variables.
+    /// The secrets that were given on the command line, by their variables.
     #[arg(skip)]
-    pub on_command_line: Vec<&'static str>,
+    pub on_command_line: Vec<String>,
+
+    /// The settings that are in effect, secrets left out, as `VARIABLE=value`.
+    #[arg(skip)]
+    pub effective: Vec<String>,
 }
 
 impl ServeArgs {
-    /// Notes which secrets came from the command line.
-    pub fn note_command_line(&mut self, matches: &ArgMatches) {
-        let secrets = [
-            ("database_url", "DATABASE_URL"),
-            ("gigastore_secrets", "ESIM_STATUS_GIGASTORE_SECRETS"),
-            ("api_keys", "ESIM_STATUS_API_KEYS"),
-            ("token_secrets", "ESIM_STATUS_TOKEN_SECRETS"),
-            ("data_keys", "ESIM_STATUS_DATA_KEYS"),
-        ];
-        let given = secrets
-            .into_iter()
-            .filter(|(id, _)| matches.value_source(id) == Some(ValueSource::CommandLine));
-        self.on_command_line = given.map(|(_, name)| name).collect();
+    /// Notes where the settings came from, and their values.
+    pub fn note_values(&mut self, matches: &ArgMatches) {
+        for arg in definitions().get_arguments() {
+            let Some(variable) = arg.get_env().map(|name| name.to_string_lossy()) else { continue };
+            let id = arg.get_id().as_str();
+            if arg.is_hide_env_values_set() {
+                if matches.value_source(id) == Some(ValueSource::CommandLine) {
+                    self.on_command_line.push(variable.into_owned());
+                }
+            } else if let Ok(Some(values)) = matches.try_get_raw(id) {
+                let values: Vec<_> = values.map(OsStr::to_string_lossy).collect();
+                self.effective.push(format!("{variable}={}", values.join(",")));
+            }
+        }
     }
+}
+
+/// One setting of `serve`, for the operations guide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The environment variable.
+    pub variable: String,
+    /// The default value, or what stands for it; `None` if there is none.
+    pub default: Option<String>,
+    /// What it does, as `--help` says it.
+    pub meaning: String,
+}
+
+/// Every setting of `serve`, in the order of `--help`.
+pub fn settings() -> Vec<Setting> {
+    let settings = definitions();
+    let setting = |arg: &Arg| {
+        let variable = arg.get_env()?.to_string_lossy().into_owned();
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let values = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+        let default = values.collect::<Vec<_>>().join(",");
+        let default = (!default.is_empty()).then_some(default);
+        // Where clap knows no default, because it depends on something, the help tells it.
+        let (meaning, told) = match help.split_once(" [default: ") {
+            Some((meaning, told)) => (meaning.to_owned(), told.strip_suffix(']')),
+            None => (help, None),
+        };
+        let default = default.or(told.map(str::to_owned));
+        Some(Setting { variable, default, meaning })
+    };
+    settings.get_arguments().filter_map(setting).collect()
+}
+
+/// The flags of `serve`. Each setting is defined once, above; help, documents and log come from it.
+fn definitions() -> Command {
+    ServeArgs::augment_args(Command::new("serve"))
 }
 
 /// How a command logs.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct LogArgs {
-    /// How log lines look on standard error [default: text on a terminal, else json]; `RUST_LOG` filters them
+    /// Format of the log on standard error; RUST_LOG filters its lines [default: text on a terminal, else json]
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }

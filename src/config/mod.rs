@@ -21,7 +21,7 @@ use url::{Origin, Url};
 pub use keys::{token_secrets, vault};
 pub use known::is_this_machine;
 
-pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs};
+pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
@@ -69,7 +69,9 @@ pub struct Settings {
     /// How many connections may be open at once on the public listener.
     pub max_connections: usize,
     /// The secrets that were given on the command line, by their variables.
-    pub on_command_line: Vec<&'static str>,
+    pub on_command_line: Vec<String>,
+    /// The settings that were given or are defaults, secrets left out, as `VARIABLE=value`.
+    pub effective: Vec<String>,
     /// How long an idle connection of the public listener is kept.
     pub idle: Duration,
     /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
@@ -160,6 +162,7 @@ impl Settings {
                 vault,
                 brand,
                 on_command_line: args.on_command_line.clone(),
+                effective: args.effective.clone(),
             }),
             _ => Err(ConfigError(complaints.0)),
         }
@@ -173,22 +176,11 @@ impl Settings {
             .map(|hook| format!("/webhooks/{} ({})", hook.path, hook.authenticator.scheme_name()))
             .collect();
         tracing::info!(
-            listen = %self.listen,
-            admin_listen = %self.admin_listen,
-            public_url = self.public_url.as_deref().unwrap_or("http://<listen>"),
             hooks = hooks.join(", "),
             api_keys = self.api_key_names.join(", "),
             token_secrets = self.access.token_secrets.len(),
-            allowed_origins = ?self.allowed_origins,
-            retention_days = self.retention_days,
-            spool_dir = self.spool.as_ref().map(|spool| spool.folder.display().to_string()),
-            writers = self.writers,
-            readers = self.readers,
-            max_connections = self.max_connections,
-            max_streams = self.max_streams,
-            idle = ?self.idle,
-            notice = ?self.notice,
             credentials_encrypted = self.vault.seals(),
+            settings = self.effective.join(" "),
             "effective settings"
         );
         for warning in self.known_to_everybody().into_iter().chain(self.warnings()) {

@@ -8,7 +8,7 @@ use clap::Args;
 /// The secrets of those who call.
 #[derive(Clone, Default, Args)]
 pub struct SecretArgs {
-    /// URL secrets of the hook gigastore/esim-status, comma-separated
+    /// URL secrets of the hook `gigastore/esim-status`, comma-separated
     #[arg(
         long,
         env = "ESIM_STATUS_GIGASTORE_SECRETS",
@@ -46,7 +46,7 @@ pub struct TokenSecretArgs {
 #[derive(Clone, Default, Args)]
 pub struct DataKeyArgs {
     /// Keys that encrypt activation codes and links at rest, comma-separated, each the base64 of 32 bytes; the first encrypts,
-    /// all decrypt
+    /// all decrypt; without a key they are stored in plain text
     #[arg(long, env = "ESIM_STATUS_DATA_KEYS", hide_env_values = true, value_name = "KEYS")]
     data_keys: Option<String>,
 

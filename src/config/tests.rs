@@ -438,6 +438,6 @@ fn secrets_that_a_url_cuts_and_those_on_the_command_line_are_warned_of() {
     let line = ["serve", "--api-keys", KEY, "--token-secrets", TOKEN];
     let matches = <Serve as clap::CommandFactory>::command().get_matches_from(line);
     let mut args = <Serve as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().args;
-    args.note_command_line(&matches);
+    args.note_values(&matches);
     assert_eq!(args.on_command_line, ["ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"]);
 }

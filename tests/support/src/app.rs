@@ -68,6 +68,7 @@ pub fn settings(database: &Database) -> Settings {
         vault: Vault::default(),
         brand: Brand::default(),
         on_command_line: Vec::new(),
+        effective: Vec::new(),
     }
 }
 
