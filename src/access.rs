@@ -9,10 +9,10 @@ use crate::domain::{Iccid, Timestamp};
 /// The audience that an access token must name.
 pub const AUDIENCE: &str = "esim-status";
 
-/// How far the clocks of who signs and who verifies may differ, in seconds.
+/// How far the clocks of the signer and the verifier may differ, in seconds.
 const LEEWAY: i64 = 30;
 
-/// The keys and secrets that callers prove themselves with.
+/// The keys and secrets that authenticate callers.
 #[derive(Debug)]
 pub struct Access {
     /// API keys of backends.
@@ -21,18 +21,18 @@ pub struct Access {
     pub token_secrets: Secrets,
 }
 
-/// Who calls.
+/// The authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// One of our own backends: may see everything.
+    /// One of the operator's backends. It may read everything.
     Backend,
-    /// The user of one profile: may see what helps with its install.
+    /// The user of one profile. It may read what helps with the install of that profile.
     User {
         /// The profile.
         iccid: Iccid,
-        /// When the access token was issued, in seconds since 1970; 0 where it does not say.
+        /// When the access token was issued, in seconds since 1970; 0 if the token has no `iat`.
         issued: i64,
-        /// When the access token stops being good.
+        /// When the access token expires.
         until: Timestamp,
     },
 }
@@ -53,7 +53,7 @@ struct Seconds(f64);
 impl Seconds {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "what is beyond the calendar stops at its end"
+        reason = "a cast saturates, and a time beyond the calendar is treated as its end"
     )]
     fn whole(self) -> i64 {
         self.0.floor() as i64
@@ -74,7 +74,7 @@ impl Access {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        // The time is checked below against the request's own, not against a second look at the clock.
+        // The expiry is checked below against the time of the request, not against a second reading of the clock.
         validation.validate_exp = false;
         let claims = self.token_secrets.iter().find_map(|secret| {
             let key = DecodingKey::from_secret(secret.expose());
@@ -106,7 +106,7 @@ impl Caller {
 /// Signs an access token with the first of the secrets.
 ///
 /// # Errors
-/// Where the claims cannot be written as JSON.
+/// If the claims cannot be written as JSON.
 pub fn sign(
     secrets: &Secrets,
     iccid: &Iccid,

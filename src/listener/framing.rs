@@ -1,21 +1,23 @@
 //! Where one request ends and the next begins, read strictly.
 //!
-//! A proxy and a server that disagree about the end of a request can be made to swap requests ("request smuggling").
-//! hyper is lenient in the places where the two tend to disagree: it takes a bare line feed as the end of a line, lets
-//! `Transfer-Encoding` win over `Content-Length`, merges equal lengths and does not ask for `Host`. [`Framing`] sees every byte
-//! before hyper does (see [`super::socket`]), follows heads and bodies without keeping them, and finds whatever is ambiguous.
+//! If a proxy and a server disagree about where a request ends, an attacker can hide a request inside another one
+//! ("request smuggling"). hyper is lenient in the places where the two usually disagree: it accepts a bare line feed as
+//! the end of a line, lets `Transfer-Encoding` win over `Content-Length`, merges equal lengths and does not require
+//! `Host`. [`Framing`] sees every byte before hyper does (see [`super::socket`]), follows heads and bodies without
+//! storing them, and refuses everything ambiguous.
 //!
-//! It never has to be right about anything else: what passes here and is still malformed, hyper refuses. A connection holds one
-//! [`Framing`], about a hundred bytes.
+//! [`Framing`] checks nothing else. If other malformed requests pass, hyper refuses them. Each connection has one
+//! [`Framing`] of about a hundred bytes.
 
 use std::mem;
 
 use memchr::memchr;
 
-/// How much of a line is kept: more than any takes that is looked into, `content-length` with fifteen digits included.
+/// How many bytes of a line are stored. Every line whose content matters fits, such as `content-length` with fifteen
+/// digits.
 const KEPT: usize = 32;
 
-/// The first byte that must not be passed on (its index among those just given), and why.
+/// The first byte that must not be passed on, as an index into the given bytes, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) at: usize,
@@ -47,7 +49,7 @@ pub(super) enum Flaw {
     BadChunk,
 }
 
-/// Follows the requests of one connection. After a [`Refusal`] it is of no further use.
+/// Follows the requests of one connection. It must not be used after a [`Refusal`].
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     place: Place,
@@ -67,17 +69,17 @@ enum Place {
     Trailers,
 }
 
-/// What has been seen of the current head.
+/// The facts about the current head that have been read so far.
 #[derive(Debug, Default)]
 struct Head {
-    /// The last byte of the request line, thus of its version.
+    /// The last byte of the request line, which is the minor HTTP version.
     minor: Option<u8>,
     host: bool,
     chunked: bool,
     length: Option<u64>,
 }
 
-/// The line in progress: its beginning, its length and its last two bytes.
+/// The current line: its beginning, its length and its last two bytes.
 #[derive(Debug, Default)]
 struct Line {
     kept: [u8; KEPT],
@@ -86,7 +88,7 @@ struct Line {
 }
 
 impl Framing {
-    /// Takes the next bytes of the connection. What is refused is always the line feed that would end a bad line.
+    /// Reads the next bytes of the connection. A refused byte is always the line feed that would end a bad line.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let mut at = 0;
         while at < bytes.len() {
@@ -114,12 +116,12 @@ impl Framing {
         Ok(())
     }
 
-    /// Whether everything so far was whole requests.
+    /// Whether all bytes so far belong to complete requests.
     pub(super) fn is_between_requests(&self) -> bool {
         self.is_in_head() && self.head.minor.is_none() && self.line.length == 0
     }
 
-    /// Whether the next byte belongs to a head: hyper can still answer 400 itself.
+    /// Whether the next byte belongs to a head. Then hyper can still answer 400 itself.
     pub(super) fn is_in_head(&self) -> bool {
         self.place == Place::Head
     }
@@ -157,7 +159,7 @@ impl Head {
 
     fn take_field(&mut self, text: &[u8], whole: bool) -> Result<Place, Flaw> {
         let Some(colon) = memchr(b':', text) else {
-            // A name that does not fit is none of those below.
+            // A name that does not fit into the stored bytes is none of the names below.
             return (!whole).then_some(Place::Head).ok_or(Flaw::NoName);
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
@@ -185,7 +187,7 @@ impl Head {
         Ok(Place::Head)
     }
 
-    /// What follows the empty line.
+    /// What follows the head, after its empty line.
     fn end(self) -> Result<Place, Flaw> {
         if !self.host && !self.is_http_1_0() {
             return Err(Flaw::NoHost);
@@ -212,7 +214,8 @@ impl Line {
         }
     }
 
-    /// What was kept of a line that ends as it must, and whether that is all of it.
+    /// The stored bytes of the line without its carriage return, and whether they are the whole line. Refuses a bare
+    /// line feed.
     fn text(&self) -> Result<(&[u8], bool), Flaw> {
         if self.last[1] != b'\r' {
             return Err(Flaw::BareLineFeed);
@@ -222,14 +225,15 @@ impl Line {
     }
 }
 
-/// Digits and nothing else: no sign, no white space, no list. `None` also for what does not fit.
+/// Parses digits only: no sign, no white space, no list. Returns `None` for anything else, and for a number that does
+/// not fit.
 fn number(text: &[u8], radix: u32) -> Option<u64> {
     let mut digits = text.iter().map(|byte| char::from(*byte).to_digit(radix));
     let first = u64::from(digits.next()??);
     digits.try_fold(first, |sum, digit| sum.checked_mul(radix.into())?.checked_add(digit?.into()))
 }
 
-/// Reads `1a` and `1a;name=value`, also with white space after the number.
+/// Parses `1a` and `1a;name=value`, also with white space after the number.
 fn chunk_size(text: &[u8], whole: bool) -> Result<u64, Flaw> {
     let end = text.iter().position(|byte| b"; \t".contains(byte));
     let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -244,7 +248,8 @@ pub(in crate::listener) mod tests {
 
     use super::*;
 
-    /// Where and why `bytes` are refused when they come in pieces cut at `cuts`; or whether they were whole requests.
+    /// Reads `bytes` in pieces cut at `cuts`. Returns where and why they are refused, or whether they were complete
+    /// requests.
     fn read(bytes: &[u8], cuts: &[Index]) -> Result<bool, Refusal> {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         cuts.push(0);

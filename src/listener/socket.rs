@@ -1,11 +1,12 @@
-//! The socket as hyper sees it: reads are checked, writes are timed, and the end is gentle.
+//! The socket that hyper reads from and writes to. It checks reads, limits the time of writes, and closes gently.
 //!
-//! - What [`Framing`] refuses never reaches hyper.
-//! - A client that does not take its answer is cut: hyper has no time-out for writing.
-//! - A client that has sent its last byte may still be waiting for the answer (a half-closed connection), or may be gone: the two
-//!   look alike. hyper either drops the request at once or never notices; here the request has a while to end.
-//! - A connection closed with unread bytes is reset, and the answer can be lost with it: so what the client is still sending is
-//!   read and thrown away for a moment.
+//! - Bytes that [`Framing`] refuses never reach hyper.
+//! - A client that does not read its answer is disconnected, because hyper has no time-out for writing.
+//! - A client that has sent its last byte may still wait for the answer (a half-closed connection), or may be gone. The
+//!   server cannot tell which. hyper either drops the request immediately or never notices; here the request has
+//!   limited time to finish.
+//! - If a connection is closed while bytes are unread, TCP resets it, and the answer can be lost. So for a short time
+//!   the bytes that the client is still sending are read and thrown away.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,20 +20,20 @@ use tokio::time::{Sleep, sleep};
 use super::framing::{Flaw, Framing};
 use super::standing::{Arrived, Standing};
 
-/// Handed to hyper in place of the rest of a refused head: malformed wherever it lands (NUL is allowed nowhere in a head) and,
-/// with its empty line, complete, so that hyper answers 400 at once, after the answers to the requests before it.
+/// Given to hyper instead of the rest of a refused head. A NUL is malformed anywhere in a head, and the empty line
+/// completes the head, so hyper answers 400 immediately, after the answers to the requests before it.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
-/// How long, and how many bytes, a client may go on sending after the last answer.
+/// For how long, and how many bytes, a client may continue to send after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 
-/// How long a client may keep a socket waiting.
+/// The time-outs of a socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For taking at least a byte of an answer.
+    /// How long a write may make no progress.
     pub write_stall: Duration,
-    /// For an answer, after the client has sent its last byte.
+    /// How long a request may take to be answered after the client has sent its last byte.
     pub half_closed: Duration,
 }
 
@@ -44,26 +45,26 @@ pub struct Socket<T> {
     input: Input,
     patience: Patience,
     standing: Arc<Standing>,
-    /// Boxed, and made only when something waits: most connections never need it.
+    /// Boxed, and created only when something waits, because most connections never need it.
     timer: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
     lingered: usize,
 }
 
-/// What the next read gives.
+/// What the next read returns.
 #[derive(Debug, Clone, Copy)]
 enum Input {
     Open,
-    /// What is left of [`POISON`], and then the end.
+    /// The rest of [`POISON`], and then the end of the input.
     Poisoned(&'static [u8]),
-    /// An error: in a body there is no answer that could be provoked, and the handler is already at work.
+    /// An error. Inside a body the 400 of a malformed head is not possible, and the handler is already running.
     Broken(Flaw),
-    /// Nothing: the client has sent its last byte, between two requests.
+    /// Nothing, because the client has sent its last byte, between two requests.
     Finished,
 }
 
 impl<T> Socket<T> {
-    /// Wraps a new connection, whose `standing` says from then on how much of a request has arrived.
+    /// Wraps a new connection. From then on its `standing` says how much of a request has arrived.
     pub(super) fn new(stream: T, patience: Patience, standing: Arc<Standing>) -> Self {
         Self {
             stream,
@@ -77,7 +78,7 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Judges the bytes of `buf` from `before` on, and takes back what must not be read.
+    /// Checks the bytes of `buf` from `before` on, and removes those that hyper must not read.
     fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         if read.is_empty() && buf.remaining() > 0 && self.framing.is_between_requests() {
@@ -101,7 +102,7 @@ impl<T> Socket<T> {
         });
     }
 
-    /// Cuts the connection if writing has been `Pending` for too long without a byte in between.
+    /// Fails the connection if no write has made progress for too long.
     fn timed<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +117,7 @@ impl<T> Socket<T> {
     }
 }
 
-/// Waits on `timer`, which begins now if it has not begun.
+/// Waits for `timer`, and starts it if it is not running.
 fn wait(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
     timer.get_or_insert_with(|| Box::pin(sleep(time))).as_mut().poll(cx)
 }
@@ -140,7 +141,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
                 *left = later;
                 Poll::Ready(Ok(()))
             }
-            // What came before is handed on first.
+            // The bytes before the flaw are returned first.
             Input::Broken(flaw) if buf.filled().len() == before => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *flaw)))
             }
@@ -179,7 +180,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Says that nothing more will be written; then, if the client may be in the middle of a request, lingers.
+    /// Shuts down the writing side. Then, if the client may be in the middle of a request, lingers.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
@@ -193,7 +194,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
                     this.lingered += buf.filled().len();
                 }
                 Poll::Pending if expects_more => return wait(&mut this.timer, LINGER, cx).map(Ok),
-                // The end, an error, or nothing there and nothing expected.
+                // The end, an error, or nothing to read and nothing expected.
                 _ => break,
             }
         }
@@ -212,12 +213,12 @@ mod tests {
     const PATIENCE: Patience =
         Patience { write_stall: Duration::from_secs(9), half_closed: Duration::from_millis(1) };
 
-    /// What is read from a socket on whose other side `sent` is written, at most `step` bytes at a time.
+    /// Writes `sent` on one side of a socket, at most `step` bytes at a time, and returns what the other side reads.
     async fn pass(sent: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut client, server) = duplex(step);
         let mut socket = Socket::new(server, PATIENCE, Arc::new(Standing::new()));
         let writing = async {
-            // Fails where the reader gives up.
+            // Fails if the reader gives up.
             let _ = client.write_all(sent).await;
             drop(client);
         };

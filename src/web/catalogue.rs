@@ -5,9 +5,9 @@ use http::StatusCode;
 /// The problems that this service answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// A webhook without a valid proof.
+    /// A webhook that could not be authenticated.
     NotAuthentic,
-    /// An authentic webhook that is not what its provider sends.
+    /// An authentic webhook whose body is not of its provider's form.
     Malformed,
     /// A body over the limit.
     TooLarge,
@@ -15,33 +15,33 @@ pub enum Code {
     UnsupportedEncoding,
     /// No hook at this path.
     UnknownHook,
-    /// A body that came too slowly.
+    /// A body that arrived too slowly.
     Timeout,
-    /// A body that broke off.
+    /// A body that is truncated or framed wrongly.
     IncompleteBody,
-    /// Not now: overload, the database, or the end of the process.
+    /// Temporary: overload, no database, or the shutdown of the process.
     Unavailable,
     /// No valid API key or access token.
     Unauthenticated,
-    /// A call for backends, made by a user.
+    /// A call for backends only, made with an access token.
     Forbidden,
-    /// No such profile, or somebody else's.
+    /// The profile does not exist, or the caller may not see it.
     UnknownProfile,
     /// A profile without an activation code.
     NoActivationCode,
-    /// Nothing at this path.
+    /// No resource at this path.
     UnknownPath,
-    /// Not this method.
+    /// The resource does not support the method.
     MethodNotAllowed,
-    /// A parameter that makes no sense.
+    /// An invalid parameter of the query, the path or the body.
     InvalidParameter,
-    /// A body of the API that is not what the call takes.
+    /// The body of an API call that is not what the call expects.
     InvalidBody,
-    /// A fault of ours.
+    /// An error of this service.
     Internal,
 }
 
-/// One line of the catalogue.
+/// One entry of the catalogue.
 #[derive(Debug)]
 pub struct Entry {
     /// The problem.
@@ -50,9 +50,9 @@ pub struct Entry {
     pub name: &'static str,
     /// The HTTP status.
     pub status: StatusCode,
-    /// What it is, in a few words.
+    /// What the problem is, in a few words.
     pub title: &'static str,
-    /// What whoever gets it should do.
+    /// What the caller should do.
     pub remedy: &'static str,
 }
 
@@ -72,15 +72,15 @@ pub const CATALOGUE: [Entry; 17] = [
         Code::NotAuthentic,
         "not-authentic",
         StatusCode::UNAUTHORIZED,
-        "The webhook carries no valid proof of its sender",
-        "Check the secret, the signature and the clock of the sender; `esim-status doctor` tries a hook.",
+        "The webhook could not be authenticated",
+        "Check the secret, the signature and the sender's clock. `esim-status doctor` tests every hook.",
     ),
     entry(
         Code::Malformed,
         "malformed",
         StatusCode::BAD_REQUEST,
         "The webhook's body is not what this provider sends",
-        "Mend what the detail names. The body was kept: look it up under GET /v1/deliveries?outcome=malformed.",
+        "Fix what `detail` names. The body was stored: see GET /v1/deliveries?outcome=malformed.",
     ),
     entry(
         Code::TooLarge,
@@ -94,103 +94,103 @@ pub const CATALOGUE: [Entry; 17] = [
         "unsupported-encoding",
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "The body is compressed",
-        "Send it without a Content-Encoding.",
+        "Send the body uncompressed, without a Content-Encoding.",
     ),
     entry(
         Code::UnknownHook,
         "unknown-hook",
         StatusCode::NOT_FOUND,
-        "There is no hook at this path",
-        "Compare the path with the hooks that `esim-status serve` prints at start.",
+        "No hook is configured at this path",
+        "Compare the path with the hooks that `esim-status serve` logs when it starts.",
     ),
     entry(
         Code::Timeout,
         "timeout",
         StatusCode::REQUEST_TIMEOUT,
         "The body did not arrive in time",
-        "Send the request again, faster.",
+        "Retry the request. The whole body must arrive within 5 seconds.",
     ),
     entry(
         Code::IncompleteBody,
         "incomplete-body",
         StatusCode::BAD_REQUEST,
-        "The body broke off or is framed wrongly",
-        "Send the whole request again.",
+        "The body is truncated or framed wrongly",
+        "Retry the whole request.",
     ),
     entry(
         Code::Unavailable,
         "unavailable",
         StatusCode::SERVICE_UNAVAILABLE,
-        "The service cannot do this just now",
-        "Send the same request again after the seconds that Retry-After names. Repeating is safe.",
+        "Temporarily unavailable",
+        "Retry the same request after the number of seconds in Retry-After. Retrying is safe.",
     ),
     entry(
         Code::Unauthenticated,
         "unauthenticated",
         StatusCode::UNAUTHORIZED,
-        "The request carries no valid API key or access token",
+        "The request has no valid API key or access token",
         "Send `Authorization: Bearer …` with an API key, or with an access token that has not expired.",
     ),
     entry(
         Code::Forbidden,
         "forbidden",
         StatusCode::FORBIDDEN,
-        "This call is for backends",
-        "Call it with an API key; an access token reads its own profile only.",
+        "This call is for backends only",
+        "Use an API key. An access token can only read its own profile.",
     ),
     entry(
         Code::UnknownProfile,
         "unknown-profile",
         StatusCode::NOT_FOUND,
-        "There is no such profile, or it is not yours",
-        "Check the ICCID. A profile exists once it was registered or a webhook reported it.",
+        "The profile does not exist, or the caller may not see it",
+        "Check the ICCID. A profile exists once it has been registered or a webhook has reported it.",
     ),
     entry(
         Code::NoActivationCode,
         "no-activation-code",
         StatusCode::NOT_FOUND,
         "This profile has no activation code",
-        "Register it with the provider's eSIM object, which has one.",
+        "Register the profile with the provider's eSIM object, which contains the activation code.",
     ),
     entry(
         Code::UnknownPath,
         "unknown-path",
         StatusCode::NOT_FOUND,
-        "There is nothing at this path",
-        "See /docs for what there is.",
+        "Nothing exists at this path",
+        "See /docs for all paths of the API.",
     ),
     entry(
         Code::MethodNotAllowed,
         "method-not-allowed",
         StatusCode::METHOD_NOT_ALLOWED,
-        "This path does not take this method",
-        "The header Allow names the methods that it takes.",
+        "This path does not support this method",
+        "Use one of the methods in the header Allow.",
     ),
     entry(
         Code::InvalidParameter,
         "invalid-parameter",
         StatusCode::BAD_REQUEST,
-        "A parameter makes no sense",
-        "Mend the parameter that the detail names.",
+        "A parameter is invalid",
+        "Fix the parameter that `detail` names.",
     ),
     entry(
         Code::InvalidBody,
         "invalid-body",
         StatusCode::BAD_REQUEST,
-        "The body is not what this call takes",
-        "Mend what the detail names.",
+        "The body is not what this call expects",
+        "Fix what `detail` names.",
     ),
     entry(
         Code::Internal,
         "internal",
         StatusCode::INTERNAL_SERVER_ERROR,
-        "A fault of this service",
-        "Report it with the requestId; the log has the cause under that id.",
+        "Internal error",
+        "Report this problem with its requestId. The service's log has the cause under that id.",
     ),
 ];
 
 impl Code {
-    /// The problem's line in the catalogue.
+    /// The problem's entry in the catalogue.
     pub fn entry(self) -> &'static Entry {
         &CATALOGUE[self as usize]
     }

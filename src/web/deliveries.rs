@@ -1,4 +1,4 @@
-//! What support asks: every webhook about a profile, and what was kept but not applied.
+//! The calls for support: every webhook about one profile, and the webhooks that were stored but not applied.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,14 +18,14 @@ use super::views::Page;
 use crate::domain::{Outcome, Timestamp};
 use crate::store::deliveries::{self, DeliveryRecord};
 
-/// One webhook request as it was kept.
+/// One webhook request as it was stored.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryView {
-    /// Its id.
+    /// The delivery's id.
     id: Uuid,
-    /// When it reached us.
+    /// When the service received the webhook.
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
     /// The hook's path.
@@ -33,20 +33,20 @@ pub struct DeliveryView {
     hook: String,
     /// The hook's provider.
     provider: String,
-    /// The profile it speaks of, where that could be read.
+    /// The profile that the webhook is about, if its ICCID could be read.
     iccid: Option<String>,
-    /// What became of it.
+    /// What the service did with the webhook.
     outcome: Outcome,
-    /// Why, in words.
+    /// The reason for the outcome, in words.
     reason: Option<String>,
-    /// The sender's event id, where it sends one.
+    /// The sender's event id, if it sends one.
     event_id: Option<String>,
-    /// The headers that were kept; no proof is among them.
+    /// The headers that were stored. Credentials and signatures are never among them.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     headers: Option<Box<RawValue>>,
-    /// The raw body; null where it is not UTF-8.
+    /// The raw body; null if it is not UTF-8.
     body: Option<String>,
-    /// The raw body in base64, where it is not UTF-8.
+    /// The raw body in base64, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
@@ -73,14 +73,14 @@ impl From<DeliveryRecord> for DeliveryView {
     }
 }
 
-/// Every webhook about one profile, newest first, with what became of it.
+/// Lists every webhook about one profile with its outcome, newest first.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/deliveries", tag = "deliveries",
     security(("apiKey" = [])),
     params(
         ("iccid" = String, Path, pattern = "^[0-9]{18,22}$"),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of an earlier page"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Max number of items; default 50"),
     ),
     responses(
         (status = 200, body = Page<DeliveryView>),
@@ -104,30 +104,30 @@ pub async fn of_profile(
         deliveries::list_of_profile(connection, &iccid, before, limit + 1).await
     });
     let rows = rows.await?;
-    // A profile whose only deliveries were not applied is not there, and support wants to see them all the same.
+    // If no delivery of an ICCID was applied, no profile exists, but support still wants to see the deliveries.
     if rows.is_empty() && app.reader.find(&iccid).await?.is_none() {
         return Err(Problem::new(Code::UnknownProfile));
     }
     Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))
 }
 
-/// What to look deliveries up by.
+/// The filters of the list.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters, which `list` takes by name")]
 pub struct ListParams {
-    /// What became of them; all that were not applied where it is absent.
+    /// Only deliveries with this outcome; by default, all that were not applied.
     outcome: Option<Outcome>,
     /// The provider's slug.
     provider: Option<String>,
     /// The `nextCursor` of an earlier page.
     cursor: Option<String>,
-    /// 1 to 200; 50 where it is absent.
+    /// Max number of items, 1 to 200; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// What was kept but not applied, newest first.
+/// Lists webhooks that were stored but not applied, or those with a given outcome, newest first.
 #[utoipa::path(
     get, path = "/v1/deliveries", tag = "deliveries",
     security(("apiKey" = [])),
@@ -151,7 +151,7 @@ pub async fn list(
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    // The index of what was not applied knows no provider, and nothing of what was.
+    // The index of deliveries covers only those that were not applied, and does not contain the provider.
     let is_applied = matches!(outcome, Some(Outcome::Moved | Outcome::Repeated));
     let is_indexed = provider.is_none() && !is_applied;
     let list = async |connection: &mut _| match outcome {

@@ -1,4 +1,4 @@
-//! What describes the service to its callers: the OpenAPI document, its page, and the catalogue of problems.
+//! The documentation for callers: the OpenAPI document and the catalogue of problems.
 
 use axum::response::Html;
 use utoipa::openapi::RefOr;
@@ -7,22 +7,23 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::CATALOGUE;
 
-/// What the handlers' own annotations do not say.
+/// The parts of the OpenAPI document that are not about one handler.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "esim-status",
-        description = "Receives eSIM Status webhooks and tells what became of each eSIM profile. Times are RFC 3339 in UTC, \
-                       identifiers are strings, errors are problem documents (RFC 9457); every answer bears `X-Request-Id`.",
+        description = "Receives eSIM status webhooks and serves the state and history of each eSIM profile. Times are RFC 3339 in UTC. \
+                       Identifiers are strings. Errors are problem documents (RFC 9457). Every answer has the header `X-Request-Id`.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
     tags(
-        (name = "webhooks", description = "For providers. Each hook has its own proof: a secret in the URL or in a header, or a signature."),
-        (name = "profiles", description = "For backends, and for a user's browser about its one profile."),
-        (name = "deliveries", description = "For support: what came in and what became of it."),
-        (name = "summary", description = "For whoever runs the service."),
+        (name = "webhooks", description = "For providers. Each hook authenticates its sender by a secret in the URL or in a header, or by a signature."),
+        (name = "profiles", description = "For backends, and for a user's browser, which can only read that user's profile."),
+        (name = "deliveries", description = "For support: which webhooks were received, and with which outcome."),
+        (name = "summary", description = "For the operators of the service."),
     ),
-    // Those that only the answers of webhooks name, which are one type.
+    // Only the answers of webhooks use these schemas. Their responses are one type, so utoipa does not find the schemas
+    // itself.
     components(schemas(super::webhooks::Answer, super::webhooks::SpooledAnswer)),
     modifiers(&Credentials),
 )]
@@ -38,12 +39,12 @@ impl Modify for Credentials {
         };
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("apiKey", bearer("An API key of a backend"));
-        let token = "An access token of one user: a JWT, HS256, aud `esim-status`, sub the ICCID, exp required";
+        let token = "An access token of one user: a JWT with HS256, `aud` = `esim-status`, `sub` = the ICCID, and an `exp`";
         components.add_security_scheme("accessToken", bearer(token));
     }
 }
 
-/// Problems have a media type of their own, which annotations cannot say once for all.
+/// Sets the media type of all problem answers, which annotations could only set on each answer.
 pub fn name_problem_type(openapi: &mut utoipa::openapi::OpenApi) {
     let items = openapi.paths.paths.values_mut();
     let operations = items.flat_map(|item| {
@@ -59,7 +60,7 @@ pub fn name_problem_type(openapi: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// `GET /problems`: the catalogue that every problem's `type` points to.
+/// `GET /problems`: the catalogue that the `type` of every problem links to.
 pub async fn problems() -> Html<String> {
     use std::fmt::Write;
 

@@ -1,9 +1,9 @@
 //! The `ETag` of a profile, and how `If-None-Match` is compared with tags.
 //!
-//! A tag names one state of the history of one profile, as one kind of caller sees it: `/v1/profiles/self` is one URL for the users
-//! of all profiles, and a tag that were only the `seq` would make a cache show one user the profile of another. Callers cannot
-//! read anything in it. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries` but not the tag, so that a
-//! follower is woken by changes only.
+//! A tag names one state of the history of one profile, as one kind of caller sees it. `/v1/profiles/self` is the same
+//! URL for the users of all profiles, so if the tag were only the `seq`, a cache could show one user the profile of
+//! another. The tag is opaque to callers. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries`
+//! but not the tag, so that a long poll returns only for changes.
 
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
@@ -20,13 +20,14 @@ pub fn of(profile: &Profile, caller: &Caller) -> HeaderValue {
     value(&format!("\"{}\"", digest(&format!("{} {kind} {}", profile.iccid.as_str(), profile.seq))))
 }
 
-/// The tag of a text that never changes, such as a file of the page. It is weak: the text may be sent compressed or as it is.
+/// The tag of a constant text, such as a file of the install page. The tag is weak, because the text may be sent
+/// compressed or uncompressed.
 pub fn of_text(text: &str) -> HeaderValue {
     value(&format!("W/\"{}\"", digest(text)))
 }
 
-/// Whether `If-None-Match` names this tag, among others, weak or strong, or as `*`; also with the suffix of a proxy that compresses
-/// (`"x-gzip"`).
+/// Whether `If-None-Match` names this tag: as one of several, weak or strong, as `*`, or with the suffix that a
+/// compressing proxy adds (`"x-gzip"`).
 pub fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let Some(tag) = tag.to_str().ok().and_then(opaque) else { return false };
     headers
@@ -38,18 +39,19 @@ pub fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
         .any(|named| named == "*" || opaque(named).is_some_and(|named| is_variant(named, tag)))
 }
 
-/// What stands between the quotes of a tag; `None` for what is no tag.
+/// The text between the quotes of a tag; `None` if the value is not a tag.
 fn opaque(tag: &str) -> Option<&str> {
     tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Ours are letters and digits, so whatever follows one of these was added by a proxy.
+/// Whether `named` is `tag`, alone or with a suffix. Our tags are hexadecimal digits, so a proxy has added anything
+/// that follows one of these characters.
 fn is_variant(named: &str, tag: &str) -> bool {
     let suffix = named.strip_prefix(tag);
     suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['-', ';', ':', '.', '_']))
 }
 
-/// 96 bits: no two states of two profiles share them.
+/// 96 bits of a hash, enough that in practice no two states of profiles share a tag.
 fn digest(text: &str) -> String {
     hex::encode(&Sha256::digest(text)[..12])
 }

@@ -1,7 +1,8 @@
 //! `GET /v1/profiles/{iccid}/events`: one profile, live, as server-sent events.
 //!
-//! Subscribe first, then read behind the last `seq`, then again on each wake-up and on a slow timer: nothing is missed, and
-//! nothing is sent twice. A stream holds no queue: it reads from the store when its client takes the next part.
+//! A stream subscribes first, then reads the transitions after its last `seq`, and reads again on each wake-up and on a
+//! slow timer. So it misses nothing and sends nothing twice. A stream holds no queue of changes: it reads from the
+//! store when its client takes the next part.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,13 +28,14 @@ use crate::access::Caller;
 use crate::feed::Subscription;
 use crate::store::{Followed, ReadError};
 
-/// How often a comment shows both ends that the other one lives.
+/// How often a comment is sent, so that each end notices when the other one has gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How often a follower looks without having been woken, in case a wake-up was lost.
+/// How often a stream reads without a wake-up, in case one was lost.
 const SAFETY_NET: Duration = Duration::from_secs(30);
 
-/// What the client is told to wait before it comes back, in milliseconds; spread, so that not all come at once.
+/// How many milliseconds a client is asked to wait before it reconnects. The time is spread, so that not all reconnect
+/// together.
 const RETRY: u64 = 1_000;
 
 /// The data of `event: transition`.
@@ -42,25 +44,26 @@ const RETRY: u64 = 1_000;
 pub struct TransitionEvent {
     #[serde(flatten)]
     transition: TransitionView,
-    /// The profile as it is now, which is after this transition, or later still.
+    /// The profile as it is now: after this transition, or after later ones.
     profile: ProfileView,
 }
 
-/// Follows a profile: `event: profile` with the profile as it is, then `event: transition` for each change.
+/// Streams a profile as server-sent events: first `event: profile` with the current profile, then `event: transition`
+/// for each change.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/events", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `seq` of the last transition that was seen: those behind it are sent first"),
-        ("lastEventId" = Option<String>, Query, description = "The same, for libraries that cannot send the header, which counts if both are there"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `seq` of the last transition that the client has seen. Later ones are sent first"),
+        ("lastEventId" = Option<String>, Query, description = "The same for clients that cannot send the header. If both are given, the header counts"),
     ),
     responses(
-        (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`; a comment every 15 s; ends with a `retry` when the service drains"),
+        (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`. A comment is sent every 15 s. When the service shuts down, the stream ends with a `retry`"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`: also where too many streams are open"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`, also if too many streams are open"),
     )
 )]
 pub async fn follow(
@@ -76,7 +79,7 @@ pub async fn follow(
     let subscription = app.feed.subscribe(&subject.iccid);
     let followed = app.reader.follow(&subject.iccid, seen.unwrap_or(i64::MAX)).await?;
     let followed = followed.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-    // What a client cannot have seen is no place to go on from.
+    // A `seq` that the client cannot have seen is ignored.
     let resumed = seen.filter(|seq| *seq <= followed.stored.profile.seq);
     let until = match &subject.caller {
         Caller::Backend => None,
@@ -97,7 +100,7 @@ pub async fn follow(
         subject,
         app,
     };
-    // Someone who resumes gets the profile without an id: the ids of what follows begin behind the one that was given.
+    // A client that resumes gets the profile without an id, because the missed transitions with their ids follow it.
     stream.parts.push_back(stream.profile_part(&followed, resumed.is_none()));
     if resumed.is_some() {
         stream.take(&followed);
@@ -117,7 +120,7 @@ pub async fn follow(
     Ok(response)
 }
 
-/// `Last-Event-ID`, where it can be a `seq`.
+/// `Last-Event-ID`, if it is a possible `seq`.
 fn last_seen(headers: &HeaderMap) -> Option<i64> {
     headers.get("last-event-id")?.to_str().ok().and_then(seq)
 }
@@ -130,21 +133,21 @@ struct Stream {
     app: AppState,
     subject: Subject,
     subscription: Subscription,
-    /// The last `seq` that was put into a part.
+    /// The `seq` of the last transition that was added to `parts`.
     seq: i64,
-    /// What is ready to be sent; at most one read's worth.
+    /// The parts that are ready to be sent, at most those of one read.
     parts: VecDeque<Bytes>,
-    /// When to send a comment.
+    /// When to send the next comment.
     beat: Instant,
-    /// When to look without having been woken.
+    /// When to read without a wake-up.
     look: Instant,
-    /// When the access token ends.
+    /// When the access token expires.
     until: Option<Instant>,
     ended: bool,
     _place: Place,
 }
 
-/// Why a follower went on.
+/// Why a stream stopped waiting.
 enum Woken {
     Change,
     Beat,
@@ -168,7 +171,7 @@ impl Stream {
                     return Some(Bytes::from_static(b":\n\n"));
                 }
                 Woken::Change => self.read().await,
-                Woken::Drained => self.end(": the service ends here; come back\n"),
+                Woken::Drained => self.end(": the service is shutting down; reconnect\n"),
                 Woken::Expired => self.end(": the access token has expired\n"),
             }
         }
@@ -190,7 +193,7 @@ impl Stream {
         }
     }
 
-    /// Reads what is behind the last `seq`.
+    /// Reads the transitions after the last `seq`.
     async fn read(&mut self) {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
@@ -199,7 +202,7 @@ impl Stream {
             }
             Ok(Some(followed)) => self.take(&followed),
             Ok(None) => self.end(": the profile was erased\n"),
-            // The database is away: look again soon, and meanwhile keep the client.
+            // The database is unavailable. Keep the client, and read again soon.
             Err(ReadError::Overloaded | ReadError::Stalled | ReadError::Failed(_)) => {
                 self.look = Instant::now() + spread(Duration::from_secs(1));
             }
@@ -217,7 +220,7 @@ impl Stream {
         let read_to = followed.transitions.last().map_or(self.seq, |transition| transition.seq);
         self.seq = self.seq.max(read_to);
         if self.seq < followed.stored.profile.seq {
-            // There was more than one read takes.
+            // More transitions are left than one read returns.
             self.look = Instant::now();
         }
     }
@@ -234,7 +237,7 @@ impl Stream {
     }
 }
 
-/// One event. JSON has no line breaks, so its data is one line.
+/// One event. The JSON has no line breaks, so the data is one line.
 fn part(event: &str, id: Option<i64>, data: &impl Serialize) -> Bytes {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());

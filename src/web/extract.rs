@@ -1,4 +1,4 @@
-//! Extractors that fail as problems; axum's own, which answer in plain text, are banned by lint.
+//! Extractors that fail as problems. axum's own extractors answer in plain text, so a lint bans them.
 
 use std::fmt::Display;
 use std::pin::pin;
@@ -24,13 +24,14 @@ use crate::domain::Timestamp;
 /// The largest body that is read, in bytes.
 pub const BODY_LIMIT: usize = 65_536;
 
-/// How many parameters a query may have; no call has as many. They are compared with one another.
+/// The max number of parameters in a query, more than any call has. The limit is needed because each is compared with
+/// all others.
 const MAX_PARAMS: usize = 32;
 
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The parameters of a query string. Each is taken by name; what is left over, or given twice, is refused.
+/// The parameters of a query string. A handler takes each by name. Unknown and duplicate parameters are refused.
 #[derive(Debug)]
 pub struct Params(Vec<(String, String)>);
 
@@ -47,7 +48,10 @@ impl<S: Sync> FromRequestParts<S> for Params {
         }
         for (index, (name, _)) in pairs.iter().enumerate() {
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Problem::parameter(&shown(name), "is given twice; give it once"));
+                return Err(Problem::parameter(
+                    &shown(name),
+                    "is given more than once; give it once",
+                ));
             }
         }
         Ok(Self(pairs))
@@ -58,7 +62,7 @@ impl Params {
     /// Takes one parameter; `None` if it is absent.
     ///
     /// # Errors
-    /// A problem that names it, where `parse` refuses.
+    /// A problem that names the parameter, if `parse` refuses it.
     pub fn take<T, E: Display>(
         &mut self,
         name: &str,
@@ -69,10 +73,10 @@ impl Params {
         parse(&value).map(Some).map_err(|error| Problem::parameter(name, error))
     }
 
-    /// Takes `limit`: 1 to 200, 50 where it is absent.
+    /// Takes `limit`: 1 to 200, by default 50.
     ///
     /// # Errors
-    /// A problem that names it.
+    /// A problem that names the parameter.
     pub fn take_limit(&mut self) -> Result<i64, Problem> {
         let parse = |text: &str| match text.parse() {
             Ok(limit @ 1..=200) => Ok(limit),
@@ -81,10 +85,10 @@ impl Params {
         Ok(self.take("limit", parse)?.unwrap_or(50))
     }
 
-    /// Takes `cursor`, as an earlier page gave it.
+    /// Takes `cursor`, which is the `nextCursor` of an earlier page.
     ///
     /// # Errors
-    /// A problem that names it.
+    /// A problem that names the parameter.
     pub fn take_cursor<T, E>(
         &mut self,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -97,38 +101,39 @@ impl Params {
         })
     }
 
-    /// Refuses what nobody took: a misspelt filter would otherwise be no filter.
+    /// Refuses parameters that the handler did not take. Otherwise a misspelt filter would silently be ignored.
     ///
     /// # Errors
-    /// A problem that names it.
+    /// A problem that names the first of them.
     pub fn finish(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::parameter(
                 &shown(name),
-                "is not a parameter of this call; see /docs for those that are",
+                "is not a parameter of this call; see /docs for its parameters",
             )),
             None => Ok(()),
         }
     }
 }
 
-/// What takes the place of a text in a page.
+/// Encodes a position in a list as an opaque cursor.
 pub fn cursor(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// A parameter's name is the caller's text: only so much of it, and only plain characters.
+/// The caller chooses the name of a parameter, so the answer shows at most 40 characters of it, and only letters and
+/// digits.
 fn shown(name: &str) -> String {
     name.chars().take(40).map(|c| if c.is_ascii_alphanumeric() { c } else { '?' }).collect()
 }
 
-/// A segment of the path by its name in the route; `None` where the route has none of that name, or its bytes are no text.
+/// A segment of the path by its name in the route; `None` if the route has no such segment or the segment is not UTF-8.
 pub async fn path_segment(parts: &mut Parts, name: &str) -> Option<String> {
     let [segment] = path_segments(parts, [name]).await;
     segment
 }
 
-/// Several segments at once.
+/// Several segments of the path by their names in the route.
 pub async fn path_segments<const N: usize>(
     parts: &mut Parts,
     names: [&str; N],
@@ -148,7 +153,7 @@ impl<S: Sync> FromRequestParts<S> for ReceivedAt {
     }
 }
 
-/// Reads a body of at most [`BODY_LIMIT`] bytes. A declared length is refused before anything is read.
+/// Reads a body of at most [`BODY_LIMIT`] bytes. A larger declared length is refused before anything is read.
 ///
 /// # Errors
 /// `too-large`, `timeout`, or `incomplete-body`.
@@ -159,7 +164,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     }
     let read = Limited::new(body, BODY_LIMIT).collect();
     let mut read = pin!(read);
-    // Most bodies are there already, and a timer is dear.
+    // Most bodies have arrived already, and a timer is expensive.
     let read = match read.as_mut().now_or_never() {
         Some(read) => Ok(read),
         None => tokio::time::timeout(BODY_PATIENCE, read).await,
@@ -172,24 +177,24 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     }
 }
 
-/// Reads a body as JSON; an empty one is that of the type's default.
+/// Reads a body as JSON. An empty body gives the type's default.
 ///
 /// # Errors
-/// As [`read_body`], and `invalid-body`, which says where.
+/// As [`read_body`], and `invalid-body` with the line and column.
 pub async fn read_json<T: DeserializeOwned + Default>(request: Request) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    // A message about data echoes values; only where it is may be told.
+    // serde's messages quote values of the body, so the answer names only the position.
     let refuse = |line, column| {
         let reason = format!(
-            "the body is not the JSON object of this call, at line {line} column {column}; see /docs"
+            "the body is not the JSON object that this call expects, at line {line} column {column}; see /docs"
         );
         Problem::because(Code::InvalidBody, reason)
     };
-    // serde takes an array for an object whose members come in their order.
+    // serde also accepts an array, and reads its items as the members of the object in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(refuse(1, 1));
     }
@@ -199,8 +204,8 @@ pub async fn read_json<T: DeserializeOwned + Default>(request: Request) -> Resul
 /// Parses a time for [`Params::take`].
 ///
 /// # Errors
-/// What is wanted instead.
+/// The expected format.
 pub fn timestamp(text: &str) -> Result<Timestamp, crate::domain::InvalidTimestamp> {
-    // A `+` of a zone that was not encoded arrives as a space.
+    // The `+` of a time zone arrives as a space if it was not percent-encoded.
     Timestamp::parse(&text.replace(' ', "+"))
 }

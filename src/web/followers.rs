@@ -1,7 +1,8 @@
-//! How many may follow profiles at once, by live streams and by long polls.
+//! Limits how many live streams and long polls follow profiles at the same time.
 //!
-//! Each holds its connection for long. Those of one user's profile are few, so that one leaked access token cannot take the
-//! streams of everybody; all together they are fewer than the connections, so that a webhook always finds one.
+//! Each of them holds a connection for a long time. The limit for the users of one profile is small, so that one leaked
+//! access token cannot use up the streams of all users. The limit for all together is smaller than the number of
+//! connections, so that a webhook always gets one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,10 @@ use crate::access::Caller;
 use crate::domain::Iccid;
 use crate::telemetry;
 
-/// Streams and long polls at once of the users of one profile, on one replica.
+/// Max concurrent streams and long polls of the users of one profile, on one replica.
 const MAX_OF_A_PROFILE: usize = 8;
 
-/// The places for those who follow; cheap to clone.
+/// The limits on streams and long polls; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Followers {
     all: Arc<Semaphore>,
@@ -25,13 +26,13 @@ pub struct Followers {
     of_users: Arc<Mutex<HashMap<Iccid, usize>>>,
 }
 
-/// The place of one stream or long poll. Dropping it makes room for another.
+/// The place of one stream or long poll. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     _all: OwnedSemaphorePermit,
     /// `None` for a long poll.
     stream: Option<OwnedSemaphorePermit>,
-    /// Whose profile it counts for; `None` for a backend.
+    /// The profile whose users' limit it counts towards; `None` for a backend.
     user: Option<Iccid>,
     of_users: Arc<Mutex<HashMap<Iccid, usize>>>,
 }
@@ -49,9 +50,9 @@ impl Followers {
     /// A place for a live stream.
     ///
     /// # Errors
-    /// `unavailable` where there is none.
+    /// `unavailable` if a limit is reached.
     pub(super) fn stream(&self, subject: &Subject) -> Result<Place, Problem> {
-        let full = "too many streams are open; follow by GET …?wait=30 instead";
+        let full = "too many streams are open; use long polling (GET …?wait=30) instead";
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
         let place = self.place(subject, Some(permit))?;
@@ -62,7 +63,7 @@ impl Followers {
     /// A place for a long poll.
     ///
     /// # Errors
-    /// `unavailable` where there is none.
+    /// `unavailable` if a limit is reached.
     pub(super) fn poll(&self, subject: &Subject) -> Result<Place, Problem> {
         self.place(subject, None)
     }
@@ -72,7 +73,7 @@ impl Followers {
         subject: &Subject,
         stream: Option<OwnedSemaphorePermit>,
     ) -> Result<Place, Problem> {
-        let full = "too many wait for changes; ask again without wait";
+        let full = "too many requests wait for changes; retry without wait";
         let all = Arc::clone(&self.all).try_acquire_owned();
         let all = all.map_err(|_| Problem::because(Code::Unavailable, full))?;
         let user = match &subject.caller {
@@ -83,7 +84,7 @@ impl Followers {
             let mut of_users = self.of_users.lock().unwrap_or_else(PoisonError::into_inner);
             let open = of_users.entry(iccid.clone()).or_default();
             if *open >= MAX_OF_A_PROFILE {
-                let full = "too many streams and long polls of this profile are open";
+                let full = "too many streams and long polls of this profile are open; close one, or read without wait";
                 return Err(Problem::because(Code::Unavailable, full));
             }
             *open += 1;

@@ -1,4 +1,4 @@
-//! The admin listener: whether the process lives, whether it is ready, and its metrics.
+//! The admin listener: liveness, readiness and metrics.
 
 use axum::Router;
 use axum::extract::State;
@@ -23,13 +23,15 @@ pub fn routes(app: AppState) -> Router {
     wrap(routes, app)
 }
 
-/// The process answers. It says nothing of the database: restarting the service does not mend one.
+/// Succeeds if the process can answer. It does not check the database, because restarting the service does not fix a
+/// database.
 async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The service can take work: it is not draining, and the database answers or there is a spool that has room. Without the
-/// database nothing can be read; but a replica that no webhook is routed to could not keep any.
+/// Succeeds if the service can accept work: it is not draining, and either the database answers or the spool has room.
+/// Without the database nothing can be read, but a replica that is not ready would get no webhooks and could not store
+/// them in its spool.
 async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
     if app.draining.has_begun() {
         return Err(Problem::because(Code::Unavailable, "the service is shutting down"));
@@ -44,7 +46,7 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
     }
 }
 
-/// What waits in the spool, if anything does.
+/// Describes the deliveries that wait in the spool; empty if there are none.
 fn waiting(figures: &Figures) -> String {
     let Some(age) = metrics::age(figures) else { return String::new() };
     format!("; {} deliveries wait in the spool, the oldest for {age:.0} s", figures.deliveries)

@@ -1,4 +1,4 @@
-//! What the user should do now, with the means to do it.
+//! The user's next step towards an installed eSIM, with the install credentials if they are needed now.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,74 +17,74 @@ use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, T
 use crate::providers::{self, Provider};
 use crate::store::{StoreError, Vault, install_credentials, transitions};
 
-/// How much of the history the progress looks at; a profile's present life is far shorter.
+/// How many transitions the progress is computed from. The current life of a profile has far fewer.
 const HISTORY: i64 = 100;
 
-/// What the user should do now.
+/// The user's next step towards an installed eSIM.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Journey)]
 #[serde(rename_all = "camelCase")]
 pub struct JourneyView {
-    /// The profile.
+    /// The profile's number.
     iccid: String,
-    /// Its canonical state.
+    /// The profile's canonical state.
     state: ProfileState,
-    /// What comes next: the interface to build on.
+    /// The next step. Build your own interface on this member.
     step: Step,
-    /// It in a few words of English.
+    /// The step in a few words of English.
     title: &'static str,
-    /// It in a sentence or two of English.
+    /// The step in a sentence or two of English.
     detail: String,
-    /// When the profile came into this state, by our clock.
+    /// When the profile entered this state, by the service's clock.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// When the last webhook about it came: the age of the evidence.
+    /// When the last webhook about the profile was received. It tells how old this knowledge is.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_delivery_at: Option<Timestamp>,
-    /// The way so far.
+    /// The progress so far.
     steps: Vec<Progress>,
-    /// The means to install; only where that can be done now.
+    /// The install credentials. Only present if the profile can be installed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     install: Option<InstallView>,
-    /// How often it was seen to come onto a device.
+    /// How many installs onto a device were observed.
     installs_seen: i32,
-    /// How often the provider lets it be installed; null where it does not say.
+    /// How many installs the provider allows; null if the provider does not say.
     install_limit: Option<i32>,
 }
 
-/// The means to install. They are credentials: whoever has them can.
+/// The install credentials. Anyone who has them can install the profile.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct InstallView {
-    /// What a QR code holds.
+    /// The activation code, which is the content of the QR code.
     #[schema(example = "LPA:1$domain.tld$1234567890ABCDEF123456")]
     activation_code: String,
-    /// To type by hand: the server.
+    /// The SM-DP+ address, for entering by hand.
     smdp_address: String,
-    /// To type by hand: the profile.
+    /// The matching id of the profile, for entering by hand.
     matching_id: String,
-    /// Whether the user must type a confirmation code.
+    /// Whether the user must enter a confirmation code.
     confirmation_code_required: bool,
     links: LinksView,
-    /// Where the QR code is, as SVG; `.png` has it as PNG.
+    /// The path of the QR code as SVG. The same path with `.png` gives a PNG.
     #[schema(example = "/v1/profiles/self/qr.svg")]
     qr: String,
 }
 
-/// Links that open a phone's own setup.
+/// Links that open the phone's own eSIM setup.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LinksView {
-    /// From iOS 17.4.
+    /// For iOS 17.4 or newer.
     apple: String,
-    /// From Android 10, not on every device.
+    /// For Android 10 or newer; not supported by every device.
     android: String,
     /// The provider's own install page.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
 }
 
-/// What the user should do now, with the means to do it.
+/// Returns the user's next step towards an installed eSIM, with the install credentials if they are needed now.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/journey", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
@@ -136,7 +136,7 @@ pub async fn show(
     Ok(response)
 }
 
-/// Reads and opens the credentials of a profile; empty where none were registered.
+/// Reads and decrypts the install credentials of a profile; empty if none were registered.
 pub(super) async fn credentials(
     vault: &Vault,
     connection: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! `/metrics`: which series are there from the start, and what is read when somebody asks.
+//! `/metrics`: the series that exist from the start, and the gauges that are read for each scrape.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::store::Session;
 use crate::store::deliveries::Newest;
 use crate::telemetry;
 
-/// The answers to webhooks whose first one has to be seen.
+/// The statuses of answers to webhooks whose first occurrence must be visible.
 const STATUSES: [u16; 4] = [200, 202, 500, 503];
 
-/// Lets every series whose labels are known exist with 0: `increase()` in Prometheus does not see the first event of a series
-/// that begins with 1, and that may be the only one. Gives what renders them.
+/// Creates every series whose labels are known, with 0. `increase()` in Prometheus does not see the first event of a
+/// series that begins with 1, and that event may be the only one. Returns the handle that renders the metrics.
 pub fn begin(hooks: &Hooks) -> PrometheusHandle {
     let rendering = telemetry::metrics();
     for hook in hooks.values() {
@@ -66,7 +66,7 @@ pub(super) async fn render(
     (StatusCode::OK, text, app.metrics.render())
 }
 
-/// For how many seconds the oldest delivery has waited in the spool.
+/// How many seconds the oldest delivery has waited in the spool.
 pub(super) fn age(figures: &Figures) -> Option<f64> {
     figures.oldest.map(|oldest| clock::now().seconds_since(oldest).max(0.0))
 }
@@ -74,27 +74,27 @@ pub(super) fn age(figures: &Figures) -> Option<f64> {
 /// When each hook last had a delivery: what the database knew at the start, and what this process accepted since.
 #[derive(Debug)]
 pub struct NewestDeliveries {
-    /// Seconds since 1970; 0 as long as nothing is known.
+    /// Seconds since 1970; 0 while unknown.
     by_hook: BTreeMap<Arc<str>, AtomicI64>,
     started: Timestamp,
 }
 
 impl NewestDeliveries {
-    /// Nothing is known of these hooks yet.
+    /// The state at the start: nothing is known about these hooks yet.
     pub fn of(hooks: &Hooks) -> Self {
         let by_hook = hooks.keys().map(|path| (path.clone(), AtomicI64::new(0))).collect();
         Self { by_hook, started: clock::now() }
     }
 
-    /// A delivery that was received at that time is accepted.
+    /// Notes that a delivery that was received at that time was accepted.
     pub(super) fn note(&self, hook: &str, received_at: Timestamp) {
         if let Some(newest) = self.by_hook.get(hook) {
             newest.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
         }
     }
 
-    /// Takes over what the database knows. A hook that is not among its newest deliveries had none since the oldest of those, or
-    /// never: then its silence begins with this process.
+    /// Learns from the newest deliveries in the database. A hook that is not among them has had none since the oldest
+    /// of them. If the database has no deliveries, the age counts from the start of this process.
     pub fn learn(&self, known: &Newest) {
         for path in self.by_hook.keys() {
             let newest = known.by_hook.get(&**path).copied();
@@ -102,7 +102,7 @@ impl NewestDeliveries {
         }
     }
 
-    /// Seconds since then, of each hook of which it is known.
+    /// Seconds since the newest delivery of each hook for which it is known.
     fn ages(&self, now: Timestamp) -> impl Iterator<Item = (&str, f64)> {
         self.by_hook.iter().filter_map(move |(hook, newest)| {
             let newest = newest.load(Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! The outermost layer: the request id, the span, the duration, the rendering of problems, and what a panic becomes.
+//! The outermost layer. It sets the request id, labels log lines, measures the duration, and renders problems and
+//! panics.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -18,11 +19,11 @@ use crate::telemetry::{self, RequestLabel};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// When the request reached us. Handlers take the time from here.
+/// When the request was received. Handlers take the time from here.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedAt(pub Timestamp);
 
-/// Marks an answer that was held back on purpose, so that its duration says nothing about the service.
+/// Marks an answer that was delayed because the caller asked for it. Its duration is not recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Waited;
 
@@ -39,7 +40,7 @@ pub async fn around(State(app): State<AppState>, mut request: Request, next: Nex
 
     let mut response = label.clone().scope(next.run(request)).await;
     let problem = response.extensions_mut().remove::<Problem>();
-    // The page of the API answers in plain text where it has nothing.
+    // The page of the API answers an unknown path with a 404 in plain text.
     let is_bare = problem.is_none() && response.status() == StatusCode::NOT_FOUND;
     if let Some(problem) = problem.or_else(|| is_bare.then(|| Problem::new(Code::UnknownPath))) {
         let allow = response.headers_mut().remove(header::ALLOW);
@@ -65,14 +66,14 @@ pub async fn around(State(app): State<AppState>, mut request: Request, next: Nex
     response
 }
 
-/// The pattern that a path matched; with a slash at the end, or in the secret of a hook, it is the same route.
+/// The pattern that the path matched. A slash at the end, or in the secret of a hook, does not make another route.
 fn route(matched: &MatchedPath) -> &str {
     let pattern = matched.as_str();
     let pattern = pattern.strip_suffix("{*rest}").unwrap_or(pattern);
     pattern.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(pattern)
 }
 
-/// The caller's own id where it is short and plain, so that it can be found in both logs; else a new one.
+/// The caller's own request id if it is short and plain, so that both logs have the same id. Otherwise a new one.
 fn request_id(request: &Request, now: Timestamp) -> HeaderValue {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let own = request
@@ -82,19 +83,19 @@ fn request_id(request: &Request, now: Timestamp) -> HeaderValue {
     own.cloned().unwrap_or_else(|| {
         let mut text = Uuid::encode_buffer();
         let text = new_id(now).hyphenated().encode_lower(&mut text);
-        // Hexadecimal digits and hyphens are a header's value.
+        // Hexadecimal digits and hyphens are always a valid value.
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
     })
 }
 
-/// A UUIDv7 of this time; within a process they increase in the order of the calls.
+/// A UUIDv7 of this time. Within a process, the ids increase in the order of the calls.
 pub fn new_id(now: Timestamp) -> Uuid {
     static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
     let seconds = u64::try_from(now.unix_seconds()).unwrap_or_default();
     Uuid::new_v7(uuid::Timestamp::from_unix(&CONTEXT, seconds, now.subsecond_nanos()))
 }
 
-/// Methods can be made up; labels must not.
+/// The label of a method. Clients can invent methods, so all others share one label.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -107,8 +108,8 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// What a panic in a handler becomes: one answer and one log line; the process lives.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer calls")]
+/// Turns a panic in a handler into an answer and a log line. The process continues.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer requires")]
 pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<&str>()
@@ -118,12 +119,12 @@ pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Problem::new(Code::Internal).into_response()
 }
 
-/// Nothing at this path.
+/// Answers a request that matches no route.
 pub async fn unknown_path() -> Problem {
     Problem::new(Code::UnknownPath)
 }
 
-/// Something at this path, but not for this method.
+/// Answers a request whose path exists, but not for its method.
 pub async fn method_not_allowed() -> Problem {
     Problem::new(Code::MethodNotAllowed)
 }

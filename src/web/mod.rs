@@ -112,15 +112,16 @@ pub fn routes(app: AppState) -> Router {
     }
 }
 
-/// The page of the API. Its default asks a validator of a third party, on every host but `localhost`.
+/// The page of the API. By default it calls a third party's validator on every host but `localhost`; that is turned
+/// off.
 fn swagger_ui() -> SwaggerUi {
     let config = Config::default().validator_url("none");
     SwaggerUi::new("/docs").url("/openapi.json", openapi()).config(config)
 }
 
-/// What goes around all routes of either listener: panics become answers, problems are rendered, requests observed.
+/// Wraps all routes of a listener: catches panics, renders problems, and logs and measures requests.
 pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
-    // As one layer: each of its own costs every request a box or two.
+    // One layer: each separate layer costs every request a box or two.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(app.clone(), middleware::around))
         // Most answers are about a person.
@@ -132,10 +133,10 @@ pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     routes.layer(around).with_state(app)
 }
 
-/// How long a browser may remember a preflight; Chrome takes no more.
+/// How long a browser may cache a preflight. Chrome allows no more.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
 
-/// Browsers of other origins may call only where that is configured. Credentials are never cookies.
+/// Allows calls from browsers of the configured origins only. Credentials are never cookies.
 fn cors(app: &AppState) -> Option<CorsLayer> {
     if app.allowed_origins.is_empty() {
         return None;
@@ -145,14 +146,16 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
         CorsLayer::new()
             .allow_origin(app.allowed_origins.clone())
             .allow_methods([Method::GET])
-            // Tracing and error libraries add theirs to each request; none of them gives a page more than its token does.
+            // Tracing and error libraries add headers to each request. No header gives a page more rights than its
+            // token does.
             .allow_headers(AllowHeaders::mirror_request())
             .max_age(PREFLIGHT_AGE)
             .expose_headers([header::DATE, header::ETAG, header::RETRY_AFTER, request_id]),
     )
 }
 
-/// Between three and five quarters of a time, so that what happened to many at once does not happen at once again.
+/// Between three and five quarters of `time`, so that clients or streams that were interrupted together do not all
+/// return together.
 fn spread(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(0.75..1.25))
 }
@@ -166,9 +169,9 @@ impl From<ReadError> for Problem {
             return Self::new(Code::Internal);
         }
         if matches!(error, ReadError::Overloaded) {
-            tracing::warn!("a read was refused: more wait than can be answered in time");
+            tracing::warn!("a read was refused: more reads wait than can be answered in time");
         }
-        // The reader itself logs that the database is away, once for all who ask.
+        // The reader logs that the database is unavailable, once for all callers.
         Self::new(Code::Unavailable)
     }
 }

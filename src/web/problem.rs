@@ -1,7 +1,7 @@
 //! Every error answer: a problem document (RFC 9457) from one closed catalogue.
 //!
-//! A handler returns a [`Problem`]; the outermost layer renders it, because only there the request id and the public URL are
-//! at hand. The cause of a 5xx is logged where it happens and is never part of an answer.
+//! A handler returns a [`Problem`]. The outermost layer renders it, because only that layer knows the request id and
+//! the public URL. The cause of a 5xx is logged where it happens and is never part of an answer.
 
 use std::borrow::Cow;
 
@@ -29,21 +29,21 @@ pub struct Problem {
 #[schema(as = Problem)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemDocument {
-    /// A link to what this problem is.
+    /// A link to the description of this problem.
     #[schema(example = "http://127.0.0.1:8080/problems#malformed")]
     r#type: String,
-    /// What it is, in a few words.
+    /// What the problem is, in a few words.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// Its stable name: kebab-case, from a closed catalogue.
+    /// The problem's stable name, in kebab-case, from a closed catalogue. Match on this member.
     #[schema(example = "malformed")]
     code: &'static str,
-    /// What is wrong here, and what to do.
+    /// What is wrong with this request, and what to do.
     detail: String,
     /// The id of this request, as in the header `X-Request-Id` and in the log.
     request_id: String,
-    /// Under which id the delivery was kept, where it was.
+    /// The id of the stored delivery, if the webhook was stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_id: Option<Uuid>,
 }
@@ -54,24 +54,24 @@ impl Problem {
         Self { code, detail: Cow::Borrowed(code.entry().remedy), delivery_id: None }
     }
 
-    /// The problem with a detail of its own.
+    /// The problem with its own detail.
     pub fn because(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), delivery_id: None }
     }
 
-    /// A parameter, or a part of the path, that makes no sense.
+    /// An invalid parameter, or an invalid segment of the path.
     pub fn parameter(name: &str, why: impl std::fmt::Display) -> Self {
         Self::because(Code::InvalidParameter, format!("{name}: {why}"))
     }
 
-    /// Names the delivery that was kept all the same.
+    /// Adds the id of the delivery, which was stored although it is refused.
     #[must_use]
     pub fn of_delivery(mut self, id: Uuid) -> Self {
         self.delivery_id = Some(id);
         self
     }
 
-    /// The document, for this request.
+    /// Renders the document for this request.
     pub fn render(&self, public_url: &str, request_id: &str) -> Response {
         let entry = self.code.entry();
         let document = ProblemDocument {
@@ -91,7 +91,7 @@ impl Problem {
             Code::NotAuthentic => (header::WWW_AUTHENTICATE, r#"Webhook realm="esim-status""#),
             Code::Unauthenticated => (header::WWW_AUTHENTICATE, r#"Bearer realm="esim-status""#),
             Code::Unavailable => (header::RETRY_AFTER, "1"),
-            // What is left of the body is not worth reading.
+            // The rest of the body is not read, so the connection cannot be reused.
             Code::TooLarge | Code::Timeout | Code::IncompleteBody => (header::CONNECTION, "close"),
             _ => return response,
         };
@@ -99,7 +99,7 @@ impl Problem {
         response
     }
 
-    /// The problem's line in the catalogue.
+    /// The problem's entry in the catalogue.
     pub fn entry(&self) -> &'static Entry {
         self.code.entry()
     }
@@ -116,7 +116,7 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        /// Every request fails while the database is away.
+        /// Every request fails while the database is unavailable.
         static SELDOM: Seldom = Seldom::new();
 
         let cause = &error as &dyn std::error::Error;
@@ -124,7 +124,7 @@ impl From<StoreError> for Problem {
             StoreError::Busy => Self::new(Code::Unavailable),
             StoreError::Crowded => Self::because(
                 Code::Unavailable,
-                "too many requests of this kind are being answered; try again in a moment",
+                "too many requests of this kind are in progress; retry in a moment",
             ),
             StoreError::Database(database) if fault_of(database) != Fault::Data => {
                 if let Some(left_out) = SELDOM.due() {
@@ -132,11 +132,11 @@ impl From<StoreError> for Problem {
                 }
                 Self::new(Code::Unavailable)
             }
-            // Logged with the profile where it was opened.
+            // `journey::credentials` has logged the error together with the profile.
             StoreError::UnknownDataKey(_) | StoreError::Corrupt { column: "sealed" } => {
                 Self::because(
                     Code::Internal,
-                    "what is stored to install this profile cannot be opened; registering the profile again replaces it",
+                    "the stored install credentials of this profile cannot be decrypted; register the profile again to replace them",
                 )
             }
             _ => {

@@ -1,4 +1,4 @@
-//! What is known of one profile, its history, and the list of profiles.
+//! One profile, its history, and the list of profiles.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::domain::{Eid, Iccid, Imsi, ProfileState};
 use crate::store::profiles::Filter;
 use crate::store::{StoredProfile, profiles, transitions};
 
-/// The profile as it is now.
+/// Returns the profile as it is now.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
-        ("If-None-Match" = Option<String>, Header, description = "An ETag that was given before"),
-        ("wait" = Option<u32>, Query, maximum = 60, description = "With If-None-Match: how many seconds to wait for a change before the 304"),
+        ("If-None-Match" = Option<String>, Header, description = "An ETag from an earlier answer"),
+        ("wait" = Option<u32>, Query, maximum = 60, description = "With If-None-Match: how many seconds to wait for a change before answering 304"),
     ),
     responses(
-        (status = 200, body = ProfileView, headers(("ETag" = String, description = "Names this state of its history; opaque"))),
+        (status = 200, body = ProfileView, headers(("ETag" = String, description = "An opaque name of this state of the profile's history"))),
         (status = 304, description = "Nothing has changed since the answer with that ETag"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
@@ -55,20 +55,20 @@ pub async fn show(
         Caller::Backend if wait.is_none() => ProfileView::with_twin(stored, &app.reader).await,
         _ => ProfileView::of(stored, &subject.caller),
     };
-    // A twin comes and goes without a change of this profile, and so of its tag.
+    // A twin can appear or disappear without a change of this profile, and so without a change of its tag.
     let mut response = if etag::names(&headers, &tag) && !view.has_twin() {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         Json(view).into_response()
     };
     if has_waited {
-        // However long it took is what the caller asked for.
+        // The caller asked for this delay, so it is not counted as the duration of the request.
         response.extensions_mut().insert(Waited);
     }
     for (name, value) in [
         (header::ETAG, tag),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
-        // `self` is one URL for the users of all profiles, and backends see more than users do.
+        // `self` is the same URL for the users of all profiles, and backends see more than users do.
         (header::VARY, HeaderValue::from_static("authorization")),
     ] {
         response.headers_mut().insert(name, value);
@@ -76,7 +76,8 @@ pub async fn show(
     Ok(response)
 }
 
-/// Reads a profile; while it is what the caller has already, waits for a change, `wait` long at most. Says whether it has waited.
+/// Reads a profile. If the caller has its current state already, waits for a change, at most `wait` long. Also returns
+/// whether it has waited.
 async fn read(
     app: &AppState,
     subject: &Subject,
@@ -84,7 +85,7 @@ async fn read(
     wait: Duration,
 ) -> Result<(StoredProfile, bool), Problem> {
     let deadline = Instant::now() + wait;
-    // First subscribe, then read: a change between the two wakes us.
+    // Subscribe before reading, so that a change between the two is a wake-up.
     let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(&subject.iccid));
     let mut place = None;
     loop {
@@ -108,14 +109,14 @@ async fn read(
     }
 }
 
-/// The history of a profile, oldest first.
+/// Lists the transitions of a profile, oldest first.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/transitions", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
-        ("after" = Option<i64>, Query, minimum = 0, description = "Only those with a larger `seq`"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "50 where it is absent"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only transitions with a larger `seq`"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Max number of items; default 50"),
     ),
     responses(
         (status = 200, body = Page<TransitionView>),
@@ -141,14 +142,14 @@ pub async fn history(
         transitions::list(connection, &subject.iccid, after, limit + 1).await
     });
     let rows = rows.await?;
-    // Every profile has a first transition, so nothing behind 0 means no profile.
+    // Every profile has a first transition. So if there is none after 0, the profile does not exist.
     if rows.is_empty() && (after == 0 || app.reader.find(&subject.iccid).await?.is_none()) {
         return Err(Problem::new(Code::UnknownProfile));
     }
     Ok(Json(Page::of(rows, limit, |last| last.seq.to_string())))
 }
 
-/// What to look profiles up by.
+/// The filters of the list.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters, which `list` takes by name")]
@@ -157,23 +158,23 @@ pub struct ListParams {
     state: Option<ProfileState>,
     /// The provider's slug.
     provider: Option<String>,
-    /// The customer at the provider.
+    /// The customer's id at the provider.
     uid: Option<String>,
-    /// The subscription.
+    /// The IMSI of the subscription.
     imsi: Option<String>,
-    /// The device.
+    /// The EID of the device's eUICC.
     eid: Option<String>,
-    /// Changed or heard of at or after this time (RFC 3339).
+    /// Only profiles that changed, or that a webhook reported, at or after this time (RFC 3339).
     #[param(rename = "updatedSince", value_type = Option<String>, format = DateTime)]
     updated_since: Option<String>,
     /// The `nextCursor` of an earlier page.
     cursor: Option<String>,
-    /// 1 to 200; 50 where it is absent.
+    /// Max number of items, 1 to 200; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// Lists profiles in the order of their ICCIDs, or looks them up.
+/// Lists the profiles that match all given filters, in the order of their ICCIDs.
 #[utoipa::path(
     get, path = "/v1/profiles", tag = "profiles",
     security(("apiKey" = [])),
@@ -210,7 +211,7 @@ pub async fn list(
     Ok(Json(Page::of(rows, limit, |last| cursor(last.profile.iccid.as_str()))))
 }
 
-/// A text that Postgres can compare with.
+/// Parses a text that Postgres can compare.
 pub fn plain_text(text: &str) -> Result<String, &'static str> {
     if text.is_empty() || text.contains('\0') || text.len() > 256 {
         return Err("must be a text of 1 to 256 bytes without NUL");

@@ -1,4 +1,4 @@
-//! The activation code as a QR code, for a phone that scans another screen.
+//! The activation code as a QR code, for a phone that scans it from another screen.
 
 use std::error::Error;
 
@@ -21,10 +21,10 @@ use crate::domain::ActivationCode;
 /// The quiet zone around a QR code that readers need, in modules (ISO/IEC 18004).
 const QUIET_ZONE: usize = 4;
 
-/// The size of a PNG where none is asked for, in pixels.
+/// The default size of a PNG, in pixels.
 const USUAL_SIZE: usize = 512;
 
-/// The activation code as a QR code: SVG.
+/// Returns the activation code as a QR code in SVG.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/qr.svg", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
@@ -48,13 +48,13 @@ pub async fn svg(
     Ok(answer("image/svg+xml", svg.into_bytes()))
 }
 
-/// The activation code as a QR code: PNG, as large as fits into `size` pixels.
+/// Returns the activation code as a QR code in PNG, as large as fits into `size` pixels.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/qr.png", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
-        ("size" = Option<u32>, Query, minimum = 128, maximum = 2048, description = "Width and height in pixels; 512 where it is absent"),
+        ("size" = Option<u32>, Query, minimum = 128, maximum = 2048, description = "Width and height in pixels; default 512"),
     ),
     responses(
         (status = 200, body = Vec<u8>, content_type = "image/png"),
@@ -75,7 +75,7 @@ pub async fn png(
     })?;
     params.finish()?;
     let code = encode(&activation_code(&app, &subject).await?)?;
-    // Some milliseconds of work, which would hold up whatever else waits for this thread.
+    // Drawing takes some milliseconds, which would delay every other task of this thread.
     let drawn = spawn_blocking(move || draw(&code, size.unwrap_or(USUAL_SIZE))).await;
     match drawn {
         Ok(Ok(png)) => Ok(answer("image/png", png)),
@@ -99,7 +99,7 @@ async fn activation_code(app: &AppState, subject: &Subject) -> Result<Activation
     credentials.activation_code.ok_or_else(|| Problem::new(Code::NoActivationCode))
 }
 
-/// Level M restores 15 %: enough for a screen, and small enough that the modules stay large.
+/// Error correction level M restores 15 %. That is enough for a screen, and keeps the modules large.
 fn encode(code: &ActivationCode) -> Result<QRCode, Problem> {
     QRBuilder::new(code.as_str()).ecl(ECL::M).build().map_err(|_| Problem::new(Code::Internal))
 }
@@ -109,7 +109,7 @@ fn draw(code: &QRCode, size: usize) -> Result<Vec<u8>, png::EncodingError> {
     let scale = (size / (code.size + 2 * QUIET_ZONE)).max(1);
     let width = size.max(code.size + 2 * QUIET_ZONE);
     let offset = (width - code.size * scale) / 2;
-    // A bit for a pixel, each row from a byte of its own on; the first is the highest.
+    // One bit per pixel, the highest bit first. Each row begins with a new byte.
     let bytes_a_row = width.div_ceil(8);
     let mut pixels = vec![u8::MAX; width * bytes_a_row];
     for row in 0..code.size * scale {

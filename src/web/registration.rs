@@ -1,4 +1,4 @@
-//! A backend registers a profile, or has it erased.
+//! The calls by which a backend registers or erases a profile.
 
 use std::mem;
 
@@ -15,31 +15,33 @@ use super::views::{ProfileView, RegisteredView};
 use crate::providers;
 use crate::registry::{self, Registered};
 
-/// Whose object it is where the call does not say.
+/// The provider of the eSIM object if the call does not name one.
 const USUAL_PROVIDER: &str = "gigastore";
 
-/// The eSIM object of a provider's API. It is read by the provider's adapter; this only describes it.
+/// The eSIM object of a provider's API. The provider's adapter reads it; this type only documents it.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes the body, which an adapter reads")]
 struct EsimObject {
-    /// The same as in the path.
+    /// The profile's number. It must be the same as in the path.
     #[schema(pattern = "^[0-9]{18,22}$", example = "89972123300991848961")]
     iccid: String,
-    /// The provider's word for the state.
+    /// The provider's own word for the state.
     #[schema(example = "RELEASED")]
     state: String,
-    /// What a QR code holds. `LPA:` may be missing; what cannot be read is left out, and `remarks` of the answer says so.
+    /// The activation code, which is the content of the QR code. `LPA:` may be missing. A code that cannot be read is
+    /// ignored and listed in the answer's `remarks`.
     #[schema(example = "LPA:1$domain.tld$1234567890ABCDEF123456")]
     activation_code: Option<String>,
-    /// The provider's own link for iPhones; a template that still holds `<` is left out.
+    /// The provider's own install link for iPhones. A template that still contains `<` is ignored.
     apple_universal_link: Option<String>,
     /// The provider's own install page.
     installation_url: Option<String>,
-    /// The subscription, a string; what is none is left out, but a number is refused: it may have lost digits.
+    /// The IMSI of the subscription, a string. A string that is not an IMSI is ignored. A JSON number is refused,
+    /// because it may have lost digits.
     #[schema(value_type = Option<serde_json::Value>)]
     imsi: Option<String>,
-    /// The customer at the provider.
+    /// The customer's id at the provider.
     uid: Option<String>,
     /// When the data package was activated.
     activated_at: Option<String>,
@@ -47,18 +49,18 @@ struct EsimObject {
     last_seen: Option<String>,
 }
 
-/// Registers a profile: the body is the provider's eSIM object exactly as its API returned it. Idempotent, and possible before
-/// and after the first webhook; a state that a webhook reported is never overwritten.
+/// Registers a profile. The body is the provider's eSIM object, exactly as the provider's API returned it. The call is
+/// idempotent, and works before and after the first webhook. It never overwrites a state that a webhook has reported.
 #[utoipa::path(
     put, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = [])),
     params(
         ("iccid" = String, Path, pattern = "^[0-9]{18,22}$"),
-        ("provider" = Option<String>, Query, description = "Whose object it is; `gigastore` where it is absent"),
+        ("provider" = Option<String>, Query, description = "The provider that the object comes from; default `gigastore`"),
     ),
-    request_body(content = EsimObject, description = "The provider's eSIM object; members that are not named here are fine"),
+    request_body(content = EsimObject, description = "The provider's eSIM object. Other members than these are ignored"),
     responses(
-        (status = 200, body = RegisteredView, description = "The profile was known"),
+        (status = 200, body = RegisteredView, description = "The profile existed already"),
         (status = 201, body = RegisteredView, description = "The profile is new"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
@@ -87,21 +89,22 @@ pub async fn register(
         .parse_esim_object(&body, subject.received_at)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
     if registration.report.iccid != iccid {
-        let reason = "iccid is another one than that in the path; send each object to its own path";
+        let reason = "iccid differs from the ICCID in the path; send each object to its own path";
         return Err(Problem::because(Code::InvalidBody, reason));
     }
     let remarks = mem::take(&mut registration.report.remarks);
     let done =
         registry::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
     let stored = app.reader.find(&iccid).await?;
-    // Erased again in the same moment.
+    // Another call may have erased the profile in the meantime.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     let status = if done == Registered::New { StatusCode::CREATED } else { StatusCode::OK };
     let profile = ProfileView::with_twin(stored, &app.reader).await;
     Ok((status, Json(RegisteredView::of(profile, remarks))))
 }
 
-/// Erases all that is kept of a profile. A late webhook does not bring it back; a new registration does.
+/// Erases everything that is stored about a profile. A later webhook does not create the profile again; a new
+/// registration does.
 #[utoipa::path(
     delete, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = [])),

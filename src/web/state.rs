@@ -1,4 +1,4 @@
-//! What every handler can reach.
+//! The state that every handler shares.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,48 +24,48 @@ use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Parts>);
 
-/// What an [`AppState`] holds.
+/// The contents of an [`AppState`].
 #[derive(Debug)]
 pub struct Parts {
     /// The hooks that providers deliver to.
     pub hooks: Hooks,
-    /// Who may read.
+    /// The API keys and token secrets.
     pub access: Access,
-    /// How the world sees the service, without a slash at the end.
+    /// The public URL of the service, without a slash at the end.
     pub public_url: String,
-    /// Origins that browsers may call from.
+    /// The origins whose pages may call the API.
     pub allowed_origins: Vec<http::HeaderValue>,
     /// The writers.
     pub ingest: Ingest,
-    /// Where deliveries wait while the database is away.
+    /// Stores deliveries while the database is unavailable.
     pub spool: Option<Spool>,
-    /// Wake-ups for those who follow a profile.
+    /// Wake-ups for the followers of profiles.
     pub feed: Feed,
-    /// The places of those who follow a profile.
+    /// The limits on live streams and long polls.
     pub followers: Followers,
-    /// What seals credentials at rest.
+    /// Encrypts install credentials at rest.
     pub vault: Arc<Vault>,
     /// The key under which erased ICCIDs are hashed.
     pub erasure_key: ErasureKey,
-    /// How the install page presents itself.
+    /// The operator's branding of the install page.
     pub brand: Brand,
     /// The coalesced reads of single profiles.
     pub reader: ProfileReader,
-    /// Where the database is.
+    /// How to connect to the database.
     pub connector: Connector,
     /// The connections of all other reads.
     pub reads: Pool,
-    /// A permit for each read that no index serves, so that those never keep the others waiting.
+    /// Limits the concurrent reads without an index, so that they do not delay the others.
     pub scans: Semaphore,
-    /// The connection that readiness asks over.
+    /// The connection of the readiness check.
     pub probe: Pool,
     /// The connections of registrations and erasures.
     pub registrations: Pool,
-    /// What renders the metrics.
+    /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// Whether the service is ending.
+    /// Whether the service is shutting down.
     pub draining: Draining,
-    /// When each hook last had a delivery.
+    /// When each hook received its last delivery.
     pub newest: NewestDeliveries,
 }
 
@@ -75,7 +75,7 @@ impl AppState {
         Self(Arc::new(parts))
     }
 
-    /// Does a read that no index serves: few run at once, and who gets no turn in time is told to try again.
+    /// Runs a read without an index. Few run concurrently; a caller that gets no turn in time is asked to retry.
     ///
     /// # Errors
     /// As [`Pool::run`].
@@ -98,22 +98,22 @@ impl Deref for AppState {
     }
 }
 
-/// Set once the service should get no new work.
+/// Set once the service should not get new work.
 #[derive(Debug, Default)]
 pub struct Draining(CancellationToken);
 
 impl Draining {
-    /// From now on the service is not ready, and streams end.
+    /// Makes the service not ready and ends all streams.
     pub fn begin(&self) {
         self.0.cancel();
     }
 
-    /// Whether it has begun.
+    /// Whether draining has begun.
     pub fn has_begun(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits until it begins.
+    /// Waits until draining begins.
     pub async fn begun(&self) {
         self.0.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! How many profiles are where, what came in, and what seems stuck.
+//! Counts of profiles and deliveries, and the profiles that seem stuck.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::budget;
 use crate::domain::{Outcome, ProfileState, Timestamp};
 use crate::store::summary::{self, DayCount, StateCount, Stuck};
 
-/// How many days back deliveries are counted where nothing is said.
+/// How many days of deliveries are counted by default.
 const DAYS: i64 = 7;
 
 /// How many stuck profiles are named.
@@ -28,12 +28,12 @@ pub struct Summary {
     states: Vec<StateView>,
     /// Deliveries by day, provider and outcome.
     days: Vec<DayView>,
-    /// Only where counting deliveries took too long: the first day that is counted; older ones are missing from `days`.
+    /// The first day that was counted. Only present if counting took too long; then older days are missing from `days`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "2026-11-23")]
     days_since: Option<String>,
-    /// The profiles that have been longest in a state that should pass, 50 at most: the install failed, downloaded for over an
-    /// hour, in preparation for over a day.
+    /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
+    /// downloaded for more than an hour, or if it has been in preparation for more than a day.
     stuck: Vec<StuckView>,
 }
 
@@ -89,11 +89,11 @@ impl From<Stuck> for StuckView {
     }
 }
 
-/// Counts by state, provider and day, and the profiles that seem stuck.
+/// Counts profiles by state and deliveries by day, each by provider, and lists the profiles that seem stuck.
 #[utoipa::path(
     get, path = "/v1/summary", tag = "summary",
     security(("apiKey" = [])),
-    params(("days" = Option<i64>, Query, minimum = 1, maximum = 90, description = "How many days back; 7 where it is absent")),
+    params(("days" = Option<i64>, Query, minimum = 1, maximum = 90, description = "How many days of deliveries to count; default 7")),
     responses(
         (status = 200, body = Summary),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),

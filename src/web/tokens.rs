@@ -1,4 +1,4 @@
-//! Access tokens: a backend lets one user read one profile.
+//! Access tokens, by which a backend lets one user read one profile.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -15,17 +15,17 @@ use crate::access;
 use crate::domain::Timestamp;
 use crate::registry;
 
-/// How long a token is good for where nothing is said: 15 minutes.
+/// How long a token is valid by default: 15 minutes.
 pub const USUAL_TTL: i64 = 900;
 
-/// How long it may be good for: 24 hours.
+/// How long a token may be valid: 24 hours.
 pub const LONGEST_TTL: i64 = 86_400;
 
-/// What to make.
+/// A request for an access token.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TokenRequest {
-    /// How many seconds it is good for: 1 to 86,400; 900 where it is absent.
+    /// How many seconds the token is valid: 1 to 86,400; default 900.
     #[schema(minimum = 1, maximum = 86_400)]
     ttl_seconds: Option<i64>,
 }
@@ -36,14 +36,14 @@ pub struct TokenRequest {
 pub struct TokenView {
     /// The token: a JWT.
     token: String,
-    /// When it stops being good.
+    /// When the token expires.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
     /// The install page of this profile, with the token in its fragment.
     install_url: String,
 }
 
-/// Makes an access token for this profile.
+/// Creates an access token for this profile.
 #[utoipa::path(
     post, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
     security(("apiKey" = [])),
@@ -75,7 +75,7 @@ pub async fn create(
     }
     let stored = app.reader.find(&iccid).await?;
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-    // Where others have just been ended, this one is not one of them.
+    // If tokens have just been revoked, the new token must not count as one of them.
     let issued_at = stored.tokens_from.map_or(now, |from| now.max(from));
     let expires_at = now.plus_seconds(ttl);
     let token = access::sign(&app.access.token_secrets, &iccid, issued_at, expires_at).map_err(
@@ -93,13 +93,13 @@ pub async fn create(
     Ok(response)
 }
 
-/// Ends all access tokens of this profile that were issued until now.
+/// Revokes all access tokens of this profile that have been issued so far.
 #[utoipa::path(
     delete, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
     security(("apiKey" = [])),
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
-        (status = 204, description = "None of them is good any more"),
+        (status = 204, description = "The tokens are revoked"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 403, body = ProblemDocument, description = "`forbidden`"),

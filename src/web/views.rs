@@ -1,4 +1,4 @@
-//! Profiles and transitions as callers see them, and pages of either.
+//! Profiles and transitions as the API shows them, and pages of lists.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,83 +7,84 @@ use crate::access::Caller;
 use crate::domain::{Eid, ProfileState, Timestamp, Transition, TransitionKind};
 use crate::store::{ProfileReader, StoredProfile};
 
-/// What we believe of one profile. The members below `checks` are for backends only.
+/// The current knowledge about one profile. The members after `checks` are shown to backends only.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Profile)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileView {
-    /// Its number.
+    /// The profile's number.
     #[schema(example = "89972123300991848961")]
     iccid: String,
     /// The canonical state.
     state: ProfileState,
-    /// Switched on or off; null where the provider does not say.
+    /// Whether the profile is switched on; null if the provider does not say.
     enabled: Option<bool>,
-    /// The provider's last word for the state.
+    /// The provider's own word for the state, from its last report.
     raw_state: String,
     /// The provider's slug.
     provider: String,
-    /// When it came into this state, by our clock.
+    /// When the profile entered this state, by the service's clock.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// The number of its last transition: the cursor of its history and its stream.
+    /// The `seq` of the last transition. Continue the history (`after`) or the stream (`Last-Event-ID`) from it.
     seq: i64,
-    /// When the last webhook about it came: the age of the evidence.
+    /// When the last webhook about the profile was received. It tells how old this knowledge is.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_delivery_at: Option<Timestamp>,
-    /// How many webhooks told something about it.
+    /// How many webhooks reported something about the profile.
     deliveries: i64,
-    /// How often it was seen to come onto a device.
+    /// How many installs onto a device were observed.
     installs_seen: i32,
-    /// Whether a backend registered it.
+    /// Whether a backend has registered the profile.
     registered: bool,
-    /// Check digits, which are reported and never required.
+    /// Whether check digits are correct. This is information only: nothing is refused for a wrong check digit.
     checks: Checks,
     #[serde(flatten)]
     backend: Option<BackendView>,
 }
 
-/// Whether check digits hold.
+/// Whether check digits are correct.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Checks {
     /// The ICCID's last digit is the Luhn check digit of the others.
     iccid_luhn: bool,
-    /// The EID has 32 digits that leave 1 modulo 97; for backends, where an EID is known.
+    /// The EID has 32 digits and leaves 1 modulo 97. Shown to backends only, if an EID is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     eid_mod97: Option<bool>,
 }
 
-/// What only a backend sees.
+/// The members that only a backend sees.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BackendView {
-    /// The subscription.
+    /// The IMSI of the subscription.
     imsi: Option<String>,
-    /// The device.
+    /// The EID of the device's eUICC.
     eid: Option<String>,
-    /// The customer at the provider, from the registration.
+    /// The customer's id at the provider, from the registration.
     uid: Option<String>,
     /// When the data package was activated, from the registration.
     #[schema(value_type = Option<String>, format = DateTime)]
     activated_at: Option<Timestamp>,
-    /// When the provider last saw it, from the registration.
+    /// When the provider last saw the profile, from the registration.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Timestamp>,
-    /// Another profile whose number is this one without its check digit, or with it: the same card as another system writes it, as a
-    /// rule. Looked for where one profile is asked for that no webhook has told anything about.
+    /// The ICCID of another stored profile that differs only by the check digit at the end. Usually it is the same
+    /// card, written differently by another system. Only looked up for a single profile about which no webhook has
+    /// reported anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     twin: Option<String>,
 }
 
 impl ProfileView {
-    /// The profile as a backend sees it, with its twin where that may have the webhooks that this one lacks.
+    /// The profile as a backend sees it. If it has no webhooks, its twin is added, which may have them.
     pub async fn with_twin(stored: StoredProfile, reader: &ProfileReader) -> Self {
         let is_heard_of = stored.profile.deliveries > 0;
         let twin = stored.profile.iccid.twin().filter(|_| !is_heard_of);
         let mut view = Self::of(stored, &Caller::Backend);
         let Some(twin) = twin else { return view };
-        // What was asked for is there; that the twin cannot be read is no reason to keep it back.
+        // If only the twin cannot be read, the profile itself is still answered.
         let twin = reader.find(&twin).await.ok().flatten();
         if let Some(backend) = &mut view.backend {
             backend.twin = twin.map(|twin| twin.profile.iccid.as_str().to_owned());
@@ -91,7 +92,7 @@ impl ProfileView {
         view
     }
 
-    /// Whether it names a twin.
+    /// Whether the view names a twin.
     pub fn has_twin(&self) -> bool {
         self.backend.as_ref().is_some_and(|backend| backend.twin.is_some())
     }
@@ -128,47 +129,47 @@ impl ProfileView {
     }
 }
 
-/// A registered profile, and what of its registration could not be used.
+/// A registered profile, and the parts of its registration that could not be used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RegisteredView {
     #[serde(flatten)]
     profile: ProfileView,
-    /// What was left out of the provider's object, and why; mostly empty.
+    /// The members of the provider's object that were ignored, and why. Usually empty.
     remarks: Vec<String>,
 }
 
 impl RegisteredView {
-    /// Both together.
+    /// The view of a profile with these remarks.
     pub fn of(profile: ProfileView, remarks: Vec<String>) -> Self {
         Self { profile, remarks }
     }
 }
 
-/// One line of a profile's history.
+/// One entry of a profile's history.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Transition)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionView {
     /// 1, 2, 3 … for each profile, without gaps.
     seq: i64,
-    /// The state before; null on the first.
+    /// The state before; null for the first transition.
     from_state: Option<ProfileState>,
     /// The state that was reported.
     to_state: ProfileState,
-    /// Switched on or off; null where the provider does not say.
+    /// Whether the profile is switched on; null if the provider does not say.
     enabled: Option<bool>,
-    /// The provider's word.
+    /// The provider's own word for the state.
     raw_state: String,
-    /// `late`: kept, not applied.
+    /// The kind of the transition. `late`: recorded, but not applied to the profile.
     kind: TransitionKind,
-    /// The provider's event time, where it sends one.
+    /// The provider's time of the event, if it sends one.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     occurred_at: Option<Timestamp>,
-    /// When the webhook reached us.
+    /// When the service received the webhook.
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
-    /// Who reported it.
+    /// The slug of the provider that reported the transition.
     provider: String,
 }
 
@@ -192,14 +193,14 @@ impl From<Transition> for TransitionView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
-    /// What there is on this page.
+    /// The items of this page.
     items: Vec<T>,
-    /// What to send as `cursor` (or `after`) for the next page; null on the last.
+    /// Send this as `cursor` (or, for transitions, as `after`) to get the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of at most `limit` from `limit + 1` rows that were asked for; `next` makes the cursor from the last row shown.
+    /// A page of at most `limit` items, from up to `limit + 1` rows. `next` makes the cursor from the last row shown.
     pub fn of<R: Into<T>>(mut rows: Vec<R>, limit: i64, next: impl FnOnce(&R) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
         let more = rows.len() > limit;

@@ -1,7 +1,8 @@
-//! `POST /webhooks/{provider}/{topic}`: where providers deliver.
+//! `POST /webhooks/{provider}/{topic}`: the endpoints that providers deliver to.
 //!
-//! Order of work: path → headers → body, bounded → proof of the raw bytes → strict parse → one transaction → answer.
-//! Nothing touches the database before the sender is proved, and nothing is answered 2xx before it is durable.
+//! Order of work: path → headers → body, bounded → authentication of the raw bytes → strict parse → durable write (by a
+//! writer, to the database or to the spool) → answer. Nothing touches the database before the sender is authenticated,
+//! and nothing is answered 2xx before it is durable.
 
 use std::sync::Arc;
 
@@ -30,31 +31,31 @@ use crate::telemetry::{self, Seldom};
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// Under which id it is kept.
+    /// The id of the stored delivery.
     delivery_id: Uuid,
-    /// What became of it.
+    /// What the service did with the delivery.
     outcome: Outcome,
 }
 
-/// A delivery that is durable, and that the database does not have yet.
+/// The answer to a delivery that is durable in the spool, but not in the database yet.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SpooledAnswer {
-    /// Under which id it will be kept.
+    /// The id that the delivery will have in the database.
     delivery_id: Uuid,
-    /// What will become of it shows when it is written to the database.
+    /// Always `spooled`. The outcome is decided when the delivery is written to the database.
     outcome: SpooledOutcome,
 }
 
-/// In place of an outcome that is not known yet.
+/// Stands for an outcome that is not known yet.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpooledOutcome {
-    /// It waits for the database.
+    /// The delivery waits in the spool for the database.
     Spooled,
 }
 
-/// A webhook that was taken.
+/// An accepted webhook.
 #[derive(Debug)]
 pub(super) enum Taken {
     Committed(Answer),
@@ -70,7 +71,7 @@ impl IntoResponse for Taken {
     }
 }
 
-/// A hook named by a request's path, with the path's secret segment if there is one.
+/// The hook that a request's path names, and the secret segment of the path, if it has one.
 #[derive(Debug)]
 pub struct HookPath {
     hook: Arc<Hook>,
@@ -86,7 +87,7 @@ impl FromRequestParts<AppState> for HookPath {
         let path = format!("{}/{}", provider.unwrap_or_default(), topic.unwrap_or_default());
         let hook = app.hooks.get(path.as_str()).ok_or_else(|| Problem::new(Code::UnknownHook))?;
         let secret = match rest {
-            // With a slash in it, as base64 has them, and maybe the one that a portal adds.
+            // The secret has a slash in it, as base64 may have, or a portal has added one at the end.
             Some(rest) => {
                 secret.map(|it| format!("{it}/{}", rest.strip_suffix('/').unwrap_or(&rest)))
             }
@@ -96,11 +97,11 @@ impl FromRequestParts<AppState> for HookPath {
     }
 }
 
-/// The patterns of the paths that are delivered to, as metrics name them.
+/// The patterns of the webhook paths, as metrics name them.
 pub(super) const ROUTES: [&str; 2] =
     ["/webhooks/{provider}/{topic}", "/webhooks/{provider}/{topic}/{secret}"];
 
-/// Answers the probe of a portal that looks at a URL before it saves it.
+/// Answers a GET, by which some portals check a URL before they save it.
 #[utoipa::path(
     get, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path)),
@@ -110,7 +111,7 @@ pub(super) async fn probe(_: HookPath) -> StatusCode {
     StatusCode::OK
 }
 
-/// The same probe with the secret segment, which is not looked at.
+/// Answers the same GET with a secret in the path. The secret is not checked.
 #[utoipa::path(
     get, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
@@ -120,17 +121,17 @@ pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
     StatusCode::OK
 }
 
-/// What a sender may be answered, for the document.
+/// The possible answers to a webhook, for the OpenAPI document.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its shape is wanted")]
 enum WebhookResponses {
-    /// Committed
+    /// The delivery is committed to the database
     #[response(status = 200)]
     Committed(Answer),
-    /// Kept in the spool while the database is away; never lost, applied later
+    /// The delivery is durable in the spool because the database is unavailable. It will be applied later
     #[response(status = 202)]
     Spooled(SpooledAnswer),
-    /// `malformed`: kept, not applied; `incomplete-body`
+    /// `malformed`: stored but not applied; or `incomplete-body`: not stored
     #[response(status = 400)]
     Malformed(ProblemDocument),
     /// `not-authentic`
@@ -148,12 +149,12 @@ enum WebhookResponses {
     /// `unsupported-encoding`
     #[response(status = 415)]
     UnsupportedEncoding(ProblemDocument),
-    /// `unavailable`: send it again
+    /// `unavailable`: retry the request
     #[response(status = 503)]
     Unavailable(ProblemDocument),
 }
 
-/// Receives one webhook of a sender that signs or sends a secret header.
+/// Receives one webhook. The sender authenticates by a signature or a secret header.
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path)),
@@ -169,7 +170,7 @@ pub(super) async fn receive(
     accept(app, hook, received_at, request).await
 }
 
-/// Receives one webhook of a sender that has its secret in the URL.
+/// Receives one webhook. The sender authenticates by the secret in the URL.
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
@@ -185,7 +186,7 @@ pub(super) async fn receive_with_secret(
     accept(app, hook, received_at, request).await
 }
 
-/// One for each reason: anybody can send such webhooks, at any rate.
+/// Limits the log lines, separately for each reason, because anyone can send such webhooks at any rate.
 static NOT_AUTHENTIC: [Seldom; NotAuthentic::ALL.len()] =
     [const { Seldom::new() }; NotAuthentic::ALL.len()];
 
@@ -221,7 +222,7 @@ async fn accept(
         | SubmitError::Draining
         | SubmitError::SpoolFull
         | SubmitError::Unavailable => {
-            Problem::because(Code::Unavailable, format!("{error}; send the webhook again"))
+            Problem::because(Code::Unavailable, format!("{error}; retry the webhook"))
         }
     })?;
     let malformed = |reason, id| Err(Problem::because(Code::Malformed, reason).of_delivery(id));
@@ -243,8 +244,8 @@ async fn accept(
     }
 }
 
-/// What changes the bytes of a body (IANA, HTTP Content Coding Registry). Senders put other words there too, such as `UTF-8`,
-/// or nothing; those change nothing.
+/// The codings that change the bytes of a body (IANA, HTTP Content Coding Registry). Some senders put other words into
+/// the header, such as `UTF-8`, or nothing. Those are ignored.
 const CODINGS: [&[u8]; 12] = [
     b"gzip",
     b"x-gzip",
@@ -260,7 +261,8 @@ const CODINGS: [&[u8]; 12] = [
     b"pack200-gzip",
 ];
 
-/// A compressed body is refused: what was signed are the bytes on the wire, and a small body may unpack to a huge one.
+/// Reads a body and refuses a compressed one. The signature covers the bytes on the wire, and a small body may
+/// decompress to a huge one.
 async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
     let values = headers.get_all(header::CONTENT_ENCODING).iter();
     let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -272,7 +274,7 @@ async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes
     read_body(headers, body).await
 }
 
-/// The same paths with a slash at the end, which some portals add to a URL, and with slashes in the secret.
+/// The same routes with a slash at the end, which some portals add to a URL, and with slashes in the secret.
 pub(super) fn with_slashes() -> Router<AppState> {
     Router::new()
         .route("/webhooks/{provider}/{topic}/", post(receive).get(probe))

@@ -246,7 +246,7 @@ async fn a_stream_resumes_after_a_restart_of_the_service() {
     read_to(&mut events, 3, 4).await;
     let (ended, comment) = tokio::join!(first.stop(), events.ending());
     assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
-    assert!(comment.contains("come back"), "{comment}");
+    assert!(comment.contains("reconnect"), "{comment}");
 
     let second = TestApp::start_on(database, |_| ()).await;
     advance(&second, 4, 3).await;

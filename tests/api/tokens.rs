@@ -293,7 +293,7 @@ async fn a_backend_revokes_all_tokens_of_a_profile_and_new_ones_are_valid_immedi
     assert_eq!(end(&app.backend, &iccid(2)).await.problem(), "unknown-profile");
     let ended = end(&app.backend, ICCID).await;
     assert_eq!((ended.status.as_u16(), &*ended.text), (204, ""));
-    assert!(events.ending().await.contains("not good any more"));
+    assert!(events.ending().await.contains("no longer valid"));
     assert_eq!(old.get("/v1/profiles/self").await.problem(), "unauthenticated");
     for client in [app.invited(ICCID).await, neighbour] {
         assert_eq!(client.get("/v1/profiles/self").await.status, 200);

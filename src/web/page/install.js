@@ -1,7 +1,7 @@
 /**
  * The install page: an `<esim-install>` for the access token in this page's fragment, in the brand's colour.
  *
- * The fragment is never sent to any server, nor to the pages that are linked to. It stays in the address so that a reload works.
+ * Browsers never send the fragment to a server, nor to linked pages. It stays in the address so that a reload works.
  */
 
 import './esim-status.js';
@@ -27,5 +27,5 @@ const name = document.title;
 install.addEventListener('esim-change', ({ detail }) => { document.title = `${detail.title} · ${name}`; });
 install.addEventListener('esim-expired', () => { document.title = name; });
 
-// Another link that is opened in this tab changes nothing but the fragment.
+// If another install link is opened in this tab, only the fragment changes.
 addEventListener('hashchange', () => install.setAttribute('token', token()));

@@ -1,5 +1,5 @@
-//! The install page and its parts, served from the binary. The token is in the URL's fragment, which no browser sends: the
-//! page is the same for everybody, and nothing of it is secret.
+//! The install page and its parts, served from the binary. The token is in the URL's fragment, which browsers never
+//! send. So the page is the same for everyone, and nothing in it is secret.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const STYLE: &str = "text/css; charset=utf-8";
 
-/// One module for whoever embeds it, of parts that can be read one by one.
+/// One module to embed in other pages, assembled from parts that can be read separately.
 const MODULE: &str = concat!(
     include_str!("esim-status/ask.js"),
     include_str!("esim-status/follow.js"),
@@ -37,13 +37,13 @@ const MODULE: &str = concat!(
 /// The parts: name, content type, text.
 const ASSETS: [(&str, &str, &str); 4] = [
     ("esim-status.js", SCRIPT, MODULE),
-    // For browsers in which the module cannot make a style sheet: the policy forbids style elements.
+    // For browsers without constructable style sheets. The policy forbids style elements.
     ("esim-status.css", STYLE, include_str!("esim-status/look.css")),
     ("install.js", SCRIPT, include_str!("install.js")),
     ("install.css", STYLE, include_str!("install.css")),
 ];
 
-/// Everything from here, nothing inline, no frame around it.
+/// Everything comes from this origin, nothing is inline, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -56,7 +56,7 @@ pub(super) fn routes() -> Router<AppState> {
         .layer(CompressionLayer::new())
 }
 
-/// `GET /install`: the page for every user; its token stays in the browser.
+/// `GET /install`: the page, the same for every user. The token stays in the browser.
 async fn install(State(app): State<AppState>) -> Response {
     let Brand { name, color, support_url } = &app.brand;
     let name = if name.is_empty() { "Your eSIM" } else { name.as_str() };
@@ -96,12 +96,12 @@ async fn asset(request: Request) -> Result<Response, Problem> {
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, tag.clone());
-    // Asked for anew with each visit, answered with a 304 until a release changes it.
+    // Browsers revalidate the file on each visit, and get a 304 until a release changes it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }
 
-/// For an attribute's value and for text.
+/// Escapes a text for HTML, as an attribute's value or as content.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -6,20 +6,20 @@
  *
  *     <esim-install token="…"></esim-install>
  *
- * `follow` calls back whenever a profile changes; `<esim-install>` leads the profile's user to an installed eSIM. Both need an
- * access token, and find the service where this module came from. See docs/embedding.md.
+ * `follow` calls back whenever a profile changes; `<esim-install>` leads the profile's user to an installed eSIM. Both
+ * need an access token, and find the service where this module came from. See docs/embedding.md.
  */
 
 const HOME = new URL('..', import.meta.url).href;
 const SECOND = 1000;
 
-/** How long one read may take, besides the time for which the service was asked to hold it. */
+/** How long one read may take, not counting the time for which the service was asked to hold it. */
 const READ = 15 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
-/** `Retry-After` is obeyed up to here; a browser's timers would turn a longer time than 24 days into none. */
+/** The max `Retry-After` that is obeyed. A browser's timers would fire immediately for more than 24 days. */
 const LONGEST_RETRY_AFTER = 3600 * SECOND;
 
-/** The service cannot be used in this way: it refused, or something between changed what it said. */
+/** The service refused the request, or something between changed its answer. */
 class Failure extends Error {
   constructor(message, { status = 0, pause = 0 } = {}) {
     super(message);
@@ -27,7 +27,7 @@ class Failure extends Error {
   }
 }
 
-/** Asks the service as the profile's user. Resolves for 200 and 304 only. */
+/** Sends a request with the user's access token. Resolves for 200 and 304 only. */
 async function ask(base, path, token, { headers = {}, signal } = {}) {
   const response = await fetch(new URL(path.replace(/^\/+/, ''), base), {
     headers: { ...headers, Authorization: `Bearer ${token}` },
@@ -40,7 +40,7 @@ async function ask(base, path, token, { headers = {}, signal } = {}) {
   throw new Failure(`${path} was answered ${response.status}`, { status: response.status, pause: retryAfter(response.headers) });
 }
 
-/** `Retry-After`, which is seconds or a date, in milliseconds; 0 where it is absent or unreadable. */
+/** `Retry-After`, which is seconds or a date, in milliseconds; 0 if it is absent or unreadable. */
 function retryAfter(headers) {
   const text = headers.get('Retry-After') ?? '';
   const now = Date.parse(headers.get('Date') ?? '') || Date.now();
@@ -48,7 +48,7 @@ function retryAfter(headers) {
   return Math.min(Math.max(time, 0), LONGEST_RETRY_AFTER) || 0;
 }
 
-/** Runs `work` with a signal that ends it with `signal`, or after `time`; its second argument starts another time afresh. */
+/** Runs `work` with a signal that aborts with `signal` or after `time`. Its second argument restarts the timer. */
 async function within(signal, time, work) {
   const ending = new AbortController();
   let isLate = false;
@@ -67,13 +67,13 @@ async function within(signal, time, work) {
   }
 }
 
-/** Pauses between attempts, one at a time. All clients of a service that was away must not come back in the same moment. */
+/** Pauses between attempts, one at a time. They are random, so that not all clients return together after an outage. */
 class Pauses {
   #timer = 0;
   #resume = () => {};
   #notBefore = 0;
 
-  /** Waits for about `time`, and in any case for `least`, which the service asked for. */
+  /** Waits for about `time`, and at least for `least`, which the service asked for. */
   wait(time, least = 0) {
     this.end();
     this.#notBefore = performance.now() + Math.max(least, time / 4);
@@ -83,18 +83,18 @@ class Pauses {
     });
   }
 
-  /** Waits after so many failures in a row, longer each time. */
+  /** Waits after a number of failures in a row, longer for each. */
   backOff(failures, least = 0, first = SECOND) {
     return this.wait(Math.min(first * 2 ** failures, LONGEST_PAUSE), least);
   }
 
-  /** Shortens the present pause to a quarter, or to what the service asked for: the user looks, or the connection is back. */
+  /** Shortens the current pause to a quarter, or to what the service asked for, if the user looks or the network is back. */
   hurry() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(this.#resume, Math.max(this.#notBefore - performance.now(), 0));
   }
 
-  /** Ends the present pause. */
+  /** Ends the current pause. */
   end() {
     clearTimeout(this.#timer);
     this.#resume();

@@ -1,7 +1,7 @@
 
 /** The element itself, the last part of esim-status.js. */
 
-/** Icon and tone of each step, also of those that are the page's own. */
+/** Icon and tone of each step, including the page's own steps. */
 const FACES = {
   loading: ['clock', 'calm'], wait: ['clock', 'calm'], install: ['phone', 'calm'], reinstall: ['phone', 'calm'],
   finish: ['phone', 'calm'], 'turn-on': ['phone', 'calm'], done: ['check', 'good'], 'contact-support': ['alert', 'bad'],
@@ -14,7 +14,8 @@ const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60]];
  * `<esim-install token="…">`: the way to an installed eSIM, kept up to date.
  *
  * Attributes: `token`; `base` where the service is elsewhere than this module; `support-url`; `heading-level` (2).
- * Members: `words`, to replace texts. Events: `esim-change` (`detail` is the journey), `esim-expired`: set a fresh `token`.
+ * Members: `words`, to replace texts. Events: `esim-change` (`detail` is the journey), `esim-expired`: set a fresh
+ * `token`.
  */
 class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   static observedAttributes = ['token', 'base', 'support-url'];
@@ -88,7 +89,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     globalThis.addEventListener('offline', online, { signal });
     document.addEventListener('visibilitychange', visible, { signal });
     this.#every(10 * SECOND, () => this.#showHeard());
-    // Not everything is a change: a report that repeats the last one, a registration, advice that depends on the time.
+    // Some updates are no change of the profile: a repeated report, a registration, advice that depends on the time.
     this.#every(60 * SECOND, look);
   }
 
@@ -120,7 +121,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       if (this.#isLost) this.#read();
     }
     this.#link = status;
-    // Most interruptions are over before anybody could read of them.
+    // Most interruptions are over before anyone could read about them.
     if (status !== 'reconnecting') return this.#showLink();
     this.#after(1.5 * SECOND, () => {
       if (this.#link !== status) return;
@@ -139,8 +140,9 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   }
 
   /**
-   * Reads the journey until it is the newest: once more if this was called meanwhile, since an answer may be older than what
-   * called. One read at a time, and after a failure nothing but the end of its pause starts the next one.
+   * Reads the journey until it is the newest. If this is called during a read, reads once more, because the answer may
+   * be older than the reason for the call. There is only one read at a time. After a failure, only the end of the pause
+   * starts the next.
    */
   async #read() {
     this.#isWanted = true;
@@ -155,7 +157,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
           return [await response.json(), Date.parse(response.headers.get('Date') ?? '')];
         });
         if (signal.aborted) return;
-        // Where another origin may not see the date, what is known of the clock stays.
+        // If this origin may not read the header `Date`, keep what is known about the clock.
         if (date) this.#clockAhead = Date.now() - date;
         this.#isLost = false;
         failures = 0;
@@ -208,12 +210,12 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
 
   #announce(text) {
     const { announcer } = this.#parts;
-    // The same text twice in a row is news twice.
+    // The same text twice in a row must be announced twice.
     announcer.textContent = '';
     announcer.textContent = text;
   }
 
-  /** Shows what no journey tells: a step of the page's own. */
+  /** Shows one of the page's own steps, which is not from a journey. */
   #say(step, rest = {}) {
     const [title, detail] = this.#words[step];
     this.#isLost = step === 'unknown' || step === 'unreachable';
@@ -240,11 +242,11 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#showLink();
     this.#showHeard();
     if (isNews) this.#announce(`${title}. ${detail ?? ''}`);
-    // Whoever was at something that is gone now is brought to what has come instead.
+    // If the focused element is gone, move the focus to what replaced it.
     if (hadFocus && !hadFocus.isConnected) parts.title.focus({ preventScroll: true });
   }
 
-  /** Builds a part anew, but only where what it shows has changed: nobody loses the focus, a selection or an opened detail. */
+  /** Rebuilds a part only if its content has changed, so that the focus, a selection or an opened detail is not lost. */
   #fill(name, content, build) {
     const key = JSON.stringify(content) ?? '';
     if (this.#shown[name] === key) return;
@@ -298,7 +300,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
 
   #row(label, value) {
     const words = this.#words;
-    // A number of twenty digits may break between groups of four.
+    // Allow line breaks in a number of twenty digits between groups of four.
     const pieces = /^\d+$/.test(value) ? value.match(/.{1,4}/g).flatMap((group) => [h('wbr'), group]) : [value];
     const code = h('code', { part: 'code', translate: 'no' }, pieces);
     const said = h('span', {}, words.copy);
@@ -315,7 +317,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     return h('div', { class: 'row' }, h('dt', {}, label), h('dd', {}, code, button));
   }
 
-  /** The QR code, once it is loaded: it is a credential, so no plain address leads to it. */
+  /** The QR code, once it is loaded. It is a credential, so it has no plain address and must be fetched with the token. */
   #qrCode(install) {
     const words = this.#words;
     const figure = h('div', { class: 'qr', part: 'qr' });
@@ -391,7 +393,8 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     link.hidden = !link.textContent;
     const isNews = isOffline && !notice.textContent;
     write(notice, isOffline ? this.#words.offline : '');
-    // The notice itself is not shown while it is empty, and what appears with its text is not read out.
+    // The notice is hidden while it is empty, and screen readers do not announce an element that appears together with
+    // its text.
     if (isNews) this.#announce(this.#words.offline);
   }
 

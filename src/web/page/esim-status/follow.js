@@ -1,11 +1,11 @@
 
 /** `follow`. Part of esim-status.js. */
 
-/** Without a byte for this long, a stream is dead: the service sends a comment every 15 s. */
+/** A stream without a byte for this long is dead. The service sends a comment every 15 s. */
 const SILENCE = 40 * SECOND;
-/** The service sends a stream's first event immediately. A stream without one after this time is held back by something. */
+/** The service sends a stream's first event immediately. If it is not there after this time, a proxy holds it back. */
 const FIRST_EVENT = 6 * SECOND;
-/** A stream works if it still brings something this long after its first event. */
+/** A stream works if data still arrives this long after its first event. */
 const PROOF_OF_LIFE = 10 * SECOND;
 /** How long the service holds a long poll, in seconds. */
 const WAIT = 30;
@@ -14,19 +14,19 @@ const POLL_EVERY = 8 * SECOND;
 const [SHORT_STAY, LONG_STAY] = [30 * SECOND, 600 * SECOND];
 
 /**
- * Follows a profile and calls `onChange(profile, transition)` with its first state and after every change; `transition` is
- * null where a change was not seen as it happened.
+ * Follows a profile and calls `onChange(profile, transition)` with its first state and after every change; `transition`
+ * is null if the change was not seen as it happened.
  *
- * It streams; where streams do not come through it polls, with the service holding the answer back until there is something
- * new, and where that fails too, every few seconds. It reconnects for ever, missing nothing, until `close()` or until the
- * token is no longer accepted.
+ * It uses a stream. If streams do not get through, it uses long polls, for which the service holds the answer back
+ * until there is a change. If those fail too, it polls every few seconds. It reconnects forever and misses nothing,
+ * until `close()` or until the token is no longer accepted.
  *
  * @param {string} token an access token, minted by your backend
  * @param {(profile: object, transition: object | null) => void} onChange
  * @param {object} [options]
  * @param {string} [options.base] where the service is; by default, where this module came from
- * @param {(status: string, reason: string) => void} [options.onStatus] told `live`, `polling`, `reconnecting` (reason `unknown`
- *   where the service knows no such profile) and `stopped` (reason `expired`)
+ * @param {(status: string, reason: string) => void} [options.onStatus] called with `live`, `polling`, `reconnecting`
+ *   (reason `unknown` if the profile does not exist) and `stopped` (reason `expired`)
  * @returns {{ close(): void }}
  */
 export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {}) {
@@ -35,7 +35,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
   const { signal } = closing;
   const pauses = new Pauses();
   const seen = { seq: null, etag: null, profile: '' };
-  /** When the present stream brought its first event, and its last byte after that; 0 before. */
+  /** When the current stream brought its first event, and its last byte after that; 0 before. */
   const heard = { first: 0, last: 0 };
   let retry = SECOND;
   let status = '';
@@ -49,7 +49,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     const text = JSON.stringify(profile);
     if (signal.aborted || (text === seen.profile && !transition)) return;
     seen.profile = text;
-    // What goes wrong in there is not the connection's fault.
+    // An error in the caller's function must not count as a failure of the connection.
     queueMicrotask(() => signal.aborted || onChange(profile, transition));
   };
 
@@ -61,7 +61,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
       seen.seq = Number(id);
       changed(content);
     } else if (event === 'profile') {
-      // Resumed. Where there is something new in it, the transitions that led there follow.
+      // The stream was resumed. If the profile has changed, the transitions that changed it follow.
       if (content.seq === seen.seq) changed(content);
     } else if (event === 'transition' && Number(id) > seen.seq) {
       seen.seq = Number(id);
@@ -81,7 +81,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
       rest = texts.pop();
       const events = texts.map(fields);
       events.forEach(take);
-      // Comments alone prove nothing: some proxies send them while they hold the events back.
+      // Comments alone do not show that the stream works: some proxies pass them on and hold the events back.
       if (!heard.first && !events.some(({ data }) => data)) continue;
       heard.last = performance.now();
       heard.first = heard.first || heard.last;
@@ -90,7 +90,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     }
   });
 
-  /** Resolves with whether the profile was sent, and whether it has moved. */
+  /** Resolves with whether the profile was sent, and whether it has changed. */
   const read = (wait) => within(signal, READ + wait * SECOND, async (ending) => {
     const headers = seen.etag ? { 'If-None-Match': seen.etag } : {};
     const path = `v1/profiles/self${wait ? `?wait=${wait}` : ''}`;
@@ -113,7 +113,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
       const isHeld = isNews || (!isSent && performance.now() - asked > SECOND);
       if (!seen.etag || (wait && !isHeld)) throw new Failure('answers are not held back');
       if (signal.aborted || performance.now() >= until) return;
-      // Whatever the reason is that it was sent: nothing is asked for again without a pause.
+      // Never send the next request without a pause, whatever the reason for this answer.
       if (isSent) await pauses.wait(SECOND);
     }
   };
@@ -128,8 +128,9 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
   /**
    * One way at a time: down where a way does not come through, and up again after a while.
    *
-   * A stream that answers and brings no event is given up immediately. One that is refused, cut or not answered is tried a
-   * second time. Where the connection may be at fault, or the whole service, one read that succeeds shows that it is over.
+   * A stream that answers and brings no event is given up immediately. One that is refused, cut or not answered is
+   * tried a second time. Where the connection may be at fault, or the whole service, one read that succeeds shows that
+   * it is over.
    */
   const run = async () => {
     const ways = [stream, longPoll, poll];
@@ -146,7 +147,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
         return;
       }
       if (way > 0 && !error) {
-        // Reads come through: if streams still do not, then they are at fault.
+        // Reads get through. If streams still do not, the streams are the problem.
         if (isProbe) isProven = true;
         else stay = Math.min(2 * stay, LONG_STAY);
         [way, misses, failures, isProbe] = [0, 0, 0, false];

@@ -1,6 +1,6 @@
-/** What the element is made with. Part of esim-status.js. */
+/** Helpers of the element. Part of esim-status.js. */
 
-/** Gives a shadow root its look, then calls `done`. */
+/** Adds the style sheet to a shadow root, then calls `done`. */
 function dress(root, base, done) {
   try {
     const sheet = new CSSStyleSheet();
@@ -8,7 +8,7 @@ function dress(root, base, done) {
     root.adoptedStyleSheets = [sheet];
     if (root.adoptedStyleSheets.length) return done();
   } catch {
-    // Safari before 16.4 and Firefox before 101 have no such sheets.
+    // Safari before 16.4 and Firefox before 101 have no constructable style sheets.
   }
   const link = h('link', { rel: 'stylesheet', href: new URL('assets/esim-status.css', base).href, load: done });
   root.prepend(link);
@@ -35,7 +35,7 @@ function contrast(one, other) {
   return (high + 0.05) / (low + 0.05);
 }
 
-/** The colour moved towards `end` until it can be read on `ground`. */
+/** The colour, moved towards `end` until it is readable on `ground`. */
 function readable(color, ground, end) {
   let mixed = color;
   for (let share = 0; share <= 1 && contrast(mixed, ground) < 5.2; share += 0.04) {
@@ -44,7 +44,7 @@ function readable(color, ground, end) {
   return `rgb(${mixed.join(' ')})`;
 }
 
-/** Text on the brand's colour, and the brand's colour as text, whatever colour that is: the properties that say so. */
+/** The CSS properties that make text readable on the brand's colour, and in the brand's colour, whatever colour that is. */
 function tints(css) {
   const color = (/^rgba?\(([^)]+)\)$/.exec(css)?.[1] ?? '').split(/[ ,/]+/).slice(0, 3).map(Number);
   if (color.length < 3 || color.some(Number.isNaN)) return {};
@@ -66,7 +66,7 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets a text, but only where it differs: nobody loses a selection, and nothing is read out twice. */
+/** Sets a text only if it differs, so that no selection is lost and nothing is read out twice. */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -85,17 +85,17 @@ function icon(name) {
   return svg;
 }
 
-/** The system whose setup link this device takes (`apple` from iOS 17.4, `android` from 10), and whether it is a phone at all. */
+/** The system whose setup link this device supports (`apple` from iOS 17.4, `android` from 10), and whether it is a phone. */
 function detect({ userAgent, maxTouchPoints = 0 } = navigator) {
   const mobile = /(iPhone|iPad|iPod).* OS (\d+)_(\d+)/.exec(userAgent);
-  // An iPad calls itself a Mac, and has no OS version but that of its browser.
+  // An iPad identifies itself as a Mac, and its only OS version is that of its browser.
   const desktop = maxTouchPoints > 1 && /Macintosh.*()Version\/(\d+)\.(\d+)/.exec(userAgent);
   const apple = mobile || desktop;
   if (apple) {
     const takesLink = Number(apple[2]) + Number(apple[3]) / 100 >= 17.04;
     return { isPhone: true, system: 'apple', takesLink, name: apple[1] || 'iPad' };
   }
-  // Browsers freeze this at 10, so the button's hint has to do for what is older.
+  // Browsers freeze this version at 10, so on older systems the button's hint must suffice.
   const android = /Android (\d+)/.exec(userAgent);
   if (android) return { isPhone: true, system: 'android', takesLink: Number(android[1]) >= 10, name: 'phone' };
   return { isPhone: false, system: null, takesLink: false, name: '' };
@@ -115,7 +115,7 @@ function numbered(texts) {
   return h('ol', { class: 'numbered', role: 'list' }, texts.map((text) => h('li', {}, h('span', {}, text))));
 }
 
-/** Copies a text; where the browser forbids that, selects the element that shows it and gives back false. */
+/** Copies a text. If the browser forbids that, selects the element that shows it and returns false. */
 async function copy(text, shown) {
   try {
     await navigator.clipboard.writeText(text);

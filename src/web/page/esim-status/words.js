@@ -1,10 +1,10 @@
 
-/** What the element says of its own; titles and details come from the service. Part of esim-status.js. */
+/** The element's own texts. Titles and details come from the service. Part of esim-status.js. */
 
 /** English defaults, replaced through the element's member `words`. */
 const WORDS = {
   language: 'en',
-  /** Title and detail by `step`, in place of the service's. */
+  /** Title and detail by `step`, instead of the service's. */
   journey: {},
   loading: ['Looking up your eSIM…', ''],
   expired: ['This link has expired', 'For your safety it works for a short time only. Open your eSIM again in the app, the '
@@ -19,7 +19,7 @@ const WORDS = {
   unheard: 'Nothing heard from the network yet',
   justNow: 'just now',
   progress: 'Progress',
-  /** What each step is called once it is done, and before. */
+  /** The name of each step once it is done, and before. */
   steps: {
     ready: ['Ready to install', 'Prepare'],
     downloaded: ['Downloaded', 'Download'],
