@@ -112,7 +112,7 @@ fn assert_refused(answer: &Answer, name: &str) {
     assert_eq!(answer.header("www-authenticate"), r#"Webhook realm="esim-status""#, "{name}");
     let (problem, expected) = (
         answer.json(),
-        "Check the secret, the signature and the clock of the sender; `esim-status doctor` tries a hook.",
+        "Check the secret, the signature and the sender's clock. `esim-status doctor` tests every hook.",
     );
     assert_eq!(problem["detail"], expected, "{name}");
     assert_eq!(problem.as_object().map(serde_json::Map::len), Some(6), "{name}: {problem}");

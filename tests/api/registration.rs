@@ -547,7 +547,7 @@ async fn losing_all_data_keys_prevents_the_start_and_losing_one_affects_only_its
     assert_eq!(journey(iccid(1)).await.json()["install"]["activationCode"], activation_code());
     let answer = journey(ICCID.to_owned()).await;
     assert_eq!((answer.status.as_u16(), &*answer.problem()), (500, "internal"));
-    assert!(answer.text.contains("registering the profile again"), "{answer:?}");
+    assert!(answer.text.contains("register the profile again"), "{answer:?}");
     register(&one, &object(ICCID)).await;
     assert_eq!(
         journey(ICCID.to_owned()).await.json()["install"]["activationCode"],
