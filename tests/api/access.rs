@@ -165,18 +165,43 @@ async fn a_user_cannot_tell_another_users_profile_from_an_unknown_one() {
     assert_eq!(never_seen.problem(), "unknown-profile");
 }
 
+/// What a user may do, and nothing else: an endpoint that is not here must refuse users.
+const FOR_USERS: [&str; 6] = ["", "/events", "/journey", "/qr.png", "/qr.svg", "/transitions"];
+
+/// Every endpoint of the document is called by a user of the very profile, so a new one cannot forget to refuse them.
 #[tokio::test]
 async fn endpoints_for_backends_are_forbidden_to_users() {
     let app = with_two_profiles().await;
     let user = app.user(ICCID);
-    let own = format!("/v1/profiles/{ICCID}/deliveries");
-    for path in
-        [&own, "/v1/profiles/self/deliveries", "/v1/profiles", "/v1/deliveries", "/v1/summary"]
-    {
-        let answer = user.get(path).await;
-        assert_eq!((answer.status.as_u16(), &*answer.problem()), (403, "forbidden"), "{path}");
-        assert!(!answer.text.contains("89049032") && !answer.text.contains("26021661"), "{path}");
+    let document = serde_json::to_value(esim_status::web::openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let mut refused = 0;
+    for (pattern, methods) in paths.iter().filter(|(path, _)| path.starts_with("/v1/")) {
+        for (method, endpoint) in methods.as_object().unwrap() {
+            let allowed = FOR_USERS.map(|rest| format!("/v1/profiles/{{iccid}}{rest}"));
+            let is_for_users = method == "get" && allowed.contains(pattern);
+            let documented = endpoint["security"].as_array().unwrap();
+            let names_token = documented.iter().any(|it| it.get("accessToken").is_some());
+            assert_eq!(names_token, is_for_users, "what the document says of {method} {pattern}");
+            if is_for_users {
+                continue;
+            }
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            for own in ["self", ICCID] {
+                let path = pattern.replace("{iccid}", own);
+                let answer = Answer::of(user.request(method.clone(), &path)).await;
+                let found = (answer.status.as_u16(), &*answer.problem());
+                assert_eq!(found, (403, "forbidden"), "{method} {path}");
+                let leaks = ["89049032", "26021661"].iter().any(|it| answer.text.contains(it));
+                assert!(!leaks, "{method} {path}");
+                refused += 1;
+            }
+            let nobody =
+                Answer::of(app.anybody.request(method, &pattern.replace("{iccid}", ICCID)));
+            assert_unauthenticated(&nobody.await, pattern);
+        }
     }
+    assert_eq!(refused, 2 * 8, "the endpoints for backends");
 }
 
 #[tokio::test]

@@ -278,7 +278,7 @@ async fn every_answer_about_one_esim() {
     insta::assert_json_snapshot!(shown(&app.anybody.get(&profile).await, 401), @r#"
     {
       "type": "(URL of the problem)",
-      "title": "The request carries no valid API key or access token",
+      "title": "The request has no valid API key or access token",
       "status": 401,
       "code": "unauthenticated",
       "detail": "Send `Authorization: Bearer …` with an API key, or with an access token that has not expired.",
