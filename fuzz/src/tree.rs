@@ -11,9 +11,9 @@ pub enum Tree {
     /// `null`
     Null,
     /// `true` or `false`
-    Bool,
-    /// Any number.
-    Number,
+    Bool(bool),
+    /// Any number, as the nearest one that a computer has.
+    Number(f64),
     /// A string, with its escapes resolved.
     Text(String),
     /// An array.
@@ -97,20 +97,22 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Tree::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
-        Ok(Tree::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool(value))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
-        Ok(Tree::Number)
+    #[expect(clippy::cast_precision_loss, reason = "the number nearest to it is what is compared")]
+    fn visit_i64<E>(self, number: i64) -> Result<Tree, E> {
+        Ok(Tree::Number(number as f64))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-        Ok(Tree::Number)
+    #[expect(clippy::cast_precision_loss, reason = "the number nearest to it is what is compared")]
+    fn visit_u64<E>(self, number: u64) -> Result<Tree, E> {
+        Ok(Tree::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-        Ok(Tree::Number)
+    fn visit_f64<E>(self, number: f64) -> Result<Tree, E> {
+        Ok(Tree::Number(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Tree, E> {

@@ -2,7 +2,8 @@
 //! depth.
 //!
 //! `serde_json` alone lets the last of duplicate members win silently, accepts an array for a struct, accepts `\u0000`
-//! (which Postgres then refuses), and skips ignored members at any depth. So every value is visited here.
+//! (which Postgres then refuses), and skips ignored members at any depth. So every value is visited here, and kept: an
+//! adapter may need a nested member, or a number exactly as it was sent.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,19 +16,25 @@ const MAX_DEPTH: u8 = 32;
 /// Up to this number of members, names are compared one by one.
 const FEW: usize = 16;
 
-/// The members of one JSON object. Only texts are kept; of any other value, only the kind.
-#[derive(Debug)]
+/// The members of one JSON object, in the order in which they were sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object(Vec<(String, Value)>);
 
-/// One member's value.
+/// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
+    /// `null`
     Null,
-    Bool,
-    Number,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as the text that was sent: a conversion could round it.
+    Number(String),
+    /// A string, with its escapes resolved.
     Text(String),
-    Array,
-    Object,
+    /// An array.
+    Array(Vec<Value>),
+    /// An object.
+    Object(Object),
 }
 
 impl Object {
@@ -47,7 +54,7 @@ impl Object {
             return Err("the body is not one JSON object; it must begin with {".to_owned());
         }
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        (TopLevel.deserialize(&mut deserializer))
+        (TopLevel { numbers: Numbers { rest: bytes } }.deserialize(&mut deserializer))
             .and_then(|object| deserializer.end().map(|()| object))
             .map_err(|error| format!("the body is not one strict JSON object: {error}"))
     }
@@ -56,11 +63,68 @@ impl Object {
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
+
+    /// The object with this name; `None` if the member is absent or of another type.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for adapters of bodies that nest"))]
+    pub fn nested(&self, name: &str) -> Option<&Self> {
+        match self.member(name) {
+            Some(Value::Object(object)) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// The number with this name, as it was sent; `None` if the member is absent or of another type.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for adapters of bodies with numbers"))]
+    pub fn number(&self, name: &str) -> Option<&str> {
+        match self.member(name) {
+            Some(Value::Number(text)) => Some(text),
+            _ => None,
+        }
+    }
 }
 
-struct TopLevel;
+/// Finds the numbers of a JSON text, in their order. `serde_json` converts a number before it passes it on, so whoever
+/// is passed a number takes its text from here. That works because every number of the text is visited, in this order.
+struct Numbers<'a> {
+    rest: &'a [u8],
+}
 
-impl<'de> DeserializeSeed<'de> for TopLevel {
+impl Numbers<'_> {
+    /// The text of the next number.
+    fn next(&mut self) -> String {
+        while let Some((first, rest)) = self.rest.split_first() {
+            match first {
+                b'"' => self.rest = after_string(rest),
+                b'-' | b'0'..=b'9' => {
+                    let is_part = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
+                    let end = self.rest.iter().position(|b| !is_part(b)).unwrap_or(self.rest.len());
+                    let (number, rest) = self.rest.split_at(end);
+                    self.rest = rest;
+                    return number.iter().copied().map(char::from).collect();
+                }
+                _ => self.rest = rest,
+            }
+        }
+        String::new()
+    }
+}
+
+/// What follows a string whose opening quotation mark is already behind us.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    loop {
+        match rest {
+            [b'"', after @ ..] => return after,
+            [b'\\', _, after @ ..] | [_, after @ ..] => rest = after,
+            [] => return rest,
+        }
+    }
+}
+
+struct TopLevel<'a> {
+    numbers: Numbers<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for TopLevel<'_> {
     type Value = Object;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
@@ -68,22 +132,23 @@ impl<'de> DeserializeSeed<'de> for TopLevel {
     }
 }
 
-impl<'de> Visitor<'de> for TopLevel {
+impl<'de> Visitor<'de> for TopLevel<'_> {
     type Value = Object;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("one JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
-        visit_members(map, 1).map(Object)
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<Object, A::Error> {
+        visit_members(map, 1, &mut self.numbers)
     }
 }
 
 fn visit_members<'de, A: MapAccess<'de>>(
     mut map: A,
     depth: u8,
-) -> Result<Vec<(String, Value)>, A::Error> {
+    numbers: &mut Numbers<'_>,
+) -> Result<Object, A::Error> {
     let mut members: Vec<(String, Value)> = Vec::new();
     let mut seen = HashSet::new();
     while let Some(key) = map.next_key::<String>()? {
@@ -101,10 +166,10 @@ fn visit_members<'de, A: MapAccess<'de>>(
         if !is_new {
             return Err(A::Error::custom("a member is given twice"));
         }
-        let value = map.next_value_seed(Nested { depth: depth + 1 })?;
+        let value = map.next_value_seed(Nested { depth: depth + 1, numbers })?;
         members.push((key, value));
     }
-    Ok(members)
+    Ok(Object(members))
 }
 
 fn without_nul<E: Error>(text: &str) -> Result<(), E> {
@@ -112,11 +177,12 @@ fn without_nul<E: Error>(text: &str) -> Result<(), E> {
 }
 
 /// A nested value.
-struct Nested {
+struct Nested<'n, 'a> {
     depth: u8,
+    numbers: &'n mut Numbers<'a>,
 }
 
-impl Nested {
+impl Nested<'_, '_> {
     fn descend<E: Error>(&self) -> Result<(), E> {
         if self.depth > MAX_DEPTH {
             return Err(E::custom(format_args!("nested more than {MAX_DEPTH} deep")));
@@ -125,7 +191,7 @@ impl Nested {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Nested {
+impl<'de> DeserializeSeed<'de> for Nested<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -133,7 +199,7 @@ impl<'de> DeserializeSeed<'de> for Nested {
     }
 }
 
-impl<'de> Visitor<'de> for Nested {
+impl<'de> Visitor<'de> for Nested<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,20 +210,20 @@ impl<'de> Visitor<'de> for Nested {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Number)
+        Ok(Value::Number(self.numbers.next()))
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Number)
+        Ok(Value::Number(self.numbers.next()))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Number)
+        Ok(Value::Number(self.numbers.next()))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
@@ -167,14 +233,17 @@ impl<'de> Visitor<'de> for Nested {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         self.descend()?;
-        while seq.next_element_seed(Self { depth: self.depth + 1 })?.is_some() {}
-        Ok(Value::Array)
+        let mut items = Vec::new();
+        let (depth, numbers) = (self.depth + 1, self.numbers);
+        while let Some(item) = seq.next_element_seed(Nested { depth, numbers: &mut *numbers })? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
         self.descend()?;
-        visit_members(map, self.depth)?;
-        Ok(Value::Object)
+        visit_members(map, self.depth, self.numbers).map(Value::Object)
     }
 }
 
@@ -243,7 +312,48 @@ mod tests {
             Object::parse(r#"{"a":null,"b":[1,{"c":-2.5e3}],"d":true,"e":{},"f":"ü"}"#.as_bytes());
         let object = object.unwrap();
         assert_eq!(object.member("f"), Some(&Value::Text("ü".to_owned())));
-        assert_eq!(object.member("b"), Some(&Value::Array));
+        let inner = Object(vec![("c".to_owned(), Value::Number("-2.5e3".to_owned()))]);
+        let items = vec![Value::Number("1".to_owned()), Value::Object(inner)];
+        assert_eq!(object.member("b"), Some(&Value::Array(items)));
+        assert_eq!(object.member("d"), Some(&Value::Bool(true)));
         assert_eq!(object.member("x"), None);
+    }
+
+    #[test]
+    fn a_nested_member_is_found_and_another_type_is_no_object() {
+        let object = Object::parse(br#"{"a":{"b":{"c":113}},"d":[{}]}"#).unwrap();
+        let inner = object.nested("a").and_then(|a| a.nested("b")).unwrap();
+        assert_eq!(inner.number("c"), Some("113"));
+        assert_eq!((object.nested("d"), object.nested("x")), (None, None));
+        assert_eq!((object.number("a"), object.number("x")), (None, None));
+    }
+
+    #[test]
+    fn numbers_keep_their_text_whatever_stands_around_them() {
+        let sent = [
+            "0",
+            "-0",
+            "1700000000",
+            "1.50",
+            "2E+3",
+            "-2.5e-3",
+            "89972123300991848961",
+            "18446744073709551616",
+            "0.1000000000000000055511151231257827",
+        ];
+        for between in ["", " ", "\n\t", r#""4 \" 5",true,"#, r#""\\",{"6":[-7,{"8\\\"9":1e1}]},"#]
+        {
+            let text: Vec<_> = sent.iter().map(|number| format!("{between}{number}")).collect();
+            let body = format!("{{\"3\":\"12\",\"a\":[{}],\"z\":-1}}", text.join(","));
+            let object = Object::parse(body.as_bytes()).unwrap();
+            let Some(Value::Array(items)) = object.member("a") else { panic!("{body}") };
+            let found: Vec<_> = (items.iter())
+                .filter_map(
+                    |it| if let Value::Number(text) = it { Some(text.as_str()) } else { None },
+                )
+                .collect();
+            assert_eq!(found, sent, "{body}");
+            assert_eq!(object.number("z"), Some("-1"));
+        }
     }
 }

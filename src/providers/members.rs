@@ -1,4 +1,4 @@
-//! Members of a flat body, as Gigastore sends them, and how they are read.
+//! The members that most providers send, and how they are read from the object that has them.
 
 use super::json::{Object, Value};
 use crate::domain::{Iccid, InvalidIdentifier};
@@ -29,7 +29,7 @@ pub(super) fn optional<T>(
     match body.member(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Text(text)) if text.is_empty() => Ok(None),
-        Some(Value::Number) => Err(format!("{name} must be a string, not a number")),
+        Some(Value::Number(_)) => Err(format!("{name} must be a string, not a number")),
         Some(Value::Text(text)) => match parse(text) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
