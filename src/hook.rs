@@ -35,7 +35,7 @@ impl Hook {
     pub fn read(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
         match self.provider.parse(delivery) {
             Err(_) if self.takes_tests && self.provider.is_test(delivery) => {
-                Ok(Reading::Ignored { iccid: None, reason: "a portal's try of the URL".to_owned() })
+                Ok(Reading::ignored(None, "a portal's try of the URL"))
             }
             parsed => parsed,
         }

@@ -51,6 +51,8 @@ mod hmac_sha256;
 
 mod standard_webhooks;
 
+mod event_id;
+
 mod proof;
 
 mod secret;
@@ -73,6 +75,7 @@ use uuid::Uuid;
 use crate::domain::Timestamp;
 
 pub use authenticate::{Authenticator, NotAuthentic, Scheme};
+pub use event_id::EventId;
 pub use hmac_sha256::Encoding;
 pub use proof::Proof;
 pub use secret::{Secret, Secrets, WeakSecret};
@@ -191,8 +194,8 @@ impl AuthenticDelivery {
         &self.body
     }
 
-    /// The sender's event id, if the signature covers one. An unsigned `webhook-id` does not count: anyone who replays
-    /// a request could change it.
+    /// The event id in the sender's headers, if the signature covers one. An unsigned `webhook-id` does not count: anyone
+    /// who replays a request could change it.
     pub fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }

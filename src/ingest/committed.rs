@@ -3,7 +3,6 @@
 use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
-use crate::providers::Reading;
 use crate::store::deliveries::NewDelivery;
 use crate::telemetry;
 
@@ -20,7 +19,7 @@ pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec
             iccid: submission.iccid().filter(|_| !judgement.erased),
             outcome: judgement.outcome,
             reason: judgement.reason.as_deref(),
-            event_id: submission.delivery.event_id(),
+            event_id: submission.event_id(),
             headers: submission.delivery.kept_headers(),
             body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
@@ -40,10 +39,8 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
         }
         if judgement.noteworthy {
             // Log only the start of the sender's word, and escape it.
-            let word: Option<String> = match &submission.parsed {
-                Ok(Reading::Report(report)) => Some(report.raw_state.chars().take(40).collect()),
-                _ => None,
-            };
+            let word: Option<String> =
+                submission.report().map(|report| report.raw_state.chars().take(40).collect());
             tracing::warn!(
                 delivery = %submission.delivery.id(),
                 hook = %submission.delivery.hook(),

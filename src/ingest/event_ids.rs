@@ -19,7 +19,7 @@ pub(super) fn has_event_id(submission: &Submission) -> bool {
 
 /// The event id that a submission reserves. A malformed body reserves none: it is not an event.
 fn event_id(submission: &Submission) -> Option<&str> {
-    submission.delivery.event_id().filter(|_| submission.parsed.is_ok())
+    submission.event_id().filter(|_| submission.parsed.is_ok())
 }
 
 /// Reserves the event ids of a batch. If an id occurs several times in the batch, the first submission reserves it. The
@@ -66,4 +66,44 @@ pub(super) async fn reserve_event_ids(
 
 fn compare(earlier: &[u8], digest: &[u8]) -> Seen {
     if earlier == digest { Seen::SameContent } else { Seen::OtherContent }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::super::Arrival;
+    use super::*;
+    use crate::delivery::{Authenticator, Delivery, EventId, Scheme, StandardSecrets};
+    use crate::domain::Timestamp;
+    use crate::providers::{Malformed, Reading};
+
+    /// A delivery that is signed with the event id `msg_1`.
+    fn signed(parsed: Result<Reading, Malformed>) -> Submission {
+        let at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+        let hook = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
+        let headers = hook.proof("msg_1", at, b"{}").headers.into_iter().collect();
+        let (path, body) = (Arc::from("test/test"), Bytes::from_static(b"{}"));
+        let delivery = Delivery::new(Uuid::nil(), at, path, None, headers, body);
+        let delivery = hook.check(delivery).unwrap();
+        Submission { delivery, provider: "test", parsed, arrival: Arrival::Direct }
+    }
+
+    #[test]
+    fn an_event_id_in_the_body_precedes_the_one_in_the_headers() {
+        let reading = || Reading::ignored(None, "a test");
+        let in_body = reading().with_event_id(EventId::parse("n-7"));
+        assert_eq!(event_id(&signed(Ok(in_body))), Some("n-7"));
+        assert_eq!(event_id(&signed(Ok(reading()))), Some("msg_1"));
+    }
+
+    #[test]
+    fn a_malformed_body_reserves_nothing_but_its_signed_event_id_is_stored() {
+        let malformed = signed(Err(Malformed { reason: "a test".to_owned(), iccid: None }));
+        assert_eq!((event_id(&malformed), malformed.event_id()), (None, Some("msg_1")));
+    }
 }

@@ -42,8 +42,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::budget;
-use crate::delivery::AuthenticDelivery;
-use crate::domain::{Iccid, Outcome, Timestamp};
+use crate::delivery::{AuthenticDelivery, EventId};
+use crate::domain::{Iccid, Outcome, Report, Timestamp};
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Session};
@@ -169,9 +169,20 @@ impl Submission {
     /// The profile that it names, if that could be read.
     fn iccid(&self) -> Option<&Iccid> {
         match &self.parsed {
-            Ok(Reading::Report(report)) => Some(&report.iccid),
-            Ok(Reading::Ignored { iccid, .. }) | Err(Malformed { iccid, .. }) => iccid.as_ref(),
+            Ok(reading) => reading.iccid(),
+            Err(malformed) => malformed.iccid.as_ref(),
         }
+    }
+
+    /// The report, if it is one.
+    fn report(&self) -> Option<&Report> {
+        self.parsed.as_ref().ok().and_then(Reading::report)
+    }
+
+    /// The sender's event id: the one in the body, else the signed one in the headers.
+    fn event_id(&self) -> Option<&str> {
+        let in_body = self.parsed.as_ref().ok().and_then(|reading| reading.event_id.as_ref());
+        in_body.map(EventId::as_str).or(self.delivery.event_id())
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Arrival, Submission};
 use crate::domain::{Iccid, Outcome, Profile, Transition};
-use crate::providers::Reading;
+use crate::providers::Content;
 
 /// How an event id relates to an earlier event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl Plan {
     }
 
     fn judge(&mut self, index: usize, submission: &Submission, seen: Option<Seen>) -> Judgement {
-        let report = match &submission.parsed {
+        let content = match &submission.parsed {
             Err(malformed) => {
                 let reason = Some(malformed.reason.clone());
                 return Judgement::of(Outcome::Malformed, reason).noteworthy(true);
@@ -143,10 +143,13 @@ impl Plan {
                 let reason = Some(format!("the event id was seen before{with}"));
                 return Judgement::of(Outcome::Duplicate, reason).noteworthy(noteworthy);
             }
-            Ok(Reading::Ignored { reason, .. }) => {
+            Ok(reading) => &reading.content,
+        };
+        let report = match content {
+            Content::Ignored { reason, .. } => {
                 return Judgement::of(Outcome::Ignored, Some(reason.clone()));
             }
-            Ok(Reading::Report(report)) => report,
+            Content::Report(report) => report,
         };
         let place = self.places.get(&report.iccid).copied();
         let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);

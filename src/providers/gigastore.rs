@@ -40,7 +40,7 @@ impl Provider for Gigastore {
             return match other {
                 Some((_, event)) => {
                     let reason = format!("{event}, which says nothing about the profile's state");
-                    Ok(Reading::Ignored { iccid: known, reason })
+                    Ok(Reading::ignored(known, reason))
                 }
                 None => Err(malformed(known, iccid_first(iccid, "profileState is missing"))),
             };
@@ -67,7 +67,7 @@ impl Provider for Gigastore {
         if claim.is_none() {
             remarks.push("profileState is a word that this service does not know".to_owned());
         }
-        Ok(Reading::Report(Report {
+        Ok(Reading::of(Report {
             iccid,
             provider: self.slug(),
             raw_state,

@@ -16,7 +16,7 @@ mod recorded;
 
 pub use gigastore::Gigastore;
 
-use crate::delivery::AuthenticDelivery;
+use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Iccid, Registration, Report, Timestamp};
 
 /// A company whose webhooks we understand.
@@ -49,9 +49,19 @@ pub trait Provider: Send + Sync + 'static {
     fn lifecycle(&self) -> &'static [&'static str];
 }
 
+/// What an adapter reads in a delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What the delivery says.
+    pub content: Content,
+    /// The sender's id of the event, if the body has one. It precedes the id in the headers, which a relay may have
+    /// given.
+    pub event_id: Option<EventId>,
+}
+
 /// What a delivery says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum Content {
     /// A report on a profile's state.
     Report(Report),
     /// An event of another kind.
@@ -61,6 +71,40 @@ pub enum Reading {
         /// The kind of event, for support.
         reason: String,
     },
+}
+
+impl Reading {
+    /// A report on a profile's state, without an event id.
+    pub fn of(report: Report) -> Self {
+        Self { content: Content::Report(report), event_id: None }
+    }
+
+    /// An event of another kind, without an event id.
+    pub fn ignored(iccid: Option<Iccid>, reason: impl Into<String>) -> Self {
+        Self { content: Content::Ignored { iccid, reason: reason.into() }, event_id: None }
+    }
+
+    /// The same with the event id that the body has.
+    #[must_use]
+    pub fn with_event_id(self, event_id: Option<EventId>) -> Self {
+        Self { event_id, ..self }
+    }
+
+    /// The report, if it is one.
+    pub fn report(&self) -> Option<&Report> {
+        match &self.content {
+            Content::Report(report) => Some(report),
+            Content::Ignored { .. } => None,
+        }
+    }
+
+    /// The profile that it names, if that could be read.
+    pub fn iccid(&self) -> Option<&Iccid> {
+        match &self.content {
+            Content::Report(report) => Some(&report.iccid),
+            Content::Ignored { iccid, .. } => iccid.as_ref(),
+        }
+    }
 }
 
 /// The body does not have the required form. The reason names the member, or line and column, and contains no value.

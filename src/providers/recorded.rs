@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use uuid::Uuid;
 
-use super::{Malformed, Provider, Reading};
-use crate::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
+use super::{Content, Malformed, Provider, Reading};
+use crate::delivery::{AuthenticDelivery, Authenticator, Delivery, EventId, Scheme};
 use crate::domain::{Eid, Iccid, Imsi, Timestamp};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -36,11 +36,12 @@ fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error
             writeln!(text, "  malformed: {reason}")?;
             writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
         }
-        Ok(Reading::Ignored { reason, iccid }) => {
+        Ok(Reading { content: Content::Ignored { reason, iccid }, event_id }) => {
             writeln!(text, "  ignored: {reason}")?;
             writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
+            event_id_shown(&mut text, event_id.as_ref())?;
         }
-        Ok(Reading::Report(report)) => {
+        Ok(Reading { content: Content::Report(report), event_id }) => {
             match report.claim {
                 Some(claim) => writeln!(text, "  claim: {} {:?}", claim.state, claim.enabled)?,
                 None => writeln!(text, "  claim: -")?,
@@ -55,12 +56,17 @@ fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error
             if let Some(at) = report.occurred_at {
                 writeln!(text, "  occurred_at: {at}")?;
             }
+            event_id_shown(&mut text, event_id.as_ref())?;
             for remark in &report.remarks {
                 writeln!(text, "  remark: {remark}")?;
             }
         }
     }
     Ok(text)
+}
+
+fn event_id_shown(text: &mut String, event_id: Option<&EventId>) -> std::fmt::Result {
+    event_id.map_or(Ok(()), |event_id| writeln!(text, "  event_id: {}", event_id.as_str()))
 }
 
 fn assert_readings(provider: &dyn Provider) {
@@ -73,7 +79,7 @@ fn assert_readings(provider: &dyn Provider) {
     let mut text = String::new();
     for case in cases {
         let reading = provider.parse(&delivery(fs::read(&case).unwrap()));
-        if let Ok(Reading::Report(report)) = &reading {
+        if let Some(report) = reading.as_ref().ok().and_then(Reading::report) {
             assert_eq!(report.provider, provider.slug());
         }
         let name = case.file_name().unwrap().to_str().unwrap();
@@ -98,7 +104,8 @@ fn every_provider_reads_what_it_composes() {
             let iccid = "89972123300991848961";
             let sample = super::Sample { iccid, raw_state, eid: Some("89"), imsi: Some("00101") };
             let reading = provider.parse(&delivery(provider.compose(&sample).into_bytes()));
-            let Ok(Reading::Report(report)) = reading else { panic!("{reading:?}") };
+            let report = reading.as_ref().ok().and_then(Reading::report);
+            let Some(report) = report else { panic!("{reading:?}") };
             assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, *raw_state));
             assert!(report.claim.is_some() && report.eid.is_some() && report.imsi.is_some());
         }

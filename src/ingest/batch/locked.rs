@@ -11,7 +11,6 @@ use super::{
     InDoubt, Locks, WriteError, batch_write, distinct, find_erased, is_said_by_the_server,
 };
 use crate::domain::{Iccid, Profile};
-use crate::providers::Reading;
 use crate::store::batch_write::write_if_unchanged;
 use crate::store::profiles::{self, Version};
 use crate::store::{ErasureKey, StoreError};
@@ -94,8 +93,6 @@ async fn find_held(
 }
 
 fn reported_iccids(batch: &[&Submission]) -> Vec<String> {
-    distinct(batch.iter().filter_map(|submission| match &submission.parsed {
-        Ok(Reading::Report(report)) => Some(&report.iccid),
-        _ => None,
-    }))
+    let reports = batch.iter().filter_map(|submission| submission.report());
+    distinct(reports.map(|report| &report.iccid))
 }
