@@ -63,6 +63,7 @@ mod weakness;
 mod oracle;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -81,7 +82,7 @@ pub use proof::Proof;
 pub use secret::{Secret, Secrets, WeakSecret};
 pub use standard_webhooks::StandardSecrets;
 
-/// The headers that are stored with a delivery. None of them authenticates anyone.
+/// The headers that are stored with every delivery. None of them authenticates anyone.
 const KEPT_HEADERS: [&str; 7] = [
     "content-type",
     "user-agent",
@@ -91,6 +92,11 @@ const KEPT_HEADERS: [&str; 7] = [
     "svix-id",
     "svix-timestamp",
 ];
+
+/// Parts of the names of headers that may hold credentials. Such a header is never stored, even if an adapter asks for
+/// it, because a hook may not check it and so would not drop it.
+const CREDENTIALS: [&str; 7] =
+    ["authorization", "cookie", "signature", "secret", "token", "password", "api-key"];
 
 /// The max number of characters that are stored of a header.
 const KEPT_CHARS: usize = 256;
@@ -102,6 +108,7 @@ pub struct Delivery {
     hook: Arc<str>,
     url_secret: Option<SecretString>,
     headers: HeaderMap,
+    declared: &'static [&'static str],
     body: Bytes,
 }
 
@@ -128,7 +135,14 @@ impl Delivery {
         body: Bytes,
     ) -> Self {
         let url_secret = url_secret.map(SecretString::from);
-        Self { id, received_at, hook, url_secret, headers, body }
+        Self { id, received_at, hook, url_secret, headers, declared: &[], body }
+    }
+
+    /// Also stores the headers with these names, in lower case, which the provider's adapter reads. One that may hold
+    /// credentials is not stored.
+    #[must_use]
+    pub fn keeping(self, declared: &'static [&'static str]) -> Self {
+        Self { declared, ..self }
     }
 
     /// The single value of a header that authenticates the sender. With two values, we would have to guess which one
@@ -154,7 +168,7 @@ impl Delivery {
             received_at: self.received_at,
             hook: self.hook,
             event_id,
-            kept_headers: kept_headers(&self.headers),
+            kept_headers: kept_headers(&self.headers, self.declared),
             body: Bytes::copy_from_slice(&self.body),
         }
     }
@@ -200,6 +214,13 @@ impl AuthenticDelivery {
         self.event_id.as_deref()
     }
 
+    /// A stored header: its first value, or as much of it as is stored. These are a few that are always stored, and those
+    /// that [`Delivery::keeping`] names. It is the same after waiting in the spool.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let mut kept: BTreeMap<String, String> = serde_json::from_str(&self.kept_headers).ok()?;
+        kept.remove(name)
+    }
+
     /// The headers that are stored with the delivery, as a JSON object: few, bounded, and valid text for the database.
     /// They never contain a secret or a signature, even if the hook expects its secret in one of these headers.
     pub fn kept_headers(&self) -> &str {
@@ -207,9 +228,16 @@ impl AuthenticDelivery {
     }
 }
 
-fn kept_headers(headers: &HeaderMap) -> String {
+/// Whether the header with this name may be stored because an adapter declares it.
+pub(crate) fn may_be_declared(name: &str) -> bool {
+    !CREDENTIALS.iter().any(|part| name.contains(part))
+}
+
+fn kept_headers(headers: &HeaderMap, declared: &[&'static str]) -> String {
     let mut json = Vec::with_capacity(128);
-    let kept = KEPT_HEADERS.into_iter();
+    let declared = declared.iter().copied();
+    let declared = declared.filter(|name| !KEPT_HEADERS.contains(name) && may_be_declared(name));
+    let kept = KEPT_HEADERS.into_iter().chain(declared);
     let kept = kept.filter_map(|name| Some((name, kept_text(headers.get(name)?))));
     // Neither serializing text nor writing to memory can fail.
     let _ = serde_json::Serializer::new(&mut json).collect_map(kept);
@@ -308,6 +336,42 @@ mod tests {
             "webhook-id": "é".repeat(256),
         });
         assert_eq!(kept, wanted);
+    }
+
+    #[test]
+    fn a_declared_header_is_kept_and_is_read_back_after_the_spool() {
+        let headers: [(&str, &[u8]); 3] =
+            [("x-webhook-type", b"esim.status"), ("user-agent", b"a"), ("x-other", b"b")];
+        let sent = delivery(None, &headers, b"").keeping(&["x-webhook-type", "user-agent", "x-no"]);
+        let proved = open().check(sent).unwrap();
+        let kept = proved.kept_headers().to_owned();
+        assert_eq!(kept, r#"{"user-agent":"a","x-webhook-type":"esim.status"}"#);
+        let hook = proved.hook().clone();
+        let restored =
+            AuthenticDelivery::restored(Uuid::nil(), noon(), hook, None, kept, Bytes::new());
+        for delivery in [proved, restored] {
+            let read = ["x-webhook-type", "user-agent", "x-no", "x-other"];
+            let read = read.map(|name| delivery.header(name));
+            let wanted = [Some("esim.status"), Some("a"), None, None];
+            assert_eq!(read, wanted.map(|text| text.map(str::to_owned)));
+        }
+    }
+
+    #[test]
+    fn a_declared_header_that_holds_credentials_is_not_kept() {
+        const DECLARED: [&str; 5] =
+            ["authorization", "x-signature", "x-api-key", "x-plain", "webhook-signature"];
+        let sent = || {
+            let headers = DECLARED.map(|name| (name, &b"kx81-vq02-mz77-ra40"[..]));
+            delivery(None, &headers, b"").keeping(&DECLARED)
+        };
+        let proved = open().check(sent()).unwrap();
+        assert_eq!(proved.kept_headers(), r#"{"x-plain":"kx81-vq02-mz77-ra40"}"#);
+
+        let secrets = Secrets::parse("test", ["kx81-vq02-mz77-ra40"]).unwrap();
+        let scheme = Scheme::Header { name: HeaderName::from_static("x-plain"), secrets };
+        let proved = Authenticator::new(scheme).check(sent()).unwrap();
+        assert_eq!(proved.kept_headers(), "{}");
     }
 
     #[test]

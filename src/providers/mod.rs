@@ -24,6 +24,12 @@ pub trait Provider: Send + Sync + 'static {
     /// Its name in paths, settings, rows and metric labels: kebab-case, and never changed.
     fn slug(&self) -> &'static str;
 
+    /// The headers that `parse` reads with [`AuthenticDelivery::header`], in lower case. They are stored with each
+    /// delivery, unless their names are those of credentials.
+    fn headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Reads one authentic delivery.
     ///
     /// # Errors

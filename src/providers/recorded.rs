@@ -9,11 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 use super::{Content, Malformed, Provider, Reading};
-use crate::delivery::{AuthenticDelivery, Authenticator, Delivery, EventId, Scheme};
+use crate::delivery::{
+    AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_declared,
+};
 use crate::domain::{Eid, Iccid, Imsi, Timestamp};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -95,6 +97,16 @@ fn assert_readings(provider: &dyn Provider) {
 #[test]
 fn gigastore_bodies_are_read_as_expected() {
     assert_readings(&super::Gigastore);
+}
+
+#[test]
+fn every_declared_header_can_be_stored() {
+    for provider in super::slugs().into_iter().filter_map(super::find) {
+        for name in provider.headers() {
+            assert!(HeaderName::from_lowercase(name.as_bytes()).is_ok(), "{name}");
+            assert!(may_be_declared(name), "{name} may hold credentials and is not stored");
+        }
+    }
 }
 
 #[test]

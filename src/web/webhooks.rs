@@ -199,7 +199,8 @@ async fn accept(
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await?;
     let id = new_id(received_at);
-    let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body);
+    let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body)
+        .keeping(hook.provider.headers());
     let delivery = hook.authenticator.check(delivery).map_err(|refusal| {
         telemetry::count_not_authentic(&hook.path, refusal.as_str());
         if let Some(left_out) = NOT_AUTHENTIC[refusal as usize].due() {
