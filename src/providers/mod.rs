@@ -7,8 +7,6 @@ mod json;
 
 mod members;
 
-mod esim_object;
-
 mod gigastore;
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! The body has no event id, time, type or signature. `claim` defines the meaning of its words: the four that are
 //! documented (<https://docs.giga.store/webhooks/esim-status>) and eleven more that the vendor's own SDK decodes.
 
+mod esim_object;
+
 use serde_json::json;
 
-use super::esim_object;
 use super::json::{Object, Value};
 use super::members::{iccid, optional};
 use super::{Malformed, Provider, Reading, Sample};
@@ -15,6 +16,9 @@ use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report,
 /// The adapter.
 #[derive(Debug, Clone, Copy)]
 pub struct Gigastore;
+
+/// Its name in paths, settings, rows and metric labels.
+const SLUG: &str = "gigastore";
 
 /// A state word with more bytes is cut to this many characters. The raw body still has all of it.
 const LONGEST_WORD: usize = 64;
@@ -28,7 +32,7 @@ const OTHER_EVENTS: [(&str, &str); 3] = [
 
 impl Provider for Gigastore {
     fn slug(&self) -> &'static str {
-        "gigastore"
+        SLUG
     }
 
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
@@ -69,7 +73,7 @@ impl Provider for Gigastore {
         }
         Ok(Reading::of(Report {
             iccid,
-            provider: self.slug(),
+            provider: SLUG,
             raw_state,
             claim,
             eid,
@@ -93,7 +97,7 @@ impl Provider for Gigastore {
     }
 
     fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed> {
-        esim_object::parse(self.slug(), claim, body, now)
+        esim_object::parse(body, now)
     }
 
     fn install_limit(&self) -> Option<i32> {

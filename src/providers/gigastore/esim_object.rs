@@ -1,11 +1,12 @@
-//! The eSIM object of a provider's API: `iccid, imsi, activationCode, appleUniversalLink, installationUrl, lastSeen,
+//! The eSIM object of Gigastore's API: `iccid, imsi, activationCode, appleUniversalLink, installationUrl, lastSeen,
 //! activatedAt, state, uid, active`. A backend passes it on as it received it, so unknown members are fine.
 
 use url::Url;
 
-use super::Malformed;
-use super::json::{Object, Value};
-use super::members::{iccid, optional};
+use super::super::Malformed;
+use super::super::json::{Object, Value};
+use super::super::members::{iccid, optional};
+use super::{SLUG, claim};
 use crate::domain::{
     ActivationCode, Claim, Credentials, Imsi, ProfileState, Registration, Report, Timestamp,
 };
@@ -13,25 +14,15 @@ use crate::domain::{
 /// The max length of a `uid`, in bytes.
 const LONGEST_UID: usize = 256;
 
-/// Reads an eSIM object. `claim` maps the provider's words to states.
+/// Reads an eSIM object.
 ///
 /// # Errors
 /// [`Malformed`]; the reason names the member and does not contain its value.
-pub(super) fn parse(
-    provider: &'static str,
-    claim: impl FnOnce(&str) -> Option<Claim>,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Registration, Malformed> {
-    read(provider, claim, body, now).map_err(|reason| Malformed { reason, iccid: None })
+pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Registration, Malformed> {
+    read(body, now).map_err(|reason| Malformed { reason, iccid: None })
 }
 
-fn read(
-    provider: &'static str,
-    claim: impl FnOnce(&str) -> Option<Claim>,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Registration, String> {
+fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
     let object = Object::parse(body)?;
     let mut remarks = Vec::new();
     let raw_state =
@@ -51,7 +42,7 @@ fn read(
     Ok(Registration {
         report: Report {
             iccid: iccid(&object)?,
-            provider,
+            provider: SLUG,
             raw_state: raw_state.to_owned(),
             claim: Some(claim),
             eid: None,
@@ -110,9 +101,8 @@ mod tests {
     }"#;
 
     fn parse_with(from: &str, to: &str) -> Result<Registration, Malformed> {
-        let released = |_: &str| Some(Claim { state: ProfileState::Released, enabled: None });
         let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
-        parse("p", released, SAMPLE.replace(from, to).as_bytes(), now)
+        parse(SAMPLE.replace(from, to).as_bytes(), now)
     }
 
     #[test]
