@@ -166,8 +166,11 @@ fn bodies(args: &SendArgs, provider: &dyn Provider) -> anyhow::Result<Vec<(Strin
     if let Some(body) = &args.body {
         return Ok(vec![("body".to_owned(), body.clone())]);
     }
+    let simulator = provider.simulator().with_context(|| {
+        format!("{} cannot be played: give --body with a recorded one", provider.slug())
+    })?;
     let words: Vec<&str> = if args.lifecycle {
-        provider.lifecycle().to_vec()
+        simulator.lifecycle().to_vec()
     } else {
         args.states.iter().map(String::as_str).collect()
     };
@@ -176,7 +179,7 @@ fn bodies(args: &SendArgs, provider: &dyn Provider) -> anyhow::Result<Vec<(Strin
     }
     let (eid, imsi) = (args.eid.as_deref(), args.imsi.as_deref());
     let compose = |raw_state| Sample { iccid: &args.iccid, raw_state, eid, imsi };
-    Ok(words.into_iter().map(|word| (word.to_owned(), provider.compose(&compose(word)))).collect())
+    Ok(words.into_iter().map(|word| (word.to_owned(), simulator.compose(&compose(word)))).collect())
 }
 
 /// Posts one body with its proof; gives back the status and the text of the answer.

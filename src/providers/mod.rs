@@ -34,19 +34,41 @@ pub trait Provider: Send + Sync + 'static {
     /// [`Malformed`] if this provider would not send such bytes. They are stored all the same.
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed>;
 
-    /// Whether this can only be a portal's test of the URL: it names no profile and reports nothing.
-    fn is_test(&self, delivery: &AuthenticDelivery) -> bool;
+    /// Whether a body that `parse` refuses can only be a portal's test of the URL: it names no profile and reports
+    /// nothing.
+    fn is_test(&self, _: &AuthenticDelivery) -> bool {
+        false
+    }
 
-    /// Reads the eSIM object of the provider's API, which a backend passes on when it registers a profile.
+    /// How often the provider lets a profile be installed, if it says so.
+    fn install_limit(&self) -> Option<i32> {
+        None
+    }
+
+    /// What reads the eSIM object of the provider's API, if that has one. Without it, a backend cannot register this
+    /// provider's profiles.
+    fn registrar(&self) -> Option<&dyn Registrar> {
+        None
+    }
+
+    /// What plays the provider, if it can be played.
+    fn simulator(&self) -> Option<&dyn Simulator> {
+        None
+    }
+}
+
+/// Reads what a backend passes on when it registers a profile.
+pub trait Registrar: Send + Sync {
+    /// Reads the eSIM object of the provider's API.
     ///
     /// # Errors
     /// [`Malformed`] if the bytes are not such an object.
     fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed>;
+}
 
-    /// How often the provider lets a profile be installed, if it says so.
-    fn install_limit(&self) -> Option<i32>;
-
-    /// Makes a body as this provider would send it, for the commands that act as the provider.
+/// Plays a provider, for the commands that send webhooks.
+pub trait Simulator: Send + Sync {
+    /// Makes a body as this provider would send it.
     fn compose(&self, sample: &Sample<'_>) -> String;
 
     /// This provider's words for a whole life of a profile, in order.

@@ -12,7 +12,7 @@ use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
-use crate::providers;
+use crate::providers::{self, Registrar};
 use crate::registry::{self, Registered};
 
 /// The provider of the eSIM object if the call does not name one.
@@ -76,16 +76,13 @@ pub async fn register(
     request: Request,
 ) -> Result<(StatusCode, Json<RegisteredView>), Problem> {
     let iccid = subject.iccid;
-    let provider = params.take("provider", |slug| {
-        providers::find(slug)
-            .ok_or_else(|| format!("must be one of: {}", providers::slugs().join(", ")))
-    })?;
+    let registrar = params.take("provider", registrar_of)?;
     params.finish()?;
-    let provider = provider.or_else(|| providers::find(USUAL_PROVIDER));
-    let provider = provider.ok_or_else(|| Problem::new(Code::Internal))?;
+    let registrar = registrar.or_else(|| registrar_of(USUAL_PROVIDER).ok());
+    let registrar = registrar.ok_or_else(|| Problem::new(Code::Internal))?;
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
-    let mut registration = provider
+    let mut registration = registrar
         .parse_esim_object(&body, subject.received_at)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
     if registration.report.iccid != iccid {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::json::{Object, Value};
 use super::members::{iccid, optional};
-use super::{Malformed, Provider, Reading, Sample};
+use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report, Timestamp};
 
@@ -96,15 +96,27 @@ impl Provider for Gigastore {
         body.trim_ascii().is_empty() || Object::parse(body).is_ok_and(|body| !says(&body))
     }
 
-    fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed> {
-        esim_object::parse(body, now)
-    }
-
     fn install_limit(&self) -> Option<i32> {
         // By the vendor's documentation. The webhook does not contain it.
         Some(5)
     }
 
+    fn registrar(&self) -> Option<&dyn Registrar> {
+        Some(self)
+    }
+
+    fn simulator(&self) -> Option<&dyn Simulator> {
+        Some(self)
+    }
+}
+
+impl Registrar for Gigastore {
+    fn parse_esim_object(&self, body: &[u8], now: Timestamp) -> Result<Registration, Malformed> {
+        esim_object::parse(body, now)
+    }
+}
+
+impl Simulator for Gigastore {
     fn compose(&self, sample: &Sample<'_>) -> String {
         let mut body = json!({ "iccid": sample.iccid, "profileState": sample.raw_state });
         if let Some(eid) = sample.eid {
