@@ -100,6 +100,15 @@ pub async fn register(
     Ok((status, Json(RegisteredView::of(profile, remarks))))
 }
 
+/// Finds what reads the eSIM object of the provider with this slug. Returns what is wrong with the slug if there is none.
+fn registrar_of(slug: &str) -> Result<&'static dyn Registrar, String> {
+    let provider = providers::find(slug)
+        .ok_or_else(|| format!("must be one of: {}", providers::slugs().join(", ")))?;
+    provider.registrar().ok_or_else(|| {
+        format!("must be a provider whose eSIM object is known here; {} is not", provider.slug())
+    })
+}
+
 /// Erases everything that is stored about a profile. A later webhook does not create the profile again; a new
 /// registration does.
 #[utoipa::path(
