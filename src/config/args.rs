@@ -1,4 +1,4 @@
-//! The flags and environment variables of the commands that serve.
+//! The flags and environment variables of `serve`, some of which other commands share.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub struct DatabaseArgs {
     pub database_url: Option<String>,
 }
 
-/// How the install page presents itself.
+/// The branding of the install page.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BrandArgs {
     /// The company's name on the install page [default: neutral]
@@ -37,7 +37,7 @@ pub struct BrandArgs {
     pub support_url: Option<String>,
 }
 
-/// Everything that `serve` takes.
+/// The arguments of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// How to reach the database.
@@ -52,7 +52,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", default_value_t = SocketAddr::new(LOOPBACK, 9090), value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
 
-    /// The secrets of those who call.
+    /// The secrets that authenticate callers.
     #[command(flatten)]
     pub secrets: SecretArgs,
 
@@ -139,11 +139,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,
 
-    /// How the install page presents itself.
+    /// The branding of the install page.
     #[command(flatten)]
     pub brand: BrandArgs,
 
-    /// How it logs.
+    /// How the service logs.
     #[command(flatten)]
     pub log: LogArgs,
 

@@ -1,4 +1,4 @@
-//! The TOML file with further hooks. What it does not know it refuses, with the line; secrets are never echoed.
+//! The TOML file with further hooks. An error names the line of what is unknown or wrong, and never echoes a secret.
 
 use std::fs;
 use std::ops::Range;
@@ -31,7 +31,7 @@ struct Entry {
     test_deliveries: TestDeliveries,
 }
 
-/// What becomes of the empty POST by which some portals try a URL before they save it.
+/// How to answer the empty POST by which some portals test a URL before they save it.
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum TestDeliveries {
@@ -79,7 +79,7 @@ fn either() -> Encoding {
 /// Reads the hooks of a configuration file.
 ///
 /// # Errors
-/// What is wrong, in which line, and what to write instead.
+/// Says what is wrong, in which line, and what to write instead.
 pub(super) fn load(path: &Path) -> Result<Hooks, String> {
     let name = path.display();
     let text = fs::read_to_string(path)
@@ -88,7 +88,7 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
         let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
         format!("{name}, line {}", before.matches('\n').count() + 1)
     };
-    // The error's own text would show the line, and a secret may be on it.
+    // The error's `Display` would quote the line, which may contain a secret.
     let file: File = toml::from_str(&text)
         .map_err(|error| format!("{}: {}", at(error.span()), without_value(error.message())))?;
     let mut hooks = Hooks::new();
@@ -96,20 +96,20 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
         let place = at(Some(entry.span()));
         let hook = hook(entry.into_inner()).map_err(|why| format!("{place}: {why}"))?;
         if hooks.contains_key(&hook.path) {
-            return Err(format!("{place}: the path {} is there twice; keep one", hook.path));
+            return Err(format!("{place}: two hooks have the path {}; keep one", hook.path));
         }
         hooks.insert(hook.path.clone(), Arc::new(hook));
     }
     Ok(hooks)
 }
 
-/// What serde did not expect it shows, and that may be a secret.
+/// Removes the value that serde's message quotes as unexpected: it may be a secret.
 fn without_value(message: &str) -> String {
     let shows = ["invalid type", "invalid value", "unknown variant"];
     let shows = shows.iter().any(|kind| message.starts_with(kind));
     match message.rsplit_once(", expected ") {
         Some((_, "a sequence")) if shows => {
-            "a value of another type; write a list, such as [\"…\"]".to_owned()
+            "a value of another type than expected; write a list, such as [\"…\"]".to_owned()
         }
         Some((_, wanted)) if shows => format!("a value that does not fit; expected {wanted}"),
         _ => message.to_owned(),
@@ -128,7 +128,7 @@ fn hook(entry: Entry) -> Result<Hook, String> {
         );
     }
     let provider = providers::find(&entry.provider).ok_or_else(|| {
-        format!("the provider is not known; it must be one of: {}", providers::slugs().join(", "))
+        format!("the provider is unknown; it must be one of: {}", providers::slugs().join(", "))
     })?;
     let path: Arc<str> = Arc::from(entry.path);
     let scheme = scheme(&format!("the hook {path}"), entry.auth)?;
@@ -174,7 +174,7 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
         .map_err(|_| "header must be the name of an HTTP header, such as X-Signature".to_owned())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err needs")]
 fn text(error: impl ToString) -> String {
     error.to_string()
 }

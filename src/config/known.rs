@@ -1,5 +1,5 @@
-//! What only shows when all secrets are seen together: one value for several purposes, and those of `.env.example`, which everybody can
-//! read.
+//! Checks that need all secrets together: that no value serves two purposes, and that none is from `.env.example`,
+//! which is public.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use super::BUILT_IN_HOOK;
 use crate::delivery::{Secrets, StandardSecrets};
 use crate::hook::Hooks;
 
-/// What the secrets in `.env.example` begin with: good for looking around on one's own machine, and for nothing else.
+/// How the secrets in `.env.example` begin: they are for looking around on your own machine, and for nothing else.
 const LOCAL_ONLY: &[u8] = b"local-only-";
 
-/// Every secret that proves a caller.
+/// Every secret that authenticates a caller.
 pub(super) struct All<'a> {
     pub hooks: &'a Hooks,
     pub api_keys: &'a Secrets,
@@ -20,7 +20,7 @@ pub(super) struct All<'a> {
 }
 
 impl All<'_> {
-    /// The secrets of each setting; those of all hooks stand beside one another.
+    /// The secrets of each setting: those of the hooks first, then the two others.
     fn by_setting(&self) -> Vec<(String, &Secrets)> {
         let hooks = self.hooks.values().filter_map(|hook| {
             let name = if *hook.path == *BUILT_IN_HOOK {
@@ -37,19 +37,20 @@ impl All<'_> {
         hooks.chain(others).collect()
     }
 
-    /// Refuses one value for several purposes: whoever is given it for one has the others. Hooks may share theirs.
+    /// Refuses one value for several purposes: a party that is given it for one could use it for the others. Hooks may
+    /// share theirs.
     ///
     /// # Errors
-    /// The settings that share a value, and the remedy.
+    /// Names the settings that share a value, and the remedy.
     pub(super) fn check_apart(&self) -> Result<(), String> {
         let all = self.by_setting();
-        // Those that are not of hooks stand last.
+        // The last two are not hooks.
         let hooks = all.len() - 2;
         for (index, (name, secrets)) in all.iter().enumerate() {
             for (other, others) in &all[hooks.max(index + 1)..] {
                 if are_shared(secrets, others) || are_shared(others, secrets) {
                     return Err(format!(
-                        "{name} and {other} share a value: whoever is given it for the one has the other too; generate one for each with `openssl rand -hex 32`"
+                        "{name} and {other} share a value, so a party that is given one has the other too: generate one for each with `openssl rand -hex 32`"
                     ));
                 }
             }
@@ -57,11 +58,11 @@ impl All<'_> {
         Ok(())
     }
 
-    /// Refuses the secrets of `.env.example` where the service can be reached from elsewhere: by its public URL, or without one by its
-    /// address.
+    /// Refuses the secrets of `.env.example` if other machines can reach the service. Its public URL decides; without
+    /// one, its address does.
     ///
     /// # Errors
-    /// The settings that hold them, and the remedy.
+    /// Names the settings that contain them, and the remedy.
     pub(super) fn check_example(
         &self,
         listen: SocketAddr,
@@ -77,15 +78,15 @@ impl All<'_> {
         }
         let seen_by = match public_url {
             Some(_) => "ESIM_STATUS_PUBLIC_URL is not this machine",
-            None => "ESIM_STATUS_LISTEN can be reached from others",
+            None => "ESIM_STATUS_LISTEN can be reached from other machines",
         };
         Err(format!(
-            "{known}, and {seen_by}; let scripts/env write a new .env, or \
+            "{known}, and {seen_by}: run scripts/env to write a new .env, or \
              generate each with `openssl rand -hex 32`"
         ))
     }
 
-    /// That secrets of `.env.example` are in use, and in which settings.
+    /// If secrets of `.env.example` are in use, a message that names their settings.
     pub(super) fn known_to_everybody(&self) -> Option<String> {
         let is_known = |secrets: &Secrets| {
             secrets.iter().any(|secret| secret.expose().starts_with(LOCAL_ONLY))
@@ -94,14 +95,14 @@ impl All<'_> {
         let names: Vec<_> = known.map(|(name, _)| name).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "{}: these secrets are those of .env.example, which everybody knows",
+                "{}: these secrets are those of .env.example, which are public",
                 names.join(", ")
             )
         })
     }
 }
 
-/// Whether a value of the first is one of the second, where `whsec_` secrets are kept decoded.
+/// Whether a value of the first is one of the second, which keeps `whsec_` secrets decoded.
 fn are_shared(ones: &Secrets, others: &Secrets) -> bool {
     ones.iter().any(|one| {
         let text = std::str::from_utf8(one.expose()).ok();
@@ -111,7 +112,7 @@ fn are_shared(ones: &Secrets, others: &Secrets) -> bool {
     })
 }
 
-/// Whether a URL names the machine that we run on.
+/// Whether a URL names this machine.
 pub fn is_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -130,12 +131,12 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../../.env.example");
 
-    /// What `serve` would make of `.env.example`, seen at this address.
+    /// The settings that `serve` would load from `.env.example`, with this public URL.
     fn load_example(public_url: &str) -> Result<Settings, ConfigError> {
         load_example_with(&[&format!("--public-url={public_url}")])
     }
 
-    /// The same with these flags and no public URL of its own.
+    /// The same with these flags, and without the public URL of the example.
     fn load_example_with(more: &[&str]) -> Result<Settings, ConfigError> {
         let mut line = vec!["esim-status", "serve", "--database-url=postgres://a@b/c"];
         let flags: Vec<_> = EXAMPLE

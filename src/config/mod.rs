@@ -1,4 +1,5 @@
-//! Every setting, typed and cross-checked. What is unsafe or missing is refused, all of it at once, with the remedy.
+//! Every setting, typed and checked against the others. Missing and unsafe settings are all reported in one error, each
+//! with its remedy.
 
 mod args;
 
@@ -38,35 +39,35 @@ pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
 pub struct Settings {
     /// How to reach Postgres.
     pub database: Connector,
-    /// Where webhooks, API and page are served.
+    /// The address of webhooks, API and install page.
     pub listen: SocketAddr,
-    /// Where health and metrics are served.
+    /// The address of health and metrics.
     pub admin_listen: SocketAddr,
     /// The hooks.
     pub hooks: Hooks,
     /// API keys and token secrets.
     pub access: Access,
-    /// What the operator calls the API keys, in their order.
+    /// The names that the operator gave the API keys, in the order of the keys.
     pub api_key_names: Vec<String>,
-    /// How the world sees the service, without a slash at the end; `None`: `http://<listen>`.
+    /// The address under which callers reach the service, without a slash at the end; `None`: `http://<listen>`.
     pub public_url: Option<String>,
-    /// Origins that browsers may call from.
+    /// Origins whose pages may call the API from a browser.
     pub allowed_origins: Vec<HeaderValue>,
     /// How many days raw deliveries are kept.
     pub retention_days: u32,
-    /// Where deliveries wait while the database is away; `None`: nowhere.
+    /// Where deliveries wait while the database is away; `None`: they are answered 503.
     pub spool: Option<SpoolSettings>,
-    /// How many writers, sharded by ICCID.
+    /// The number of writers, sharded by ICCID.
     pub writers: usize,
-    /// How many database connections the read API may use.
+    /// The max number of database connections of the read API.
     pub readers: u32,
-    /// What seals credentials at rest.
+    /// The keys that encrypt credentials at rest.
     pub vault: Vault,
-    /// How the install page presents itself.
+    /// The branding of the install page.
     pub brand: Brand,
-    /// How many live streams may be open at once.
+    /// The max number of live streams.
     pub max_streams: usize,
-    /// How many connections may be open at once on the public listener.
+    /// The max number of connections on the public listener.
     pub max_connections: usize,
     /// The secrets that were given on the command line, by their variables.
     pub on_command_line: Vec<String>,
@@ -74,18 +75,18 @@ pub struct Settings {
     pub effective: Vec<String>,
     /// How long an idle connection of the public listener is kept.
     pub idle: Duration,
-    /// How long a service that is told to end still takes new work, so that whoever routes to it sees that it is not ready.
+    /// How long the service still accepts new work after SIGTERM, until the load balancer notices that it is not ready.
     pub notice: Duration,
 }
 
-/// How the install page presents itself.
+/// The branding of the install page.
 #[derive(Debug, Clone, Default)]
 pub struct Brand {
     /// The company's name; empty: none.
     pub name: String,
-    /// Its colour as `#rrggbb`; empty: a neutral one.
+    /// The page's colour as `#rrggbb`; empty: a neutral one.
     pub color: String,
-    /// Where its users find help; empty: nowhere.
+    /// The page's help link; empty: none.
     pub support_url: String,
 }
 
@@ -94,7 +95,7 @@ pub struct Brand {
 pub struct SpoolSettings {
     /// The folder, which no other process may use.
     pub folder: PathBuf,
-    /// How many bytes of deliveries may wait.
+    /// The max number of bytes of deliveries in it.
     pub most_bytes: u64,
 }
 
@@ -103,7 +104,7 @@ pub struct SpoolSettings {
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
-/// Collects what is wrong, so that an operator mends it in one go.
+/// Collects what is wrong, so that an operator can fix everything in one go.
 #[derive(Debug, Default)]
 struct Complaints(Vec<String>);
 
@@ -114,10 +115,10 @@ impl Complaints {
 }
 
 impl Settings {
-    /// Checks the arguments.
+    /// Parses and checks the arguments.
     ///
     /// # Errors
-    /// [`ConfigError`] with everything that is missing or unsafe.
+    /// [`ConfigError`], which names everything that is missing or unsafe.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
         let mut complaints = Complaints::default();
         let database = complaints.note(args.database.connector());
@@ -168,7 +169,7 @@ impl Settings {
         }
     }
 
-    /// Writes the effective settings to the log, secrets left out, and warns of what is unsafe.
+    /// Logs the effective settings without their secrets, and warns of unsafe ones.
     pub fn log(&self) {
         let hooks: Vec<_> = self
             .hooks
@@ -188,26 +189,26 @@ impl Settings {
         }
     }
 
-    /// That secrets of `.env.example` are in use, and where.
+    /// If secrets of `.env.example` are in use, a message that names their settings.
     pub fn known_to_everybody(&self) -> Option<String> {
         let Access { api_keys, token_secrets } = &self.access;
         known::All { hooks: &self.hooks, api_keys, token_secrets }.known_to_everybody()
     }
 
-    /// What works and is likely not meant, each with the remedy.
+    /// Warnings of settings that work but are probably not intended, each with its remedy.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<_> = self
             .database
             .warnings()
             .iter()
-            .map(|warning| format!("a parameter of DATABASE_URL cannot be honoured: {warning}"))
+            .map(|warning| format!("DATABASE_URL: {warning}"))
             .collect();
         if !self.vault.seals() {
-            warnings.push("activation codes and links are stored as they are: set ESIM_STATUS_DATA_KEYS to encrypt them".to_owned());
+            warnings.push("activation codes and links are stored in plain text: set ESIM_STATUS_DATA_KEYS to encrypt them".to_owned());
         }
         if self.public_url.is_none() && !self.listen.ip().is_loopback() {
             warnings.push(format!(
-                "links begin with http://{}, which nobody else can open: set ESIM_STATUS_PUBLIC_URL to the address that the world uses",
+                "links begin with http://{}, which other machines cannot open: set ESIM_STATUS_PUBLIC_URL to the address under which callers reach the service",
                 self.listen
             ));
         }
@@ -217,33 +218,33 @@ impl Settings {
         });
         warnings.extend(encoded.map(|hook| {
             format!(
-                "a secret of the hook {} has characters that a URL does not carry as they are: the sender needs them percent-encoded; simpler is one that `openssl rand -hex 32` prints",
+                "a secret of the hook {} contains characters that must be percent-encoded in the sender's URL: encode them there, or replace the secret with one from `openssl rand -hex 32`",
                 hook.path
             )
         }));
         if !self.on_command_line.is_empty() {
             warnings.push(format!(
-                "every user of this machine can read in its list of processes what is given on the command line: set {} in the environment or in a file instead",
+                "every user of this machine can read secrets of the command line in its list of processes: set {} in the environment or in a file instead",
                 self.on_command_line.join(", ")
             ));
         }
         let open = self.hooks.values().filter(|it| it.authenticator.is_open());
         warnings.extend(open.map(|hook| {
-            format!("the hook {} takes webhooks from anybody: give it a secret", hook.path)
+            format!("the hook {} accepts webhooks from anybody: give it a secret", hook.path)
         }));
         warnings
     }
 }
 
 impl DatabaseArgs {
-    /// Reads `DATABASE_URL`.
+    /// Parses `DATABASE_URL`.
     ///
     /// # Errors
-    /// What is missing or wrong.
+    /// Says what is missing or wrong, and what to do.
     pub fn connector(&self) -> Result<Connector, String> {
         let url = self.database_url.as_deref().ok_or(
             "DATABASE_URL is missing: set it to your Postgres, such as postgres://user:password@host/database, \
-             or run `esim-status dev`, which brings its own",
+             or run `esim-status dev`, which starts one for you",
         )?;
         Connector::parse(url).map_err(|error| error.to_string())
     }
@@ -254,7 +255,8 @@ fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
     Some(SpoolSettings { folder, most_bytes: u64::from(args.spool_max_mb) << 20 })
 }
 
-/// The built-in hook and those of the configuration file; one there replaces the built-in one of its path.
+/// The hooks of the configuration file, and the built-in one unless the file has a hook of the same path. If the file
+/// has hooks, the built-in one is optional.
 fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
     let mut hooks = match &args.config {
         Some(path) => hooks::load(path)?,
@@ -282,7 +284,7 @@ pub fn url_secret_hook(secrets: Secrets) -> Hook {
     }
 }
 
-/// Whether a URL with this secret, pasted as it is, arrives without a part of it. A `/` arrives, but at its end.
+/// Whether a part of this secret is lost if it is pasted into a URL unencoded. A `/` is lost only at the end.
 fn is_cut_in_a_url(secret: &Secret) -> bool {
     let secret = secret.expose();
     secret.ends_with(b"/") || secret.iter().any(|b| !b.is_ascii_graphic() || b"?#%\\".contains(b))
@@ -312,7 +314,7 @@ fn check_public_url(text: &str) -> Result<String, String> {
             && url.fragment().is_none()
     });
     let url = url.ok_or(
-        "ESIM_STATUS_PUBLIC_URL must be the address that the world uses, such as https://esim.example.org",
+        "ESIM_STATUS_PUBLIC_URL must be the address under which callers reach the service, such as https://esim.example.org",
     )?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -323,7 +325,7 @@ fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
         let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
         checked.push(value.ok_or_else(|| {
             format!(
-                "ESIM_STATUS_ALLOWED_ORIGINS: `{}` is no origin; write scheme, host and port only, such as https://shop.example.org",
+                "ESIM_STATUS_ALLOWED_ORIGINS: `{}` is not an origin; write scheme, host and port only, such as https://shop.example.org",
                 origin.escape_debug()
             )
         })?);
@@ -331,8 +333,8 @@ fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
     Ok(checked)
 }
 
-/// Whether browsers send such an `Origin`. Web views of apps have schemes of their own, such as `capacitor://localhost`, which are
-/// compared as they are.
+/// Whether a browser could send this `Origin`. Web views of apps use private schemes, such as `capacitor://localhost`,
+/// for which the URL standard defines no origin: we compare scheme, host and port as written.
 fn is_origin(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     match url.origin() {

@@ -1,11 +1,11 @@
-//! Secrets from a flag, the environment or a file, one a line. A list is for rotation.
+//! Secrets from a flag, an environment variable or a file with one secret a line. Each may be a list, for rotation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// The secrets of those who call.
+/// The secrets that authenticate callers.
 #[derive(Clone, Default, Args)]
 pub struct SecretArgs {
     /// URL secrets of the hook `gigastore/esim-status`, comma-separated
@@ -17,7 +17,7 @@ pub struct SecretArgs {
     )]
     gigastore_secrets: Option<String>,
 
-    /// The same from a file, one a line
+    /// A file with the same, one a line
     #[arg(long, env = "ESIM_STATUS_GIGASTORE_SECRETS_FILE", value_name = "FILE")]
     gigastore_secrets_file: Option<PathBuf>,
 
@@ -25,7 +25,7 @@ pub struct SecretArgs {
     #[arg(long, env = "ESIM_STATUS_API_KEYS", hide_env_values = true, value_name = "KEYS")]
     api_keys: Option<String>,
 
-    /// The same from a file, one a line
+    /// A file with the same, one a line
     #[arg(long, env = "ESIM_STATUS_API_KEYS_FILE", value_name = "FILE")]
     api_keys_file: Option<PathBuf>,
 }
@@ -37,7 +37,7 @@ pub struct TokenSecretArgs {
     #[arg(long, env = "ESIM_STATUS_TOKEN_SECRETS", hide_env_values = true, value_name = "SECRETS")]
     token_secrets: Option<String>,
 
-    /// The same from a file, one a line
+    /// A file with the same, one a line
     #[arg(long, env = "ESIM_STATUS_TOKEN_SECRETS_FILE", value_name = "FILE")]
     token_secrets_file: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ pub struct DataKeyArgs {
     #[arg(long, env = "ESIM_STATUS_DATA_KEYS", hide_env_values = true, value_name = "KEYS")]
     data_keys: Option<String>,
 
-    /// The same from a file, one a line
+    /// A file with the same, one a line
     #[arg(long, env = "ESIM_STATUS_DATA_KEYS_FILE", value_name = "FILE")]
     data_keys_file: Option<PathBuf>,
 }
@@ -122,15 +122,15 @@ fn source<'a>(
 }
 
 impl SecretSource<'_> {
-    /// Whether anything was said.
+    /// Whether a list or a file is set.
     pub fn is_given(&self) -> bool {
         self.list.is_some() || self.file.is_some()
     }
 
-    /// The secrets, parsed.
+    /// Reads and parses the secrets.
     ///
     /// # Errors
-    /// Where there are none, where both a list and a file are given, or where `parse` refuses; never echoes a value.
+    /// If there are none, if both a list and a file are set, or if `parse` fails; never echoes a value.
     pub fn required<T, E: std::fmt::Display>(
         &self,
         parse: impl FnOnce(Vec<String>) -> Result<T, E>,
@@ -144,7 +144,7 @@ impl SecretSource<'_> {
             (None, Some(file)) => read_lines(name, file)?,
             (None, None) => {
                 return Err(format!(
-                    "{name} is missing: set it, or {name}_FILE, to a secret such as `openssl rand -hex 32` prints"
+                    "{name} is missing: generate a secret with `openssl rand -hex 32`, and set {name}, or {name}_FILE to a file that contains it"
                 ));
             }
         };
@@ -152,17 +152,17 @@ impl SecretSource<'_> {
     }
 }
 
-/// Reads one secret a line; empty lines do not count.
+/// Reads one secret a line; skips empty lines.
 ///
 /// # Errors
-/// Where the file cannot be read, or has what is no secret: a byte order mark, or a comment. Whoever adds those believes that they
-/// are not read.
+/// If the file cannot be read, or if it contains a byte order mark or a comment: we would take either for a part of a
+/// secret, against the operator's intention.
 pub(super) fn read_lines(name: &str, file: &Path) -> Result<Vec<String>, String> {
     let text = fs::read_to_string(file)
         .map_err(|error| format!("{name}: the file {} cannot be read: {error}", file.display()))?;
     if text.starts_with('\u{feff}') {
         return Err(format!(
-            "{name}: the file {}, line 1: begins with a byte order mark, which would be a part of the secret; save it as UTF-8 without one",
+            "{name}: the file {}, line 1: begins with a byte order mark, which would become part of the secret; save the file as UTF-8 without one",
             file.display()
         ));
     }
@@ -172,7 +172,7 @@ pub(super) fn read_lines(name: &str, file: &Path) -> Result<Vec<String>, String>
     {
         if line.starts_with('#') {
             return Err(format!(
-                "{name}: the file {}, line {}: begins with #, and every line is a secret; take comments out",
+                "{name}: the file {}, line {}: begins with #, but every line is a secret; remove comments",
                 file.display(),
                 index + 1
             ));

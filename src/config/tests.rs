@@ -1,4 +1,4 @@
-//! What the settings take and what they refuse.
+//! Which settings are accepted, and which are refused.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ fn load(flags: &[&str]) -> Result<Settings, ConfigError> {
     Settings::load(&Serve::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).args)
 }
 
-/// The complete settings, and further flags.
+/// Loads the complete settings, with further flags.
 fn load_with(flags: &[&str]) -> Result<Settings, ConfigError> {
     let complete = ["--database-url", DATABASE, "--gigastore-secrets", HOOK, "--api-keys", KEY];
     let complete = complete.into_iter().chain(["--token-secrets", TOKEN]);
@@ -36,7 +36,7 @@ fn complaint(result: Result<Settings, ConfigError>) -> String {
     result.map(|settings| settings.hooks.len()).unwrap_err().to_string()
 }
 
-/// A file of this text, and the folder that keeps it.
+/// Writes a file with this text. Returns it with its temporary folder, which must outlive it.
 fn file(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
@@ -44,7 +44,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The complete settings with this configuration file.
+/// Loads the complete settings, with this configuration file.
 fn load_file(text: &str) -> Result<Settings, ConfigError> {
     let (_folder, path) = file(text);
     load_with(&["--config", path.to_str().unwrap()])
@@ -220,7 +220,7 @@ test_deliveries = "accept"
     );
     let settings = load_file(&text).unwrap();
     let kinds = |path| settings.hooks[path].authenticator.scheme_name();
-    assert_eq!(settings.hooks.len(), 6, "the built-in one is there too");
+    assert_eq!(settings.hooks.len(), 6, "the built-in hook exists too");
     assert_eq!(kinds(BUILT_IN_HOOK), "url-secret");
     assert_eq!(kinds("gigastore/relayed"), "hmac-sha256");
     assert_eq!(kinds("gigastore/one"), "url-secret");
@@ -260,7 +260,7 @@ fn secrets_of_a_hook_may_come_from_a_file() {
 #[test]
 fn what_a_file_gets_wrong_is_named_with_its_line_and_without_its_secrets() {
     let cases = [
-        // what is written, instead of what, the line, what the message names, and the remedy
+        // The correct text, what replaces it, the line, what the message must name, and the remedy.
         ("provider = \"gigastore\"", "provdier = \"gigastore\"", 4, "provdier", "provider"),
         ("provider = \"gigastore\"", "provider = \"gigastor\"", 2, "provider", "gigastore"),
         ("[\"kx81vq02mz77ra40pw55\"]", "[\"kx81vq02mz\"]", 2, "shorter than 16 bytes", "openssl"),
@@ -301,7 +301,10 @@ fn what_a_file_gets_wrong_is_named_with_its_line_and_without_its_secrets() {
 fn a_path_that_is_there_twice_is_named_with_the_line_of_the_second() {
     let complaint = complaint(load_file(&format!("{SIGNED}{SIGNED}")));
     assert!(complaint.contains("line 7"), "{complaint}");
-    assert!(complaint.contains("gigastore/relayed is there twice; keep one"), "{complaint}");
+    assert!(
+        complaint.contains("two hooks have the path gigastore/relayed; keep one"),
+        "{complaint}"
+    );
 }
 
 #[test]
@@ -403,9 +406,9 @@ fn api_keys_have_names_that_are_shown_and_values_that_a_header_carries() {
     assert_eq!(settings.api_key_names, ["shop", "support-2", "(no name)"]);
     assert_eq!(settings.access.api_keys.len(), 3);
     for (wrong, wanted) in [
-        ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1 is no name"),
-        ("a-name-that-is-much-longer-than-names:c0e4d2a95f386e0177b1c0e4", "is no name"),
-        ("a77b1c0e4d2a95f386e01:77b1c0e4d2a95f386e", "is no name"),
+        ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1 is not a name"),
+        ("a-name-that-is-much-longer-than-names:c0e4d2a95f386e0177b1c0e4", "is not a name"),
+        ("a77b1c0e4d2a95f386e01:77b1c0e4d2a95f386e", "is not a name"),
         ("77b1c0e4d2a95f386e01ü", "a header cannot carry"),
     ] {
         let complaint = complaint(keys(wrong));
