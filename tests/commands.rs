@@ -495,7 +495,7 @@ async fn doctor_reports_what_is_right_and_what_is_wrong() {
 
     let (success, text) = doctor(|command| command);
     assert!(success && text.contains("Nothing is wrong."), "{text}");
-    for good in ["the schema is that of this binary", "refuses a webhook without proof"] {
+    for good in ["the schema is that of this binary", "refuses a webhook without credentials"] {
         assert!(text.contains(good), "{text}");
     }
 
@@ -503,7 +503,7 @@ async fn doctor_reports_what_is_right_and_what_is_wrong() {
     let (success, text) =
         doctor(|command| command.env("ESIM_STATUS_GIGASTORE_SECRETS", "77b1c0e4d2a95f386e01"));
     assert!(!success && text.contains("One thing is wrong."), "{text}");
-    assert!(text.contains("has the running service the same secrets"), "{text}");
+    assert!(text.contains("the running service has the same secrets"), "{text}");
     assert!(!text.contains(other) && !text.contains(HOOK_SECRET), "{text}");
 
     // A publicly known secret is an error here, although `serve` only warns about it.
@@ -529,7 +529,7 @@ async fn doctor_reports_what_is_right_and_what_is_wrong() {
     let (success, text, _) = output(command.env("DATABASE_URL", hosts));
     assert!(success, "{text}");
     for said in
-        ["127.0.0.1:1: Connection refused", ": takes writes", "a session keeps its time-outs"]
+        ["127.0.0.1:1: Connection refused", ": accepts writes", "a session keeps its timeouts"]
     {
         assert!(text.contains(said), "{text}");
     }
@@ -554,8 +554,11 @@ async fn doctor_tries_the_webhook_url_exactly_as_it_is_pasted() {
         serving(&mut command, &database);
         let (success, text, _) = output(command.env("ESIM_STATUS_GIGASTORE_SECRETS", secret));
         assert!(success, "{text}");
-        assert!(text.contains("takes a proof by url-secret") && !text.contains(secret), "{text}");
-        assert_eq!(text.contains("does not arrive as it is (secret number 1)"), is_odd, "{text}");
+        assert!(
+            text.contains("accepts credentials by url-secret") && !text.contains(secret),
+            "{text}"
+        );
+        assert_eq!(text.contains("does not arrive unchanged (secret number 1)"), is_odd, "{text}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP client of the commands that play somebody else.
+//! The HTTP client of the commands that call a running service.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use url::Url;
 
 use crate::config::is_this_machine;
 
-/// A client for this address that gives up after ten seconds and follows no redirect: the service never sends one. What runs on this
-/// machine is never asked through a proxy: Docker puts its own `HTTP_PROXY` into every container.
+/// Creates a client for this address. It times out after ten seconds, and follows no redirects, because the service
+/// sends none. It uses no proxy for this machine: Docker sets `HTTP_PROXY` in every container.
 ///
 /// # Errors
-/// Where TLS cannot be set up.
+/// If TLS cannot be set up.
 pub fn new(base: &Url) -> reqwest::Result<reqwest::Client> {
-    // Installed before by another part of the process is as good.
+    // It fails if another part of the process has installed a provider already, which serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     let builder = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))

@@ -1,4 +1,4 @@
-//! `esim-status dev`: everything on this machine, with a real PostgreSQL of its own and generated secrets.
+//! `esim-status dev`: runs everything on this machine, with an embedded PostgreSQL and generated secrets.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -31,29 +31,29 @@ use embedded_postgres::{Embedded, EmbeddedError, default_data_dir};
 /// The database within the embedded server.
 const DATABASE: &str = "esim_status";
 
-/// What `dev` takes.
+/// The arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// Where data and secrets are kept [default: a folder under your data directory]
+    /// Folder of the database and the secrets [default: a folder in your data directory]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
 
-    /// Keep nothing
+    /// Keep nothing: use a temporary database and new secrets
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
 
-    /// Where to serve [default: 127.0.0.1:8080, or any free port]
+    /// Address of webhooks, API and install page [default: 127.0.0.1:8080, or any free port]
     #[arg(long, env = "ESIM_STATUS_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
-    /// Where to serve health and metrics [default: 127.0.0.1:9090, or any free port]
+    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:9090, or any free port]
     #[arg(long, env = "ESIM_STATUS_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
 
-    /// How many live streams may be open at once
+    /// Max live streams; further ones are answered 503
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 512, value_name = "COUNT")]
     max_streams: usize,
 
@@ -61,7 +61,7 @@ pub struct DevArgs {
     log: LogArgs,
 }
 
-/// The secrets of a developer's service. They are generated, so there is nothing to set and nothing to leak.
+/// The secrets of `dev`. They are generated, so a developer has nothing to set, and no secret is the same elsewhere.
 #[derive(Serialize, Deserialize)]
 struct DevSecrets {
     pub hook: String,
@@ -75,14 +75,14 @@ impl DevSecrets {
         Self { hook: secret(), api_key: secret(), token: secret() }
     }
 
-    /// Those of the folder, made at the first start and readable by their owner only.
+    /// Reads the secrets of the folder. The first start generates them, readable by their owner only.
     fn kept_in(folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("secrets.toml");
         if file.exists() {
             let text = fs::read_to_string(&file)?;
             return toml::from_str(&text).map_err(|_| {
                 anyhow::anyhow!(
-                    "{} is damaged: delete it, and new secrets are made",
+                    "{} is damaged: delete it, and the next start generates new secrets",
                     file.display()
                 )
             });
@@ -98,23 +98,23 @@ impl DevSecrets {
     }
 }
 
-/// Where a developer's service keeps its things.
+/// The secrets and the database of `dev`.
 struct Home {
     secrets: DevSecrets,
-    /// The server of its own, unless `DATABASE_URL` names another.
+    /// The embedded server, unless `DATABASE_URL` names another one.
     server: Option<Embedded>,
     database: Connector,
-    /// Where to find it again; `None` where nothing is kept.
+    /// The folder that keeps them; `None` if nothing is kept.
     kept: Option<PathBuf>,
 }
 
-/// Serves until it is told to end, and leaves nothing running.
+/// Serves until a signal arrives, and leaves nothing running.
 ///
 /// # Errors
-/// Where PostgreSQL is not installed, or an address that was asked for is taken; says what to do.
+/// If PostgreSQL is not installed, or a requested address is in use; says what to do.
 pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
-    // From the first moment: one that comes while the database starts would leave it running.
+    // Listen before anything starts: otherwise a signal during the database's start would leave it running.
     let mut signals = Signals::listen()?;
     let home = open_home(args).await?;
     let serving = tokio::select! {
@@ -131,10 +131,10 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the service, registers the sample and says what can be done with it.
+/// Starts the service, registers the sample profile, and prints what can be done with it.
 async fn serve(args: &DevArgs, home: &Home) -> anyhow::Result<Service> {
     let service = match Service::start(settings(args, home)?).await {
-        // Somebody took a usual port between our look and our listening: look again.
+        // Another process has taken the default port between our check and our `listen`: choose again.
         Err(StartError::Listen { .. }) if args.listen.is_none() || args.admin_listen.is_none() => {
             Service::start(settings(args, home)?).await?
         }
@@ -170,7 +170,7 @@ async fn open_home(args: &DevArgs) -> anyhow::Result<Home> {
         match Embedded::start_in(&postgres) {
             Err(EmbeddedError::InUse { .. }) if may_differ => {
                 tracing::warn!(
-                    "another `esim-status dev` uses the data folder; this one keeps nothing"
+                    "another `esim-status dev` uses the data folder, so this one keeps nothing: to keep data, name another folder with --data-dir"
                 );
                 Embedded::start_ephemeral().map(|server| (server, false))
             }
@@ -226,7 +226,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
     })
 }
 
-/// Registers the sample profile as a backend would, and gives back the address of its install page, good for a day.
+/// Registers the sample profile as a backend would. Returns the URL of its install page, which is valid for a day.
 async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Result<String> {
     let profile = Url::parse(&format!("http://{}/v1/profiles/{SAMPLE_ICCID}", service.public))?;
     let client = client::new(&profile)?;
@@ -245,7 +245,7 @@ async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Res
     Ok(token["installUrl"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The usual port, or any other where it is taken.
+/// The default port, or any free one if it is in use.
 fn free_address(port: u16) -> SocketAddr {
     let usual = SocketAddr::from(([127, 0, 0, 1], port));
     match TcpListener::bind(usual) {

@@ -1,4 +1,4 @@
-//! `esim-status doctor`: says in plain words what is wrong.
+//! `esim-status doctor`: examines settings, database, clock and hooks, and prints what is wrong and how to fix it.
 
 use std::process::ExitCode;
 
@@ -15,22 +15,22 @@ use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
 
-/// The oldest Postgres that the service is tested with, as `server_version_num` has it.
+/// The oldest Postgres that the service is tested with, in the format of `server_version_num`.
 const OLDEST_POSTGRES: i32 = 150_000;
 
-/// What `doctor` takes: the settings of `serve`, and where the service runs.
+/// The arguments of `doctor`: the settings of `serve`, and the URL of the running service.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// The settings.
     #[command(flatten)]
     pub serve: ServeArgs,
 
-    /// The running service whose hooks to try [default: http://<listen>]
+    /// URL of the running service whose hooks to test [default: http://<listen>]
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
 }
 
-/// Prints findings and counts what is wrong.
+/// Prints findings, and counts those that are wrong.
 #[derive(Debug, Default)]
 struct Findings {
     wrong: usize,
@@ -52,13 +52,13 @@ fn good(text: impl std::fmt::Display) {
 }
 
 fn odd(text: impl std::fmt::Display) {
-    println!("  odd    {text}");
+    println!("  note   {text}");
 }
 
-/// Examines settings, database and clock, and tries every hook. Fails if anything is wrong.
+/// Examines settings, database and clock, and tests every hook. Fails if anything is wrong.
 ///
 /// # Errors
-/// Where the examination itself cannot go on.
+/// If the examination itself cannot continue.
 pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     println!("Settings");
@@ -77,7 +77,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     println!("Database");
     match args.serve.database.connector() {
         Ok(connector) => examine_database(&mut findings, &connector, settings.as_ref()).await,
-        Err(_) => odd("not looked at: DATABASE_URL does not say where it is"),
+        Err(_) => odd("not examined: set DATABASE_URL to a valid URL first"),
     }
     if let Some(settings) = settings {
         println!("Hooks");
@@ -108,14 +108,14 @@ async fn examine_database(
             match found {
                 Ok(server) if server.in_recovery => good(format!("{host}: a standby")),
                 Ok(server) if server.read_only => odd(format!("{host}: read-only")),
-                Ok(_) => good(format!("{host}: takes writes")),
+                Ok(_) => good(format!("{host}: accepts writes")),
                 Err(failure) => odd(format!("{host}: {failure}")),
             }
         }
     }
     match connector.connect(Session::Writer).await {
         Err(error) if error.is_away() => findings.wrong(format!("it does not answer: {error}")),
-        Err(error) => findings.wrong(format!("it refuses to let the service in: {error}")),
+        Err(error) => findings.wrong(format!("it refuses the service's connection: {error}")),
         Ok(mut connection) => {
             good("it answers");
             if let Err(error) = store::refuse_shared_sessions(connector, &mut connection).await {
@@ -131,7 +131,7 @@ async fn examine_database(
     }
 }
 
-/// Names the pooler where the failure shows one; else says the whole chain.
+/// Names the pooler if the error comes from one; otherwise prints the error with all its causes.
 fn question_failed(findings: &mut Findings, error: StoreError) {
     match error {
         StoreError::Database(error) if store::is_of_a_pooler(&error) => {
@@ -139,12 +139,13 @@ fn question_failed(findings: &mut Findings, error: StoreError) {
         }
         error => {
             let error = anyhow::Error::new(error);
-            findings.wrong(format!("it answers, but a question failed: {error:#}"));
+            findings.wrong(format!("it answers, but a query failed: {error:#}"));
         }
     }
 }
 
-/// What the service needs of its session: settings that stay, enough connections, and keys for what is stored.
+/// Checks that a session keeps its settings, that there are enough connections, and that there is a data key for all
+/// stored credentials.
 async fn question_session(
     findings: &mut Findings,
     connection: &mut PgConnection,
@@ -153,14 +154,14 @@ async fn question_session(
     let lost = Session::Writer.lost_settings(connection).await?;
     findings.check(
         lost.is_empty(),
-        "a session keeps its time-outs and settings",
-        format!("a session does not keep what is set for it ({}): a pooler in between drops it; use one that pools by session, or connect to Postgres directly", lost.join(", ")),
+        "a session keeps its timeouts and settings",
+        format!("a session loses its settings ({}), because a pooler in between drops them: use one that pools by session, or connect to Postgres directly", lost.join(", ")),
     );
     let Some(settings) = settings else { return Ok(()) };
     let needed = connections_needed(settings);
     match store::limit(connection).await? {
         Some(limit) if limit.connections < needed => odd(format!(
-            "a replica may need {needed} connections and is allowed {} ({}): raise it, or lower ESIM_STATUS_READERS; until then lists give way to webhooks",
+            "a replica may need {needed} connections and is allowed {} ({}): raise that limit, or lower ESIM_STATUS_READERS; otherwise, under load, lists are answered 503",
             limit.connections, limit.set_by
         )),
         _ => good(format!("it allows the {needed} connections that a replica may need")),
@@ -170,7 +171,7 @@ async fn question_session(
     }
     match install_credentials::missing_keys(connection, &settings.vault).await? {
         Missing::None => good("all stored credentials can be opened"),
-        Missing::Some(keys) => findings.wrong(format!("some credentials are sealed with data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add them again behind the first", keys.join(", "))),
+        Missing::Some(keys) => findings.wrong(format!("some credentials are sealed with data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add them back after the first key", keys.join(", "))),
         Missing::All(keys) => findings.wrong(StartError::DataKeys(keys)),
     }
     Ok(())
@@ -188,17 +189,19 @@ async fn question_database(
     );
     findings.check(
         !condition.read_only,
-        "it takes writes",
+        "it accepts writes",
         "it is read-only: DATABASE_URL names a standby; name the primary",
     );
     if !condition.durable {
-        odd("fsync or synchronous_commit is off: what was acknowledged may be lost in a crash");
+        odd(
+            "fsync or synchronous_commit is off, so a crash can lose acknowledged deliveries: turn both on",
+        );
     }
     let newest = store::latest_version();
     match condition.schema {
-        None => odd("the schema is not there yet; `esim-status serve` and `migrate` make it"),
+        None => odd("the schema does not exist yet: `esim-status serve` or `esim-status migrate` creates it"),
         Some(at) if at < newest => {
-            odd(format!("the schema is at migration {at}, this binary at {newest}; `serve` and `migrate` update it"));
+            odd(format!("the schema is at migration {at}, this binary at {newest}: `esim-status serve` or `esim-status migrate` updates it"));
         }
         Some(at) => findings.check(
             at == newest,
@@ -210,15 +213,18 @@ async fn question_database(
     match clocks.difference() {
         Some(ahead) => {
             let seconds = ahead.abs();
-            odd(format!("its clock and this machine's differ by {seconds:.0} s: set both by NTP"));
+            odd(format!(
+                "its clock and this machine's differ by {seconds:.0} s: synchronise both with NTP"
+            ));
         }
         None => good("its clock agrees with this machine's"),
     }
     Ok(())
 }
 
-/// A bad proof must be refused, a good one taken, and a URL with the secret as it is pasted into a portal. The body is an empty object:
-/// authentic, and malformed or a test, so it is kept under that outcome and changes no profile.
+/// Tests that a hook refuses a webhook without credentials, and accepts one with them, also in a URL as it is pasted
+/// into a portal. The body is an empty object: once authenticated, it is malformed or a test delivery. It is stored
+/// with that outcome, and changes no profile.
 async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::Result<()> {
     let client = client::new(base)?;
     let url = base.join(&format!("/webhooks/{}", hook.path))?;
@@ -226,26 +232,26 @@ async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::R
     let none = Authenticator::new(Scheme::None);
     let Ok((bad, _)) = send::post(&client, &url, &none, "{}".to_owned()).await else {
         odd(format!(
-            "{}: not tried, nothing answers at {base}; start the service or give --url",
+            "{}: not tested, because nothing answers at {base}: start the service, or name another address with --url",
             hook.path
         ));
         return Ok(());
     };
     if scheme == "none" {
-        odd(format!("{}: takes webhooks from anybody", hook.path));
+        odd(format!("{}: accepts webhooks from anybody: give it a secret", hook.path));
     } else {
         findings.check(
             bad.as_u16() == 401,
-            format!("{}: refuses a webhook without proof", hook.path),
-            format!("{}: answers {bad} instead of 401 to a webhook without proof; is this the same configuration?", hook.path),
+            format!("{}: refuses a webhook without credentials", hook.path),
+            format!("{}: answers {bad} instead of 401 to a webhook without credentials: check that the running service has these settings", hook.path),
         );
     }
     let (status, text) = send::post(&client, &url, &hook.authenticator, "{}".to_owned()).await?;
     let is_good = is_taken(hook, status, &text);
     findings.check(
         is_good,
-        format!("{}: takes a proof by {scheme}", hook.path),
-        format!("{}: answers {status} to a good proof by {scheme}; has the running service the same secrets, and the same time?", hook.path),
+        format!("{}: accepts credentials by {scheme}", hook.path),
+        format!("{}: answers {status} to valid credentials by {scheme}: check that the running service has the same secrets and the same time", hook.path),
     );
     if let Scheme::UrlSecret(secrets) = hook.authenticator.scheme()
         && is_good
@@ -262,7 +268,8 @@ fn is_taken(hook: &Hook, status: reqwest::StatusCode, text: &str) -> bool {
     }
 }
 
-/// Tries each secret in a URL put together as people do, by hand. What is between may change it too, such as a proxy that merges slashes.
+/// Tests each secret in a URL that is assembled by hand, without percent-encoding. Something on the way may change such
+/// a URL too, such as a proxy that merges slashes.
 async fn try_pasted(
     client: &reqwest::Client,
     url: &Url,
@@ -279,11 +286,11 @@ async fn try_pasted(
         }
     }
     if lost.is_empty() {
-        good(format!("{}: a URL with the secret pasted behind it arrives", hook.path));
+        good(format!("{}: a URL with the secret pasted at its end arrives unchanged", hook.path));
     } else {
-        // Percent-encoded it was taken.
+        // The same secrets were accepted when they were percent-encoded.
         odd(format!(
-            "{}: a URL with the secret pasted behind it does not arrive as it is (secret number {}): the sender has to percent-encode it; simpler is one that `openssl rand -hex 32` prints",
+            "{}: a URL with the secret pasted at its end does not arrive unchanged (secret number {}): percent-encode the secret in the sender's URL, or replace it with one from `openssl rand -hex 32`",
             hook.path,
             lost.join(", ")
         ));

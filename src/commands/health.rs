@@ -1,4 +1,4 @@
-//! `esim-status health`: asks a running service, so that an image needs no shell and no curl.
+//! `esim-status health`: asks a running service for its health, so that an image needs no shell and no curl.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,10 +8,10 @@ use url::Url;
 
 use super::client;
 
-/// What `health` takes.
+/// The arguments of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// The admin listener of the service
+    /// Address of the service's /livez and /readyz
     #[arg(
         long,
         env = "ESIM_STATUS_ADMIN_LISTEN",
@@ -20,19 +20,19 @@ pub struct HealthArgs {
     )]
     admin_listen: SocketAddr,
 
-    /// Ask only whether the process lives, not whether it can take work: for whoever restarts what is unhealthy
+    /// Ask for liveness instead of readiness; for a supervisor that restarts unhealthy containers
     #[arg(long)]
     live: bool,
 }
 
-/// Succeeds if the service is ready, or lives.
+/// Succeeds if the service is ready, or with `--live` if it is alive.
 ///
 /// # Errors
-/// Where it cannot be asked.
+/// If the service does not answer.
 pub async fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     let mut address = args.admin_listen;
     if address.ip().is_unspecified() {
-        // It listens everywhere; ask it here.
+        // It listens on all addresses; ask it on this machine.
         address.set_ip(if address.is_ipv4() {
             [127, 0, 0, 1].into()
         } else {

@@ -1,4 +1,4 @@
-//! `esim-status migrate`: the schema, and the data key that credentials are sealed with.
+//! `esim-status migrate`: updates the schema, and seals credentials with the current data key.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::registry::{self, SealedAnew};
 use crate::store::{self, Session};
 use crate::{clock, telemetry};
 
-/// What `migrate` takes.
+/// The arguments of `migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     #[command(flatten)]
@@ -23,18 +23,19 @@ pub struct MigrateArgs {
     log: LogArgs,
 }
 
-/// Brings the schema up to date, and seals with the first data key what another one, or none, had sealed.
+/// Brings the schema up to date, and seals with the first data key all credentials that are sealed with another one, or
+/// not at all.
 ///
 /// # Errors
-/// Where the database is away, its schema is newer, changed or half applied, or stored credentials cannot be opened; says what to
-/// do.
+/// If the database is away, if its schema is newer, changed or half applied, or if stored credentials cannot be opened;
+/// says what to do.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
-    // As process 1 of a container nothing else would end it. A migration that is cut off is rolled back.
+    // As process 1 of a container, it would ignore signals otherwise. An interrupted migration is rolled back.
     let mut signals = Signals::listen()?;
     tokio::select! {
         done = migrate(args) => done,
-        () = signals.any() => anyhow::bail!("told to end before it was done; run it again"),
+        () = signals.any() => anyhow::bail!("stopped by a signal before it was done: run it again"),
     }
 }
 
@@ -46,24 +47,24 @@ async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     if vault.seals() {
         let mut connection = connector.connect(Session::Registrations).await?;
         let done = registry::seal_anew(&mut connection, &vault, clock::now()).await?;
-        println!("Credentials sealed anew with the first data key: {}.", done.sealed);
+        println!("Credentials sealed with the first data key: {}.", done.sealed);
         anyhow::ensure!(done.left == 0, left(&done));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is to be done about credentials that could not be opened.
+/// Says how many credentials could not be opened, and what to do about them.
 fn left(done: &SealedAnew) -> String {
     let keys: Vec<_> = done.missing_keys.iter().map(String::as_str).collect();
     let keys = match &keys[..] {
         [] => String::new(),
         keys => format!(
-            "; these data keys are not among ESIM_STATUS_DATA_KEYS, add them again behind the first: {}",
+            ": add these data keys back to ESIM_STATUS_DATA_KEYS, after the first key: {}",
             keys.join(", ")
         ),
     };
     format!(
-        "{} stored credentials cannot be opened and are as they were{keys}; registering their profiles again replaces them",
+        "{} stored credentials cannot be opened and were left unchanged{keys}; if the keys are lost, register their profiles again, which replaces the credentials",
         done.left
     )
 }

@@ -1,4 +1,4 @@
-//! `esim-status openapi`: the contract, generated from the code.
+//! `esim-status openapi`: prints the API's contract, generated from the code.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use crate::web;
 /// Prints the OpenAPI document.
 ///
 /// # Errors
-/// Where it cannot be written as JSON.
+/// If it cannot be written as JSON.
 pub fn run() -> anyhow::Result<ExitCode> {
     println!("{}", web::openapi().to_pretty_json()?);
     Ok(ExitCode::SUCCESS)

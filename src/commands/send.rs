@@ -1,4 +1,4 @@
-//! `esim-status send`: plays the provider.
+//! `esim-status send`: sends webhooks as a provider does.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,25 +16,25 @@ use crate::providers::{self, Provider, Sample};
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
 Examples:
-  One state, the secret in the URL:
+  Report one state, with the secret in the URL:
     esim-status send http://127.0.0.1:8080/webhooks/gigastore/esim-status/SECRET --state INSTALLED
-  A whole life, two seconds between its steps, signed:
+  Report a whole life, signed, with two seconds between the steps:
     esim-status send http://127.0.0.1:8080/webhooks/gigastore/relayed --lifecycle --pause 2 \\
       --auth standard-webhooks --secret whsec_…
-  Bytes of your own, to see what the service says to them:
+  Send any body, to see the service's answer:
     esim-status send URL --body '{\"iccid\": 89972123300991848961}'";
 
-/// What `send` takes.
+/// The arguments of `send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// The hook, such as <http://127.0.0.1:8080/webhooks/gigastore/esim-status>
+    /// URL of the hook, such as <http://127.0.0.1:8080/webhooks/gigastore/esim-status>
     url: Url,
 
-    /// The state to report, in the provider's words; give it several times for several webhooks
+    /// State to report, in the provider's words; repeat the flag to send several webhooks
     #[arg(long = "state", value_name = "WORD")]
     states: Vec<String>,
 
-    /// Report a whole life: released, installed, switched off and on, removed
+    /// Report a whole life: released, installed, disabled, enabled, removed
     #[arg(long, conflicts_with_all = ["states", "body"])]
     lifecycle: bool,
 
@@ -46,19 +46,19 @@ pub struct SendArgs {
     #[arg(long, default_value = super::SAMPLE_ICCID)]
     iccid: String,
 
-    /// The device
+    /// EID of the device's eUICC
     #[arg(long)]
     eid: Option<String>,
 
-    /// The subscription
+    /// IMSI of the subscription
     #[arg(long)]
     imsi: Option<String>,
 
-    /// Whose words and body to use
+    /// Provider whose format to send
     #[arg(long, default_value = "gigastore")]
     provider: String,
 
-    /// Seconds between two webhooks
+    /// Seconds to wait between two webhooks
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     pause: f64,
 
@@ -66,26 +66,26 @@ pub struct SendArgs {
     proof: ProofArgs,
 }
 
-/// How to prove the sender.
+/// How to authenticate as the sender.
 #[derive(Args)]
 struct ProofArgs {
-    /// How the hook wants its sender proved; `none` where the URL has the secret already
+    /// How the hook authenticates its sender; `none` if the URL contains the secret already
     #[arg(long, value_enum, default_value_t = Auth::None)]
     auth: Auth,
 
-    /// The hook's secret
+    /// Secret of the hook
     #[arg(long, env = "ESIM_STATUS_SEND_SECRET", hide_env_values = true)]
     secret: Option<String>,
 
-    /// The header of `header` and `hmac-sha256`
+    /// Name of the header, for `header` and `hmac-sha256`
     #[arg(long, default_value = "X-Signature", value_name = "NAME")]
     header: http::HeaderName,
 
-    /// How `hmac-sha256` writes the signature
+    /// Encoding of the signature, for `hmac-sha256`
     #[arg(long, value_enum, default_value_t = Written::Hex)]
     encoding: Written,
 
-    /// What `hmac-sha256` puts before the signature, such as `sha256=`
+    /// Text before the signature, such as `sha256=`, for `hmac-sha256`
     #[arg(long, default_value = "", value_name = "TEXT")]
     prefix: String,
 }
@@ -118,7 +118,7 @@ impl ProofArgs {
             return Ok(Authenticator::new(Scheme::None));
         }
         let secret =
-            self.secret.as_deref().context("--secret is missing: give the hook's secret")?;
+            self.secret.as_deref().context("--secret is missing: set it to the hook's secret")?;
         let plain = || Secrets::parse("--secret", [secret]);
         Ok(Authenticator::new(match self.auth {
             Auth::UrlSecret => Scheme::UrlSecret(plain()?),
@@ -140,10 +140,10 @@ impl ProofArgs {
     }
 }
 
-/// Sends what is asked for and prints each answer; fails if one of them is not 2xx.
+/// Sends the webhooks and prints each answer. Fails if one of them is not 2xx.
 ///
 /// # Errors
-/// Where the flags make no sense together, or the service does not answer.
+/// If the flags contradict each other, or if the service does not answer.
 pub async fn run(args: &SendArgs) -> anyhow::Result<ExitCode> {
     let provider = providers::find(&args.provider)
         .with_context(|| format!("--provider must be one of: {}", providers::slugs().join(", ")))?;
@@ -182,7 +182,7 @@ fn bodies(args: &SendArgs, provider: &dyn Provider) -> anyhow::Result<Vec<(Strin
     Ok(words.into_iter().map(|word| (word.to_owned(), simulator.compose(&compose(word)))).collect())
 }
 
-/// Posts one body with its proof; gives back the status and the text of the answer.
+/// Posts one body with its credentials. Returns the status and the text of the answer.
 pub(super) async fn post(
     client: &reqwest::Client,
     url: &Url,
@@ -202,7 +202,7 @@ pub(super) async fn post(
     for (name, value) in proof.headers {
         request = request.header(name, value);
     }
-    // The URL has a secret in it; the error is better off without.
+    // The URL may contain a secret, which the error must not show.
     let answer = request.send().await.map_err(reqwest::Error::without_url)?;
     let status = answer.status();
     Ok((status, answer.text().await.map_err(reqwest::Error::without_url)?))

@@ -1,4 +1,4 @@
-//! `esim-status serve`: production.
+//! `esim-status serve`: runs the service in production.
 
 use std::process::ExitCode;
 
@@ -9,20 +9,21 @@ use crate::config::{ServeArgs, Settings};
 use crate::service::Service;
 use crate::telemetry;
 
-/// Serves until it is told to end.
+/// Serves until a signal arrives, or a writer dies.
 ///
 /// # Errors
-/// Where settings, database or addresses do not allow it.
+/// If settings, database or addresses cannot be used; says what to do.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
-    let settings = Settings::load(args).context("these settings do not allow to serve:")?;
+    let settings = Settings::load(args).context("cannot start with these settings")?;
     settings.log();
-    // From the first moment: as process 1 of a container it would not be ended by them otherwise, while it waits for its database.
+    // Listen before anything else: as process 1 of a container, it would otherwise ignore signals while it waits for
+    // its database.
     let mut signals = Signals::listen()?;
     let mut service = tokio::select! {
         started = Service::start(settings) => started?,
         () = signals.any() => {
-            tracing::info!("told to end before it had started");
+            tracing::info!("stopped by a signal before it had started");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -34,14 +35,14 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_well && ended.all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What tells a service to end: SIGTERM, SIGINT, and SIGHUP, which would end it out of order otherwise.
+/// The signals that shut a service down gracefully: SIGTERM, SIGINT, and SIGHUP, whose default is to kill it.
 pub struct Signals([Signal; 3]);
 
 impl Signals {
-    /// Begins to listen; from then on they end nothing by themselves.
+    /// Begins to listen. From then on the signals no longer kill the process.
     ///
     /// # Errors
-    /// Where the system does not allow it.
+    /// If the system does not allow it.
     pub fn listen() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self([terminate, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?]))

@@ -1,5 +1,5 @@
-//! `esim-status token`: an access token without asking the service; for trying things out, and as an example for backends
-//! that sign their own.
+//! `esim-status token`: signs an access token without calling the service; for experiments, and as an example for
+//! backends that sign their own tokens.
 
 use std::process::ExitCode;
 
@@ -10,17 +10,17 @@ use crate::clock;
 use crate::config::{self, TokenSecretArgs};
 use crate::domain::Iccid;
 
-/// What `token` takes.
+/// The arguments of `token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// The profile
+    /// ICCID of the profile
     iccid: String,
 
-    /// How many seconds it is good for
+    /// How many seconds the token is valid
     #[arg(long, default_value_t = 900, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..=86_400))]
     ttl: i64,
 
-    /// Print the address of the install page instead, of the service that the world sees here
+    /// Print the URL of the profile's install page instead, at this address of the service
     #[arg(long, env = "ESIM_STATUS_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
 
@@ -31,7 +31,7 @@ pub struct TokenArgs {
 /// Prints the token.
 ///
 /// # Errors
-/// Where the ICCID is none, or no secret is set.
+/// If the ICCID is invalid, or no secret is set.
 pub fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let iccid = Iccid::parse(&args.iccid)?;
     let secrets = config::token_secrets(&args.secrets).map_err(anyhow::Error::msg)?;

@@ -1,4 +1,4 @@
-//! The first screen of `esim-status dev`: commands that work when they are pasted.
+//! What `esim-status dev` prints once it serves: commands that work when they are pasted.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>
     };
     println!(
         "
-  esim-status is up. {kept}
+  esim-status is running. {kept}
 
   Webhook URL    {base}/webhooks/gigastore/esim-status/{hook}
   API            {base}/docs
@@ -40,7 +40,7 @@ pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>
   Open the install page of a sample profile:
     {page}
 
-  and play the provider; the page follows:
+  Then send webhooks as the provider does, and watch the page follow:
     {program} send {base}/webhooks/gigastore/esim-status/{hook} --state INSTALLED
     {program} send {base}/webhooks/gigastore/esim-status/{hook} --lifecycle --pause 2
 
