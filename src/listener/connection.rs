@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its end.
+//! Serves one connection from its first byte to its end.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -27,32 +27,34 @@ use super::Limits;
 use super::socket::{Patience, Socket};
 use super::standing::{Answering, Doing, Standing};
 
-/// How long a client may take from connecting to its first byte while the server takes leave.
+/// While the server shuts down: how long a client may take from connecting to its first byte.
 const TO_SEND: Duration = Duration::from_secs(1);
 
-/// How long a new connection waits for one that was asked to go: longer than it lingers, and shorter than providers wait.
+/// How long a new connection waits for the place of one that was asked to close. This is longer than closing takes, and
+/// shorter than the time-outs of providers.
 const ROOM_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// How long a client that finds no room has to send its request and read the answer.
+/// How long a client that gets no place has to send its request and read the answer.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What every connection needs.
+/// The state that all connections share.
 pub(super) struct Shared {
     app: Router,
     http: http1::Builder,
     limits: Limits,
-    /// The value of `Keep-Alive`: for how long an idle connection is kept.
+    /// The value of the header `Keep-Alive`: how long an idle connection is kept.
     keep_alive: HeaderValue,
-    /// Cancelled after `leave` is set. Connections look at that on every wake, since the token's lock is too expensive.
+    /// Cancelled after `leave` is set. On every wake, connections check `leave`, because the token's lock is too
+    /// expensive.
     leaving: CancellationToken,
     leave: OnceLock<Leave>,
 }
 
-/// The end of all connections.
+/// The period in which all idle connections are closed.
 #[derive(Debug, Clone, Copy)]
 struct Leave {
     from: Instant,
@@ -60,8 +62,9 @@ struct Leave {
 }
 
 impl Leave {
-    /// When a connection that waits for a request is closed: one that was idle before, at a moment of its own; one whose client may
-    /// be just about to send, at the end, and not before it has had the time.
+    /// When to close a connection that waits for a request. A connection that was idle before is closed at its own
+    /// random moment. A connection whose client may be about to send is closed at the end, and not before the client
+    /// has had time to send.
     fn of(self, standing: &Standing, share: f64) -> Instant {
         if standing.has_answered() && standing.since() <= self.from {
             self.from + (self.until - self.from).mul_f64(share)
@@ -74,7 +77,7 @@ impl Leave {
 impl Shared {
     pub(super) fn new(app: Router, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
-        // The time-outs are this module's. hyper panics if it is given a buffer of less than 8 KiB.
+        // This module has its own time-outs. hyper panics if its buffer is smaller than 8 KiB.
         http.header_read_timeout(None).max_buf_size(limits.max_head_bytes.max(8 << 10));
         let keep_alive = HeaderValue::from_str(&format!("timeout={}", limits.idle.as_secs()));
         Self {
@@ -87,7 +90,7 @@ impl Shared {
         }
     }
 
-    /// From now on connections end after the answer in progress, or over the notice.
+    /// From now on, connections close after the answer in progress, and idle ones close during the notice.
     pub(super) fn take_leave(&self) {
         let from = Instant::now();
         self.leave.get_or_init(|| Leave { from, until: from + self.limits.notice });
@@ -120,11 +123,11 @@ pub(super) async fn converse(
     let outcome = poll_fn(|cx| {
         if is_first {
             is_first = false;
-            // Once is enough: a task has one waker for life.
+            // Once is enough, because the waker of a task never changes.
             let _ = leaving.as_mut().poll(cx);
             let _ = told_to_go.as_mut().poll(cx);
         }
-        // First what has arrived, then the end: a request that was sent before the end is answered.
+        // Process arrived requests before closing, so that a request that was sent before the end is answered.
         let mut outcome = connection.as_mut().poll(cx);
         if outcome.is_ready() || is_last_request {
             return outcome;
@@ -133,7 +136,7 @@ pub(super) async fn converse(
         let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, leave, cx);
         let is_to_go = standing.is_to_go() && standing.doing() == Doing::Waiting;
         if is_overdue && standing.doing() == Doing::ReadingHead {
-            // hyper would wait for the rest of the head.
+            // A graceful shutdown would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
         if is_overdue || standing.is_finished() || is_to_go {
@@ -149,8 +152,8 @@ pub(super) async fn converse(
     }
 }
 
-/// Whether the client has taken longer to send a head, or to begin one, than it may, or than until `leave`. Sets the timer to when
-/// that will be.
+/// Whether the client has exceeded the time to send a head, or to begin one, or whether `leave` has passed. Sets the
+/// timer to that deadline.
 fn is_overdue(
     mut timer: Pin<&mut Sleep>,
     standing: &Standing,
@@ -173,7 +176,7 @@ fn is_overdue(
     timer.poll(cx).is_ready()
 }
 
-/// Calls the router, and says in the answer whether the connection is kept, and for how long.
+/// Calls the router, and adds headers that say whether the connection is kept, and for how long.
 async fn answer(
     shared: &Shared,
     standing: &Arc<Standing>,
@@ -198,7 +201,7 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// The body of an answer, and the note that it is in progress.
+/// The body of an answer, which marks the answer as in progress until it is dropped.
 struct Answer {
     body: Body,
     _answering: Answering,
@@ -224,7 +227,8 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// Serves a connection as soon as one of those that were asked to go has left room, or says that there is none.
+/// Serves a connection as soon as one of those that were asked to close has freed its place. Answers 503 if none does
+/// in time.
 pub(super) async fn wait_for_room(
     stream: TcpStream,
     shared: Arc<Shared>,
@@ -242,7 +246,8 @@ pub(super) async fn wait_for_room(
     }
 }
 
-/// Says that there is no room. The request is read first: an answer to a connection closed with unread bytes is lost.
+/// Answers 503 because there is no place. Reads the request first: if a connection is closed with unread bytes, its
+/// answer is lost.
 pub(super) async fn turn_away(
     stream: TcpStream,
     shared: Arc<Shared>,

@@ -1,8 +1,9 @@
-//! The serve loop: connections in, requests to the router, and an orderly end.
+//! The serve loop: accepts connections, passes requests to the router, and shuts down gracefully.
 //!
-//! `axum::serve` has no limits: an idle connection, a head that dribbles in and a client that never reads stay for ever. This
-//! loop drives hyper itself and gives each of them a limit ([`Limits`]). What is refused before there is a request (a head that is
-//! malformed or too large, no room for another connection) is answered with a bare status: hyper knows no problems.
+//! `axum::serve` has no limits: an idle connection, a head that arrives slowly and a client that never reads stay
+//! forever. This loop drives hyper directly and limits each of them ([`Limits`]). If a connection is refused before it
+//! has a complete request (the head is malformed or too large, or there is no place for another connection), the answer
+//! is a bare status without a problem document, because hyper or this loop sends it and not the router.
 
 mod bind;
 mod connection;
@@ -30,50 +31,54 @@ use standing::Standing;
 
 use crate::telemetry::Seldom;
 
-/// The log line that there is no room.
+/// Limits the log line that the max number of connections is reached.
 static FULL: Seldom = Seldom::new();
 
-/// How many connections beyond the limit are answered at a time; more are closed without a word.
+/// How many connections beyond the limit are answered concurrently. Further ones are closed without an answer.
 const TURNED_AWAY_AT_A_TIME: usize = 256;
 
-/// How long a client may be out of reach.
+/// How long a client may be unreachable.
 const VANISHED: Duration = Duration::from_secs(30);
 
-/// How long a connection may take to be made that was begun before the end.
+/// At shutdown: how long to wait for connections whose TCP handshake has begun.
 const HANDSHAKE: Duration = Duration::from_millis(250);
 
-/// How long a connection must have waited for a request before it may be closed for another: who has just come is about to send.
+/// How long a connection must have waited for a request before it may be closed for another one. A new client is about
+/// to send.
 const IDLE_ENOUGH: Duration = Duration::from_secs(1);
 
-/// How many are closed at once to make room, and how soon again.
+/// How many idle connections are closed together to make room, and the pause before the next ones.
 const CLEARED_AT_ONCE: usize = 64;
 const CLEARING_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
+/// How long to wait when no connection can be accepted, usually because no file descriptors are left.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// What one client may ask of the server.
+/// The limits of the server and of each connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For a whole head: the first of a connection from its beginning, each other from its first byte.
+    /// How long a whole head may take. The time of a connection's first head starts with the connection, that of each
+    /// other head with its first byte.
     pub header_read: Duration,
-    /// For an idle connection, from the end of an answer to the first byte of the next head. Announced by `Keep-Alive`. Whatever
-    /// keeps connections for reuse, such as a load balancer, must give them up earlier, or it loses a request now and then.
+    /// How long a connection may be idle, from the end of an answer to the first byte of the next head. Announced by
+    /// `Keep-Alive`. A client that reuses connections, such as a load balancer, must close them earlier, or it
+    /// occasionally loses a request.
     pub idle: Duration,
-    /// For a client to take at least a byte of an answer that is being written.
+    /// How long a write of an answer may make no progress.
     pub write_stall: Duration,
-    /// For an answer to a client that has sent its last byte, and may be gone: live streams that were left end after this.
+    /// How long an answer may take after the client has sent its last byte, because the client may be gone. Live
+    /// streams whose client has left end after this time.
     pub half_closed: Duration,
-    /// From the moment that the server is told to end until it accepts no more. Every answer meanwhile closes its connection, and
-    /// idle connections are closed one after the other: whatever keeps connections for reuse loses a request if one is closed just
-    /// as it sends, and would lose many if all were.
+    /// How long the server still accepts connections after it was asked to shut down. Every answer in this time closes
+    /// its connection, and idle connections are closed one after another. A client that reuses connections loses a
+    /// request if its connection is closed just as it sends, and would lose many if all were closed together.
     pub notice: Duration,
-    /// Connections at a time. For another one the longest idle ones are closed; where none is idle, or they do not go within 1.5 s, it
-    /// is answered 503, so that its client can turn to another replica or repeat, rather than left to wait unheard until it gives up.
-    /// Must be below the limit on open files.
+    /// The max number of connections. For a further one, the longest idle ones are closed. If none is idle, or none
+    /// closes within 1.5 s, the new connection is answered 503, so that its client can try another replica or retry
+    /// instead of waiting for its time-out. Must be below the limit on open files.
     pub max_connections: usize,
-    /// Bytes of a request's head (431), also of what is buffered of a body or an answer. Many connections may each have as much before
-    /// anybody has shown a credential.
+    /// The max bytes of a request's head (beyond it: 431), and of the buffers for a body or an answer. Many connections
+    /// may each use this much memory before any credentials are checked.
     pub max_head_bytes: usize,
 }
 
@@ -95,12 +100,12 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
-    /// Connections that had not ended when the time was up.
+    /// The number of connections that had not closed in time.
     pub cut: usize,
 }
 
-/// Serves until `shutdown` is cancelled and the notice is over, then stops accepting, lets the requests in flight end for at most
-/// `drain`, and cuts what is left.
+/// Serves until `shutdown` is cancelled and the notice is over. Then stops accepting, waits at most `drain` for the
+/// requests in flight, and closes the remaining connections.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
@@ -128,7 +133,8 @@ pub async fn serve(
     server.drain(drain).await
 }
 
-/// Makes room where there is none: whoever opens connections and sends nothing must not keep out those who send.
+/// Makes room by closing idle connections. Clients that open connections and send nothing must not keep out those that
+/// send.
 #[derive(Debug, Default)]
 struct Clearing {
     last: Option<Instant>,
@@ -136,8 +142,8 @@ struct Clearing {
 }
 
 impl Clearing {
-    /// Asks the connections that have waited longest for a request to go. Says whether there are any; looks seldom, since it looks at
-    /// all.
+    /// Asks the connections that have waited longest for a request to close. Returns whether there are any. Repeats the
+    /// search only after a pause, because it goes through all connections.
     fn begin<'a>(&mut self, standings: impl Iterator<Item = &'a Arc<Standing>>) -> bool {
         let now = Instant::now();
         if self.last.is_some_and(|last| now - last < CLEARING_PAUSE) {
@@ -162,12 +168,12 @@ struct Server {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
     side_room: Arc<Semaphore>,
-    /// As many wait for a place as are asked to leave theirs.
+    /// Limits the connections that wait for a place to the number of those that are asked to close.
     waiting_room: Arc<Semaphore>,
     connections: JoinSet<()>,
     standings: HashMap<task::Id, Arc<Standing>>,
     clearing: Clearing,
-    /// Told once, not for each connection.
+    /// Logged once, not for each connection.
     is_failing: bool,
 }
 
@@ -185,7 +191,7 @@ impl Server {
         }
     }
 
-    /// The next connection; failures are outlasted.
+    /// Accepts the next connection. Retries after failures.
     async fn accept(&mut self, listener: &TcpListener) -> TcpStream {
         loop {
             tokio::select! {
@@ -208,8 +214,8 @@ impl Server {
         }
     }
 
-    /// Takes what the system has accepted or is about to, until no more comes. Where the system goes on accepting, it ends all the
-    /// same.
+    /// Accepts the connections that the system has completed or is about to complete, until there are no more. Ends
+    /// after some time even if the system continues to complete connections.
     async fn accept_the_last(&mut self, listener: &TcpListener) {
         let accepting = async {
             while let Ok(accepted) = timeout(HANDSHAKE, self.accept(listener)).await {
@@ -220,7 +226,8 @@ impl Server {
     }
 
     fn admit(&mut self, stream: TcpStream) {
-        // An answer is one write: waiting to fill a segment would only delay it. Without the option it is slower, not wrong.
+        // An answer is one write, so waiting to fill a segment would only delay it. If setting the option fails, it is
+        // only slower.
         let _ = stream.set_nodelay(true);
         let _ = notice_vanished_clients(&stream);
         let (shared, standing) = (Arc::clone(&self.shared), Arc::new(Standing::new()));
@@ -251,7 +258,7 @@ impl Server {
         }
     }
 
-    /// A panic ends its own connection, nothing else.
+    /// Removes an ended connection. A panic ends only its own connection.
     fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
         let id = match ended {
             Ok((id, ())) => id,
@@ -279,9 +286,10 @@ impl Server {
     }
 }
 
-/// A phone that goes out of reach says nothing, and the little that a live stream sends fits into the system's buffers: without this
-/// its stream would stay for a quarter of an hour. What is sent and not confirmed in this time, and a client that is quiet and does
-/// not answer when asked, ends the connection.
+/// Closes the connections of clients that have vanished. A phone that loses its network sends nothing, and the little
+/// data of a live stream fits into the system's buffers, so without this its stream would stay open for a quarter of an
+/// hour. The connection ends if sent data is not acknowledged in this time, or if a silent client does not answer
+/// keep-alive probes.
 fn notice_vanished_clients(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     let asking = TcpKeepalive::new().with_time(VANISHED / 2).with_interval(VANISHED / 6);
@@ -291,7 +299,7 @@ fn notice_vanished_clients(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the failure is that of the connection that was to be accepted: the next one may be fine.
+/// Whether the failure concerns only the connection that was to be accepted. Then the next one may succeed.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

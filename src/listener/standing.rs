@@ -1,5 +1,5 @@
-//! What one connection is doing, as its socket and its service see it: where in a request the client is, whether an answer is in
-//! progress, and since when. The time-outs follow from it.
+//! The state of one connection, as noted by its socket and its service: which part of a request has arrived, whether an
+//! answer is in progress, and since when. The time-outs depend on this state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -24,19 +24,19 @@ pub(in crate::listener) enum Arrived {
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// It waits for the first byte of a request.
+    /// Waiting for the first byte of a request.
     Waiting,
-    /// It waits for the rest of a head.
+    /// Waiting for the rest of a head.
     ReadingHead,
-    /// Its request is being answered, and the body may still be arriving.
+    /// Answering a request, whose body may still be arriving.
     Answering,
 }
 
-/// One connection's standing. The connection writes it; others may read it at any time.
+/// The state of one connection. The connection writes it; other tasks may read it at any time.
 #[derive(Debug)]
 pub(in crate::listener) struct Standing {
     began: Instant,
-    /// Milliseconds from `began` until the connection began to do what it is doing.
+    /// Milliseconds from `began` until the connection entered its current state.
     since: AtomicU64,
     arrived: AtomicU8,
     is_answering: AtomicBool,
@@ -66,7 +66,7 @@ impl Standing {
     /// Notes how much of a request has arrived.
     pub(in crate::listener) fn note(&self, arrived: Arrived) {
         let before = self.arrived.swap(arrived as u8, Ordering::Relaxed);
-        // The time for the first head runs from the beginning of the connection.
+        // The time limit of the first head starts with the connection.
         let begins = before == Arrived::Nothing as u8 && arrived == Arrived::Head;
         if begins && self.has_answered() && !self.is_answering() {
             self.now();
@@ -100,17 +100,18 @@ impl Standing {
         }
     }
 
-    /// When it began to do that.
+    /// When the connection entered its current state.
     pub(super) fn since(&self) -> Instant {
         self.began + Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
-    /// Notes that the connection has one of the places that are limited.
+    /// Notes that the connection has one of the limited places.
     pub(super) fn take_place(&self) {
         self.has_place.store(true, Ordering::Relaxed);
     }
 
-    /// For how long it has waited for a request, if it does, has a place, and was not asked to leave it yet.
+    /// How long the connection has waited for a request. `None` if it does not wait, has no place, or was asked to
+    /// close already.
     pub(super) fn waiting_for(&self, now: Instant) -> Option<Duration> {
         let counts = self.has_place.load(Ordering::Relaxed)
             && !self.is_to_go()
@@ -118,18 +119,18 @@ impl Standing {
         counts.then(|| now.saturating_duration_since(self.since()))
     }
 
-    /// Asks the connection to end if it still waits for a request: another one needs the room.
+    /// Asks the connection to close once it waits for a request, because another connection needs its place.
     pub(super) fn tell_to_go(&self) {
         self.is_to_go.store(true, Ordering::Relaxed);
         self.told_to_go.notify_one();
     }
 
-    /// Wakes when it is asked to.
+    /// Completes when the connection is asked to close.
     pub(super) fn told_to_go(&self) -> Notified<'_> {
         self.told_to_go.notified()
     }
 
-    /// Whether it has been asked to end, which it does as soon as it waits for a request.
+    /// Whether the connection was asked to close, which it does as soon as it waits for a request.
     pub(super) fn is_to_go(&self) -> bool {
         self.is_to_go.load(Ordering::Relaxed)
     }
@@ -140,7 +141,7 @@ impl Standing {
     }
 }
 
-/// An answer in progress, from the call of the service until its body was handed over or given up.
+/// An answer in progress, from the call of the service until its body was sent or given up.
 #[derive(Debug)]
 pub(super) struct Answering(Arc<Standing>);
 

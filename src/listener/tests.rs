@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::*;
 
 const GENEROUS: Duration = Duration::from_secs(20);
-/// Is answered once the server is told to release it.
+/// A request that is answered once the test releases it.
 const HELD: &str = "POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_AND_CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -31,7 +31,7 @@ fn limits() -> Limits {
     }
 }
 
-/// A running server and what its handlers tell.
+/// A running server and the signals of its handlers.
 struct Running {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
@@ -109,7 +109,7 @@ impl Running {
         soon(TcpStream::connect(self.address)).await.unwrap()
     }
 
-    /// Sends `request` and returns all that comes until the server closes.
+    /// Sends `request` and returns all bytes until the server closes.
     async fn exchange(&self, request: impl AsRef<[u8]>) -> String {
         let mut client = self.connect().await;
         // The server may answer and close before it has read everything.
@@ -131,10 +131,10 @@ async fn soon<F: Future>(event: F) -> F::Output {
     timeout(GENEROUS, event).await.expect("it happens in time")
 }
 
-/// All that comes until the server closes.
+/// Reads all bytes until the server closes.
 async fn rest(client: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end as well; what came before stays in `answer`.
+    // A reset after the answer is an end as well. The bytes before it stay in `answer`.
     let _ = soon(client.read_to_end(&mut answer)).await;
     String::from_utf8(answer).unwrap()
 }
@@ -199,7 +199,7 @@ async fn ambiguous_heads_are_answered_400_and_reach_no_handler() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?} {answer}");
         assert!(answer.contains("connection: close\r\n"), "{request:?} {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request:?} {answer}");
-        // The same byte by byte: hyper has then seen most of the head already.
+        // The same byte by byte, when hyper has already seen most of the head.
         let mut client = server.connect().await;
         client.set_nodelay(true).unwrap();
         for byte in request.bytes() {
@@ -283,7 +283,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head_and_is_closed_after_its
         assert!(answer.contains("connection: keep-alive\r\nkeep-alive: timeout=1\r\n"), "{answer}");
         sleep(header_read * 5).await;
     }
-    // The next head has as long as any, from its first byte on.
+    // The next head has the full time limit, from its first byte on.
     client.write_all(b"GET").await.unwrap();
     let begun = Instant::now();
     soon(dribble(&mut client, " ")).await;
@@ -482,7 +482,7 @@ async fn the_longest_idle_ones_go_first() {
     }
 }
 
-/// Those who wait for a place are no reason to let others wait.
+/// Connections that wait for a place must not delay others.
 #[tokio::test]
 async fn where_nobody_is_idle_any_more_the_refusal_comes_at_once() {
     let server = Running::with(Limits { max_connections: 2, ..limits() });
@@ -491,7 +491,7 @@ async fn where_nobody_is_idle_any_more_the_refusal_comes_at_once() {
     first.write_all(HELD.as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
     tokio::time::sleep(IDLE_ENOUGH).await;
-    // The second finds no room, and the silent one goes for one that comes now.
+    // There is no place for the second, so the silent one is closed for it.
     let mut second = server.connect().await;
     second.write_all(HELD.as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
@@ -573,7 +573,7 @@ async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_one_b
         begun.elapsed()
     }));
     let asking = async {
-        // As somebody who has not seen yet that it ends: a connection made before, and one made now.
+        // As clients that have not noticed the shutdown yet: one connected before it, and one that connects now.
         fresh.write_all(GET.as_bytes()).await.unwrap();
         for answer in [rest(&mut fresh).await, server.exchange(GET).await] {
             assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
@@ -592,7 +592,7 @@ async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
     let server = start(Limits { notice: Duration::from_millis(50), ..limits() }, GENEROUS);
     server.shutdown.cancel();
     tokio::task::yield_now().await;
-    // On one thread nobody accepts while these are made, nor until the notice is over.
+    // On one thread, nothing is accepted while these connect, nor until the notice is over.
     let mut waiting: Vec<_> =
         (0..WAITING).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
     for client in &mut waiting {
@@ -607,7 +607,7 @@ async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
     assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
-/// A client that finds nobody knows that nothing was taken; one whose request is reset does not.
+/// A client whose connection is refused knows that nothing was received. A client whose request is reset does not.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_connects_at_the_end_is_reset() {
@@ -627,7 +627,7 @@ async fn nobody_who_connects_at_the_end_is_reset() {
     }
 }
 
-/// Asks over ever new connections, until there is no answer.
+/// Sends requests, each over a new connection, until there is no answer.
 #[cfg(target_os = "linux")]
 fn ask_until_refused(address: SocketAddr) -> io::Error {
     use std::io::Read;
@@ -658,7 +658,7 @@ async fn clients_that_vanish_are_noticed_by_the_system() {
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED));
 }
 
-/// In the system's own list of connections, as `ss -o` shows it.
+/// Reads the system's list of connections, as `ss -o` shows it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn each_connection_is_watched_by_the_system() {
@@ -677,7 +677,7 @@ async fn each_connection_is_watched_by_the_system() {
             .strip_prefix(KEEP_ALIVE_TIMER)
             .map(drop)
     };
-    // Until the answer is confirmed, another timer runs.
+    // Until the answer is acknowledged, another timer runs.
     soon(async {
         while is_watched().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
