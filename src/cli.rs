@@ -5,17 +5,17 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{dev, doctor, health, migrate, send, token};
 use crate::config::ServeArgs;
 
-/// Receives eSIM Status webhooks, keeps every profile's history in Postgres, and leads a user through the install
+/// Receives eSIM status webhooks, stores the history of every profile in Postgres, and guides users through the install
 #[derive(Debug, Parser)]
 #[command(name = "esim-status", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Reads command line and environment; ends the process with the usage where they make no sense.
+    /// Parses the command line and the environment. Exits with the usage if they are invalid.
     pub fn read() -> Self {
         let command = Self::command().mut_subcommands(|it| it.mut_args(ignore_if_empty));
         let matches = command.get_matches();
@@ -31,7 +31,7 @@ impl Cli {
     }
 }
 
-/// A variable that is set to nothing, as compose files pass those that are not set, counts as not set.
+/// Treats an empty variable as not set, because compose files pass unset variables as empty ones.
 fn ignore_if_empty(arg: Arg) -> Arg {
     let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     // No variable has this name.
@@ -46,16 +46,16 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Serve on this machine with an embedded PostgreSQL and generated secrets
     Dev(Box<dev::DevArgs>),
-    /// Bring the database's schema up to this version, and seal credentials with the current data key
+    /// Migrate the database's schema to this version, and encrypt stored credentials with the current data key
     Migrate(migrate::MigrateArgs),
-    /// Play the provider: send correctly signed webhooks to a hook
+    /// Act as the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
     Send(Box<send::SendArgs>),
     /// Print an access token for one profile
     Token(token::TokenArgs),
-    /// Check settings, database and clock, and try every hook of a running service with good and bad proofs
+    /// Check settings, database and clock, and test every hook of a running service with valid and invalid credentials
     Doctor(Box<doctor::DoctorArgs>),
-    /// Ask a running service whether it is ready; for the health check of a container
+    /// Ask a running service whether it is ready, for the health check of a container
     Health(health::HealthArgs),
     /// Print the OpenAPI document
     Openapi,
@@ -64,6 +64,7 @@ pub enum Command {
 const SERVE: &str = "\
 Serve in production: needs its database and secrets.
 
-It refuses to start without DATABASE_URL, a secret for a hook, an API key and a token secret, and names all that is missing. \
-A secret is at least 16 bytes long; it may come from a file instead (the same name with _FILE, one secret a line), and it may \
-be a list, for rotation. SIGTERM, SIGINT and SIGHUP end it in order, within 10 seconds and whatever more the notice takes.";
+The service refuses to start without DATABASE_URL, a secret for a hook, an API key and a token secret, and lists everything \
+that is missing. A secret is at least 16 bytes long. It can be read from a file instead (the same variable with _FILE, one \
+secret per line). It can be a list, for rotation. SIGTERM, SIGINT and SIGHUP shut the service down gracefully, within 10 \
+seconds plus the shutdown notice.";

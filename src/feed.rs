@@ -1,7 +1,8 @@
-//! Wake-ups for those who follow a profile. It only wakes: who is woken reads the stored history from behind its own `seq`.
+//! Wake-ups for the followers of profiles. A wake-up carries no data: the follower reads the stored history after its
+//! own `seq`.
 //!
-//! Wake-ups get lost (a `NOTIFY` while the listening connection is down is gone), so every reconnect wakes everybody, and
-//! followers look again on a slow timer of their own.
+//! Wake-ups can be lost, because a `NOTIFY` while the listening connection is down is gone. So every reconnect wakes
+//! all followers, and followers also read again on their own slow timer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,22 +17,23 @@ use crate::domain::Iccid;
 use crate::store::notify::{CHANNEL, read_keys, wake_key};
 use crate::store::{Connector, StoreError};
 
-/// How long nothing may be heard before the connection is asked whether it lives: a cut one is silent too.
+/// After this time without a notification the connection is checked with a query, because a broken connection is silent
+/// too.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long it may take to answer then.
+/// How long that query may take.
 const QUESTION: Duration = Duration::from_secs(1);
 
-/// How long to wait after an attempt to listen that failed.
+/// How long to wait after a failed attempt to listen.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long an attempt may take: one that is given up soon, and one that waits for a slow server.
+/// The time limits of the two concurrent kinds of attempts: one is given up soon, the other waits for a slow server.
 const BRISK: Duration = Duration::from_millis(500);
 const PATIENT: Duration = Duration::from_secs(10);
 
 type Followers = Arc<Mutex<HashMap<u32, watch::Sender<()>>>>;
 
-/// The handle; cheap to clone.
+/// A handle to the wake-ups; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Feed {
     followers: Followers,
@@ -48,10 +50,11 @@ pub struct Subscription {
 impl Feed {
     /// Listens until the task is aborted.
     pub async fn listen(self, connector: Connector) {
-        // Told once for each loss, not for each attempt.
+        // Logged once for each loss of the connection, not for each attempt.
         let is_told = AtomicBool::new(false);
         loop {
-            // Brisk attempts are there soon after the network is; a patient one beside them gets through to a slow server.
+            // Brisk attempts connect soon after the network is back. A patient attempt beside them reaches a slow
+            // server.
             let mut listener = tokio::select! {
                 listener = persist(&connector, BRISK, &is_told) => listener,
                 listener = async {
@@ -62,7 +65,7 @@ impl Feed {
             if is_told.swap(false, Ordering::Relaxed) {
                 tracing::info!("listening for changes again");
             }
-            // Whatever moved before this moment was not heard.
+            // Changes before this moment were not notified.
             self.wake_all();
             if let Err(error) = self.hear(&mut listener).await {
                 tell(&is_told, &error);
@@ -86,7 +89,7 @@ impl Feed {
         }
     }
 
-    /// Subscribes to the changes of a profile, from now on.
+    /// Subscribes to the changes of a profile from now on.
     pub fn subscribe(&self, iccid: &Iccid) -> Subscription {
         let key = wake_key(iccid);
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +113,7 @@ impl Feed {
     }
 }
 
-/// Tries until it listens. An attempt that takes longer than `limit` is given up for a new one.
+/// Tries until it listens. An attempt that takes longer than `limit` is replaced by a new one.
 async fn persist(connector: &Connector, limit: Duration, is_told: &AtomicBool) -> PgListener {
     loop {
         match timeout(limit, attempt(connector)).await {
@@ -124,10 +127,11 @@ async fn persist(connector: &Connector, limit: Duration, is_told: &AtomicBool) -
     }
 }
 
-/// Each with a pool of its own: what hangs in another one, such as a farewell to a server that is gone, keeps nobody waiting.
+/// Connects and listens once. Each attempt has its own pool, so that it does not wait for an operation that hangs in
+/// another pool, such as closing a connection to a server that is gone.
 async fn attempt(connector: &Connector) -> Result<PgListener, StoreError> {
     let mut listener = PgListener::connect_with(&connector.listening().await?).await?;
-    // A connection that is lost is replaced here, by one to the server that is right then.
+    // `Feed::listen` replaces a lost connection itself, because the right server may be another one by then.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
@@ -141,17 +145,17 @@ fn tell(is_told: &AtomicBool, error: &StoreError) {
 }
 
 impl Subscription {
-    /// Waits for the next wake-up since the last one that was waited for. It may be in vain.
+    /// Waits for a wake-up after the last one that this returned for. A wake-up does not always mean a change.
     pub async fn woken(&mut self) {
         if self.woken.changed().await.is_err() {
-            // The sender is kept for as long as there are followers, so this does not happen.
+            // The sender exists as long as there are followers, so this does not happen.
             std::future::pending::<()>().await;
         }
     }
 }
 
 impl Drop for Subscription {
-    /// The last follower of a profile takes the sender with it.
+    /// Removes the sender with the last follower of a profile.
     fn drop(&mut self) {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         let last = followers.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1);

@@ -1,19 +1,26 @@
-//! esim-status: receives eSIM Status webhooks, proves and checks them, and keeps every profile's history in Postgres.
+//! esim-status receives eSIM status webhooks, authenticates and validates them, and stores the history of every profile
+//! in Postgres.
 //!
-//! Four nouns, one direction. A [`delivery::Delivery`] (one webhook request) makes a [`domain::Report`] (what the provider
-//! claims), which may make a [`domain::Transition`] (what changed), which moves a [`domain::Profile`] (what we believe now).
+//! Four nouns, one direction. A [`delivery::Delivery`] (one webhook request) is parsed into a [`domain::Report`] (what
+//! the provider claims). The report may cause a [`domain::Transition`] (what changed), and the transition updates a
+//! [`domain::Profile`] (the current state).
 //!
-//! One delivery, from top to bottom:
+//! The path of one delivery:
 //!
-//! 1. [`web::webhooks`] finds the hook, takes the time and makes a `Delivery`.
-//! 2. [`delivery::Authenticator`] proves the sender on the raw bytes; only then there is an `AuthenticDelivery`.
-//! 3. [`providers::Provider::parse`] reads it strictly.
-//! 4. [`ingest::Ingest::submit`] hands it to a writer and waits.
-//! 5. The writer writes all that waits as one transaction: lock profiles, [`domain::Profile::observe`] each report in the
-//!    order of arrival, append transitions, save profiles, commit.
+//! 1. [`web::webhooks`] finds the hook, takes the time of receipt, reads the body, and creates a `Delivery`.
+//! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
+//! 3. [`providers::Provider::parse`] parses the body strictly.
+//! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
+//! 5. The writer takes all waiting deliveries as one batch and applies each report with [`domain::Profile::observe`], in
+//!    the order of arrival. It writes the batch in one of three ways, cheapest first (`src/ingest/batch.rs`). Usually it
+//!    starts from the profiles that it wrote last, reads the others, and writes everything in one statement, which also
+//!    commits. The statement writes nothing if any profile has changed, is locked, or was erased. Then the writer reads
+//!    all profiles again and tries the statement once more. If that fails too, it uses a transaction that locks the
+//!    profiles. Batches with event ids use the transaction directly. If the database is unavailable and a spool is
+//!    configured, the deliveries are written to the spool instead.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.
 //!
-//! `docs/ARCHITECTURE.md` has the map and what is deliberately absent.
+//! `docs/ARCHITECTURE.md` has the map of the code and the list of what is deliberately absent.
 
 pub mod budget;
 

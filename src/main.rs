@@ -1,4 +1,4 @@
-//! The binary: reads the command line and runs one command.
+//! The binary. It parses the command line and runs one command.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
 
-/// Most of what a delivery costs the service is memory taken and given back, on a thread other than the one that took it as
-/// often as not; the C library's allocator is slow at that (`bench/README.md`).
+/// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
+/// it. The C library's allocator is slow at that (`bench/README.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long the last pieces of work may take after a command has ended.
+/// How long blocking tasks may still run after a command has ended.
 const SHUTDOWN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Openapi => openapi::run(),
         }
     });
-    // A host name that is still being looked up keeps nobody waiting.
+    // Do not wait for a pending lookup of a host name.
     runtime.shutdown_timeout(SHUTDOWN);
     ended
 }

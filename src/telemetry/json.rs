@@ -1,4 +1,5 @@
-//! What a line in JSON has beyond the members that `tracing-subscriber` writes: the causes of its errors, and its request.
+//! Adds to a log line in JSON the members that `tracing-subscriber` does not write: the causes of errors, and the
+//! request.
 
 use std::error::Error;
 use std::fmt;
@@ -13,7 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::request;
 
-/// Adds what is missing to the lines of another format.
+/// Adds these members to the lines of another format.
 pub(super) struct Whole<T>(pub T);
 
 impl<S, N, T> FormatEvent<S, N> for Whole<T>
@@ -45,10 +46,10 @@ where
     }
 }
 
-/// The causes of each error, outermost first, which the line has in text and which `tracing-subscriber` leaves out of JSON.
+/// The causes of each error, outermost first. `tracing-subscriber` writes them in text format and omits them in JSON.
 ///
-/// For the field `error` they are the member `error_sources`. A name with a dot, as in text, is an object's member to some
-/// stores of logs; `error` is a string already, so they would refuse the line.
+/// For the field `error` they are the member `error_sources`. The text format names them with a dot. Some log stores
+/// read such a name as a member of an object, and would refuse the line because `error` is a string already.
 #[derive(Default)]
 struct Causes(Map<String, Value>);
 

@@ -1,4 +1,4 @@
-//! The log: where its lines go, how they look, and which of them are written.
+//! The log: the destination, the format and the filter of its lines.
 
 use std::env::{self, VarError};
 use std::io::{IsTerminal, stderr};
@@ -11,16 +11,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{json, request};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for machines.
     Json,
 }
 
-/// Sends logs to standard error; `RUST_LOG` filters them. Without a format: text on a terminal, else JSON.
+/// Sends logs to standard error, filtered by `RUST_LOG`. The default format is text on a terminal, otherwise JSON.
 pub fn log_to_stderr(format: Option<LogFormat>) {
     let default = if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
     let format = format.unwrap_or(default);
@@ -32,13 +32,13 @@ pub fn log_to_stderr(format: Option<LogFormat>) {
     if log.try_init().is_ok()
         && let Some(doubt) = doubt
     {
-        // The filter in question must not hide this line.
+        // The filter that this line is about must not hide it.
         let unfiltered = dispatch(format, EnvFilter::new("warn"));
         dispatcher::with_default(&unfiltered, || tracing::warn!(RUST_LOG = ?asked, "{doubt}"));
     }
 }
 
-/// Which lines are written, and what is wrong with what was asked for. A variable that is set to nothing is not set.
+/// Returns the filter, and a complaint if `RUST_LOG` is invalid. An empty variable counts as not set.
 fn filter(asked: &Result<String, VarError>) -> (EnvFilter, Option<&'static str>) {
     const UNREADABLE: &str =
         "RUST_LOG cannot be read, so it is `info`: write such as `debug` or `info,sqlx=warn`";
@@ -54,7 +54,8 @@ fn filter(asked: &Result<String, VarError>) -> (EnvFilter, Option<&'static str>)
     }
 }
 
-/// A word that is no level, such as `warning`, is read as the name of a crate, and everything else is hidden.
+/// Complains if the filter hides errors of this service. A word that is not a level, such as `warning`, is parsed as
+/// the name of a crate, and hides everything else.
 fn hides_errors(log: &Dispatch, asked: &Result<String, VarError>) -> Option<&'static str> {
     let shows =
         dispatcher::with_default(log, || tracing::enabled!(target: "esim_status", Level::ERROR));

@@ -1,4 +1,4 @@
-//! Logs and metrics: the subscriber, and every metric's name, labels and meaning in one place.
+//! Logs and metrics: the log subscriber, and the name, labels and meaning of every metric in one place.
 //!
 //! No secret, IMSI, EID, activation code or whole ICCID is ever a field or a label.
 
@@ -54,7 +54,7 @@ const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 const COUNTS: [f64; 8] = [1.0, 2.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0];
 
-/// What renders the metrics of this process; the first call starts collecting them.
+/// The handle that renders the metrics of this process. The first call starts collecting them.
 pub fn metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(collect).clone()
@@ -72,16 +72,16 @@ fn collect() -> PrometheusHandle {
             PrometheusBuilder::build_recorder,
         );
     let handle = recorder.handle();
-    // Another recorder is there only if this crate is a part of something else, which then has the metrics.
+    // Another recorder exists only if this crate is part of another program, which then collects the metrics.
     drop(metrics::set_global_recorder(recorder));
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
-    describe_counter!(REFUSED, "Requests without a valid proof, by hook and what was wrong");
+    describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
     describe_histogram!(REQUESTS, "Duration of requests, by method, route and status");
-    describe_histogram!(BATCH_SIZE, "Deliveries taken by a writer at once");
-    describe_histogram!(COMMITS, "Duration of a batch's transaction, its commit included");
+    describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
+    describe_histogram!(COMMITS, "Duration of writing a batch, including its commit");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Live streams that are open");
@@ -91,31 +91,37 @@ fn collect() -> PrometheusHandle {
     );
     describe_counter!(
         GIVEN_UP,
-        "Connections of the writers that were given up while they may have been at work"
+        "Connections of the writers that were given up, and whose last statement may still have run"
     );
     describe_counter!(
         LOOKED_UP,
-        "Batches whose commit was not confirmed, and was found in the database"
+        "Batches whose commit was not confirmed, but was found in the database"
     );
-    describe_counter!(SPOOLED, "Deliveries put into the spool because the database was away");
+    describe_counter!(
+        SPOOLED,
+        "Deliveries written to the spool because the database was unavailable"
+    );
     describe_counter!(DRAINED, "Deliveries written from the spool to the database");
     describe_counter!(
         ALREADY_WRITTEN,
-        "Deliveries of the spool that were in the database already, and were skipped"
+        "Deliveries in the spool that were in the database already, and were skipped"
     );
-    describe_counter!(SPOOL_REFUSED, "Deliveries of the spool that could not be written");
+    describe_counter!(
+        SPOOL_REFUSED,
+        "Deliveries in the spool that could not be written to the database"
+    );
     describe_gauge!(SPOOL_DELIVERIES, "Deliveries that wait in the spool");
     describe_gauge!(SPOOL_BYTES, "Bytes of the deliveries that wait in the spool");
-    describe_gauge!(SPOOL_LIMIT, "How many bytes of deliveries may wait in the spool");
+    describe_gauge!(SPOOL_LIMIT, "Max bytes of deliveries that may wait in the spool");
     describe_gauge!(
         SPOOL_AGE,
-        "Seconds since the oldest delivery in the spool came; 0 if none waits"
+        "Seconds since the oldest delivery in the spool was received; 0 if none waits"
     );
     describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
     handle
 }
 
-/// Lets a provider's series exist with 0.
+/// Creates the series of a provider with 0.
 pub fn begin_provider(provider: &'static str) {
     for outcome in Outcome::ALL {
         count_deliveries(provider, outcome, 0);
@@ -128,22 +134,22 @@ pub fn begin_provider(provider: &'static str) {
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
 }
 
-/// Lets the series of a hook and a reason exist with 0.
+/// Creates the series of a hook and a reason with 0.
 pub fn begin_not_authentic(hook: &str, reason: &'static str) {
     counter!(REFUSED, "hook" => hook.to_owned(), "reason" => reason).increment(0);
 }
 
-/// Lets the series of a problem exist with 0.
+/// Creates the series of a problem with 0.
 pub fn begin_problem(code: &'static str) {
     counter!(PROBLEMS, "code" => code).increment(0);
 }
 
-/// Lets the histogram of these requests exist, empty.
+/// Creates the empty histogram of these requests.
 pub fn begin_requests(method: &'static str, route: &'static str, status: u16) {
     drop(request_histogram(method, route, status));
 }
 
-/// Lets the series without labels exist with 0.
+/// Creates the series without labels with 0.
 pub fn begin_totals() {
     for name in [GIVEN_UP, LOOKED_UP, SPOOLED, DRAINED, ALREADY_WRITTEN, SPOOL_REFUSED] {
         counter!(name).increment(0);
@@ -152,13 +158,13 @@ pub fn begin_totals() {
     drop((histogram!(BATCH_SIZE), histogram!(COMMITS)));
 }
 
-/// So many deliveries are committed.
+/// Counts committed deliveries.
 pub fn count_deliveries(provider: &'static str, outcome: Outcome, number: u64) {
     let outcome = outcome.as_str();
     counter!(DELIVERIES, "provider" => provider, "outcome" => outcome).increment(number);
 }
 
-/// So many transitions are committed.
+/// Counts committed transitions.
 pub fn count_transitions(
     provider: &'static str,
     state: ProfileState,
@@ -170,28 +176,28 @@ pub fn count_transitions(
         .increment(number);
 }
 
-/// A provider used a word for a state that its adapter does not know.
+/// Counts a word for a state that the provider's adapter does not know.
 pub fn count_unknown_word(provider: &'static str) {
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(1);
 }
 
-/// A request brought no valid proof. The hook is a configured one, so the label is bounded.
+/// Counts a webhook that could not be authenticated. Only configured hooks are counted, so the label is bounded.
 pub fn count_not_authentic(hook: &str, reason: &'static str) {
     counter!(REFUSED, "hook" => hook.to_owned(), "reason" => reason).increment(1);
 }
 
-/// An answer is a problem document.
+/// Counts an answer that is a problem document.
 pub fn count_problem(code: &'static str) {
     counter!(PROBLEMS, "code" => code).increment(1);
 }
 
-/// A request is answered.
+/// Records an answered request.
 pub fn record_request(request: &RequestLabel, status: u16, took: Duration) {
-    /// The histograms of one route, by method and status: few, so they are looked through.
+    /// The histograms of one route by method and status. There are few, so a linear search is fast.
     type OfRoute = Vec<((&'static str, u16), Histogram)>;
 
     thread_local! {
-        /// To find a histogram by its labels is dear, so each thread remembers where they are.
+        /// Looking a histogram up by its labels is expensive, so each thread caches the handles.
         static KNOWN: RefCell<HashMap<String, OfRoute>> = RefCell::default();
     }
     let kind = (request.method, status);
@@ -219,23 +225,24 @@ fn request_histogram(method: &'static str, route: &str, status: u16) -> Histogra
     histogram!(REQUESTS, &labels)
 }
 
-/// A writer took so many deliveries at once.
+/// Records the number of deliveries in a writer's batch.
 pub fn record_batch(deliveries: usize) {
     // Counts this small are exact in a float.
     histogram!(BATCH_SIZE).record(u32::try_from(deliveries).unwrap_or(u32::MAX));
 }
 
-/// A batch is committed.
+/// Records how long a committed batch took.
 pub fn record_commit(took: Duration) {
     histogram!(COMMITS).record(took);
 }
 
-/// So many live streams were opened (or, negative, ended).
+/// Counts live streams: positive for opened ones, negative for ended ones.
 pub fn count_stream(more: f64) {
     gauge!(STREAMS).increment(more);
 }
 
-/// Sets the gauges that are read when somebody asks. Of each pool: how many connections are open, and in use.
+/// Sets the gauges that are read for each scrape. Each pool has the numbers of its open connections and of those in
+/// use.
 pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
     gauge!(QUEUE).set(u32::try_from(queue).unwrap_or(u32::MAX));
     for (pool, (open, busy)) in pools {
@@ -246,42 +253,42 @@ pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
     }
 }
 
-/// Sets the age of the newest delivery of a hook. The hook is a configured one, so the label is bounded.
+/// Sets the age of the newest delivery of a hook. Only configured hooks have one, so the label is bounded.
 pub fn set_newest_age(hook: &str, age: f64) {
     gauge!(NEWEST, "hook" => hook.to_owned()).set(age);
 }
 
-/// A writer has given up a connection that failed or fell silent.
+/// Counts a connection that a writer has given up because it failed or did not answer.
 pub fn count_connection_given_up() {
     counter!(GIVEN_UP).increment(1);
 }
 
-/// A commit that was not confirmed was found in the database.
+/// Counts a commit that was not confirmed, but was found in the database.
 pub fn count_commit_looked_up() {
     counter!(LOOKED_UP).increment(1);
 }
 
-/// Deliveries went to the spool instead of the database.
+/// Counts deliveries that were written to the spool instead of the database.
 pub fn count_spooled(deliveries: usize) {
     counter!(SPOOLED).increment(deliveries as u64);
 }
 
-/// Deliveries of the spool are committed.
+/// Counts deliveries from the spool that were committed to the database.
 pub fn count_drained(deliveries: usize) {
     counter!(DRAINED).increment(deliveries as u64);
 }
 
-/// Deliveries of the spool were committed before.
+/// Counts deliveries from the spool that had been committed before.
 pub fn count_already_written(deliveries: usize) {
     counter!(ALREADY_WRITTEN).increment(deliveries as u64);
 }
 
-/// A delivery of the spool cannot be written.
+/// Counts a delivery from the spool that cannot be written to the database.
 pub fn count_spool_refused() {
     counter!(SPOOL_REFUSED).increment(1);
 }
 
-/// Sets the gauges of the spool, which are there only where there is a spool.
+/// Sets the gauges of the spool. They exist only if there is a spool.
 pub fn set_spool_gauges(deliveries: u64, bytes: u64, limit: u64, age: f64, refused: u64) {
     // Counts this small are exact in a float.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

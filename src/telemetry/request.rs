@@ -1,7 +1,7 @@
-//! Which request a log line belongs to.
+//! Labels each log line with the request that it belongs to.
 //!
-//! Not by a span: to make, enter and leave one costs more than to parse and to prove a webhook, and hardly a request writes a
-//! line. So its label goes with the task, and is written when there is a line.
+//! This does not use a span: creating, entering and leaving one costs more than parsing and authenticating a webhook,
+//! and few requests write a log line. Instead the label is stored in the task, and is only formatted for a log line.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ tokio::task_local! {
     static CURRENT: RequestLabel;
 }
 
-/// What a log line, or a metric, says of a request.
+/// The facts about a request that log lines and metrics show.
 #[derive(Debug, Clone)]
 pub struct RequestLabel {
-    /// Its id: the caller's own, or ours. Plain characters.
+    /// The request's id, from the caller or created here. It has plain characters only.
     pub id: HeaderValue,
-    /// Its method, of those that there are.
+    /// The request's method, or `other`.
     pub method: &'static str,
-    /// The pattern of the route that it matched, never the path: a path holds ICCIDs and secrets.
+    /// The pattern of the route that the request matched. Never the path, because paths contain ICCIDs and secrets.
     pub route: Arc<str>,
 }
 
 impl RequestLabel {
-    /// Does the request's work: what is logged meanwhile names the request.
+    /// Runs the request's work. All log lines that it writes are labelled with the request.
     pub async fn scope<F: Future>(self, work: F) -> F::Output {
         CURRENT.scope(self, work).await
     }
@@ -38,7 +38,7 @@ impl RequestLabel {
     }
 }
 
-/// Adds the request, where there is one, to a line of text.
+/// Adds the current request, if any, to a line of text.
 pub(super) struct Named<T>(pub T);
 
 impl<'writer, T: FormatFields<'writer>> FormatFields<'writer> for Named<T> {
@@ -58,7 +58,7 @@ impl<'writer, T: FormatFields<'writer>> FormatFields<'writer> for Named<T> {
     }
 }
 
-/// The request of this line, for JSON.
+/// The current request as JSON.
 pub(super) fn in_json() -> Option<serde_json::Value> {
     let object = |request: &RequestLabel| {
         serde_json::json!({

@@ -1,13 +1,13 @@
-//! A log line that would be written for each request during an outage: the first one is written, then one a minute with the number
-//! of those between.
+//! Limits a log line that would otherwise be written for each request during an outage. The first line is written, then
+//! one per minute with the number of lines left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a line that is due again and again is written.
+/// How often a recurring line is written.
 pub const INTERVAL: Duration = Duration::from_mins(1);
 
-/// When one kind of line was last written. Kept in a `static` beside the line.
+/// When one kind of line was last written. It is stored in a `static` next to the line.
 #[derive(Debug)]
 pub struct Seldom(Mutex<State>);
 
@@ -18,13 +18,13 @@ struct State {
 }
 
 impl Seldom {
-    /// Nothing was written yet.
-    #[expect(clippy::new_without_default, reason = "it is made in a static")]
+    /// The state before the first line.
+    #[expect(clippy::new_without_default, reason = "it is only created in statics")]
     pub const fn new() -> Self {
         Self(Mutex::new(State { written: None, left_out: 0 }))
     }
 
-    /// Whether the line is to be written now: `Some` with the number of lines left out since the last one.
+    /// Whether to write the line now: `Some` with the number of lines left out since the last one.
     pub fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
     }
