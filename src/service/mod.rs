@@ -1,4 +1,4 @@
-//! A running service: listeners, writers and upkeep, started together and ended in order.
+//! A running service: listeners, writers and upkeep tasks, which start together and shut down in order.
 
 mod preparation;
 
@@ -26,7 +26,7 @@ use crate::web::metrics::{self, NewestDeliveries};
 use crate::web::{self, AppState, Draining, Followers, Parts};
 use preparation::Preparation;
 
-/// How long probes in flight may take to end.
+/// At shutdown: how long requests in flight on the admin listener may take.
 const PROBES: Duration = Duration::from_millis(500);
 
 /// How often the tables are looked after; how soon after the start; and how soon again where that failed.
@@ -34,22 +34,22 @@ const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_FIRST: Duration = Duration::from_secs(10);
 const UPKEEP_RETRY: Duration = Duration::from_mins(1);
 
-/// How often the metrics' histograms are folded.
+/// The interval of the upkeep of metrics, which folds histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// How soon the database is asked again for its newest deliveries, where it is away.
+/// The pause before the newest deliveries are read again if the database is unavailable.
 const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
 
-/// Connections of profiles whose lock somebody else has.
+/// Connections for profiles that another transaction has locked.
 const LANE_CONNECTIONS: usize = 4;
 
-/// The listener's, readiness' and upkeep's.
+/// One connection each for the listener of changes, the readiness check and the upkeep.
 const SINGLE_CONNECTIONS: usize = 3;
 
-/// How many reads run at once that no index serves.
+/// Max concurrent reads without an index.
 const SCANS: usize = 2;
 
 /// Why a service did not start.
@@ -58,14 +58,14 @@ pub enum StartError {
     /// The schema could not be brought up to date.
     #[error("the database is not usable")]
     Schema(#[from] SchemaError),
-    /// What is stored is sealed with keys that are not there.
+    /// The stored credentials are encrypted with data keys that are not configured.
     #[error(
-        "credentials in the database are sealed with data keys that ESIM_STATUS_DATA_KEYS does not have ({}), and none with one that it has: add the keys again behind the first; if they are lost for good, delete what nobody can open (DELETE FROM install_credentials WHERE key_id IN (…)) and register those profiles again",
+        "all encrypted credentials in the database use data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add the keys again after the first key; if they are lost for good, delete the credentials that nobody can decrypt (DELETE FROM install_credentials WHERE key_id IN (…)) and register those profiles again",
         .0.join(", ")
     )]
     DataKeys(Vec<String>),
-    /// The partitions of the deliveries could not be made.
-    #[error("the partitions of the deliveries could not be made: may this user create tables?")]
+    /// The partitions of the deliveries could not be created.
+    #[error("the partitions of the deliveries could not be created: may this user create tables?")]
     Partitions(#[source] StoreError),
     /// The spool could not be opened.
     #[error("the spool cannot be used")]
@@ -85,7 +85,7 @@ pub enum StartError {
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         match error {
-            // Whoever gets past the first look at a pooler meets it here.
+            // A pooler that the first check has not noticed can still fail here.
             StoreError::Database(error) if store::is_of_a_pooler(&error) => {
                 SchemaError::Pooled.into()
             }
@@ -95,7 +95,7 @@ impl From<StoreError> for StartError {
 }
 
 impl StartError {
-    /// Whether the database could not be reached, rather than not be used.
+    /// Whether the database could not be reached. Otherwise it was reached and cannot be used.
     fn is_about_reaching_it(&self) -> bool {
         match self {
             Self::Schema(
@@ -110,7 +110,7 @@ impl StartError {
 /// How a service ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
-    /// Connections that had to be cut.
+    /// The number of connections that were closed before their answer was complete.
     pub cut: usize,
     /// Whether every delivery that was accepted has been answered.
     pub all_answered: bool,
@@ -119,9 +119,9 @@ pub struct Ended {
 /// A running service.
 #[derive(Debug)]
 pub struct Service {
-    /// Where webhooks, API and page are served.
+    /// The address of webhooks, API and install page.
     pub public: SocketAddr,
-    /// Where health and metrics are served.
+    /// The address of health checks and metrics.
     pub admin: SocketAddr,
     app: AppState,
     closing: CancellationToken,
@@ -133,10 +133,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Brings the schema up to date, makes partitions, and serves.
+    /// Migrates the schema, creates partitions, and serves.
     ///
     /// # Errors
-    /// [`StartError`]; nothing runs on then.
+    /// [`StartError`]. Then nothing keeps running.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         raise_open_files(settings.max_connections);
         let spool = match &settings.spool {
@@ -146,7 +146,7 @@ impl Service {
         let needed = connections_needed(&settings);
         let connector = settings.database;
         let vault = Arc::new(settings.vault);
-        // One of them is the lookups'.
+        // One of the readers is the connection of the lookups of single profiles.
         let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX).saturating_sub(1);
         let erasure_key = ErasureKey::default();
         let preparation = Preparation {
@@ -224,29 +224,29 @@ impl Service {
         })
     }
 
-    /// The parts, for whoever runs beside the listeners.
+    /// The shared state, for tasks that run beside the listeners.
     pub fn app(&self) -> &AppState {
         &self.app
     }
 
-    /// Waits until a writer or the drainer dies, which they never should: what it had to do would be done by nobody.
+    /// Waits until a writer or the drainer dies. This should never happen, and no other task would do its work.
     pub async fn writer_died(&mut self) {
         self.writers.join_next().await;
         tracing::error!("a writer has died: the service ends, so that it can be started again");
     }
 
-    /// Ends in order: not ready; after the notice no new connections; what is in flight answered; the writers' queues written.
-    /// Takes the notice and 10 s at most.
+    /// Shuts down in order: becomes not ready, accepts no more connections after the notice, answers the requests in
+    /// flight, and writes the writers' queues. Takes at most the notice and 10 s.
     pub async fn stop(self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: not ready any more");
         self.closing.cancel();
         let cut = self.serving.await.map_or(0, |drained| drained.cut);
         self.closed.cancel();
-        // Probes that hang cost nothing.
+        // Requests on the admin listener that had to be closed do not matter.
         drop(self.admin_serving.await);
         self.background.iter().for_each(JoinHandle::abort);
-        // The last handle to the writers' queues; they end once those are empty.
+        // This is the last handle to the writers' queues. The writers end once their queues are empty.
         drop(self.app);
         let mut writers = self.writers;
         let writing = async { while writers.join_next().await.is_some() {} };
@@ -256,13 +256,14 @@ impl Service {
     }
 }
 
-/// Raises this process's limit on open files as far as it may, since every connection is one; says so where that is not enough.
+/// Raises this process's limit on open files as far as allowed, because every connection needs one. Warns if that is
+/// not enough.
 fn raise_open_files(connections: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();
-    // Room for the database, the logs and the admin listener.
+    // Some more for the database, the logs and the admin listener.
     let needed = connections as u64 + 256;
     if !raised || most < needed {
         tracing::warn!(
@@ -273,7 +274,7 @@ fn raise_open_files(connections: usize) {
     }
 }
 
-/// How many connections a service with these settings needs when everything is in use.
+/// The max number of database connections that a service with these settings uses.
 pub fn connections_needed(settings: &Settings) -> usize {
     let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX);
     let drainer = usize::from(settings.spool.is_some());
@@ -293,7 +294,8 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Looks after the tables every hour, the metrics and idle connections every few seconds, until it is aborted.
+/// Does the upkeep of the tables every hour, and of the metrics and idle connections every few seconds, until it is
+/// aborted.
 async fn look_after(app: AppState, retention_days: u32) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
@@ -302,7 +304,7 @@ async fn look_after(app: AppState, retention_days: u32) {
     let look_after_tables = async {
         loop {
             seldom.tick().await;
-            // A connection that is lost in silence would keep it waiting for ever.
+            // A connection that is lost without an error would block the upkeep forever.
             let upkeep = timeout(UPKEEP, look_after_tables(&app.connector, retention_days));
             if let Ok(Err(error)) = upkeep.await {
                 let error = &error as &dyn std::error::Error;
@@ -326,7 +328,7 @@ async fn look_after(app: AppState, retention_days: u32) {
     tokio::join!(look_after_tables, look_after_metrics, learn_newest(&app));
 }
 
-/// How old the newest deliveries are is known to the database when a service starts.
+/// Reads the times of the newest deliveries from the database once after the start.
 async fn learn_newest(app: &AppState) {
     loop {
         let found = app.reads.run(async |connection| store::deliveries::newest(connection).await);
@@ -337,7 +339,8 @@ async fn learn_newest(app: &AppState) {
     }
 }
 
-/// Over its own connection: an index may take long to build, and readers would miss theirs.
+/// Does the upkeep of the tables over its own connection, because building an index may take long and must not block a
+/// reader's.
 async fn look_after_tables(connector: &Connector, retention_days: u32) -> Result<(), StoreError> {
     let mut connection = connector.connect(Session::Upkeep).await?;
     upkeep::look_after(&mut connection, clock::now(), retention_days).await?;

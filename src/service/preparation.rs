@@ -1,4 +1,5 @@
-//! Getting the database ready: waiting for one that is away, refusing one that cannot be used, and with a spool serving meanwhile.
+//! Prepares the database: waits for it if it is unavailable, refuses it if it cannot be used, and lets a service with a
+//! spool serve in the meantime.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,35 +13,36 @@ use crate::clock;
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Connector, ErasureKey, Session, StoreError, Vault, upkeep};
 
-/// How long a start waits for it where there is a spool to begin with.
+/// How long a start with a spool waits for the database before it serves from the spool.
 const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long everything but the schema may take. Each statement has its own time-out in the server.
+/// How long all preparation except the migration may take. In addition, the server limits each statement.
 const FILLING: Duration = Duration::from_secs(30);
 
-/// Pauses between attempts to find the database: without a spool, with one, and where it was found and cannot be used.
+/// The pauses between attempts: without a spool, with one, and if the database was reached but cannot be used.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 const SPOOL_PAUSE: Duration = Duration::from_millis(250);
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pauses between complaints about a database that is away for long.
+/// The pause between log lines about a database that stays unavailable.
 const AWAY_PAUSE: Duration = Duration::from_mins(1);
 
-/// What the database needs before it can be used: its schema, its partitions; and what we need of it, a key.
+/// The preparation before the database can be used: migrate the schema, create partitions, load the erasure key, check
+/// data keys.
 #[derive(Clone)]
 pub(super) struct Preparation {
     pub connector: Connector,
     pub retention_days: u32,
     pub erasure_key: ErasureKey,
     pub vault: Arc<Vault>,
-    /// How many connections the service may need.
+    /// The max number of connections that the service may use.
     pub needed: usize,
 }
 
 impl Preparation {
     async fn once(&self) -> Result<(), StartError> {
         store::migrate(&self.connector).await?;
-        // A connection that is lost in silence would keep it waiting for ever.
+        // A connection that is lost without an error would block the start forever.
         let filled = timeout(FILLING, self.fill()).await;
         filled.unwrap_or_else(|lost| Err(StoreError::Database(sqlx::Error::Io(lost.into())).into()))
     }
@@ -55,7 +57,8 @@ impl Preparation {
         Ok(())
     }
 
-    /// Settings that have lost their data keys would store new credentials in plain, and fail for the old ones.
+    /// Refuses settings that have lost their data keys. They would store new credentials unencrypted, and fail for the
+    /// old ones.
     async fn check_data_keys(&self, connection: &mut PgConnection) -> Result<(), StartError> {
         let missing = match install_credentials::missing_keys(connection, &self.vault).await {
             Ok(missing) => missing,
@@ -64,7 +67,10 @@ impl Preparation {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "whether all stored credentials can be opened is not known");
+                tracing::warn!(
+                    error,
+                    "cannot check whether all stored credentials can be decrypted"
+                );
                 return Ok(());
             }
         };
@@ -72,7 +78,7 @@ impl Preparation {
             Missing::None => {}
             Missing::Some(keys) => tracing::error!(
                 ?keys,
-                "some credentials are sealed with data keys that ESIM_STATUS_DATA_KEYS does not have: their profiles cannot be installed until the keys are added again behind the first"
+                "some credentials are encrypted with data keys that are not in ESIM_STATUS_DATA_KEYS: their profiles cannot be installed until the keys are added again after the first key"
             ),
             Missing::All(keys) => return Err(StartError::DataKeys(keys)),
         }
@@ -80,19 +86,20 @@ impl Preparation {
     }
 
     async fn compare_connections(&self, connection: &mut PgConnection) {
-        // Nobody can do without the service because this cannot be asked.
+        // If the limit cannot be read, the service starts all the same.
         let Ok(Some(limit)) = store::limit(connection).await else { return };
         if limit.connections < self.needed {
             tracing::warn!(
                 needed = self.needed,
                 allowed = limit.connections,
                 limit = limit.set_by,
-                "this service may need more connections than it is allowed, each replica of it: webhooks come first, and lists will be answered 503; raise the limit or lower ESIM_STATUS_READERS"
+                "each replica of this service may need more connections than are allowed: webhooks have priority, and lists will be answered 503; raise the limit or lower ESIM_STATUS_READERS"
             );
         }
     }
 
-    /// A database that starts together with the service may take a while.
+    /// Prepares the database, and retries for `patience`, because a database that starts together with the service may
+    /// take a while.
     pub(super) async fn finish(&self, patience: Duration) -> Result<(), StartError> {
         let begun = Instant::now();
         loop {
@@ -107,8 +114,9 @@ impl Preparation {
         }
     }
 
-    /// Where there is a spool, deliveries are taken without the database. It is prepared when it comes; what runs until then is
-    /// given back. What is wrong with one that answers at once is said at once.
+    /// Prepares the database for a service with a spool, which can accept deliveries without it. If the database is not
+    /// reached within [`SPOOL_PATIENCE`], continues in a background task and returns that task. A database that answers
+    /// but cannot be used fails the start.
     pub(super) async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
         let first = self.clone();
         let mut first = tokio::spawn(async move { first.once().await });
@@ -119,7 +127,7 @@ impl Preparation {
                 Ok(Some(tokio::spawn(self.persist())))
             }
             Ok(Ok(result)) => result.map(|()| None),
-            // Silent, or only slow, as a long migration is: that one goes on.
+            // The database is silent or slow, for example in a long migration. The attempt continues.
             Ok(Err(_)) | Err(_) => {
                 tracing::error!("serving before the database is ready: deliveries go to the spool");
                 Ok(Some(tokio::spawn(async move {
@@ -131,7 +139,7 @@ impl Preparation {
         }
     }
 
-    /// Tries again until it is done.
+    /// Retries until the preparation succeeds.
     async fn persist(self) {
         let mut complained = Instant::now();
         loop {
