@@ -60,7 +60,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#start();
   }
 
-  // What runs
+  // Following and reading
 
   get #base() { return new URL((this.getAttribute('base') ?? HOME).replace(/\/*$/, '/'), HOME); }
 
@@ -174,7 +174,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     if (!signal.aborted) this.#reading = false;
   }
 
-  // What is seen
+  // Display
 
   #build() {
     if (this.#parts) return;
