@@ -34,14 +34,14 @@ impl Cli {
 /// Treats an empty variable as not set, because compose files pass unset variables as empty ones.
 fn ignore_if_empty(arg: Arg) -> Arg {
     let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    // No variable has this name.
+    // No variable has an empty name.
     if is_empty { arg.env("").hide_env(true) } else { arg }
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve in production: needs its database and secrets
+    /// Serve in production: needs a database and secrets
     #[command(long_about = SERVE)]
     Serve(Box<ServeArgs>),
     /// Serve on this machine with an embedded PostgreSQL and generated secrets
@@ -62,7 +62,7 @@ pub enum Command {
 }
 
 const SERVE: &str = "\
-Serve in production: needs its database and secrets.
+Serve in production: needs a database and secrets.
 
 The service refuses to start without DATABASE_URL, a secret for a hook, an API key and a token secret, and lists everything \
 that is missing. A secret is at least 16 bytes long. It can be read from a file instead (the same variable with _FILE, one \

@@ -9,14 +9,14 @@ use crate::providers::{Malformed, Provider, Reading};
 
 /// One configured hook.
 pub struct Hook {
-    /// Its path below `/webhooks/`, such as `gigastore/esim-status`.
+    /// The path below `/webhooks/`, such as `gigastore/esim-status`.
     pub path: Arc<str>,
-    /// Who delivers there.
+    /// The provider that delivers there.
     pub provider: &'static dyn Provider,
-    /// How a sender is proved.
+    /// How a sender is authenticated.
     pub authenticator: Authenticator,
-    /// Whether a portal's try of the URL is answered 200, and kept as `ignored`. A body that says nothing is refused otherwise: from a
-    /// provider it is a fault.
+    /// Whether a portal's test of the URL is answered 200, and stored as `ignored`. Otherwise an empty body is refused:
+    /// from a provider it is a fault.
     pub takes_tests: bool,
 }
 
@@ -28,10 +28,10 @@ impl fmt::Debug for Hook {
 }
 
 impl Hook {
-    /// Reads what its provider has delivered.
+    /// Reads what the hook's provider has delivered.
     ///
     /// # Errors
-    /// [`Malformed`], with a reason that names no identifier.
+    /// [`Malformed`], whose reason contains no identifier.
     pub fn read(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
         match self.provider.parse(delivery) {
             Err(_) if self.takes_tests && self.provider.is_test(delivery) => {
