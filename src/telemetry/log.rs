@@ -28,7 +28,7 @@ pub fn log_to_stderr(format: Option<LogFormat>) {
     let (filter, doubt) = filter(&asked);
     let log = dispatch(format, filter);
     let doubt = doubt.or_else(|| hides_errors(&log, &asked));
-    // A second call, as in tests, changes nothing.
+    // In tests, a second call has no effect.
     if log.try_init().is_ok()
         && let Some(doubt) = doubt
     {
@@ -40,8 +40,7 @@ pub fn log_to_stderr(format: Option<LogFormat>) {
 
 /// Returns the filter, and a complaint if `RUST_LOG` is invalid. An empty variable counts as not set.
 fn filter(asked: &Result<String, VarError>) -> (EnvFilter, Option<&'static str>) {
-    const UNREADABLE: &str =
-        "RUST_LOG cannot be read, so it is `info`: write such as `debug` or `info,sqlx=warn`";
+    const UNREADABLE: &str = "RUST_LOG cannot be read, so it is `info`: set it to a filter such as `debug` or `info,sqlx=warn`";
     let info = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     let parsed = match asked {
         Ok(asked) => info.parse(asked.trim()).ok(),

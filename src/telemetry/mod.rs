@@ -1,6 +1,6 @@
 //! Logs and metrics: the log subscriber, and the name, labels and meaning of every metric in one place.
 //!
-//! No secret, IMSI, EID, activation code or whole ICCID is ever a field or a label.
+//! No secret, IMSI, EID, activation code or complete ICCID is ever a field or a label.
 
 mod log;
 
@@ -84,7 +84,7 @@ fn collect() -> PrometheusHandle {
     describe_histogram!(COMMITS, "Duration of writing a batch, including its commit");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
     describe_gauge!(POOL, "Database connections, by pool and use");
-    describe_gauge!(STREAMS, "Live streams that are open");
+    describe_gauge!(STREAMS, "Open live streams");
     describe_gauge!(
         NEWEST,
         "Seconds since the newest delivery of a hook, as far as this process knows"
