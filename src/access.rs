@@ -94,7 +94,7 @@ impl Access {
 
 impl Caller {
     /// Whether the caller may still see the profile: an access token issued for a former life of it, or before its backend ended
-    /// all, is not good any more.
+    /// all, is no longer valid.
     pub fn may_see(&self, tokens_from: Option<Timestamp>) -> bool {
         match (self, tokens_from) {
             (Self::User { issued, .. }, Some(from)) => *issued >= from.unix_seconds(),

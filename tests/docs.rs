@@ -105,8 +105,10 @@ fn openapi_json_is_up_to_date() {
 }
 
 #[test]
-fn the_settings_in_operations_md_are_up_to_date() {
+fn the_tables_in_operations_md_are_up_to_date() {
+    // One after the other, because both are written into one file.
     assert_section("operations.md", "settings", &settings().unwrap());
+    assert_section("operations.md", "limits", &limits().unwrap());
 }
 
 /// Settings of the tests that the operations guide names.
@@ -140,11 +142,6 @@ fn every_file_names_only_settings_that_exist() {
             assert!(exists, "{file} names {word}, which is no setting of `serve`");
         }
     }
-}
-
-#[test]
-fn the_limits_in_operations_md_are_up_to_date() {
-    assert_section("operations.md", "limits", &limits().unwrap());
 }
 
 #[test]

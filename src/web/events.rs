@@ -198,7 +198,7 @@ impl Stream {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
             Ok(Some(followed)) if !self.subject.caller.may_see(followed.stored.tokens_from) => {
-                self.end(": the access token is not good any more\n");
+                self.end(": the access token is no longer valid\n");
             }
             Ok(Some(followed)) => self.take(&followed),
             Ok(None) => self.end(": the profile was erased\n"),
