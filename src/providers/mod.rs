@@ -23,7 +23,8 @@ pub trait Provider: Send + Sync + 'static {
     fn slug(&self) -> &'static str;
 
     /// The headers that `parse` reads with [`AuthenticDelivery::header`], in lower case. They are stored with each
-    /// delivery, unless their names are those of credentials.
+    /// delivery, unless their names are those of credentials. None may hold an identifier of a profile, because they
+    /// are stored even if it was erased.
     fn headers(&self) -> &'static [&'static str] {
         &[]
     }
@@ -110,7 +111,8 @@ impl Reading {
         Self { content: Content::Ignored { iccid, reason: reason.into() }, event_id: None }
     }
 
-    /// The same with the event id that the body has.
+    /// The same with the event id that the body has. An erasure leaves event ids, so it must not contain an identifier
+    /// of the profile.
     #[must_use]
     pub fn with_event_id(self, event_id: Option<EventId>) -> Self {
         Self { event_id, ..self }
