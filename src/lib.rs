@@ -9,10 +9,10 @@
 //!
 //! 1. [`web::webhooks`] finds the hook, takes the time of receipt, reads the body, and creates a `Delivery`.
 //! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
-//! 3. [`providers::Provider::parse`] parses the body strictly.
+//! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
 //! 5. The writer takes all waiting deliveries as one batch and applies each report with [`domain::Profile::observe`], in
-//!    the order of arrival. It writes the batch in one of three ways, cheapest first (`src/ingest/batch.rs`). Usually it
+//!    the order of arrival. It writes the batch in one of three ways, cheapest first (`src/ingest/batch/`). Usually it
 //!    starts from the profiles that it wrote last, reads the others, and writes everything in one statement, which also
 //!    commits. The statement writes nothing if any profile has changed, is locked, or was erased. Then the writer reads
 //!    all profiles again and tries the statement once more. If that fails too, it uses a transaction that locks the
