@@ -29,7 +29,7 @@ use preparation::Preparation;
 /// At shutdown: how long requests in flight on the admin listener may take.
 const PROBES: Duration = Duration::from_millis(500);
 
-/// How often the tables are looked after; how soon after the start; and how soon again where that failed.
+/// The interval of the tables' upkeep; the delay of the first one after the start; and the delay after a failure.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_FIRST: Duration = Duration::from_secs(10);
 const UPKEEP_RETRY: Duration = Duration::from_mins(1);
@@ -40,7 +40,7 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// The pause before the newest deliveries are read again if the database is unavailable.
 const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Connections of registrations and erasures: their own, so that a burst of them takes none from the webhooks.
+/// Connections of registrations and erasures. They are separate, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
 
 /// Connections for profiles that another transaction has locked.
@@ -68,16 +68,16 @@ pub enum StartError {
     #[error("the partitions of the deliveries could not be created: may this user create tables?")]
     Partitions(#[source] StoreError),
     /// The spool could not be opened.
-    #[error("the spool cannot be used")]
+    #[error("the spool in ESIM_STATUS_SPOOL_DIR cannot be used")]
     Spool(#[from] SpoolError),
-    /// An address could not be listened on.
+    /// The service could not listen on an address.
     #[error("cannot listen on {address}: choose another with {flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The flag that sets it.
         flag: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -232,14 +232,14 @@ impl Service {
     /// Waits until a writer or the drainer dies. This should never happen, and no other task would do its work.
     pub async fn writer_died(&mut self) {
         self.writers.join_next().await;
-        tracing::error!("a writer has died: the service ends, so that it can be started again");
+        tracing::error!("a writer has died: the service ends, so that it can be restarted");
     }
 
     /// Shuts down in order: becomes not ready, accepts no more connections after the notice, answers the requests in
     /// flight, and writes the writers' queues. Takes at most the notice and 10 s.
     pub async fn stop(self) -> Ended {
         self.app.draining.begin();
-        tracing::info!("draining: not ready any more");
+        tracing::info!("draining: no longer ready");
         self.closing.cancel();
         let cut = self.serving.await.map_or(0, |drained| drained.cut);
         self.closed.cancel();
@@ -310,7 +310,7 @@ async fn look_after(app: AppState, retention_days: u32) {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     error,
-                    "the tables could not be looked after; there are partitions for some months"
+                    "the upkeep of the tables failed and will be retried; partitions exist for some months"
                 );
                 seldom.reset_after(UPKEEP_RETRY);
             }

@@ -163,6 +163,9 @@ fn complain(error: &StartError, is_away: bool) {
     if is_away {
         tracing::error!(error, "the database is still away: deliveries go to the spool");
     } else {
-        tracing::error!(error, "deliveries stay in the spool until this is corrected");
+        tracing::error!(
+            error,
+            "the database cannot be used: deliveries stay in the spool until this is fixed"
+        );
     }
 }

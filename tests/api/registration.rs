@@ -533,7 +533,7 @@ async fn losing_all_data_keys_prevents_the_start_and_losing_one_affects_only_its
         settings.vault = lost;
         let error = Service::start(settings).await.unwrap_err();
         assert!(matches!(&error, StartError::DataKeys(keys) if keys.len() == 1), "{error:?}");
-        assert!(error.to_string().contains("add the keys again"), "{error}");
+        assert!(error.to_string().contains("add the keys back"), "{error}");
     }
     // Another profile is sealed with an available key: the service starts, and only the first profile cannot be
     // installed.
