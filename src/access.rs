@@ -1,4 +1,5 @@
-//! Who may read: backends by API key, users by an access token for their one profile. Pure; `web::callers` reads the request.
+//! Authenticates callers of the API: backends by an API key, users by an access token for one profile. This code is
+//! pure; `web::callers` reads the request.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
@@ -61,7 +62,7 @@ impl Seconds {
 }
 
 impl Access {
-    /// Finds who a bearer credential belongs to.
+    /// Returns the caller that a bearer credential belongs to.
     pub fn caller(&self, credential: &str, now: Timestamp) -> Option<Caller> {
         if self.api_keys.matches(credential.as_bytes()) {
             return Some(Caller::Backend);
@@ -69,7 +70,7 @@ impl Access {
         self.user(credential, now)
     }
 
-    /// Verifies an access token: HS256 and nothing else, our audience, an ICCID as its subject, not expired.
+    /// Verifies an access token: signed with HS256 only, our audience, an ICCID as its subject, and valid now.
     fn user(&self, token: &str, now: Timestamp) -> Option<Caller> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);

@@ -140,7 +140,7 @@ async fn attempt(connector: &Connector) -> Result<PgListener, StoreError> {
 fn tell(is_told: &AtomicBool, error: &StoreError) {
     if !is_told.swap(true, Ordering::Relaxed) {
         let error = error as &dyn std::error::Error;
-        tracing::warn!(error, "not listening for changes; trying again until it works");
+        tracing::warn!(error, "not listening for changes; retrying until it works");
     }
 }
 
