@@ -17,10 +17,10 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
 use crate::store::{ErasureKey, Pool, StoreError, backends, erasures, notify};
 
-/// How often to look whether they have ended.
+/// The pause between two checks whether earlier statements have ended.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Why an erasure may be incomplete. It is safe to retry.
+/// Why an erasure may be incomplete. Retrying is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
     /// The database failed, or was too slow.
@@ -36,7 +36,7 @@ pub enum EraseError {
 /// spool.
 ///
 /// # Errors
-/// [`EraseError`]; the erasure may be incomplete. It is safe to retry.
+/// [`EraseError`]; the erasure may be incomplete, and retrying is safe.
 pub async fn erase(
     pool: &Pool,
     spool: Option<&Spool>,
@@ -90,8 +90,8 @@ async fn delete(
     Ok(known)
 }
 
-/// Deletes malformed bodies that contain the ICCID. Goes page by page: a provider whose bodies turn malformed leaves
-/// many.
+/// Deletes malformed bodies that contain the ICCID, page by page, because there may be many: a provider may change its
+/// format.
 async fn delete_unread(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
     let (mut after, mut found) = (None, false);
     loop {

@@ -1,6 +1,7 @@
-//! What backends and operators do to a profile: register it, end its access tokens, erase it, seal its credentials anew.
+//! What backends and operators do to a profile: register it, revoke its access tokens, erase it, seal its credentials
+//! with a new key.
 //!
-//! A registration takes the same row lock as the webhooks do, in one transaction.
+//! A registration locks the profile's row, in one transaction, so that no webhook changes the profile meanwhile.
 
 mod erasure;
 
@@ -25,7 +26,7 @@ use crate::store::{
 };
 use crate::telemetry;
 
-/// How often to look again for a profile that a webhook makes at the same moment.
+/// The max number of attempts, if a webhook creates the profile at the same moment.
 const TRIES: u32 = 5;
 
 /// Whether a registration created the profile.
@@ -37,7 +38,7 @@ pub enum Registered {
     Known,
 }
 
-/// Registers a profile.
+/// Registers a profile, or updates its registration.
 ///
 /// # Errors
 /// [`StoreError`]; nothing was changed, or the outcome of the commit is unknown. It is safe to retry.
@@ -58,7 +59,7 @@ pub async fn register(
     tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
-/// Returns `None` if a webhook has created the profile in the meantime.
+/// Makes one attempt. Returns `None` if a webhook has created the profile in the meantime.
 async fn try_register(
     connection: &mut PgConnection,
     vault: &Vault,
@@ -136,8 +137,8 @@ pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bo
     tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
 }
 
-/// Tokens must be issued after this to be valid. The margin covers a replica whose clock is ahead and that has just
-/// issued one.
+/// The time from which tokens must be issued to be valid, if all tokens until `time` are revoked. The margin covers a
+/// replica whose clock is ahead and that has just issued one.
 fn after_all_tokens(time: Timestamp) -> Timestamp {
     time.plus_seconds(REPLICA_TOLERANCE_SECONDS + 1)
 }

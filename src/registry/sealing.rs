@@ -1,4 +1,4 @@
-//! Sealing credentials with the current data key, which an operator asks for after a rotation.
+//! Seals credentials with the current data key. An operator runs this, as `esim-status migrate`, after a key rotation.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,21 @@ use sqlx::{Connection, PgConnection};
 use crate::domain::Timestamp;
 use crate::store::{StoreError, Vault, install_credentials};
 
-/// What sealing anew has done.
+/// The result of [`seal_anew`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SealedAnew {
-    /// How many credentials are sealed with the current key now, and were not before.
+    /// The number of credentials that are now sealed with the current key, and were not before.
     pub sealed: u64,
-    /// How many could not be opened, and are as they were.
+    /// The number of credentials that could not be opened, and are unchanged.
     pub left: u64,
-    /// The keys that those are sealed with and that are not among the live ones.
+    /// The data keys that those credentials need and that the vault does not have.
     pub missing_keys: BTreeSet<String>,
 }
 
-/// Seals all credentials with the current data key that are not yet. Those that cannot be opened are left as they are, and
-/// keep no others from being sealed.
+/// Seals with the current data key all credentials that are not sealed with it yet. Skips those that cannot be opened.
 ///
 /// # Errors
-/// [`StoreError`]; what was sealed before it stays sealed.
+/// [`StoreError`]; what was sealed before the error stays sealed.
 pub async fn seal_anew(
     connection: &mut PgConnection,
     vault: &Vault,
