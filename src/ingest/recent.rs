@@ -1,5 +1,5 @@
-//! The profiles as a writer last wrote them. Most reports follow soon after another of the same profile, so this saves
-//! a read. It is only a cache: a statement that builds on it does nothing if a row has changed since.
+//! The profiles as a writer last wrote them. Most reports follow soon after another one about the same profile, so this
+//! saves a read. It is only a cache: a statement that relies on it does nothing if a row has changed since.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,8 @@ impl Recent {
         Self { profiles: LruCache::new(0) }
     }
 
-    /// Takes out the profiles that it remembers. Whoever writes them puts them back in their new state.
+    /// Removes and returns the profiles that it remembers. The writer remembers them again once their new state is
+    /// written.
     pub(super) fn take(&mut self, iccids: &[String]) -> Vec<(Profile, Version)> {
         iccids.iter().filter_map(|iccid| self.profiles.remove(iccid)).collect()
     }

@@ -14,15 +14,17 @@ use super::{Accepted, SubmitError, Waiting, WriterContext};
 use crate::budget;
 use crate::domain::Iccid;
 
-/// How long a batch may take. One attempt may take less, but longer than the server lets a statement run: so a slow server says so
-/// itself, and a silent connection, or a commit in doubt, leaves the time to ask over another one.
+/// The limits of a batch without a spool. An attempt has longer than the server's statement timeout, so a slow server
+/// reports that timeout itself. It has less than the whole, so that if a connection stalls or leaves a commit in doubt,
+/// there is time to look the batch up over another connection.
 const PATIENCE: Patience = Patience { whole: budget::BATCH, attempt: budget::ATTEMPT };
 
-/// The same where there is a spool, in which the delivery then has to be in time.
+/// The limits of a batch if there is a spool: one short attempt, so that the deliveries still reach the spool in time.
 const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
 
-/// The same for profiles that another transaction holds: longer than a statement may run, so that a server that lives says so
-/// itself. A lock on one profile is no reason to send everybody's deliveries to the spool.
+/// The limits of a lane, which waits for profiles that another transaction holds. They exceed the statement timeout, so
+/// that a server that is up reports it itself: then we know that a profile is locked, and not that the database is down,
+/// and do not send deliveries to the spool.
 const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
 
 /// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.
