@@ -23,8 +23,8 @@ const PATIENCE: Patience = Patience { whole: budget::BATCH, attempt: budget::ATT
 const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
 
 /// The limits of a lane, which waits for profiles that another transaction holds. They exceed the statement timeout, so
-/// that a server that is up reports it itself: then we know that a profile is locked, and not that the database is down,
-/// and do not send deliveries to the spool.
+/// a server that is up reports that timeout itself. Then we know that a profile is locked and the database is not down,
+/// and do not send everybody's deliveries to the spool.
 const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
 
 /// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.

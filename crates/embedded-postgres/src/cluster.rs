@@ -60,7 +60,7 @@ impl Cluster {
         let new = self.home.join("postgres.new");
         if new.exists() {
             fs::remove_dir_all(&new)
-                .map_err(|error| self.io("remove a half-made cluster", error))?;
+                .map_err(|error| self.io("remove an incomplete cluster", error))?;
         }
         let [initdb, folder] = [self.program("initdb"), new.display().to_string()];
         let mut command = vec![&*initdb, "-D", &folder, "-U", SUPERUSER, "-A", "trust"];
@@ -136,7 +136,7 @@ impl Cluster {
     fn take_log(&self) -> Result<File, EmbeddedError> {
         let leftover = || self.pid_file()?.lines().next()?.trim().parse().ok();
         process::take_log(&self.home.join(LOG), leftover)
-            .map_err(|error| self.io("wait for the end of a former server", error))
+            .map_err(|error| self.io("wait for the end of a previous server", error))
     }
 
     /// Whether the server with this pid reports in `postmaster.pid` that it accepts connections.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum EmbeddedError {
     /// No installed PostgreSQL is new enough.
     #[error(
-        "needs PostgreSQL 15 or newer, and found {found}: install it with {remedy}, \
-         or name the folder of `postgres` in PG_BIN"
+        "needs PostgreSQL 15 or newer, but found {found}: install it with {remedy}, \
+         or set PG_BIN to the folder that contains `postgres`"
     )]
     NotInstalled {
         /// What was found.
@@ -20,17 +20,17 @@ pub enum EmbeddedError {
     /// The folder was created by a version that is not installed.
     #[error(
         "the data folder was created by PostgreSQL {wanted}, which is not installed: install it, \
-         or delete the folder to start afresh"
+         or delete the folder to start with an empty database"
     )]
     OtherVersion {
         /// The version.
         wanted: u32,
     },
     /// Another process holds the folder.
-    #[error("{0} is in use by another process: end that one, or choose another folder")]
+    #[error("{0} is in use by another process: end that process, or choose another folder")]
     InUse(PathBuf),
     /// The folder does not belong to an embedded database.
-    #[error("{0} holds other files: choose a folder that is empty or does not exist")]
+    #[error("{0} contains other files: choose a folder that is empty or does not exist")]
     NotOurs(PathBuf),
     /// We are root, and the user that the server runs as cannot enter the folder.
     #[error(

@@ -103,7 +103,7 @@ impl Drop for Folder {
     }
 }
 
-/// A folder for `name`, which may be a path: in the place for a user's data; for root, in that for a system's.
+/// A folder for `name`, which may be a path: in the user's data directory, or for root in `/var/lib`.
 pub fn default_data_dir(name: &str) -> PathBuf {
     let home = || env::home_dir().unwrap_or_else(env::temp_dir);
     let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -117,7 +117,7 @@ pub fn default_data_dir(name: &str) -> PathBuf {
     base.join(name)
 }
 
-/// Creates the parent folders so that the server can pass through them, whatever our umask is.
+/// Creates the parent folders. The server's user can enter them, whatever our umask is.
 fn make_parents(path: &Path, user: &RunAs) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());

@@ -26,7 +26,7 @@ const ON_A_LEASH: &str = r#"exec 3<&0 </dev/null
 ( exec >/dev/null 2>&1; { read -r _ <&3 || kill -INT $$; } & )
 exec "$@" 3<&-"#;
 
-/// The steps of ending a server: fast shutdown, immediate shutdown, kill.
+/// The steps to end a server: fast shutdown, immediate shutdown, kill.
 const LADDER: [(Signal, Duration); 3] = [
     (Signal::SIGINT, Duration::from_secs(10)),
     (Signal::SIGQUIT, Duration::from_secs(5)),
@@ -127,7 +127,7 @@ pub(super) fn take_log(path: &Path, leftover: impl Fn() -> Option<u32>) -> io::R
         Some(pid) => end(pid, gone)?,
         None if gone(LADDER[0].1)? => (),
         None => {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "a former server still runs"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a previous server still runs"));
         }
     }
     Ok(log)

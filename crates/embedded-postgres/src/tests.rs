@@ -14,7 +14,7 @@ use super::cluster::START_PATIENCE;
 use super::folder::LOG;
 use super::*;
 
-/// Tells the test binary, started anew, to be the process that is going to be killed.
+/// The variable that makes a second run of the test binary the process that will be killed.
 const ROLE: &str = "EMBEDDED_POSTGRES_TEST_OWNER_OF";
 
 async fn connect(embedded: &Embedded) -> PgConnection {
