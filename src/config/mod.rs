@@ -34,7 +34,7 @@ use crate::store::{Connector, Vault};
 /// The path of the hook that exists without a configuration file.
 pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
 
-/// What `serve` needs, checked.
+/// The checked settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
     /// How to reach Postgres.

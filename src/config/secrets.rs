@@ -76,7 +76,7 @@ impl std::fmt::Debug for DataKeyArgs {
     }
 }
 
-/// Where one kind of secrets comes from.
+/// The source of one kind of secrets.
 pub struct SecretSource<'a> {
     name: &'static str,
     list: Option<&'a str>,
@@ -105,7 +105,7 @@ impl TokenSecretArgs {
 }
 
 impl DataKeyArgs {
-    /// Where the data keys come from; there may be none.
+    /// The source of the data keys; there may be none.
     pub fn data_keys(&self) -> SecretSource<'_> {
         source("ESIM_STATUS_DATA_KEYS", self.data_keys.as_ref(), self.data_keys_file.as_ref())
     }

@@ -33,7 +33,7 @@ const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 /// The number of pieces into which a batch is split if it cannot be written as a whole.
 const PIECES: usize = 16;
 
-/// What could not be written now.
+/// The part of a batch that was not written.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// Deliveries that must wait until another transaction releases their profile.

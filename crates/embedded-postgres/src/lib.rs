@@ -52,7 +52,7 @@ impl Embedded {
     /// Starts the server in a temporary folder, which is removed with it.
     ///
     /// # Errors
-    /// What failed, and what to do about it.
+    /// Says what failed, and what to do about it.
     pub fn start_ephemeral() -> Result<Self, EmbeddedError> {
         let user = RunAs::choose()?;
         let home = Folder::temporary(&user)?;
@@ -119,7 +119,7 @@ impl Embedded {
     /// Starts the server again, in the same folder and on the same socket, unless it is running.
     ///
     /// # Errors
-    /// What failed, with the end of PostgreSQL's log.
+    /// Says what failed, with the end of PostgreSQL's log.
     pub fn start_server(&mut self) -> Result<(), EmbeddedError> {
         if let Some(server) = &mut self.server {
             let ended = server.ended().map_err(|error| self.cluster.io("watch postgres", error))?;
@@ -136,7 +136,7 @@ impl Embedded {
     /// Shuts the server down in order and starts it again.
     ///
     /// # Errors
-    /// Those of [`Self::stop_server`] and [`Self::start_server`].
+    /// The errors of [`Self::stop_server`] and [`Self::start_server`].
     pub fn restart_server(&mut self) -> Result<(), EmbeddedError> {
         self.stop_server()?;
         self.start_server()
