@@ -13,8 +13,8 @@
 //! |HELD_ROW (50): a row that another transaction holds is left to a lane
 //! ```
 //!
-//! So the cause that can say most about itself always comes first: a lock before a statement, a server before a connection, and
-//! ours before the sender's. The assertions below hold the order; `docs/operations.md` has the same numbers.
+//! So the limit that can name its cause always ends first: a lock before its statement, the server before the connection,
+//! and this service before its sender. The assertions below hold the order. `docs/operations.md` has the same numbers.
 //!
 //! Pauses between two tries, and limits that nothing else depends on, are beside the code that waits.
 
@@ -46,55 +46,55 @@ limits! {
     PROVIDER = 2_500;
     /// A delivery waits this long for its commit. The rest is for the network and for reading the body.
     DELIVERY = 2_200;
-    /// A delivery is expected to wait this long for its turn at most; where more wait than that, new ones are refused.
+    /// The expected wait of a delivery for its turn. If the queue is longer than that, new deliveries are refused.
     QUEUE = 1_000;
     /// A batch is written, or refused, within this time, over as many connections as it takes.
     BATCH = 2_000;
     /// One attempt to write a batch. What is given up earlier than `BATCH` can be looked up over another connection.
     ATTEMPT = 1_600;
-    /// A batch where there is a spool, into which its deliveries then have to be written in time.
+    /// A batch if there is a spool: enough time is left to write its deliveries to the spool.
     WITH_SPOOL = 1_000;
     /// A batch of a profile that another transaction holds.
     LANE = 2_000;
-    /// One statement that writes, waiting for a lock included: the server ends it.
+    /// One statement that writes, including its wait for a lock. The server cancels it.
     STATEMENT = 1_500;
-    /// A writer's statement waits this long for a row that another transaction holds, and then leaves it to a lane.
+    /// A writer's statement waits this long for a row that another transaction holds, and then leaves that row to a lane.
     HELD_ROW = 50;
     /// A batch that takes longer makes the next ones smaller.
     SLOW_BATCH = 800;
-    /// Smaller batches are made so small that they take this long.
+    /// The smaller batches are sized to take this long.
     STEADY_BATCH = 400;
-    /// A connection that was quiet for this long is asked whether it lives, before a statement depends on it.
+    /// A connection that was quiet for this long is pinged before a statement depends on it.
     QUIET = 1_000;
-    /// That question, and the same question of a read.
+    /// The answer to a ping, of writers and readers.
     QUESTION = 300;
-    /// A batch of the spool's drainer, for which no sender waits.
+    /// A batch of the spool's drainer. No sender waits for it.
     DRAINED_BATCH = 5_000;
-    /// New deliveries are held back this long while the last ones of the spool are drained.
+    /// New deliveries are held back this long while the last deliveries of the spool are drained.
     LAST_OF_SPOOL = 600;
-    /// The drainer waits this long for writers that are just writing, before it switches back to the database.
+    /// The drainer waits this long for the writers to pause, before it switches back to the database.
     WRITERS_PAUSE = 200;
     /// A call waits this long for a connection of its pool.
     CONNECTION = 1_200;
     /// One query for single profiles.
     LOOK_UP = 2_000;
-    /// The same over a connection that may have died unnoticed; then a new one is tried.
+    /// The same over a connection that may be dead; after that, a new connection is tried.
     FIRST_LOOK_UP = 1_000;
-    /// One statement of a list or a count: the server ends it.
+    /// One statement of a list or a count. The server cancels it.
     READ_STATEMENT = 5_000;
     /// A list or a count in all.
     READ = 6_000;
     /// A read that no index serves waits this long for its turn.
     SCAN_TURN = 1_000;
-    /// A summary counts deliveries this long; what is older than what was counted by then is left out.
+    /// The count of deliveries in a summary. Days that were not counted by then are left out.
     COUNTING = 3_000;
-    /// One day of a summary: the server ends it.
+    /// The statement that counts one day. The server cancels it.
     COUNTING_STATEMENT = 2_000;
-    /// A registration, or the end of a profile's access tokens.
+    /// A registration, or the revocation of a profile's access tokens.
     REGISTRATION = 4_000;
-    /// The same with its connection.
+    /// The same, including the wait for a connection.
     REGISTRATION_IN_ALL = 5_000;
-    /// The server ends a transaction in which nothing happens for this long: one of a frozen replica holds its locks until then.
+    /// The server ends a transaction that is idle for this long. A frozen replica holds its locks until then.
     IDLE_TRANSACTION = 10_000;
     /// An erasure waits this long for transactions that began before it.
     EARLIER_TRANSACTIONS = 12_000;
@@ -130,7 +130,7 @@ assert_order! {
     SLOW_BATCH < STATEMENT,
     HELD_ROW < QUESTION,
     QUESTION < QUIET,
-    // With a spool, a delivery waits for the writers' pause and the last of the spool, tries the database, and is spooled.
+    // With a spool, a delivery may wait for the end of a drain, then tries the database, and is then spooled.
     WITH_SPOOL and LAST_OF_SPOOL and WRITERS_PAUSE < DELIVERY,
     STATEMENT < DRAINED_BATCH,
     FIRST_LOOK_UP < LOOK_UP,

@@ -18,13 +18,11 @@ use super::serve::Signals;
 use super::welcome::{self, Welcome};
 use super::{SAMPLE_ICCID, client};
 use crate::access::Access;
-use crate::config::Brand;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::hook::Hooks;
-use crate::listener::Limits;
 use crate::service::{Service, StartError};
-use crate::store::{Connector, Vault};
+use crate::store::Connector;
 use crate::telemetry;
 use embedded_postgres::{Embedded, EmbeddedError, default_data_dir};
 
@@ -199,30 +197,18 @@ async fn create_database(server: &Embedded) -> Result<(), sqlx::Error> {
 fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
     let hook =
         config::url_secret_hook(Secrets::parse("the generated secret", [&home.secrets.hook])?);
+    let hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
+    let access = Access {
+        api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
+        token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
+    };
     Ok(Settings {
-        database: home.database.clone(),
         listen: args.listen.unwrap_or_else(|| free_address(8080)),
         admin_listen: args.admin_listen.unwrap_or_else(|| free_address(9090)),
-        hooks: Hooks::from([(hook.path.clone(), Arc::new(hook))]),
-        access: Access {
-            api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
-            token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
-        },
         api_key_names: vec!["dev".to_owned()],
-        public_url: None,
-        allowed_origins: Vec::new(),
-        retention_days: 90,
-        spool: None,
-        writers: 2,
-        readers: 8,
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
-        idle: Limits::default().idle,
-        notice: Limits::default().notice,
-        vault: Vault::default(),
-        brand: Brand::default(),
-        on_command_line: Vec::new(),
-        effective: Vec::new(),
+        ..Settings::usual(home.database.clone(), hooks, access)
     })
 }
 

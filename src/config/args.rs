@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::telemetry::LogFormat;
@@ -157,6 +157,18 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The arguments of a command line without any, whatever the environment holds.
+    #[expect(
+        clippy::expect_used,
+        reason = "no flag of `serve` is required, so nothing can be missing"
+    )]
+    pub fn defaults() -> Self {
+        // No variable has this name.
+        let command = definitions().mut_args(|arg| arg.env(""));
+        let matches = command.get_matches_from([""]);
+        Self::from_arg_matches(&matches).expect("defaults are valid")
+    }
+
     /// Notes where the settings came from, and their values.
     pub fn note_values(&mut self, matches: &ArgMatches) {
         for arg in definitions().get_arguments() {

@@ -96,7 +96,7 @@ pub struct SpoolSettings {
     /// The folder, which no other process may use.
     pub folder: PathBuf,
     /// The max number of bytes of deliveries in it.
-    pub most_bytes: u64,
+    pub max_bytes: u64,
 }
 
 /// Everything that is wrong with the settings.
@@ -143,29 +143,43 @@ impl Settings {
                 Some(allowed_origins),
                 Some(vault),
                 Some(brand),
-            ) if complaints.0.is_empty() => Ok(Self {
-                database,
-                listen: args.listen,
-                admin_listen: args.admin_listen,
-                hooks,
-                access: Access { api_keys, token_secrets },
-                api_key_names,
-                public_url,
-                allowed_origins,
-                retention_days: args.delivery_retention_days,
-                spool: spool(args),
-                writers: args.writers,
-                readers: args.readers,
-                max_connections: args.max_connections,
-                max_streams: args.max_streams,
-                idle: Duration::from_secs(args.idle_seconds.into()),
-                notice: args.shutdown_notice,
-                vault,
-                brand,
-                on_command_line: args.on_command_line.clone(),
-                effective: args.effective.clone(),
-            }),
+            ) if complaints.0.is_empty() => {
+                let access = Access { api_keys, token_secrets };
+                let settings = Self::of(args, database, hooks, access);
+                Ok(Self { api_key_names, public_url, allowed_origins, vault, brand, ..settings })
+            }
             _ => Err(ConfigError(complaints.0)),
+        }
+    }
+
+    /// The settings of a service for which nothing else is set.
+    pub fn usual(database: Connector, hooks: Hooks, access: Access) -> Self {
+        Self::of(&ServeArgs::defaults(), database, hooks, access)
+    }
+
+    /// The settings that need no check, beside those that were checked.
+    fn of(args: &ServeArgs, database: Connector, hooks: Hooks, access: Access) -> Self {
+        Self {
+            database,
+            listen: args.listen,
+            admin_listen: args.admin_listen,
+            hooks,
+            access,
+            api_key_names: Vec::new(),
+            public_url: None,
+            allowed_origins: Vec::new(),
+            retention_days: args.delivery_retention_days,
+            spool: spool(args),
+            writers: args.writers,
+            readers: args.readers,
+            vault: Vault::default(),
+            brand: Brand::default(),
+            max_streams: args.max_streams,
+            max_connections: args.max_connections,
+            on_command_line: args.on_command_line.clone(),
+            effective: args.effective.clone(),
+            idle: Duration::from_secs(args.idle_seconds.into()),
+            notice: args.shutdown_notice,
         }
     }
 
@@ -252,7 +266,7 @@ impl DatabaseArgs {
 
 fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
     let folder = args.spool_dir.clone()?;
-    Some(SpoolSettings { folder, most_bytes: u64::from(args.spool_max_mb) << 20 })
+    Some(SpoolSettings { folder, max_bytes: u64::from(args.spool_max_mb) << 20 })
 }
 
 /// The hooks of the configuration file, and the built-in one unless the file has a hook of the same path. If the file

@@ -317,9 +317,9 @@ fn a_configuration_file_that_is_not_there_is_named() {
 fn a_spool_is_there_only_where_it_was_asked_for() {
     assert!(load_with(&[]).unwrap().spool.is_none());
     let spool = load_with(&["--spool-dir", "/var/spool/esim"]).unwrap().spool.unwrap();
-    assert_eq!((spool.folder, spool.most_bytes), ("/var/spool/esim".into(), 1 << 30));
+    assert_eq!((spool.folder, spool.max_bytes), ("/var/spool/esim".into(), 1 << 30));
     let spool = load_with(&["--spool-dir=a", "--spool-max-mb=2"]).unwrap().spool.unwrap();
-    assert_eq!(spool.most_bytes, 2 << 20);
+    assert_eq!(spool.max_bytes, 2 << 20);
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Service {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         raise_open_files(settings.max_connections);
         let spool = match &settings.spool {
-            Some(spool) => Some(Spool::open(&spool.folder, spool.most_bytes).await?),
+            Some(spool) => Some(Spool::open(&spool.folder, spool.max_bytes).await?),
             None => None,
         };
         let needed = connections_needed(&settings);

@@ -65,8 +65,8 @@ impl Live {
         self.with(|state| state.failing = !done);
     }
 
-    pub(super) fn accepts(&self, most_bytes: u64) -> bool {
-        self.with(|state| !state.failing && state.figures.bytes < most_bytes)
+    pub(super) fn accepts(&self, max_bytes: u64) -> bool {
+        self.with(|state| !state.failing && state.figures.bytes < max_bytes)
     }
 
     /// Nothing here panics halfway, so a poisoned lock still guards valid figures.

@@ -101,7 +101,7 @@ async fn nobody_else_notices(what: &str, how: &[Hold], with_spool: bool) {
     let folder = TempDir::new().unwrap();
     let app = TestApp::start_on(Database::migrated().await, |settings| {
         settings.spool = with_spool
-            .then(|| SpoolSettings { folder: folder.path().to_owned(), most_bytes: 64 << 20 });
+            .then(|| SpoolSettings { folder: folder.path().to_owned(), max_bytes: 64 << 20 });
     })
     .await;
     // The writers connect and prepare their statements with their first batches; this is not to be measured.

@@ -150,7 +150,7 @@ async fn a_database_that_refuses_fails_the_start_with_a_remedy() {
             let mut settings = settings(&Database { options: options.clone() });
             settings.spool = with_spool.then(|| esim_status::config::SpoolSettings {
                 folder: folder.path().to_owned(),
-                most_bytes: 1 << 20,
+                max_bytes: 1 << 20,
             });
             let begun = Instant::now();
             let error = anyhow::Error::from(Service::start(settings).await.unwrap_err());

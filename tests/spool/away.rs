@@ -25,7 +25,7 @@ const PROFILES: usize = 24;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub fn with_spool(folder: &Path) -> impl FnOnce(&mut Settings) {
-    let spool = SpoolSettings { folder: folder.to_owned(), most_bytes: 64 << 20 };
+    let spool = SpoolSettings { folder: folder.to_owned(), max_bytes: 64 << 20 };
     |settings| settings.spool = Some(spool)
 }
 
@@ -200,7 +200,7 @@ async fn a_spool_at_its_max_size_refuses_deliveries_with_a_503() {
     let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |settings| {
         with_spool(folder.path())(settings);
-        settings.spool.as_mut().unwrap().most_bytes = 3_000;
+        settings.spool.as_mut().unwrap().max_bytes = 3_000;
     })
     .await;
     postgres.stop();

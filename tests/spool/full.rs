@@ -17,7 +17,7 @@ use super::postgres::Postgres;
 async fn start(postgres: &Postgres, disk: &SmallDisk) -> TestApp {
     let folder = disk.path().join("spool");
     TestApp::start_on(postgres.database.clone(), move |settings| {
-        settings.spool = Some(SpoolSettings { folder, most_bytes: 1 << 30 });
+        settings.spool = Some(SpoolSettings { folder, max_bytes: 1 << 30 });
     })
     .await
 }

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use esim_status::access::Access;
-use esim_status::config::Brand;
 use esim_status::config::{Settings, url_secret_hook};
 use esim_status::delivery::Secrets;
 use esim_status::hook::Hooks;
-use esim_status::listener::Limits;
 use esim_status::service::{Ended, Service};
-use esim_status::store::Vault;
 use serde_json::{Value, json};
 
 use super::{Answer, Client, Database};
@@ -45,30 +42,20 @@ pub struct TestApp {
 pub fn settings(database: &Database) -> Settings {
     let secrets = |name, value| Secrets::parse(name, [value]).expect("the test's secret is good");
     let hook = url_secret_hook(secrets("hook", HOOK_SECRET));
+    let hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
+    let access = Access {
+        api_keys: secrets("API key", API_KEY),
+        token_secrets: secrets("token", TOKEN_SECRET),
+    };
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
     Settings {
-        database: database.connector(),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        hooks: Hooks::from([(hook.path.clone(), Arc::new(hook))]),
-        access: Access {
-            api_keys: secrets("API key", API_KEY),
-            token_secrets: secrets("token", TOKEN_SECRET),
-        },
+        listen: free,
+        admin_listen: free,
         api_key_names: vec!["test".to_owned()],
-        public_url: None,
-        allowed_origins: Vec::new(),
-        retention_days: 90,
-        spool: None,
-        writers: 2,
         readers: 4,
         max_connections: 1_024,
         max_streams: 256,
-        idle: Limits::default().idle,
-        notice: Duration::from_millis(500),
-        vault: Vault::default(),
-        brand: Brand::default(),
-        on_command_line: Vec::new(),
-        effective: Vec::new(),
+        ..Settings::usual(database.connector(), hooks, access)
     }
 }
 
