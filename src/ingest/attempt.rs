@@ -138,7 +138,7 @@ impl Work<'_> {
     /// missing.
     async fn try_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
         let _busy = self.connection.busy();
-        let (connection, recent) = self.connection.reach().await?;
+        let connection = self.connection.reach().await?;
         if self.in_doubt.is_some() {
             let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
             let found = deliveries::find_written(connection, &keys).await?;
@@ -150,7 +150,7 @@ impl Work<'_> {
             }
         }
         let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
-        batch::write(connection, recent, key, self.submissions, self.locks, in_doubt).await
+        batch::write(connection, key, self.submissions, self.locks, in_doubt).await
     }
 
     fn note_success(&mut self, took: Duration) {
@@ -219,7 +219,7 @@ impl Work<'_> {
         let received_at: Vec<_> =
             self.submissions.iter().map(|it| it.delivery.received_at()).collect();
         let made = async {
-            let (connection, _) = self.connection.reach().await?;
+            let connection = self.connection.reach().await?;
             partitions::make_for(connection, &received_at).await
         };
         if let Err(error) = made.await {

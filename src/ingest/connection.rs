@@ -7,7 +7,6 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::recent::Recent;
 use crate::budget;
 use crate::store::backends::{self, Backend};
 use crate::store::connector::Busy;
@@ -34,12 +33,11 @@ pub(super) struct WriterConnection {
     /// The server process behind the connection that was last given up. It may still be executing our statement.
     former: Option<Backend>,
     last_heard: Instant,
-    recent: Recent,
 }
 
 impl WriterConnection {
     /// Not connected yet.
-    pub(super) fn new(connector: Connector, session: Session, recent: Recent) -> Self {
+    pub(super) fn new(connector: Connector, session: Session) -> Self {
         Self {
             connector,
             session,
@@ -47,7 +45,6 @@ impl WriterConnection {
             connecting: None,
             former: None,
             last_heard: Instant::now(),
-            recent,
         }
     }
 
@@ -63,7 +60,7 @@ impl WriterConnection {
     /// can be looked up.
     ///
     /// Cancel-safe: the next call continues.
-    pub(super) async fn reach(&mut self) -> Result<(&mut PgConnection, &mut Recent), StoreError> {
+    pub(super) async fn reach(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.last_heard.elapsed() > budget::QUIET {
             self.ask().await;
         }
@@ -74,7 +71,7 @@ impl WriterConnection {
             sleep(FORMER_PAUSE).await;
         }
         let Some((connection, _)) = &mut self.held else { return Err(StoreError::Busy) };
-        Ok((connection, &mut self.recent))
+        Ok(connection)
     }
 
     /// Counts the connection as in use for as long as the guard lives.
@@ -89,7 +86,6 @@ impl WriterConnection {
 
     /// Gives the connection up in whatever state it is, without a goodbye to a server that may no longer be listening.
     pub(super) fn discard(&mut self) {
-        self.recent.forget();
         let Some((connection, backend)) = self.held.take() else { return };
         drop(connection);
         telemetry::count_connection_given_up();
@@ -125,9 +121,6 @@ impl WriterConnection {
         let Some(connecting) = &mut self.connecting else { return Ok(()) };
         let connected = connecting.await;
         self.connecting = None;
-        // The new connection may lead to another server, which may lack what was written over the last one.
-        self.recent.forget();
-        // The task does not panic, and nothing aborts it.
         self.held = Some(connected.map_err(|_| StoreError::Busy)??);
         self.heard();
         Ok(())

@@ -193,7 +193,7 @@ impl Drainer {
             return Err(Stuck);
         }
         let reached = timeout(LOOK_PATIENCE, self.connection.reach()).await;
-        let Ok(Ok((connection, _))) = reached else { return Err(Stuck) };
+        let Ok(Ok(connection)) = reached else { return Err(Stuck) };
         Ok(connection)
     }
 

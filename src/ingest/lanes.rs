@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::batch::Locks;
 use super::connection::WriterConnection;
-use super::recent::Recent;
 use super::settle::{is_still_wanted, settle};
 use super::{Waiting, WriterContext};
 use crate::domain::Iccid;
@@ -36,7 +35,7 @@ pub(super) struct LaneConnections {
 
 impl LaneConnections {
     pub(super) fn new(connector: &Connector) -> Self {
-        let connection = || WriterConnection::new(connector.clone(), Session::Lane, Recent::none());
+        let connection = || WriterConnection::new(connector.clone(), Session::Lane);
         let idle = std::iter::repeat_with(connection).take(MAX_CONNECTIONS).collect();
         Self { permits: Semaphore::new(MAX_CONNECTIONS), idle: Mutex::new(idle) }
     }

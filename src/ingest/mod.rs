@@ -25,8 +25,6 @@ mod pace;
 
 mod connection;
 
-mod recent;
-
 mod outage;
 
 mod spooling;
@@ -51,7 +49,6 @@ use connection::WriterConnection;
 use lanes::LaneConnections;
 use outage::Outage;
 use pace::Pace;
-use recent::Recent;
 use spooling::Spooling;
 
 /// The max number of deliveries that wait for each writer; fewer while the database is slow. Further ones are refused
@@ -206,7 +203,7 @@ impl Ingest {
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
         let (pace, outage) = (Arc::new(Pace::new(QUEUE)), Arc::default());
         let context = WriterContext { erasure_key, spooling, pace, outage };
-        let connection = |recent| WriterConnection::new(connector.clone(), Session::Writer, recent);
+        let connection = || WriterConnection::new(connector.clone(), Session::Writer);
         let lane_connections = Arc::new(LaneConnections::new(connector));
         let mut tasks = JoinSet::new();
         // The drainer ends after the last writer.
@@ -216,7 +213,7 @@ impl Ingest {
                 let (queue, waiting) = mpsc::channel(QUEUE);
                 let pace = Arc::new(Pace::new(QUEUE));
                 let context = WriterContext { pace: pace.clone(), ..context.clone() };
-                let (connection, alive) = (connection(Recent::of_one_in(writers)), alive.clone());
+                let (connection, alive) = (connection(), alive.clone());
                 let lane_connections = lane_connections.clone();
                 tasks.spawn(async move {
                     writer::run(context, connection, lane_connections, waiting).await;
@@ -226,7 +223,7 @@ impl Ingest {
             })
             .collect();
         if let Some(spooling) = context.spooling.clone() {
-            tasks.spawn(drainer::run(context, spooling, connection(Recent::none()), writers_alive));
+            tasks.spawn(drainer::run(context, spooling, connection(), writers_alive));
         }
         (Self { queues }, tasks)
     }

@@ -106,12 +106,6 @@ impl Plan {
         known.map(|planned| planned.is_touched.then_some(&planned.profile))
     }
 
-    /// Takes the profiles that were created or changed, in their new state. The plan has no profiles afterwards.
-    pub fn take_touched(&mut self) -> Vec<Profile> {
-        let profiles = std::mem::take(&mut self.profiles).into_iter();
-        profiles.filter(|planned| planned.is_touched).map(|planned| planned.profile).collect()
-    }
-
     fn add(&mut self, planned: Planned) {
         self.places.insert(planned.profile.iccid.clone(), self.profiles.len());
         self.profiles.push(planned);

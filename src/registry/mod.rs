@@ -90,7 +90,7 @@ async fn try_register(
         transitions: moved.into_iter().map(new_transition).collect(),
         deliveries: Vec::new(),
     };
-    if write_if_unchanged(&mut transaction, erasure_key, &write).await?.is_none() {
+    if !write_if_unchanged(&mut transaction, erasure_key, &write).await? {
         return Ok(None);
     }
     let facts = RegistrationFacts {

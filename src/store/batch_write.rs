@@ -1,4 +1,4 @@
-//! Writes a whole batch in one statement, if its profiles have not changed since they were read or written. Nothing is
+//! Writes a whole batch in one statement, if its profiles have not changed since they were read. Nothing is
 //! begun or committed separately, so this takes one or two round trips instead of seven. Those are most of the cost of
 //! a delivery that comes alone.
 
@@ -13,7 +13,7 @@ use super::deliveries::{DeliveryColumns, NewDelivery};
 use super::erasures::ErasureKey;
 use super::error::StoreError;
 use super::notify::{self, CHANNEL};
-use super::profiles::{Version, xid};
+use super::profiles::Version;
 use super::transitions::{NewTransition, TransitionColumns};
 use crate::domain::{Eid, Iccid, Imsi, Profile};
 
@@ -41,12 +41,11 @@ impl BatchWrite<'_> {
     }
 }
 
-/// Writes all or nothing. Returns the new versions of the profiles that were changed or created. Returns `None`, with
-/// nothing written, if a profile changed since it was read, is locked by another transaction, was erased, or is to be
-/// created but exists.
+/// Writes all or nothing, and returns whether it wrote. It writes nothing if a profile changed since it was read, is
+/// locked by another transaction, was erased, or is to be created but exists.
 ///
 /// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID. If that commits, this returns
-/// `None`, and a transaction around it can only be rolled back.
+/// `false`, and a transaction around it can only be rolled back.
 ///
 /// Outside a transaction, the statement commits by itself. An error that the server did not report then leaves open
 /// whether it committed.
@@ -58,7 +57,7 @@ pub async fn write_if_unchanged(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     write: &BatchWrite<'_>,
-) -> Result<Option<Vec<Version>>, StoreError> {
+) -> Result<bool, StoreError> {
     let (mut profiles, versions): (Vec<_>, Vec<_>) = write.changed.iter().copied().unzip();
     profiles.extend(&write.new);
     let read = || versions.iter().chain(&write.unchanged);
@@ -103,7 +102,6 @@ pub async fn write_if_unchanged(
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
                FROM given AS u WHERE u.ctid IS NULL
-               RETURNING iccid, ctid
            ),
            saved AS (
                UPDATE profiles AS p
@@ -112,11 +110,6 @@ pub async fn write_if_unchanged(
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, updated_at = now()
                FROM given AS u WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid
-               RETURNING p.iccid, p.ctid
-           ),
-           written AS (
-               SELECT array_agg(w.iccid) AS iccids, array_agg(w.ctid::text) AS ctids
-               FROM (SELECT * FROM made UNION ALL SELECT * FROM saved) AS w
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
@@ -138,10 +131,9 @@ pub async fn write_if_unchanged(
            )
            SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
-                  CASE WHEN unchanged.all THEN pg_current_xact_id()::text::bigint & 4294967295 END AS xid,
-                  CASE WHEN unchanged.all AND $42::text IS NOT NULL THEN pg_notify($41, $42) END IS NULL AS "notified!",
-                  written.iccids AS "iccids: Vec<String>", written.ctids AS "ctids: Vec<String>"
-           FROM unchanged, written"#,
+                  unchanged.all AS "written!",
+                  CASE WHEN unchanged.all AND $42::text IS NOT NULL THEN pg_notify($41, $42) END IS NULL AS "notified!"
+           FROM unchanged"#,
         // The profiles to change or create: $1 to $14.
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
@@ -193,15 +185,11 @@ pub async fn write_if_unchanged(
     )
     .fetch_one(connection)
     .await;
-    let written = match written {
-        Err(error) if is_of_another_creation(&error) => return Ok(None),
-        written => written?,
-    };
-    let Some(number) = written.xid else { return Ok(None) };
-    let xmin = xid(number)?;
-    let rows =
-        written.iccids.unwrap_or_default().into_iter().zip(written.ctids.unwrap_or_default());
-    Ok(Some(rows.map(|(iccid, ctid)| Version { iccid, xmin, ctid }).collect()))
+    match written {
+        Ok(row) => Ok(row.written),
+        Err(error) if is_of_another_creation(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether another transaction has created one of the new profiles while this statement ran.

@@ -69,10 +69,10 @@ async fn execute(
 
     let write = batch_write(batch, &plan, &versions, &erased);
     match write_if_unchanged(transaction, erasure_key, &write).await {
-        Ok(Some(_)) => Ok(plan),
+        Ok(true) => Ok(plan),
         // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun,
         // since we looked. Roll back: a commit would acknowledge deliveries that were not stored.
-        Ok(None) => Err(WriteError::Contended(match write.absent() {
+        Ok(false) => Err(WriteError::Contended(match write.absent() {
             none if none.is_empty() => batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
             absent => absent,
         })),

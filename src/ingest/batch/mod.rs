@@ -1,9 +1,8 @@
 //! Writes one batch, all or nothing, in the cheapest of three ways that works:
 //!
-//! 1. [`optimistic`]: start from the profiles as this writer last wrote them ([`Recent`]), read the others, and assume
-//!    that none was erased. Write everything in one statement ([`crate::store::batch_write`]) that does nothing if any of
-//!    that no longer holds.
-//! 2. [`optimistic`] once more, with all profiles and erasures read anew.
+//! 1. [`optimistic`]: read the profiles, and assume that none was erased. Write everything in one statement
+//!    ([`crate::store::batch_write`]) that does nothing if any of that no longer holds.
+//! 2. [`optimistic`] once more, with profiles and erasures read anew.
 //! 3. [`locked`]: open a transaction, lock the profiles, reserve event ids, judge, write, commit.
 //!
 //! Nearly every batch is written by the first. A batch with event ids, or one that waits for locks ([`Locks::Wait`]),
@@ -20,7 +19,6 @@ use sqlx::PgConnection;
 use super::committed::{count, deliveries, receipts};
 use super::event_ids::has_event_id;
 use super::plan::Plan;
-use super::recent::Recent;
 use super::{Receipt, Submission};
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::BatchWrite;
@@ -60,7 +58,6 @@ impl From<StoreError> for WriteError {
 /// Writes the batch and returns one receipt for each submission, in the same order.
 pub(super) async fn write(
     connection: &mut PgConnection,
-    recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[&Submission],
     locks: Locks,
@@ -69,7 +66,7 @@ pub(super) async fn write(
     let may_assume = locks == Locks::OnlyFree && !batch.iter().any(|it| has_event_id(it));
     let mut plan = None;
     if may_assume {
-        plan = optimistic::write(connection, recent, erasure_key, batch, in_doubt).await?;
+        plan = optimistic::write(connection, erasure_key, batch, in_doubt).await?;
     }
     let plan = match plan {
         Some(plan) => plan,

@@ -7,7 +7,6 @@ use sqlx::error::DatabaseError;
 
 use super::super::Submission;
 use super::super::plan::Plan;
-use super::super::recent::Recent;
 use super::{InDoubt, WriteError, batch_write, distinct, find_erased, is_said_by_the_server};
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
@@ -17,42 +16,26 @@ use crate::store::{ErasureKey, StoreError};
 /// Returns `None`, with nothing written, if neither way worked.
 pub(super) async fn write(
     connection: &mut PgConnection,
-    recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[&Submission],
     in_doubt: &mut InDoubt,
 ) -> Result<Option<Plan>, WriteError> {
     let iccids = distinct(batch.iter().filter_map(|it| it.iccid()));
-    let mut known = recent.take(&iccids);
-    if known.len() < iccids.len() {
-        known.extend(read_missing(connection, &iccids, &known).await?);
-    }
-    // Assume that none was erased, too: the statement checks it.
+    let known = profiles::read(connection, &iccids).await?;
+    // Assume that none was erased: the statement checks it.
     let nobody = HashSet::new();
-    let first = try_once(connection, recent, erasure_key, batch, known, &nobody, in_doubt);
+    let first = try_once(connection, erasure_key, batch, known, &nobody, in_doubt);
     if let Some(plan) = first.await? {
         return Ok(Some(plan));
     }
     let known = profiles::read(connection, &iccids).await?;
     let erased = find_erased(connection, erasure_key, batch, &known).await?;
-    try_once(connection, recent, erasure_key, batch, known, &erased, in_doubt).await
-}
-
-async fn read_missing(
-    connection: &mut PgConnection,
-    iccids: &[String],
-    known: &[(Profile, Version)],
-) -> Result<Vec<(Profile, Version)>, StoreError> {
-    let known: HashSet<_> = known.iter().map(|(profile, _)| profile.iccid.as_str()).collect();
-    let missing: Vec<_> =
-        iccids.iter().filter(|iccid| !known.contains(iccid.as_str())).cloned().collect();
-    profiles::read(connection, &missing).await
+    try_once(connection, erasure_key, batch, known, &erased, in_doubt).await
 }
 
 /// Returns `None`, with nothing written, if a profile or an erasure is not as assumed.
 async fn try_once(
     connection: &mut PgConnection,
-    recent: &mut Recent,
     erasure_key: &ErasureKey,
     batch: &[&Submission],
     known: Vec<(Profile, Version)>,
@@ -66,18 +49,15 @@ async fn try_once(
     let write = batch_write(batch, plan, &versions, erased);
     let written = write_if_unchanged(connection, erasure_key, &write).await;
     let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
-    match (written, plan) {
-        (Ok(Some(versions)), Some(mut plan)) => {
-            recent.remember(plan.take_touched(), versions);
-            Ok(Some(plan))
-        }
-        (Ok(_), _) => Ok(None),
+    match written {
+        Ok(true) => Ok(plan),
+        Ok(false) => Ok(None),
         // An earlier attempt has written this very delivery.
-        (Err(StoreError::Database(error)), _)
+        Err(StoreError::Database(error))
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
         {
             Ok(None)
         }
-        (Err(error), _) => Err(WriteError::Failed(error)),
+        Err(error) => Err(WriteError::Failed(error)),
     }
 }

@@ -18,7 +18,7 @@ pub struct Version {
 }
 
 /// A transaction number as rows store it. SQL has no unsigned type of that size.
-pub(in crate::store) fn xid(number: i64) -> Result<u32, StoreError> {
+fn xid(number: i64) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| StoreError::Corrupt { column: "xmin" })
 }
 

@@ -46,7 +46,6 @@ mod lock;
 
 mod registration;
 
-pub(super) use lock::xid;
 pub use lock::{Version, lock_free, read, wait_for_locks};
 pub use look_up::{Filter, StoredProfile, find, list};
 pub use registration::{RegistrationFacts, begin_anew, end_tokens, save_registration};
