@@ -32,10 +32,6 @@ pub enum Contender {
     Express,
     /// `FastAPI` with asyncpg, one process for each core
     Fastapi,
-    /// No server: pgbench, one statement for each event
-    Pgbench,
-    /// No server: one connection that writes batches of 256
-    Batches,
 }
 
 impl Contender {
@@ -48,19 +44,17 @@ impl Contender {
             Self::OneStatement => "axum + sqlx, a statement each",
             Self::Express => "Express + pg, clustered",
             Self::Fastapi => "FastAPI + asyncpg, clustered",
-            Self::Pgbench => "pgbench, a statement each",
-            Self::Batches => "the database alone, batches of 256",
         }
     }
 
-    /// The command that starts it, if it is a server.
-    fn command(self, programs: &Path) -> Option<Vec<String>> {
+    /// The command that starts it.
+    fn command(self, programs: &Path) -> Vec<String> {
         let built = |name: &str| programs.join(name).display().to_string();
         let with = |program: String, rest: &[&str]| {
             let rest = rest.iter().map(|part| (*part).to_owned());
             std::iter::once(program).chain(rest).collect()
         };
-        Some(match self {
+        match self {
             Self::Service => with(built("esim-status"), &["serve"]),
             Self::Limit => with(built("limit"), &[]),
             Self::Ordinary => with(built("ordinary"), &[]),
@@ -69,8 +63,7 @@ impl Contender {
             Self::Fastapi => {
                 with("target/bench/venv/bin/python".to_owned(), &["bench/peers/fastapi/server.py"])
             }
-            Self::Pgbench | Self::Batches => return None,
-        })
+        }
     }
 }
 
@@ -104,7 +97,7 @@ impl Running {
     /// If a step fails.
     pub fn start(contender: Contender, place: &Place) -> anyhow::Result<Self> {
         let Place { postgres, database, folder, pool } = *place;
-        let command = contender.command(&programs()?).context("this contender is not a server")?;
+        let command = contender.command(&programs()?);
         let [address, admin] = free_addresses()?;
         let hooks = folder.join("hooks.toml");
         std::fs::write(&hooks, settings::hooks())?;

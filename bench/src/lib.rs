@@ -32,6 +32,4 @@ pub mod rounds;
 
 pub mod machine;
 
-pub mod batches;
-
 pub mod peer;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::deliveries::{self, Profiles, Signed};
+use crate::deliveries::{self, Profiles};
 
 /// The kind of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +18,6 @@ pub enum Work {
 pub struct Load {
     /// The folder of the files `deliveries` and `iccids`.
     pub folder: PathBuf,
-    /// The signed deliveries.
-    pub deliveries: Vec<Signed>,
     writes: Vec<Vec<u8>>,
     reads: Vec<Vec<u8>>,
 }
@@ -32,14 +30,12 @@ impl Load {
     pub fn make(folder: &Path, profiles: Profiles) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let iccids = profiles.iccids();
-        let deliveries = deliveries::make(&iccids)?;
-        deliveries::write(&folder.join("deliveries"), &deliveries)?;
+        deliveries::write(&folder.join("deliveries"), &deliveries::make(&iccids)?)?;
         std::fs::write(folder.join("iccids"), iccids.join("\n") + "\n")?;
         Ok(Self {
             folder: folder.to_owned(),
             writes: deliveries::read_requests(&folder.join("deliveries"))?,
             reads: deliveries::read_profiles(&iccids),
-            deliveries,
         })
     }
 

@@ -1,19 +1,17 @@
 //! Measures one contender: sends a load, reads the figures, and retries if other processes were busy meanwhile.
 
 use std::cell::Cell;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
-use crate::batches::{self, Batch};
 use crate::contenders::Running;
 use crate::cost::{Roots, memory, micros_each};
 use crate::generator::{self, Plan};
+use crate::interrupt;
 use crate::load::{Load, Work};
 use crate::postgres::Postgres;
 use crate::wrk::{self, Answers};
-use crate::{interrupt, process};
 
 /// How long one check takes whether other processes are busy.
 const LOOK: Duration = Duration::from_millis(200);
@@ -139,56 +137,6 @@ impl Measurement<'_> {
             sample.foreign = sample.foreign.max(at_common.foreign);
         }
         Ok(sample)
-    }
-
-    /// Measures the database with pgbench.
-    ///
-    /// # Errors
-    /// If it fails, or after a signal.
-    pub fn of_pgbench(&self, database: &str) -> anyhow::Result<Sample> {
-        let roots = Roots { server: None, database: self.postgres.pid() };
-        self.undisturbed(|| {
-            let before = roots.spent()?;
-            let mut command = Command::new(self.postgres.bin_dir().join("pgbench"));
-            let connections = self.connections.to_string();
-            // pgbench's time includes the time to connect.
-            let seconds = (self.method.seconds + 1).to_string();
-            command.args(["-n", "-M", "prepared", "-j", "1", "-f", "bench/sql/pgbench.sql"]);
-            command.args(["-D", "i=0", "-c", &connections, "-T", &seconds]);
-            command.envs(self.postgres.environment(database));
-            let told = process::output(&mut command)?;
-            let spent = roots.spent()? - before;
-            let after =
-                |text: &str| -> Option<&str> { told.split_once(text)?.1.split_whitespace().next() };
-            let transactions = after("transactions actually processed: ");
-            let transactions = transactions.and_then(|it| it.parse().ok());
-            let rate = after("tps = ").and_then(|it| it.parse().ok());
-            let mut sample = Sample { foreign: spent.foreign(), ..Sample::NONE };
-            sample.rate = rate.context("pgbench prints no rate")?;
-            sample.database_micros = micros_each(spent.database, transactions.unwrap_or(1));
-            Ok(sample)
-        })
-    }
-
-    /// Measures the database with batches over one connection. Recreates the database before each try.
-    ///
-    /// # Errors
-    /// If it fails, or after a signal.
-    pub fn of_batches(&self, database: &str, batches: &[Batch]) -> anyhow::Result<Sample> {
-        let roots = Roots { server: None, database: self.postgres.pid() };
-        let options = self.postgres.connect_options(database);
-        let time = Duration::from_secs(self.method.seconds);
-        self.undisturbed(|| {
-            self.postgres.make_from_blank(database)?;
-            let before = roots.spent()?;
-            let written = self.postgres.wait(batches::write(&options, batches, time));
-            let (deliveries, time) = written?;
-            let spent = roots.spent()? - before;
-            let mut sample = Sample { foreign: spent.foreign(), ..Sample::NONE };
-            sample.rate = number(deliveries) / time.as_secs_f64();
-            sample.database_micros = micros_each(spent.database, deliveries);
-            Ok(sample)
-        })
     }
 
     fn plan(

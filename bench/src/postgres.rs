@@ -6,7 +6,7 @@ use crate::machine;
 use embedded_postgres::Embedded;
 use esim_status::clock;
 use esim_status::store::{self, Connector, Session};
-use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
 
@@ -67,11 +67,6 @@ impl Postgres {
         self.embedded.server_pid()
     }
 
-    /// The folder of PostgreSQL's programs.
-    pub fn bin_dir(&self) -> &Path {
-        self.embedded.bin_dir()
-    }
-
     /// How to connect to a database.
     pub fn url(&self, database: &str) -> String {
         self.embedded.url(database)
@@ -87,16 +82,6 @@ impl Postgres {
             ("PGUSER", options.get_username().to_owned()),
             ("PGDATABASE", database.to_owned()),
         ]
-    }
-
-    /// How to connect to a database.
-    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
-        self.embedded.connect_options(database)
-    }
-
-    /// Runs a future to its end.
-    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
     }
 
     /// Runs statements, one after the other.

@@ -122,7 +122,7 @@ impl Results {
 
     fn measured_goals(&self) -> Vec<(&'static str, Bound, f64)> {
         use Bound::{AtLeast, AtMost};
-        use Contender::{Batches, Express, Limit, OneStatement, Ordinary, Service};
+        use Contender::{Express, Limit, OneStatement, Ordinary, Service};
 
         let at = |large, work, connections, contender| {
             self.medians(Cell { large, work, connections, contender }).unwrap_or(Sample::NONE)
@@ -140,11 +140,6 @@ impl Results {
                 service.rate / writes(Ordinary).rate,
             ),
             ("webhooks: rate to the limit", AtLeast(0.3), service.rate / writes(Limit).rate),
-            (
-                "webhooks: rate to the database alone",
-                AtLeast(0.8),
-                service.rate / writes(Batches).rate,
-            ),
             (
                 "webhooks: p99 to the ordinary handler's, both at its rate",
                 AtMost(0.3),

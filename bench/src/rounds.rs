@@ -6,7 +6,6 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::batches::{self, Batch};
 use crate::contenders::{Contender, Place, Running};
 use crate::deliveries::Profiles;
 use crate::generator::{self, Plan};
@@ -43,7 +42,6 @@ pub struct Run {
     pub postgres: Postgres,
     small: Load,
     large: Option<Load>,
-    batches: Vec<Batch>,
     patience: std::cell::Cell<Duration>,
 }
 
@@ -64,11 +62,6 @@ impl Run {
         }
         let profiles = Profiles { count: PROFILES, of: PROFILES };
         let small = Load::make(&folder.join("load"), profiles)?;
-        let batches = if args.only.contains(&Contender::Batches) {
-            batches::make(&small.deliveries)?
-        } else {
-            Vec::new()
-        };
         let large = if args.skip_large {
             None
         } else {
@@ -88,7 +81,7 @@ impl Run {
             wrk_threads: args.wrk_threads,
         };
         let patience = std::cell::Cell::new(Duration::from_secs(args.patience));
-        Ok(Self { args, method, folder, postgres, small, large, batches, patience })
+        Ok(Self { args, method, folder, postgres, small, large, patience })
     }
 
     /// Runs all rounds. Also returns how many measurements failed.
@@ -176,11 +169,6 @@ impl Run {
         // long run.
         if !cell.large {
             self.postgres.execute("postgres", "CHECKPOINT")?;
-        }
-        match cell.contender {
-            Contender::Pgbench => return measurement.of_pgbench(database),
-            Contender::Batches => return measurement.of_batches(database, &self.batches),
-            _ => {}
         }
         let mut running = Running::start(cell.contender, &self.place(database))?;
         running.wait()?;

@@ -78,22 +78,15 @@ impl Wanted {
     }
 
     fn is_measured(&self, cell: Cell) -> bool {
-        use Contender::{Batches, OneStatement, Ordinary, Pgbench, Service};
+        use Contender::{OneStatement, Ordinary, Service};
 
-        let has_connections = match cell.contender {
-            // It always has one connection; the goals compare it with 256.
-            Batches => cell.connections == 256,
-            // Each connection is a process of the database, which allows 200.
-            Pgbench => cell.connections <= 128,
-            _ => true,
-        };
-        // The one-statement handler reads like the ordinary one; the others do not read.
-        let has_work = cell.work == Work::Writes
-            || !(self.skip_reads || matches!(cell.contender, OneStatement | Pgbench | Batches));
+        // The one-statement handler reads like the ordinary one.
+        let has_work =
+            cell.work == Work::Writes || !(self.skip_reads || cell.contender == OneStatement);
         let is_on_table = !cell.large
             || (!self.skip_large
                 && matches!(cell.contender, Service | Ordinary)
                 && cell.connections >= 64);
-        has_connections && has_work && is_on_table
+        has_work && is_on_table
     }
 }
