@@ -16,8 +16,8 @@ use crate::{interrupt, settings};
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is measured, in the order of a round. The ordinary handler comes first, because its rate is used for others
-/// too.
+/// What is measured, in the order of a round. The ordinary handler comes first, because the service is measured at
+/// its rate too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Contender {
     /// axum and sqlx, one transaction for each request
@@ -28,9 +28,9 @@ pub enum Contender {
     Service,
     /// Verifies and parses, without a database
     Limit,
-    /// Express with pg, one process for each core
+    /// Express with pg, one process for each core; needs Node.js
     Express,
-    /// `FastAPI` with asyncpg, one process for each core
+    /// `FastAPI` with asyncpg, one process for each core; needs Python
     Fastapi,
 }
 
@@ -45,6 +45,11 @@ impl Contender {
             Self::Express => "Express + pg, clustered",
             Self::Fastapi => "FastAPI + asyncpg, clustered",
         }
+    }
+
+    /// Whether the build makes it. The others need a language's own tools.
+    pub fn is_rust(self) -> bool {
+        !matches!(self, Self::Express | Self::Fastapi)
     }
 
     /// The command that starts it.

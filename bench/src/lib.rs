@@ -20,13 +20,13 @@ pub mod cost;
 
 pub mod load;
 
+pub mod options;
+
 pub mod wrk;
 
 pub mod measure;
 
 pub mod report;
-
-pub mod wanted;
 
 pub mod rounds;
 

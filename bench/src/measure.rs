@@ -1,6 +1,5 @@
 //! Measures one contender: sends a load, reads the figures, and retries if other processes were busy meanwhile.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -9,33 +8,19 @@ use crate::contenders::Running;
 use crate::cost::{Roots, memory, micros_each};
 use crate::generator::{self, Plan};
 use crate::interrupt;
-use crate::load::{Load, Work};
+use crate::load::Load;
+use crate::options::{Cell, Options};
 use crate::postgres::Postgres;
 use crate::wrk::{self, Answers};
+
+/// The length of the warm-up.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How long one check takes whether other processes are busy.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The max number of such checks before a measurement, which then starts in any case.
-const MOST_LOOKS: u32 = 50;
-
-/// How figures are measured.
-#[derive(Debug, Clone)]
-pub struct Method {
-    /// The length of each measurement, in seconds.
-    pub seconds: u64,
-    /// The length of the warm-up.
-    pub warm_up: Duration,
-    /// The fraction of the max rate, from 0 to 1, at which latencies are measured. With one connection, the loop is
-    /// closed.
-    pub load: f64,
-    /// How often a disturbed measurement is retried.
-    pub retries: u32,
-    /// The fraction of the machine, from 0 to 1, that other processes may use before a measurement counts as disturbed.
-    pub foreign: f64,
-    /// The number of wrk's threads.
-    pub wrk_threads: usize,
-}
+const MAX_LOOKS: u32 = 50;
 
 /// The figures of one contender in one round. A figure that was not measured is NaN.
 #[derive(Debug, Clone, Copy)]
@@ -82,17 +67,15 @@ impl Sample {
 #[derive(Debug)]
 pub struct Measurement<'a> {
     /// How to measure.
-    pub method: &'a Method,
+    pub options: &'a Options,
     /// The database server.
     pub postgres: &'a Postgres,
     /// The requests.
     pub load: &'a Load,
-    /// The kind of requests.
-    pub work: Work,
-    /// How many connections.
-    pub connections: usize,
+    /// The kind of requests, and how many connections.
+    pub cell: Cell,
     /// How long the whole run may still be delayed by other processes.
-    pub patience: &'a Cell<Duration>,
+    pub patience: &'a std::cell::Cell<Duration>,
 }
 
 impl Measurement<'_> {
@@ -108,14 +91,14 @@ impl Measurement<'_> {
         common_rate: Option<f64>,
     ) -> anyhow::Result<Sample> {
         let roots = Roots { server: Some(server.pid()), database: self.postgres.pid() };
-        let warm_up = self.plan(server, *first, None, self.method.warm_up);
+        let warm_up = self.plan(server, *first, None, WARM_UP);
         *first += generator::run(&warm_up)?.sent;
 
         let mut sample = self.undisturbed(|| {
             let before = roots.spent()?;
-            let Answers { requests, micros, refused } = wrk::run(self, server.address, *first)?;
+            let Answers { requests, micros, refused } = wrk::run(&self.wrk_plan(server, *first))?;
             let spent = roots.spent()? - before;
-            *first += usize::try_from(requests)? + self.connections;
+            *first += usize::try_from(requests)? + self.cell.connections;
             let memory = memory(server.pid())?;
             let mut sample = Sample { foreign: spent.foreign(), ..Sample::NONE };
             sample.rate = number(requests) / (number(micros) / 1e6);
@@ -126,7 +109,7 @@ impl Measurement<'_> {
             sample.most_resident = number(memory.most) / 1024.0;
             Ok(sample)
         })?;
-        let rate = (self.connections > 1).then_some(sample.rate * self.method.load);
+        let rate = (self.cell.connections > 1).then_some(sample.rate * self.options.load);
         let at_its_own = self.latencies(server, roots, first, rate)?;
         (sample.p50, sample.p99) = (at_its_own.p50, at_its_own.p99);
         sample.refused += at_its_own.refused;
@@ -148,12 +131,24 @@ impl Measurement<'_> {
     ) -> Plan<'_> {
         Plan {
             address: server.address,
-            requests: self.load.requests(self.work),
+            requests: self.load.requests(self.cell.work),
             first,
-            connections: self.connections,
+            connections: self.cell.connections,
             rate,
             warm_up: Duration::ZERO,
             measure,
+        }
+    }
+
+    fn wrk_plan(&self, server: &Running, first: usize) -> wrk::Plan<'_> {
+        wrk::Plan {
+            address: server.address,
+            load: self.load,
+            work: self.cell.work,
+            first,
+            connections: self.cell.connections,
+            threads: self.options.wrk_threads,
+            seconds: self.options.seconds,
         }
     }
 
@@ -166,7 +161,7 @@ impl Measurement<'_> {
     ) -> anyhow::Result<Sample> {
         self.undisturbed(|| {
             let before = roots.spent()?;
-            let time = Duration::from_secs(self.method.seconds);
+            let time = Duration::from_secs(self.options.seconds);
             let mut plan = self.plan(server, *first, rate, time);
             plan.warm_up = Duration::from_millis(200);
             let figures = generator::run(&plan)?;
@@ -190,7 +185,7 @@ impl Measurement<'_> {
             self.wait_for_calm()?;
             let begun = Instant::now();
             let failure = match measure() {
-                Ok(sample) if sample.foreign <= self.method.foreign => return Ok(sample),
+                Ok(sample) if sample.foreign <= self.options.foreign => return Ok(sample),
                 Ok(sample) => {
                     if best.is_none_or(|best| sample.foreign < best.foreign) {
                         best = Some(sample);
@@ -201,7 +196,7 @@ impl Measurement<'_> {
             };
             interrupt::check()?;
             tries += 1;
-            if tries > self.method.retries || self.patience.get().is_zero() {
+            if tries > self.options.retries || self.patience.get().is_zero() {
                 return best.ok_or_else(|| failure.unwrap_or_else(|| anyhow!("nothing measured")));
             }
             self.patience.set(self.patience.get().saturating_sub(begun.elapsed()));
@@ -211,13 +206,13 @@ impl Measurement<'_> {
     /// Waits until other processes are idle, but not forever.
     fn wait_for_calm(&self) -> anyhow::Result<()> {
         let roots = Roots { server: None, database: self.postgres.pid() };
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_LOOKS {
             if self.patience.get().is_zero() {
                 break;
             }
             let before = roots.spent()?;
             interrupt::sleep(LOOK)?;
-            if (roots.spent()? - before).foreign() <= self.method.foreign {
+            if (roots.spent()? - before).foreign() <= self.options.foreign {
                 break;
             }
             self.patience.set(self.patience.get().saturating_sub(LOOK));

@@ -1,24 +1,20 @@
-//! The figures of all rounds in one table, and their comparison with the goals.
+//! The report: the machine and the versions that were measured, and the figures of all rounds in one table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use esim_status::clock;
+use sqlx::Row;
 
 use crate::contenders::Contender;
 use crate::load::Work;
+use crate::machine;
 use crate::measure::Sample;
-
-/// What was measured: which table, which kind of requests, how many connections, and which contender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cell {
-    /// Whether it was measured on the large table.
-    pub large: bool,
-    /// The kind of requests.
-    pub work: Work,
-    /// The number of connections.
-    pub connections: usize,
-    /// The contender.
-    pub contender: Contender,
-}
+use crate::options::Cell;
+use crate::postgres::Postgres;
+use crate::process::output;
 
 /// The samples of all rounds.
 #[derive(Debug, Default)]
@@ -27,13 +23,6 @@ pub struct Results {
     /// The times from exec to ready, in milliseconds.
     pub ready: Vec<f64>,
     foreign: f64,
-}
-
-/// The bound of a goal.
-#[derive(Debug, Clone, Copy)]
-enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
 }
 
 impl Results {
@@ -102,72 +91,54 @@ impl Results {
         text
     }
 
-    /// Each goal, its measured value, and whether it is met, as Markdown.
-    pub fn goals(&self) -> String {
-        let mut text = String::from("| goal | wanted | measured | met |\n|---|---|---|---|\n");
-        for (goal, bound, measured) in self.measured_goals() {
-            let (wanted, met) = match bound {
-                Bound::AtLeast(least) => (format!("≥ {least}"), measured >= least),
-                Bound::AtMost(most) => (format!("≤ {most}"), measured <= most),
-            };
-            let met = match (measured.is_nan(), met) {
-                (true, _) => "not measured",
-                (false, true) => "yes",
-                (false, false) => "**no**",
-            };
-            let _ = writeln!(text, "| {goal} | {wanted} | {} | {met} |", show(measured, 2));
-        }
-        text
-    }
-
-    fn measured_goals(&self) -> Vec<(&'static str, Bound, f64)> {
-        use Bound::{AtLeast, AtMost};
-        use Contender::{Express, Limit, OneStatement, Ordinary, Service};
-
-        let at = |large, work, connections, contender| {
-            self.medians(Cell { large, work, connections, contender }).unwrap_or(Sample::NONE)
+    /// What the table cannot show: latencies at the same rate, and the time to start.
+    pub fn remarks(&self) -> String {
+        let writes = |contender| {
+            let cell = Cell { large: false, work: Work::Writes, connections: 256, contender };
+            self.medians(cell).unwrap_or(Sample::NONE)
         };
-        let writes = |contender| at(false, Work::Writes, 256, contender);
-        let reads = |contender| at(false, Work::Reads, 256, contender);
-        let alone = |contender| at(false, Work::Writes, 1, contender).p50;
-        let (service, readers) = (writes(Service), reads(Service));
-        let large = at(true, Work::Writes, 256, Service).rate;
-        vec![
-            ("webhooks: rate to Express", AtLeast(10.0), service.rate / writes(Express).rate),
-            (
-                "webhooks: rate to the ordinary handler",
-                AtLeast(5.0),
-                service.rate / writes(Ordinary).rate,
-            ),
-            ("webhooks: rate to the limit", AtLeast(0.3), service.rate / writes(Limit).rate),
-            (
-                "webhooks: p99 to the ordinary handler's, both at its rate",
-                AtMost(0.3),
-                service.p99_at_common_rate / writes(Ordinary).p99,
-            ),
-            (
-                "webhooks: p99 to the ordinary handler's, each at its own rate",
-                AtMost(0.3),
-                service.p99 / writes(Ordinary).p99,
-            ),
-            (
-                "webhooks: p50 alone to that of one statement",
-                AtMost(1.0),
-                alone(Service) / alone(OneStatement),
-            ),
-            ("webhooks: CPU of the service, µs each", AtMost(12.0), service.server_micros),
-            ("reads: rate to Express", AtLeast(10.0), readers.rate / reads(Express).rate),
-            ("reads: rate to a query each", AtLeast(3.5), readers.rate / reads(Ordinary).rate),
-            ("reads: rate to the limit", AtLeast(0.45), readers.rate / reads(Limit).rate),
-            (
-                "webhooks: rate on the large table to an empty one",
-                AtLeast(0.8),
-                large / service.rate,
-            ),
-            ("RSS at most at 256 connections, MiB", AtMost(40.0), service.most_resident),
-            ("from exec to ready, ms", AtMost(200.0), median(self.ready.clone())),
-        ]
+        format!(
+            "At the rate of the ordinary handler's latencies, with 256 connections, the p99 of a webhook is {} ms for \
+             esim-status and {} ms for the ordinary handler. esim-status is ready {} ms after exec.\n",
+            show(writes(Contender::Service).p99_at_common_rate, 2),
+            show(writes(Contender::Ordinary).p99, 2),
+            show(median(self.ready.clone()), 0),
+        )
     }
+}
+
+/// Describes the machine and the versions in one paragraph of Markdown.
+///
+/// # Errors
+/// If the database does not answer.
+pub fn describe(postgres: &Postgres, contenders: &[Contender]) -> anyhow::Result<String> {
+    let cores = std::thread::available_parallelism()?;
+    let shown = "SELECT current_setting('server_version') || '; fsync ' || current_setting('fsync') \
+                 || ', synchronous_commit ' || current_setting('synchronous_commit') \
+                 || ', shared_buffers ' || current_setting('shared_buffers')";
+    let database: String = postgres.ask("postgres", shown)?.try_get(0)?;
+    let version = |program: &str| {
+        output(Command::new(program).arg("--version")).unwrap_or_default().trim().to_owned()
+    };
+    let mut text = format!(
+        "{}: {cores} cores ({}), {} GiB, Linux {}; {}; PostgreSQL {database}; ",
+        clock::now().as_datetime().date(),
+        machine::first("/proc/cpuinfo", "model name"),
+        machine::memory_mib().div_ceil(1_024),
+        fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        version("rustc"),
+    );
+    // Writing to a string does not fail.
+    if contenders.contains(&Contender::Express) {
+        let node = version("node");
+        let _ = write!(text, "node {node}, express and pg as in bench/peers/express; ");
+    }
+    if contenders.contains(&Contender::Fastapi) {
+        let python = version("target/bench/venv/bin/python");
+        let _ = write!(text, "{python}, packages as in bench/peers/fastapi; ");
+    }
+    text.push_str("wrk on the same machine.");
+    Ok(text)
 }
 
 /// The median; NaN if there are no values.
@@ -203,8 +174,5 @@ mod tests {
         let ordinary = Cell { contender: Contender::Ordinary, ..CELL };
         results.add(ordinary, Sample { rate: 100.0, foreign: 0.6, ..Sample::NONE });
         assert!(results.table().contains("a transaction each \\* | 100 |"), "{}", results.table());
-        let goals = results.goals();
-        assert!(goals.contains("ordinary handler | ≥ 5 | 10.00 | yes |"), "{goals}");
-        assert!(goals.contains("to Express | ≥ 10 | – | not measured |"), "{goals}");
     }
 }

@@ -11,11 +11,11 @@ use crate::deliveries::Profiles;
 use crate::generator::{self, Plan};
 use crate::interrupt;
 use crate::load::{Load, Work};
-use crate::measure::{Measurement, Method, Sample};
+use crate::measure::{Measurement, Sample};
+use crate::options::{Cell, Options};
 use crate::postgres::Postgres;
-use crate::report::{Cell, Results};
+use crate::report::Results;
 use crate::tables::{LARGE, LARGE_PROFILES};
-use crate::wanted::Wanted;
 
 /// The database of the contender that is being measured.
 const DATABASE: &str = "measured";
@@ -35,8 +35,7 @@ const STARTS: usize = 5;
 /// Everything that is prepared for a run.
 #[derive(Debug)]
 pub struct Run {
-    args: Wanted,
-    method: Method,
+    options: Options,
     folder: PathBuf,
     /// The database server.
     pub postgres: Postgres,
@@ -50,38 +49,27 @@ impl Run {
     ///
     /// # Errors
     /// If a step fails.
-    pub fn prepare(args: Wanted) -> anyhow::Result<Self> {
+    pub fn prepare(options: Options) -> anyhow::Result<Self> {
         fs::create_dir_all("target/bench")?;
         let folder = fs::canonicalize("target/bench")?;
         eprintln!("creating the load and the databases");
         let postgres = Postgres::start(&folder.join("postgres"))?;
         postgres.make_blank()?;
-        if !args.skip_reads {
+        if !options.skip_reads {
             postgres.make(FILLED)?;
             postgres.fill(FILLED, PROFILES)?;
         }
         let profiles = Profiles { count: PROFILES, of: PROFILES };
         let small = Load::make(&folder.join("load"), profiles)?;
-        let large = if args.skip_large {
+        let large = if options.skip_large {
             None
         } else {
             postgres.make_large()?;
             let profiles = Profiles { count: PROFILES, of: LARGE_PROFILES };
             Some(Load::make(&folder.join("load-large"), profiles)?)
         };
-        let mut args = args;
-        // The order of a round.
-        args.only.sort_unstable();
-        let method = Method {
-            seconds: args.seconds,
-            warm_up: Duration::from_secs(1),
-            load: args.load,
-            retries: args.retries,
-            foreign: args.foreign,
-            wrk_threads: args.wrk_threads,
-        };
-        let patience = std::cell::Cell::new(Duration::from_secs(args.patience));
-        Ok(Self { args, method, folder, postgres, small, large, patience })
+        let patience = std::cell::Cell::new(Duration::from_secs(options.patience));
+        Ok(Self { options, folder, postgres, small, large, patience })
     }
 
     /// Runs all rounds. Also returns how many measurements failed.
@@ -89,17 +77,17 @@ impl Run {
     /// # Errors
     /// After a signal, or if the service does not start.
     pub fn measure(&self) -> anyhow::Result<(Results, usize)> {
-        let mut results = Results::new(self.args.foreign);
+        let mut results = Results::new(self.options.foreign);
         let mut failed = 0;
-        if self.args.only.contains(&Contender::Service) {
+        if self.options.contenders().contains(&Contender::Service) {
             results.ready = self.time_starts()?;
         }
         // The index in the load of the large table. That table is kept, so a delivery must not be sent again too soon.
         let mut place = 0;
         let mut is_warm = false;
-        for round in 1..=self.args.rounds {
+        for round in 1..=self.options.rounds {
             let mut common_rate = None;
-            for cell in self.args.cells() {
+            for cell in self.options.cells() {
                 if cell.large && !is_warm {
                     self.warm_large(&mut place)?;
                     is_warm = true;
@@ -113,7 +101,7 @@ impl Run {
                 });
                 let is_common = cell.contender == Contender::Ordinary && cell.work == Work::Writes;
                 if is_common && cell.connections == 256 && !cell.large && sample.rate > 0.0 {
-                    common_rate = Some(sample.rate * self.args.load);
+                    common_rate = Some(sample.rate * self.options.load);
                 }
                 eprintln!(
                     "round {round}  {:?}{}  {:>3}  {:<34}  {:>7.0}/s  p50 {:>7.2}  p99 {:>7.2}  others {:>2.0} %",
@@ -149,11 +137,10 @@ impl Run {
     ) -> anyhow::Result<Sample> {
         let load = self.large.as_ref().filter(|_| cell.large).unwrap_or(&self.small);
         let measurement = Measurement {
-            method: &self.method,
+            options: &self.options,
             postgres: &self.postgres,
             load,
-            work: cell.work,
-            connections: cell.connections,
+            cell,
             patience: &self.patience,
         };
         let database = match (cell.large, cell.work) {
@@ -204,8 +191,8 @@ impl Run {
     }
 
     fn place<'a>(&'a self, database: &'a str) -> Place<'a> {
-        let Self { postgres, folder, args, .. } = self;
-        Place { postgres, database, folder, pool: args.pool }
+        let Self { postgres, folder, options, .. } = self;
+        Place { postgres, database, folder, pool: options.pool }
     }
 
     /// Measures the time from exec until the service is ready, with a migrated schema, in milliseconds.

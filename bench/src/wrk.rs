@@ -6,12 +6,30 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::deliveries::secret;
-use crate::load::Work;
-use crate::measure::Measurement;
+use crate::load::{Load, Work};
 use crate::process;
 
 /// No server answers more than this a second, so a load need not be longer.
-const MOST_A_SECOND: u64 = 60_000;
+const MAX_A_SECOND: u64 = 60_000;
+
+/// What to send, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The address of the server.
+    pub address: SocketAddr,
+    /// The requests.
+    pub load: &'a Load,
+    /// The kind of requests.
+    pub work: Work,
+    /// The index of the first delivery.
+    pub first: usize,
+    /// The number of connections.
+    pub connections: usize,
+    /// The max number of wrk's threads.
+    pub threads: usize,
+    /// The length of the measurement, in seconds.
+    pub seconds: u64,
+}
 
 /// What wrk prints.
 #[derive(Debug, Clone, Copy)]
@@ -24,31 +42,31 @@ pub struct Answers {
     pub refused: u64,
 }
 
-/// Sends the load from index `first` on, as fast as it is answered.
+/// Sends the load as fast as it is answered.
 ///
 /// # Errors
 /// If wrk fails, or after a signal.
-pub fn run(measurement: &Measurement, server: SocketAddr, first: usize) -> anyhow::Result<Answers> {
-    let Measurement { method, load, work, connections, .. } = measurement;
+pub fn run(plan: &Plan) -> anyhow::Result<Answers> {
+    let Plan { address, load, work, first, connections, threads, seconds } = *plan;
     let script = match work {
         Work::Writes => "bench/wrk/webhooks.lua",
         Work::Reads => "bench/wrk/reads.lua",
     };
-    let threads = method.wrk_threads.min(*connections).to_string();
+    let threads = threads.min(connections).to_string();
     let mut command = Command::new("wrk");
     command.args(["-s", script, "-t", &threads, "-c", &connections.to_string()]);
-    command.args(["--timeout", "10s", "-d", &format!("{}s", method.seconds)]);
-    command.arg(format!("http://{server}")).arg("--");
+    command.args(["--timeout", "10s", "-d", &format!("{seconds}s")]);
+    command.arg(format!("http://{address}")).arg("--");
     match work {
         Work::Writes => {
-            let most = MOST_A_SECOND * method.seconds;
+            let max = MAX_A_SECOND * seconds;
             command.arg(load.folder.join("deliveries")).arg(&threads);
-            command.args([first.to_string(), most.to_string()])
+            command.args([first.to_string(), max.to_string()])
         }
         Work::Reads => command.arg(load.folder.join("iccids")).arg(secret("api")).arg(&threads),
     };
-    let told = process::output(&mut command)?;
-    let line = told.lines().find(|line| line.starts_with("requests=")).unwrap_or_default();
+    let printed = process::output(&mut command)?;
+    let line = printed.lines().find(|line| line.starts_with("requests=")).unwrap_or_default();
     let figure = |name: &str| {
         let found = line.split_whitespace().find_map(|part| part.strip_prefix(name));
         found.and_then(|text| text.parse::<u64>().ok()).context("wrk prints no figures")

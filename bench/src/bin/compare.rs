@@ -5,18 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
-use esim_status_bench::contenders::Contender;
+use clap::Parser;
+use esim_status_bench::options::Options;
 use esim_status_bench::rounds::Run;
-use esim_status_bench::wanted::Wanted;
-use esim_status_bench::{interrupt, machine};
+use esim_status_bench::{interrupt, report};
 
 /// Measures esim-status and its peers.
 #[derive(Debug, Parser)]
 #[command(name = "bench/run")]
 struct Args {
     #[command(flatten)]
-    wanted: Wanted,
+    options: Options,
 
     /// One short round at 1 and 256 connections, without the large table
     #[arg(long)]
@@ -24,21 +23,20 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { mut wanted, quick } = Args::parse();
+    let Args { mut options, quick } = Args::parse();
     if quick {
-        (wanted.rounds, wanted.seconds, wanted.retries) = (1, 2, 1);
-        wanted.connections = vec![1, 256];
-        wanted.skip_large = true;
+        (options.rounds, options.seconds, options.retries) = (1, 2, 1);
+        options.connections = vec![1, 256];
+        options.skip_large = true;
     }
-    if wanted.only.is_empty() {
-        wanted.only = Contender::value_variants().to_vec();
-    }
-    let how = describe(&wanted);
+    let how = describe(&options);
+    let contenders = options.contenders();
     interrupt::watch()?;
-    let run = Run::prepare(wanted)?;
+    let run = Run::prepare(options)?;
     let (results, failed) = run.measure()?;
-    let machine = machine::describe(&run.postgres).context("the machine cannot be described")?;
-    let text = format!("{machine}\n\n{how}\n\n{}\n{}", results.table(), results.goals());
+    let machine =
+        report::describe(&run.postgres, &contenders).context("the machine cannot be described")?;
+    let text = format!("{machine}\n\n{how}\n\n{}\n{}", results.table(), results.remarks());
     println!("{text}");
     let file = Path::new("target/bench/table.md");
     fs::write(file, text)?;
@@ -48,10 +46,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(wanted: &Wanted) -> String {
+fn describe(options: &Options) -> String {
     let command: Vec<_> =
         std::iter::once("bench/run".to_owned()).chain(std::env::args().skip(1)).collect();
-    let Wanted { rounds, seconds, load, foreign, retries, .. } = wanted;
+    let Options { rounds, seconds, load, foreign, retries, .. } = options;
     format!(
         "`{}`: {rounds} rounds, {seconds} s for each measurement, medians; latencies at {:.0} % of the rate that each \
          reached. \\* other processes used more than {:.0} % of the machine, despite {retries} retries.",

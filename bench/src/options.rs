@@ -1,14 +1,26 @@
 //! The command line of a run: what to measure, how, and in which order.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::contenders::Contender;
 use crate::load::Work;
-use crate::report::Cell;
+
+/// One kind of measurement: which table, which kind of requests, how many connections, and which contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell {
+    /// Whether it is measured on the large table.
+    pub large: bool,
+    /// The kind of requests.
+    pub work: Work,
+    /// The number of connections.
+    pub connections: usize,
+    /// The contender.
+    pub contender: Contender,
+}
 
 /// What to measure, and how.
 #[derive(Debug, Args)]
-pub struct Wanted {
+pub struct Options {
     /// How many rounds; the table shows the medians
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
@@ -21,9 +33,14 @@ pub struct Wanted {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
     pub connections: Vec<usize>,
 
-    /// Which contenders to measure [default: all]
+    /// Measure Express and `FastAPI` too, which need Node.js with npm and Python with venv
+    #[arg(long)]
+    pub all: bool,
+
+    /// Which contenders to measure; Express and `FastAPI` need --all [default: those in Rust, with --all every one]
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub only: Vec<Contender>,
+    #[arg(requires_ifs = [("express", "all"), ("fastapi", "all")])]
+    only: Vec<Contender>,
 
     /// Leave out the table with 3 million profiles
     #[arg(long)]
@@ -45,7 +62,7 @@ pub struct Wanted {
     #[arg(long, default_value_t = 0.1)]
     pub foreign: f64,
 
-    /// The fraction of the max rate at which latencies are measured
+    /// The fraction of the max rate at which latencies are measured; with one connection, the loop is closed
     #[arg(long, default_value_t = 0.6)]
     pub load: f64,
 
@@ -58,14 +75,24 @@ pub struct Wanted {
     pub wrk_threads: usize,
 }
 
-impl Wanted {
+impl Options {
+    /// The contenders, in the order of a round.
+    pub fn contenders(&self) -> Vec<Contender> {
+        let is_wanted = |it: &Contender| match self.only.as_slice() {
+            [] => self.all || it.is_rust(),
+            only => only.contains(it),
+        };
+        Contender::value_variants().iter().copied().filter(is_wanted).collect()
+    }
+
     /// What a round measures, in order: all contenders at one number of connections, then at the next.
     pub fn cells(&self) -> Vec<Cell> {
+        let contenders = self.contenders();
         let mut cells = Vec::new();
         for large in [false, true] {
             for work in [Work::Writes, Work::Reads] {
                 for &connections in &self.connections {
-                    for &contender in &self.only {
+                    for &contender in &contenders {
                         let cell = Cell { large, work, connections, contender };
                         if self.is_measured(cell) {
                             cells.push(cell);
