@@ -11,13 +11,11 @@
 //! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
 //! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
-//! 5. The writer takes all waiting deliveries as one batch and applies each report with [`domain::Profile::observe`], in
-//!    the order of arrival. It writes the batch in one of three ways, cheapest first (`src/ingest/batch/`). Usually it
-//!    starts from the profiles that it wrote last, reads the others, and writes everything in one statement, which also
-//!    commits. The statement writes nothing if any profile has changed, is locked, or was erased. Then the writer reads
-//!    all profiles again and tries the statement once more. If that fails too, it uses a transaction that locks the
-//!    profiles. Batches with event ids use the transaction directly. If the database is unavailable and a spool is
-//!    configured, the deliveries are written to the spool instead.
+//! 5. The writer takes all waiting deliveries as one batch (`src/ingest/writer.rs`), reads the profiles that it names, and
+//!    applies each report with [`domain::Profile::observe`], in the order of arrival. One statement then writes everything
+//!    and commits. It writes nothing if any profile has changed since, is locked, or was erased; the writer then tries
+//!    once more, and after that with a transaction that locks the profiles (`src/ingest/batch/`). A batch with event ids
+//!    takes the transaction right away. If the database is unavailable and there is a spool, the batch goes to the spool.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.
 //!
 //! `docs/ARCHITECTURE.md` has the map of the code and the list of what is deliberately absent.

@@ -158,6 +158,9 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     /// The arguments of a command line without any, whatever the environment holds.
+    ///
+    /// # Panics
+    /// If a default is refused, which the tests would find.
     #[expect(
         clippy::expect_used,
         reason = "no flag of `serve` is required, so nothing can be missing"
@@ -225,7 +228,7 @@ fn definitions() -> Command {
 /// How a command logs.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct LogArgs {
-    /// Format of the log on standard error; RUST_LOG filters its lines [default: text on a terminal, else json]
+    /// Format of the log on standard error; `RUST_LOG` filters its lines [default: text on a terminal, else json]
     #[arg(long, env = "ESIM_STATUS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }

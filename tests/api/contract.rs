@@ -44,6 +44,7 @@ fn without_times(value: Value) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "every answer is shown whole")]
 async fn every_answer_about_one_esim() {
     let app = TestApp::start().await;
     let profile = format!("/v1/profiles/{ICCID}");
