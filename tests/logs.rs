@@ -204,12 +204,12 @@ async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(told("TELEPORTED"), 1, "{log}");
     assert_eq!(told(r#"word="TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#), 1, "{log}");
-    assert_eq!(told("webhook without a valid proof"), 2, "{log}");
+    assert_eq!(told("webhook not authenticated"), 2, "{log}");
     assert_eq!(told("delivery kept, not applied"), 9, "{log}");
     assert!(told("iccid=Some(Iccid(…8961))") > 0, "{log}");
     assert!(told("the database refuses a batch for its content") > 0, "{log}");
     assert_eq!(told("effective settings"), 1, "{log}");
-    let named = log.lines().filter(|line| line.contains("webhook without a valid proof"));
+    let named = log.lines().filter(|line| line.contains("webhook not authenticated"));
     for (line, route) in named.zip(["{topic}/{secret}}", "{topic}}"]) {
         let request =
             format!("request{{id={REQUEST_ID} method=POST route=/webhooks/{{provider}}/{route}");
@@ -232,10 +232,10 @@ async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
     }
     let words: Vec<_> = lines.iter().filter_map(|line| line["word"].as_str()).collect();
     assert_eq!(words, [r#""TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#]);
-    let refused = lines.iter().filter(|line| line["message"] == "webhook without a valid proof");
+    let refused = lines.iter().filter(|line| line["message"] == "webhook not authenticated");
     let reasons: Vec<_> = refused.map(|line| line["reason"].clone()).collect();
     assert_eq!(reasons, ["wrong", "missing"]);
-    let told = |line: &&&Value| line["message"] == "webhook without a valid proof";
+    let told = |line: &&&Value| line["message"] == "webhook not authenticated";
     let named: Vec<_> =
         lines.iter().filter(|line| told(&line)).map(|line| &line["request"]).collect();
     assert_eq!(named[0]["route"], "/webhooks/{provider}/{topic}/{secret}");

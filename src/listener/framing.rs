@@ -1,4 +1,4 @@
-//! Where one request ends and the next begins, read strictly.
+//! Strict message framing: finds where each request ends, and refuses requests whose end is ambiguous.
 //!
 //! If a proxy and a server disagree about where a request ends, an attacker can hide a request inside another one
 //! ("request smuggling"). hyper is lenient in the places where the two usually disagree: it accepts a bare line feed as
@@ -57,7 +57,7 @@ pub(super) struct Framing {
     line: Line,
 }
 
-/// What the next byte belongs to.
+/// The part of a request that the next byte belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -343,7 +343,7 @@ pub(in crate::listener) mod tests {
         assert_eq!(read(bytes, &[]), Err(refusal));
     }
 
-    /// A request that RFC 9112 allows, as text.
+    /// Generates the bytes of a request that RFC 9112 allows.
     pub(in crate::listener) fn request() -> impl Strategy<Value = Vec<u8>> {
         let sized = prop::collection::vec(any::<u8>(), 0..200).prop_map(|body| {
             let head =

@@ -96,7 +96,7 @@ impl Default for Limits {
     }
 }
 
-/// How serving ended.
+/// The result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
@@ -126,7 +126,8 @@ pub async fn serve(
             () = &mut over => break,
         }
     }
-    // A client whose connection the system has made by now may have sent already, and would be reset with the listener.
+    // A client whose connection the kernel has completed by now may have sent its request already. Closing the listener
+    // would reset it, so accept these first.
     bind::refuse_new_ones(&listener);
     server.accept_the_last(&listener).await;
     drop(listener);

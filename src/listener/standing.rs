@@ -13,11 +13,11 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(in crate::listener) enum Arrived {
-    /// Nothing: the client is between two requests.
+    /// Nothing: no request has begun, or the last one is complete.
     Nothing,
-    /// A part of the head.
+    /// Part of the head.
     Head,
-    /// The head and a part of the body.
+    /// The head, and perhaps part of the body.
     Body,
 }
 
@@ -48,7 +48,7 @@ pub(in crate::listener) struct Standing {
 }
 
 impl Standing {
-    /// That of a new connection.
+    /// The state of a new connection.
     pub(in crate::listener) fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -73,7 +73,7 @@ impl Standing {
         }
     }
 
-    /// Notes that the client has sent its last byte: the answer in progress is all that is left to do.
+    /// Notes that the client has sent its last byte: only the response in progress remains to be done.
     pub(in crate::listener) fn finish(&self) {
         self.is_finished.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The serve loop over real sockets, with limits so short that a test can wait for them.
+//! Tests of the serve loop over real sockets, with limits so short that a test can wait for them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const HELD: &str = "POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_AND_CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// Limits so short that a test can wait for them; those that are not its subject are long.
+/// Long limits. Each test shortens those that it is about.
 fn limits() -> Limits {
     Limits {
         header_read: GENEROUS,
@@ -35,11 +35,11 @@ fn limits() -> Limits {
 struct Running {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
-    /// A held request has begun.
+    /// Signals that a held request has begun.
     held: Arc<Notify>,
-    /// Lets a held request end.
+    /// Lets a held request finish.
     release: Arc<Notify>,
-    /// The answer that never ends was given up.
+    /// Signals that a held or endless response has ended or was dropped.
     abandoned: Arc<Notify>,
     shutdown: CancellationToken,
     serving: JoinHandle<Drained>,
@@ -512,7 +512,7 @@ async fn where_nobody_is_idle_any_more_the_refusal_comes_at_once() {
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         times.push(took);
     }
-    // Some of the first may have waited for the idle one.
+    // Some of the first may have waited for the place of the silent one.
     times.sort_unstable();
     assert!(times[times.len() / 2] < Duration::from_millis(500), "{times:?}");
     server.release.notify_waiters();
@@ -669,7 +669,7 @@ async fn each_connection_is_watched_by_the_system() {
     until(&mut client, "ok").await;
     let ends = format!(":{:04X} ", server.address.port());
     let theirs = format!(":{:04X} 01 ", client.local_addr().unwrap().port());
-    // Ours is the local end: sl local_address rem_address st tx_queue:rx_queue tr:tm->when …
+    // The server's end is the local one: sl local_address rem_address st tx_queue:rx_queue tr:tm->when …
     let is_watched = || {
         let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let line = connections.lines().find(|line| line.contains(&ends) && line.contains(&theirs));

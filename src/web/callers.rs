@@ -1,5 +1,5 @@
-//! Who calls, as a handler asks for it. The extractors are the only authorisation there is: a handler names in its signature whom
-//! it answers.
+//! The extractors that authenticate and authorize callers. There is no other authorization: the signature of a handler
+//! says which callers it accepts.
 
 use axum::extract::FromRequestParts;
 use http::header;
@@ -12,27 +12,28 @@ use super::problem::{Code, Problem};
 use crate::access::Caller;
 use crate::domain::{Iccid, Timestamp};
 
-/// A caller that is a backend; users are refused.
+/// A caller that is a backend. Users are refused with `forbidden`.
 #[derive(Debug)]
 pub struct Backend;
 
-/// The profile that a call is about, for routes that only backends may use; a user is refused, with `forbidden` for the own profile.
+/// The profile that a request is about, for endpoints that only backends may call. A user is refused: with `forbidden`
+/// for their own profile, with `unknown-profile` for any other.
 #[derive(Debug)]
 pub struct BackendSubject {
     /// The profile.
     pub iccid: Iccid,
-    /// When.
+    /// When the request was received.
     pub received_at: Timestamp,
 }
 
-/// The profile that a call is about, for routes that its user may use too.
+/// The profile that a request is about, for endpoints that its user may call too.
 #[derive(Debug)]
 pub struct Subject {
     /// The profile.
     pub iccid: Iccid,
-    /// Who asks.
+    /// Who made the request.
     pub caller: Caller,
-    /// When.
+    /// When the request was received.
     pub received_at: Timestamp,
 }
 
@@ -52,7 +53,7 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-/// The credential of `Bearer <credential>`; the scheme's name is compared without regard to case.
+/// The credential of `Bearer <credential>`. The name of the scheme is case-insensitive.
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, credential) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
@@ -77,7 +78,7 @@ impl FromRequestParts<AppState> for Subject {
         let segment = path_segment(parts, "iccid").await.unwrap_or_default();
         let iccid = match &caller {
             Caller::User { iccid: own, .. } if segment == "self" => own.clone(),
-            // Somebody else's profile and one that does not exist are alike.
+            // A user cannot tell a profile of somebody else from one that does not exist.
             Caller::User { iccid: own, .. } => Iccid::parse(&segment)
                 .ok()
                 .filter(|asked| asked == own)

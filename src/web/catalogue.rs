@@ -1,4 +1,4 @@
-//! The closed catalogue of problems: every error answer is one of these.
+//! The closed catalogue of problems. Every error response is one of these.
 
 use http::StatusCode;
 

@@ -28,10 +28,10 @@ pub struct DeliveryView {
     /// When the service received the webhook.
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
-    /// The hook's path.
+    /// The path of the hook that received it, without `/webhooks/`.
     #[schema(example = "gigastore/esim-status")]
     hook: String,
-    /// The hook's provider.
+    /// The slug of the hook's provider.
     provider: String,
     /// The profile that the webhook is about, if its ICCID could be read.
     iccid: Option<String>,

@@ -1,4 +1,4 @@
-//! `GET /v1/profiles/{iccid}/events`: one profile, live, as server-sent events.
+//! `GET /v1/profiles/{iccid}/events`: follows one profile live, with server-sent events.
 //!
 //! A stream subscribes first, then reads the transitions after its last `seq`, and reads again on each wake-up and on a
 //! slow timer. So it misses nothing and sends nothing twice. A stream holds no queue of changes: it reads from the
@@ -156,7 +156,7 @@ enum Woken {
 }
 
 impl Stream {
-    /// The next part; `None` ends the stream.
+    /// Waits for the next part; `None` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(part) = self.parts.pop_front() {

@@ -38,7 +38,7 @@ pub(super) struct Place {
 }
 
 impl Followers {
-    /// At most `max_streams` live streams, and with the long polls at most three quarters of the connections.
+    /// Allows `max_streams` live streams. Streams and long polls together get three quarters of the connections.
     pub fn new(max_streams: usize, max_connections: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(max_connections - max_connections / 4)),
@@ -47,7 +47,7 @@ impl Followers {
         }
     }
 
-    /// A place for a live stream.
+    /// Takes a place for a live stream.
     ///
     /// # Errors
     /// `unavailable` if a limit is reached.
@@ -60,7 +60,7 @@ impl Followers {
         Ok(place)
     }
 
-    /// A place for a long poll.
+    /// Takes a place for a long poll.
     ///
     /// # Errors
     /// `unavailable` if a limit is reached.

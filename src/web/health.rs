@@ -12,7 +12,7 @@ use super::{metrics, wrap};
 use crate::budget;
 use crate::spool::Figures;
 
-/// The routes of the admin listener. They ask for no credential: keep the listener away from the internet.
+/// The routes of the admin listener. They need no credentials, so the listener must not be reachable from the internet.
 pub fn routes(app: AppState) -> Router {
     let routes = Router::new()
         .route("/livez", get(livez))
@@ -61,7 +61,7 @@ async fn ask_database(app: &AppState) -> Result<(), Problem> {
                 error = &error as &dyn std::error::Error,
                 "not ready: the database fails"
             );
-            Err(Problem::because(Code::Unavailable, "the database fails; see the log"))
+            Err(Problem::because(Code::Unavailable, "the database failed; see the log"))
         }
         Err(_) => {
             tracing::warn!("not ready: the database does not answer");

@@ -43,7 +43,7 @@ pub fn begin(hooks: &Hooks) -> PrometheusHandle {
     rendering
 }
 
-/// The metrics in Prometheus's text format.
+/// Renders the metrics in Prometheus's text format.
 pub(super) async fn render(
     State(app): State<AppState>,
 ) -> (StatusCode, [(HeaderName, &'static str); 1], String) {
@@ -71,7 +71,8 @@ pub(super) fn age(figures: &Figures) -> Option<f64> {
     figures.oldest.map(|oldest| clock::now().seconds_since(oldest).max(0.0))
 }
 
-/// When each hook last had a delivery: what the database knew at the start, and what this process accepted since.
+/// When each hook last received a delivery, from the database at the start and from what this process has accepted
+/// since.
 #[derive(Debug)]
 pub struct NewestDeliveries {
     /// Seconds since 1970; 0 while unknown.
@@ -106,7 +107,6 @@ impl NewestDeliveries {
     fn ages(&self, now: Timestamp) -> impl Iterator<Item = (&str, f64)> {
         self.by_hook.iter().filter_map(move |(hook, newest)| {
             let newest = newest.load(Ordering::Relaxed);
-            // Seconds since 1970 are exact in a float.
             #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^53")]
             (newest > 0).then(|| (&**hook, (now.unix_seconds() - newest).max(0) as f64))
         })

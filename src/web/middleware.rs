@@ -27,7 +27,7 @@ pub struct ReceivedAt(pub Timestamp);
 #[derive(Debug, Clone, Copy)]
 pub struct Waited;
 
-/// Wraps every request, those that match no route included.
+/// Wraps every request, including those that match no route.
 pub async fn around(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let received_at = clock::now();

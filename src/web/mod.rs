@@ -1,4 +1,4 @@
-//! HTTP: every route, grouped by who calls.
+//! HTTP: every route, grouped by caller.
 
 mod state;
 
@@ -66,13 +66,13 @@ pub use state::{AppState, Draining, Parts};
 use crate::store::{ReadError, StoreError};
 use problem::{Code, Problem};
 
-/// Every route of the public listener, documented.
+/// Every documented route of the public listener.
 fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(docs::ApiDoc::openapi())
         // providers
         .routes(routes!(webhooks::receive, webhooks::probe))
         .routes(routes!(webhooks::receive_with_secret, webhooks::probe_with_secret))
-        // a backend, and a user about the one profile
+        // backends, and a user about their own profile
         .routes(routes!(profiles::show, registration::register, registration::erase))
         .routes(routes!(profiles::history))
         .routes(routes!(journey::show))
@@ -124,7 +124,7 @@ pub fn wrap(routes: Router<AppState>, app: AppState) -> Router {
     // One layer: each separate layer costs every request a box or two.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(app.clone(), middleware::around))
-        // Most answers are about a person.
+        // Most responses are about a person, so they are not cached by default.
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),

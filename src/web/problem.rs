@@ -1,4 +1,4 @@
-//! Every error answer: a problem document (RFC 9457) from one closed catalogue.
+//! Every error response is a problem document (RFC 9457) from one closed catalogue.
 //!
 //! A handler returns a [`Problem`]. The outermost layer renders it, because only that layer knows the request id and
 //! the public URL. The cause of a 5xx is logged where it happens and is never part of an answer.
@@ -16,7 +16,7 @@ use crate::registry::EraseError;
 use crate::store::{Fault, StoreError, fault_of};
 use crate::telemetry::Seldom;
 
-/// An error answer before it is rendered.
+/// An error response before it is rendered.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -41,7 +41,7 @@ pub struct ProblemDocument {
     code: &'static str,
     /// What is wrong with this request, and what to do.
     detail: String,
-    /// The id of this request, as in the header `X-Request-Id` and in the log.
+    /// The id of this request, the same as in the header `X-Request-Id` and in the service's log.
     request_id: String,
     /// The id of the stored delivery, if the webhook was stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct ProblemDocument {
 }
 
 impl Problem {
-    /// The problem with the catalogue's remedy as its detail.
+    /// The problem, with the catalogue's remedy as its detail.
     pub fn new(code: Code) -> Self {
         Self { code, detail: Cow::Borrowed(code.entry().remedy), delivery_id: None }
     }
@@ -105,7 +105,7 @@ impl Problem {
     }
 }
 
-/// Leaves the rendering to the outermost layer.
+/// Passes the problem to the outermost layer, which renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.code.entry().status.into_response();

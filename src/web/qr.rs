@@ -104,7 +104,7 @@ fn encode(code: &ActivationCode) -> Result<QRCode, Problem> {
     QRBuilder::new(code.as_str()).ecl(ECL::M).build().map_err(|_| Problem::new(Code::Internal))
 }
 
-/// Black on white in whole pixels, centred.
+/// Draws the code black on white and centred, with each module a whole number of pixels wide.
 fn draw(code: &QRCode, size: usize) -> Result<Vec<u8>, png::EncodingError> {
     let scale = (size / (code.size + 2 * QUIET_ZONE)).max(1);
     let width = size.max(code.size + 2 * QUIET_ZONE);

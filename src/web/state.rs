@@ -20,7 +20,7 @@ use crate::ingest::Ingest;
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
 
-/// The parts of a running service; cheap to clone.
+/// The parts of a running service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Parts>);
 
@@ -35,7 +35,7 @@ pub struct Parts {
     pub public_url: String,
     /// The origins whose pages may call the API.
     pub allowed_origins: Vec<http::HeaderValue>,
-    /// The writers.
+    /// The write path of deliveries.
     pub ingest: Ingest,
     /// Stores deliveries while the database is unavailable.
     pub spool: Option<Spool>,
@@ -45,21 +45,21 @@ pub struct Parts {
     pub followers: Followers,
     /// Encrypts install credentials at rest.
     pub vault: Arc<Vault>,
-    /// The key under which erased ICCIDs are hashed.
+    /// The key with which erased ICCIDs are hashed.
     pub erasure_key: ErasureKey,
     /// The operator's branding of the install page.
     pub brand: Brand,
-    /// The coalesced reads of single profiles.
+    /// Reads single profiles, several in one query.
     pub reader: ProfileReader,
     /// How to connect to the database.
     pub connector: Connector,
-    /// The connections of all other reads.
+    /// The connections for all other reads.
     pub reads: Pool,
     /// Limits the concurrent reads without an index, so that they do not delay the others.
     pub scans: Semaphore,
     /// The connection of the readiness check.
     pub probe: Pool,
-    /// The connections of registrations and erasures.
+    /// The connections for registrations and erasures.
     pub registrations: Pool,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
@@ -78,7 +78,7 @@ impl AppState {
     /// Runs a read without an index. Few run concurrently; a caller that gets no turn in time is asked to retry.
     ///
     /// # Errors
-    /// As [`Pool::run`].
+    /// [`StoreError::Crowded`] if this read does not get its turn in time, and those of [`Pool::run`].
     pub async fn scan<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,

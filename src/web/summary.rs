@@ -17,7 +17,7 @@ use crate::store::summary::{self, DayCount, StateCount, Stuck};
 /// How many days of deliveries are counted by default.
 const DAYS: i64 = 7;
 
-/// How many stuck profiles are named.
+/// The max stuck profiles that are listed.
 const STUCK_SHOWN: i64 = 50;
 
 /// Counts of profiles and deliveries.

@@ -34,12 +34,12 @@ pub struct TokenRequest {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenView {
-    /// The token: a JWT.
+    /// The token, a JWT.
     token: String,
     /// When the token expires.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
-    /// The install page of this profile, with the token in its fragment.
+    /// The URL of this profile's install page, with the token in its fragment.
     install_url: String,
 }
 
@@ -48,7 +48,7 @@ pub struct TokenView {
     post, path = "/v1/profiles/{iccid}/tokens", tag = "profiles",
     security(("apiKey" = [])),
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
-    request_body(content = Option<TokenRequest>, description = "May be empty"),
+    request_body(content = Option<TokenRequest>, description = "The body may be empty"),
     responses(
         (status = 200, body = TokenView),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),

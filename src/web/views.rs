@@ -47,7 +47,7 @@ pub struct ProfileView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Checks {
-    /// The ICCID's last digit is the Luhn check digit of the others.
+    /// Whether the ICCID's last digit is the Luhn check digit of the others.
     iccid_luhn: bool,
     /// The EID has 32 digits and leaves 1 modulo 97. Shown to backends only, if an EID is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ impl ProfileView {
         self.backend.as_ref().is_some_and(|backend| backend.twin.is_some())
     }
 
-    /// The profile as this caller may see it.
+    /// The profile, with the members that this caller may see.
     pub fn of(stored: StoredProfile, caller: &Caller) -> Self {
         let StoredProfile { profile, registration, tokens_from: _ } = stored;
         let for_backend = *caller == Caller::Backend;
@@ -150,11 +150,11 @@ impl RegisteredView {
 #[schema(as = Transition)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionView {
-    /// 1, 2, 3 … for each profile, without gaps.
+    /// The number in the profile's history: 1, 2, 3 … without gaps. After an erasure the numbers continue.
     seq: i64,
     /// The state before; null for the first transition.
     from_state: Option<ProfileState>,
-    /// The state that was reported.
+    /// The reported state.
     to_state: ProfileState,
     /// Whether the profile is switched on; null if the provider does not say.
     enabled: Option<bool>,
@@ -189,7 +189,7 @@ impl From<Transition> for TransitionView {
     }
 }
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
@@ -210,7 +210,7 @@ impl<T> Page<T> {
     }
 }
 
-/// Lists are for backends, which see everything.
+/// For lists, which only backends can read.
 impl From<StoredProfile> for ProfileView {
     fn from(stored: StoredProfile) -> Self {
         Self::of(stored, &Caller::Backend)

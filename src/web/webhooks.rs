@@ -27,7 +27,7 @@ use crate::hook::Hook;
 use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
 use crate::telemetry::{self, Seldom};
 
-/// What became of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -123,7 +123,7 @@ pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
 
 /// The possible answers to a webhook, for the OpenAPI document.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its shape is wanted")]
+#[expect(dead_code, reason = "describes the responses, which handlers build otherwise")]
 enum WebhookResponses {
     /// The delivery is committed to the database
     #[response(status = 200)]
@@ -158,7 +158,7 @@ enum WebhookResponses {
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path)),
-    request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
     responses(WebhookResponses)
 )]
 pub(super) async fn receive(
@@ -174,7 +174,7 @@ pub(super) async fn receive(
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
     params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
-    request_body(content = String, content_type = "application/json", description = "The provider's body, raw"),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
     responses(WebhookResponses)
 )]
 pub(super) async fn receive_with_secret(
@@ -208,7 +208,7 @@ async fn accept(
                 hook = %hook.path,
                 reason = refusal.as_str(),
                 left_out,
-                "webhook without a valid proof"
+                "webhook not authenticated"
             );
         }
         Problem::new(Code::NotAuthentic)

@@ -47,7 +47,8 @@ const ASSETS: [(&str, &str, &str); 4] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and its parts. They are compressed: nothing in them is secret, so their length tells nothing.
+/// The routes of the page and its parts. Compression is safe here: they contain no secrets, so their compressed length
+/// reveals none.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/", get(root))
@@ -82,7 +83,7 @@ fn html(page: String) -> Response {
     (headers, page).into_response()
 }
 
-/// `GET /assets/{file}`: a part of the page, or the module for other pages.
+/// `GET /assets/{file}`: a part of the page, or the module that other pages embed.
 async fn asset(request: Request) -> Result<Response, Problem> {
     static TAGS: LazyLock<[HeaderValue; 4]> =
         LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
