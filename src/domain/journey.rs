@@ -166,9 +166,15 @@ fn texts(
             "Your eSIM was deleted from the phone",
             "Please contact support: they can tell whether it can be installed again.",
         ),
-        (Step::ContactSupport, _) => {
-            ("This eSIM can no longer be installed", "Please contact support for a replacement.")
-        }
+        // Named one by one, so that a new state does not compile without words of its own.
+        (
+            Step::ContactSupport,
+            ProfileState::Unavailable
+            | ProfileState::Preparing
+            | ProfileState::Downloaded
+            | ProfileState::Installed
+            | ProfileState::Disabled,
+        ) => ("This eSIM can no longer be installed", "Please contact support for a replacement."),
     };
     (title, detail.to_owned())
 }
