@@ -29,8 +29,9 @@ use crate::telemetry::{self, Seldom};
 
 /// The result of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Answer)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct WebhookAnswer {
     /// The id of the stored delivery.
     delivery_id: Uuid,
     /// What the service did with the delivery.
@@ -53,22 +54,6 @@ pub struct SpooledAnswer {
 pub enum SpooledOutcome {
     /// The delivery waits in the spool for the database.
     Spooled,
-}
-
-/// An accepted webhook.
-#[derive(Debug)]
-pub(super) enum Taken {
-    Committed(Answer),
-    Spooled(SpooledAnswer),
-}
-
-impl IntoResponse for Taken {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Committed(answer) => Json(answer).into_response(),
-            Self::Spooled(answer) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
-        }
-    }
 }
 
 /// The hook that a request's path names, and the secret segment of the path, if it has one.
@@ -127,7 +112,7 @@ pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
 enum WebhookResponses {
     /// The delivery is committed to the database
     #[response(status = 200)]
-    Committed(Answer),
+    Committed(WebhookAnswer),
     /// The delivery is durable in the spool because the database is unavailable. It will be applied later
     #[response(status = 202)]
     Spooled(SpooledAnswer),
@@ -166,7 +151,7 @@ pub(super) async fn receive(
     hook: HookPath,
     received_at: ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Taken, Problem> {
+) -> Result<Response, Problem> {
     accept(app, hook, received_at, request).await
 }
 
@@ -182,7 +167,7 @@ pub(super) async fn receive_with_secret(
     hook: HookPath,
     received_at: ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Taken, Problem> {
+) -> Result<Response, Problem> {
     accept(app, hook, received_at, request).await
 }
 
@@ -195,7 +180,7 @@ async fn accept(
     HookPath { hook, secret }: HookPath,
     ReceivedAt(received_at): ReceivedAt,
     request: axum::extract::Request,
-) -> Result<Taken, Problem> {
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await?;
     let id = new_id(received_at);
@@ -233,14 +218,15 @@ async fn accept(
             if outcome == Outcome::Malformed {
                 return malformed(reason.unwrap_or_default(), delivery_id);
             }
-            Ok(Taken::Committed(Answer { delivery_id, outcome }))
+            Ok(Json(WebhookAnswer { delivery_id, outcome }).into_response())
         }
         Accepted::Spooled(Spooled { delivery_id, malformed: Some(reason) }) => {
             malformed(reason, delivery_id)
         }
         Accepted::Spooled(Spooled { delivery_id, malformed: None }) => {
             let outcome = SpooledOutcome::Spooled;
-            Ok(Taken::Spooled(SpooledAnswer { delivery_id, outcome }))
+            let answer = SpooledAnswer { delivery_id, outcome };
+            Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
     }
 }
