@@ -60,7 +60,7 @@ pub enum StartError {
     Schema(#[from] SchemaError),
     /// The stored credentials are encrypted with data keys that are not configured.
     #[error(
-        "all encrypted credentials in the database use data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add the keys again after the first key; if they are lost for good, delete the credentials that nobody can decrypt (DELETE FROM install_credentials WHERE key_id IN (…)) and register those profiles again",
+        "all encrypted credentials in the database use data keys that are not in ESIM_STATUS_DATA_KEYS ({}): add the keys back after the first key; if they are lost for good, delete the credentials that nobody can decrypt (DELETE FROM install_credentials WHERE key_id IN (…)) and register those profiles again",
         .0.join(", ")
     )]
     DataKeys(Vec<String>),

@@ -102,6 +102,7 @@ pub async fn write_if_unchanged(
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
                FROM given AS u WHERE u.ctid IS NULL
+               RETURNING 1
            ),
            saved AS (
                UPDATE profiles AS p
@@ -110,6 +111,7 @@ pub async fn write_if_unchanged(
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, updated_at = now()
                FROM given AS u WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid
+               RETURNING 1
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
@@ -129,11 +131,12 @@ pub async fn write_if_unchanged(
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
            )
-           SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that.
+           SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
+                  -- are written before, because their counts are in FROM: what nothing refers to is executed last.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   unchanged.all AS "written!",
                   CASE WHEN unchanged.all AND $42::text IS NOT NULL THEN pg_notify($41, $42) END IS NULL AS "notified!"
-           FROM unchanged"#,
+           FROM unchanged, (SELECT count(*) FROM made) AS m, (SELECT count(*) FROM saved) AS s"#,
         // The profiles to change or create: $1 to $14.
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
