@@ -14,7 +14,7 @@ need_cargo() {
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
 }
 
-# Prints the folder of the newest PostgreSQL, 15 or newer. Looks in the same places as src/store/embedded/locate.rs.
+# Prints the folder of the newest PostgreSQL, 15 or newer. Looks in the same places as crates/embedded-postgres/src/locate.rs.
 postgres_bin() {
     local bin version newest=14 found=
     # PG_BIN excludes all others.

@@ -84,7 +84,7 @@ fn problems() -> Result<String, std::fmt::Error> {
         "<!-- Written by tests/docs.rs from src/web/catalogue.rs. -->\n\n\
          # Problems\n\n\
          Every error is answered with one of these, as `application/problem+json` (RFC 9457). `code` never changes its meaning; \
-         `detail` says what is wrong in this case; `requestId` finds the cause in the log.\n\n\
+         `detail` says what is wrong in this case; `requestId` finds the cause in the log. Only a connection that is refused before its request is complete gets a bare status.\n\n\
          | code | status | what it is |\n|---|---|---|\n",
     );
     for entry in &CATALOGUE {

@@ -34,6 +34,7 @@ pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>
   esim-status is running. {kept}
 
   Webhook URL    {base}/webhooks/gigastore/esim-status/{hook}
+  API key        {key}
   API            {base}/docs
   Health         {admin}/readyz   Metrics  {admin}/metrics
 

@@ -102,7 +102,7 @@ impl Authenticator {
         Self { scheme }
     }
 
-    /// Accepts a delivery if its sender holds one of the live secrets.
+    /// Accepts a delivery if its sender holds one of the live secrets, or if the hook asks for none.
     ///
     /// # Errors
     /// [`NotAuthentic`] otherwise.

@@ -63,8 +63,16 @@ pub(super) async fn write_patiently(
     patience: Patience,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + patience.whole;
-    let mut work =
-        Work { context, connection, submissions, locks, deadline, in_doubt: None, tries: 0 };
+    let mut work = Work {
+        context,
+        connection,
+        submissions,
+        locks,
+        deadline,
+        in_doubt: None,
+        not_found: None,
+        tries: 0,
+    };
     if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
         return done;
     }
@@ -88,6 +96,8 @@ struct Work<'a> {
     locks: Locks,
     deadline: Instant,
     in_doubt: InDoubt,
+    /// The plan of an attempt that was in doubt and not found. Its commit may still come.
+    not_found: InDoubt,
     tries: u32,
 }
 
@@ -105,13 +115,23 @@ impl Work<'_> {
                     return Err(Refusal::Contended(iccids));
                 }
                 Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
-                Ok(Err(WriteError::Failed(error))) => {
+                Ok(Err(WriteError::Failed(error @ StoreError::Corrupt { .. }))) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(
                         error,
                         "a stored row cannot be read; look at the table profiles"
                     );
                     return Err(Refusal::Data(error.to_string()));
+                }
+                // The way to the database, not what is written: tried until the deadline.
+                Ok(Err(WriteError::Failed(error))) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "an attempt could not begin"
+                    );
+                    self.connection.discard();
+                    sleep(PAUSE).await;
+                    continue;
                 }
                 Err(_) => {
                     self.context.pace.gave_up(self.submissions.len());
@@ -130,6 +150,13 @@ impl Work<'_> {
                 sleep(PAUSE).await;
                 continue;
             }
+            // A commit that was looked up in vain has come after all: look again.
+            if error.as_database_error().is_some_and(|it| it.is_unique_violation())
+                && let Some(plan) = self.not_found.take()
+            {
+                self.in_doubt = Some(plan);
+                continue;
+            }
             self.prepare_another_try(&error, begun.elapsed()).await?;
         }
     }
@@ -142,11 +169,13 @@ impl Work<'_> {
         if self.in_doubt.is_some() {
             let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
             let found = deliveries::find_written(connection, &keys).await?;
-            if let Some(plan) = self.in_doubt.take()
-                && found.len() == keys.len()
-            {
-                telemetry::count_commit_looked_up();
-                return Ok(batch::written(self.submissions, plan));
+            let plan = self.in_doubt.take();
+            if let Some(plan) = plan {
+                if found.len() == keys.len() {
+                    telemetry::count_commit_looked_up();
+                    return Ok(batch::written(self.submissions, plan));
+                }
+                self.not_found = Some(plan);
             }
         }
         let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);

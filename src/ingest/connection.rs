@@ -14,14 +14,14 @@ use crate::store::{Connected, Connector, Session, StoreError};
 use crate::telemetry;
 
 /// How often an idle connection is asked. NATs forget a flow after some minutes; AWS and Azure after 350 s and 240 s.
-const QUESTION_INTERVAL: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How often to check whether the server has finished what it received over the previous connection.
 const FORMER_PAUSE: Duration = Duration::from_millis(10);
 
 type Connecting = JoinHandle<Result<(Connected, Backend), StoreError>>;
 
-/// One writer's connection to the database.
+/// A connection to the database, of a writer, a lane or the drainer.
 #[derive(Debug)]
 pub(super) struct WriterConnection {
     connector: Connector,
@@ -62,7 +62,7 @@ impl WriterConnection {
     /// Cancel-safe: the next call continues.
     pub(super) async fn reach(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.last_heard.elapsed() > budget::QUIET {
-            self.ask().await;
+            self.ping().await;
         }
         if self.held.is_none() {
             self.connect().await?;
@@ -94,19 +94,19 @@ impl WriterConnection {
     }
 
     /// When to ping an idle connection next.
-    pub(super) fn next_question(&self) -> Instant {
-        self.last_heard + QUESTION_INTERVAL
+    pub(super) fn next_ping(&self) -> Instant {
+        self.last_heard + PING_INTERVAL
     }
 
     /// Pings an idle connection, which also keeps the flow alive in NATs and firewalls. If it has died, starts
     /// connecting anew without waiting for that.
     pub(super) async fn keep_alive(&mut self) {
-        self.ask().await;
+        self.ping().await;
         self.connect_ahead();
         self.heard();
     }
 
-    async fn ask(&mut self) {
+    async fn ping(&mut self) {
         let Some((connection, _)) = &mut self.held else { return };
         if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {
             self.heard();

@@ -64,7 +64,7 @@ pub struct Submission {
     pub provider: &'static str,
     /// What the adapter read.
     pub parsed: Result<Reading, Malformed>,
-    /// Whether it comes straight from its sender.
+    /// How it reached the writer.
     pub arrival: Arrival,
 }
 

@@ -12,7 +12,7 @@ use crate::budget;
 pub(super) const MAX_BATCH: usize = 512;
 
 /// The min batch size: below it, the size no longer determines how long a batch takes.
-const LEAST: usize = 64;
+const MIN_BATCH: usize = 64;
 
 /// The pace of one writer.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Pace {
         } else {
             max
         };
-        let next = next.clamp(LEAST, MAX_BATCH);
+        let next = next.clamp(MIN_BATCH, MAX_BATCH);
         self.max_batch.store(next, Ordering::Relaxed);
         self.room
             .store(within(count, took, budget::QUEUE).clamp(next, self.queue), Ordering::Relaxed);
@@ -60,8 +60,8 @@ impl Pace {
 
     /// Notes that a batch of this size was not written in time.
     pub(super) fn gave_up(&self, count: usize) {
-        if count > LEAST {
-            self.max_batch.store((count / 4).clamp(LEAST, MAX_BATCH), Ordering::Relaxed);
+        if count > MIN_BATCH {
+            self.max_batch.store((count / 4).clamp(MIN_BATCH, MAX_BATCH), Ordering::Relaxed);
         }
     }
 

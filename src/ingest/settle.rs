@@ -108,7 +108,7 @@ pub(super) async fn settle(
             }
             Err(Refusal::Unavailable) => {
                 let turn = match turn {
-                    Some(turn) if locks == Locks::Wait => is_for_spool_by(turn, &batch).await,
+                    Some(turn) if locks == Locks::Wait => wait_for_spooling(turn, &batch).await,
                     turn => turn,
                 };
                 spool(turn.as_ref(), batch).await;
@@ -120,7 +120,7 @@ pub(super) async fn settle(
 
 /// A lane that cannot write is no evidence that the database is down; only a writer is. Waits until the writers switch
 /// to the spool, or until the deliveries expire.
-async fn is_for_spool_by<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn<'a>> {
+async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn<'a>> {
     let deadline = batch.iter().map(|waiting| waiting.deadline).min()?;
     while !turn.is_for_spool() {
         if Instant::now() + SPOOL_PAUSE > deadline {

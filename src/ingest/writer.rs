@@ -23,7 +23,7 @@ pub(super) async fn run(
     let mut lanes = Lanes::new(context.clone(), lane_connections);
     connection.connect_ahead();
     loop {
-        let next_question = connection.next_question();
+        let next_ping = connection.next_ping();
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
@@ -43,7 +43,7 @@ pub(super) async fn run(
                     context.pace.caught_up();
                 }
             }
-            () = sleep_until(next_question) => connection.keep_alive().await,
+            () = sleep_until(next_ping) => connection.keep_alive().await,
         }
     }
     while lanes.advance().await.is_some() {}

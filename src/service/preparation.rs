@@ -78,7 +78,7 @@ impl Preparation {
             Missing::None => {}
             Missing::Some(keys) => tracing::error!(
                 ?keys,
-                "some credentials are encrypted with data keys that are not in ESIM_STATUS_DATA_KEYS: their profiles cannot be installed until the keys are added again after the first key"
+                "some credentials are encrypted with data keys that are not in ESIM_STATUS_DATA_KEYS: their profiles cannot be installed until the keys are added back after the first key"
             ),
             Missing::All(keys) => return Err(StartError::DataKeys(keys)),
         }

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::error::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
-/// An event id to claim.
+/// An event id to reserve.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent<'a> {
     /// The path of the hook. Ids are unique within a hook.
@@ -20,18 +20,18 @@ pub struct NewEvent<'a> {
     pub iccid: Option<&'a Iccid>,
 }
 
-/// An event that was claimed before this transaction.
+/// An event that was reserved before this transaction.
 #[derive(Debug)]
 pub struct EarlierEvent {
     /// The path of the hook.
     pub hook: String,
     /// The sender's event id.
     pub event_id: String,
-    /// SHA-256 of the body that claimed it.
+    /// SHA-256 of the body that reserved it.
     pub body_sha256: Vec<u8>,
 }
 
-/// Claims events for this transaction, and returns those that were claimed before. Waits for any other transaction that
+/// Reserves events for this transaction, and returns those that were claimed before. Waits for any other transaction that
 /// is just claiming one of them. The time of a claim is the database's: a replica whose clock is wrong could cause a
 /// claim to be forgotten too early.
 ///

@@ -1,4 +1,4 @@
-//! All SQL: one module for each table, one function for each statement, with the connection as its first parameter.
+//! All SQL of Postgres: one module for each table, one function for each statement, with the connection as its first parameter.
 //!
 //! Text from the database is parsed again. A bad row is a [`StoreError`], never a panic.
 

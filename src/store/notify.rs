@@ -13,7 +13,7 @@ use crate::domain::Iccid;
 pub const CHANNEL: &str = "esim_status_moved";
 
 /// The max number of keys in a payload: Postgres allows 7,999 bytes, and a key takes 9.
-const MOST_KEYS: usize = 800;
+const MAX_KEYS: usize = 800;
 
 /// The key that stands for a profile on the channel, where personal data does not belong. If two profiles share a key,
 /// one of them is woken in vain. Must be the same in every release, because replicas of two releases may share the
@@ -30,7 +30,7 @@ pub fn payload<'a>(moved: impl Iterator<Item = &'a Iccid>) -> Option<String> {
     keys.dedup();
     // If the keys do not fit, an empty payload wakes everyone.
     (!keys.is_empty())
-        .then(|| if keys.len() > MOST_KEYS { String::new() } else { write_keys(&keys) })
+        .then(|| if keys.len() > MAX_KEYS { String::new() } else { write_keys(&keys) })
 }
 
 /// Notifies the replicas, once this transaction commits, that this profile moved.
@@ -68,8 +68,7 @@ mod tests {
 
     #[test]
     fn a_full_batch_fits_into_one_payload_and_is_read_back() {
-        let keys: Vec<u32> =
-            (1..=MOST_KEYS).map(|n| u32::MAX / u32::try_from(n).unwrap()).collect();
+        let keys: Vec<u32> = (1..=MAX_KEYS).map(|n| u32::MAX / u32::try_from(n).unwrap()).collect();
         let payload = write_keys(&keys);
         assert!(payload.len() < 8_000);
         assert_eq!(read_keys(&payload), Some(keys));

@@ -19,7 +19,7 @@ use crate::budget;
 use crate::domain::{Iccid, Transition};
 
 /// The max number of questions that one query answers.
-const MOST_AT_ONCE: usize = 256;
+const MAX_AT_A_TIME: usize = 256;
 
 /// The max number of waiting questions; further ones are refused. Large enough for all followers of one process to ask
 /// at the same time.
@@ -105,13 +105,13 @@ impl ProfileReader {
 }
 
 async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>) {
-    let mut questions = Vec::with_capacity(MOST_AT_ONCE);
+    let mut questions = Vec::with_capacity(MAX_AT_A_TIME);
     let mut line = Line::new(connector.clone(), Session::Lookup);
     let mut outage = Outage::default();
     loop {
         let count = tokio::select! {
             biased;
-            count = waiting.recv_many(&mut questions, MOST_AT_ONCE) => count,
+            count = waiting.recv_many(&mut questions, MAX_AT_A_TIME) => count,
             never = line.keep() => match never {},
         };
         if count == 0 {
@@ -141,7 +141,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
         for question in questions.drain(..) {
             drop(question.answer.send(Err(error.clone())));
         }
-        questions.shrink_to(MOST_AT_ONCE);
+        questions.shrink_to(MAX_AT_A_TIME);
     }
 }
 

@@ -24,7 +24,7 @@ use super::problem::CATALOGUE;
     ),
     // Only the answers of webhooks use these schemas. Their responses are one type, so utoipa does not find the schemas
     // itself.
-    components(schemas(super::webhooks::Answer, super::webhooks::SpooledAnswer)),
+    components(schemas(super::webhooks::WebhookAnswer, super::webhooks::SpooledAnswer)),
     modifiers(&Credentials),
 )]
 pub struct ApiDoc;

@@ -8,7 +8,7 @@ use super::super::Submission;
 use super::super::event_ids::reserve_event_ids;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, Locks, WriteError, batch_write, distinct, find_erased, is_said_by_the_server,
+    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, what_to_write,
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
@@ -67,7 +67,7 @@ async fn execute(
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, locked, &seen, &erased);
 
-    let write = batch_write(batch, &plan, &versions, &erased);
+    let write = what_to_write(batch, &plan, &versions, &erased);
     match write_if_unchanged(transaction, erasure_key, &write).await {
         Ok(true) => Ok(plan),
         // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun,

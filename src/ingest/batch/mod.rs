@@ -3,7 +3,7 @@
 //! 1. [`optimistic`]: read the profiles, and assume that none was erased. Write everything in one statement
 //!    ([`crate::store::batch_write`]) that does nothing if any of that no longer holds.
 //! 2. [`optimistic`] once more, with profiles and erasures read anew.
-//! 3. [`locked`]: open a transaction, lock the profiles, reserve event ids, judge, write, commit.
+//! 3. [`locked`]: open a transaction, lock the profiles, look up erasures, reserve event ids, judge, write, commit.
 //!
 //! Nearly every batch is written by the first. A batch with event ids, or one that waits for locks ([`Locks::Wait`]),
 //! starts with the third.
@@ -92,7 +92,7 @@ fn is_said_by_the_server<T>(result: &Result<T, StoreError>) -> bool {
 }
 
 /// What a plan writes. `read` has the versions of the profiles that the plan knew, in the same order.
-fn batch_write<'a>(
+fn what_to_write<'a>(
     batch: &'a [&'a Submission],
     plan: &'a Plan,
     read: &'a [Version],

@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 
 use super::super::Submission;
 use super::super::plan::Plan;
-use super::{InDoubt, WriteError, batch_write, distinct, find_erased, is_said_by_the_server};
+use super::{InDoubt, WriteError, distinct, find_erased, is_said_by_the_server, what_to_write};
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
 use crate::store::profiles::{self, Version};
@@ -46,13 +46,14 @@ async fn try_once(
     let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
     // The statement commits by itself, so the batch is in doubt from here on.
     let plan = in_doubt.insert(plan);
-    let write = batch_write(batch, plan, &versions, erased);
+    let write = what_to_write(batch, plan, &versions, erased);
     let written = write_if_unchanged(connection, erasure_key, &write).await;
     let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
     match written {
         Ok(true) => Ok(plan),
         Ok(false) => Ok(None),
-        // An earlier attempt has written this very delivery.
+        // An earlier attempt has committed this very delivery after it was looked up. The other ways fail on the same
+        // key, and then the batch is looked up again.
         Err(StoreError::Database(error))
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
         {
