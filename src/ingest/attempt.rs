@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::batch::{self, InDoubt, Locks, WriteError};
@@ -151,7 +152,7 @@ impl Work<'_> {
                 continue;
             }
             // A commit that was looked up in vain has come after all: look again.
-            if error.as_database_error().is_some_and(|it| it.is_unique_violation())
+            if error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
                 && let Some(plan) = self.not_found.take()
             {
                 self.in_doubt = Some(plan);
