@@ -38,7 +38,11 @@ impl Story {
     pub fn observe(&mut self, report: &Report) -> Outcome {
         let before = self.profile.clone();
         let verdict = Profile::observe(before.as_ref(), report);
-        assert_eq!(verdict, Profile::observe(before.as_ref(), report), "the verdict must be deterministic");
+        assert_eq!(
+            verdict,
+            Profile::observe(before.as_ref(), report),
+            "the verdict must be deterministic"
+        );
         let verdict = Told::from(verdict);
         check_outcome(before.as_ref(), report, &verdict);
         if let (Some(before), Some(after)) = (&before, &verdict.profile) {
