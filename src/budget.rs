@@ -1,6 +1,9 @@
 //! Every time limit whose size depends on another one, and the order that they must keep.
 //!
-//! One delivery, from its last byte to its answer, at worst:
+//! One delivery that did not wait in the queue, at worst. Each limit counts from its own beginning: `PROVIDER` from the
+//! connection, `DELIVERY` from the last byte, `BATCH` from when a writer takes the batch, `ATTEMPT` and `STATEMENT` from
+//! theirs. For a delivery that waited, `DELIVERY` may end before `BATCH`: it is answered 503, and may be written all the
+//! same.
 //!
 //! ```text
 //! 0 ms        1,000      1,500 1,600     2,000 2,200   2,500
@@ -10,7 +13,7 @@
 //! |             |           |    ATTEMPT: the connection is given up, the batch looked up and written over another
 //! |             |           STATEMENT: the server itself ends the statement, and says so
 //! |             WITH_SPOOL: the database had its chance, the delivery goes to the spool
-//! |HELD_ROW (50): a row that another transaction holds is left to a lane
+//! |HELD_ROW (50): a row that another transaction is just inserting; the batch is split
 //! ```
 //!
 //! So the limit that can name its cause always ends first: a lock before its statement, the server before the connection,
@@ -58,7 +61,7 @@ limits! {
     LANE = 2_000;
     /// One statement that writes, including its wait for a lock. The server cancels it.
     STATEMENT = 1_500;
-    /// A writer's statement waits this long for a row that another transaction holds, and then leaves that row to a lane.
+    /// A writer's statement waits this long for a lock: of a profile that another transaction is just creating, or an event id that it is just reserving. Then the batch is split. Existing profiles that are locked are skipped without a wait.
     HELD_ROW = 50;
     /// A batch that takes longer makes the next ones smaller.
     SLOW_BATCH = 800;

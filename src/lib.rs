@@ -11,9 +11,10 @@
 //! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
 //! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
-//! 5. The writer takes what waits, up to 512 deliveries, as one batch (`src/ingest/writer.rs`), reads the profiles that it names, and
-//!    applies each report with [`domain::Profile::observe`], in the order of arrival. One statement then writes everything
-//!    and commits. It writes nothing if any profile has changed since, is locked, or was erased; the writer then tries
+//! 5. The writer takes what waits, up to 512 deliveries, as one batch (`src/ingest/writer.rs`), and settles it
+//!    (`src/ingest/settle.rs`): it reads the profiles that the batch names, and applies each report with
+//!    [`domain::Profile::observe`], in the order of arrival. One statement then writes everything and commits. It writes
+//!    nothing if any profile has changed since, is locked, was erased, or was created meanwhile; the batch is then tried
 //!    once more, and after that with a transaction that locks the profiles (`src/ingest/batch/`). A batch with event ids
 //!    takes the transaction right away. If the database is unavailable and there is a spool, the batch goes to the spool.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.

@@ -43,13 +43,14 @@ impl Patience {
 /// Why a batch was not written.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Other transactions hold these profiles.
+    /// These profiles are locked, or just being created. The others can be written without them.
     Contended(HashSet<Iccid>),
-    /// Another transaction holds a profile or an event id of the batch; the error does not say which.
+    /// Writers: the lock timeout was hit on a row that is just being inserted. The error does not say which, so the batch
+    /// has to be split.
     Held,
     /// The database refuses the batch for its content, with this reason.
     Data(String),
-    /// Another transaction holds a profile for longer than a statement may wait.
+    /// Lanes: the wait for a profile hit the statement timeout. The database itself is well.
     Locked,
     /// The database is down, slow, or silent.
     Unavailable,
@@ -97,7 +98,8 @@ struct Work<'a> {
     locks: Locks,
     deadline: Instant,
     in_doubt: InDoubt,
-    /// The plan of an attempt that was in doubt and not found. Its commit may still come.
+    /// The plan of an attempt that was in doubt and not found. Its commit may still come: a process of another server,
+    /// behind a proxy or after a failover, cannot be seen and counts as not busy.
     not_found: InDoubt,
     tries: u32,
 }
@@ -124,7 +126,7 @@ impl Work<'_> {
                     );
                     return Err(Refusal::Data(error.to_string()));
                 }
-                // The way to the database, not what is written: tried until the deadline.
+                // The connection failed, not what is written over it: tried until the deadline.
                 Ok(Err(WriteError::Failed(error))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,

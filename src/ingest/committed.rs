@@ -1,4 +1,4 @@
-//! What is stored, counted and answered for each delivery of a batch.
+//! What becomes of each delivery of a batch: its row, made before the commit; its counts, log lines and receipt, after.
 
 use super::plan::Plan;
 use super::{Receipt, Submission};

@@ -1,5 +1,5 @@
-//! A connection to the database that is kept from one batch to the next, with the profiles that were last written over
-//! it. If the connection fails, another is made without losing the current batch.
+//! A connection to the database that is kept from one batch to the next. If it fails, another is made without losing
+//! the current batch.
 
 use std::time::Duration;
 

@@ -131,7 +131,7 @@ async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn
     Some(turn)
 }
 
-/// Puts what the database did not accept into the spool, if there is one.
+/// Puts what the database was not available for into the spool. Without a turn, answers 503.
 async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>) {
     let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
     let spooled = match turn {

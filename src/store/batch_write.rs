@@ -1,6 +1,6 @@
-//! Writes a whole batch in one statement, if its profiles have not changed since they were read. Nothing is
-//! begun or committed separately, so this takes one or two round trips instead of seven. Those are most of the cost of
-//! a delivery that comes alone.
+//! Writes a whole batch in one statement, if its profiles have not changed since they were read. Outside a transaction
+//! the statement commits by itself, so a batch takes two round trips, one to read and one to write. A transaction takes
+//! several more. Round trips are most of the cost of a delivery that comes alone.
 
 use std::collections::HashSet;
 
@@ -20,13 +20,14 @@ use crate::domain::{Eid, Iccid, Imsi, Profile};
 /// What to write, and what must be unchanged for that.
 #[derive(Debug)]
 pub struct BatchWrite<'a> {
-    /// The profiles to change: their new state, and the version that was last read or written.
+    /// The profiles to change: their new state, and the version that was read.
     pub changed: Vec<(&'a Profile, &'a Version)>,
     /// The profiles that were judged but do not change.
     pub unchanged: Vec<&'a Version>,
     /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
     pub new: Vec<&'a Profile>,
-    /// All profiles that did not exist, whether created or not: none of them may have been erased.
+    /// The profiles that the batch names and that were not read, whether created or not, without those that are known to
+    /// be erased: none of them may have been erased.
     pub not_erased: Vec<&'a Iccid>,
     /// The transitions of these profiles.
     pub transitions: Vec<NewTransition<'a>>,
@@ -35,7 +36,7 @@ pub struct BatchWrite<'a> {
 }
 
 impl BatchWrite<'_> {
-    /// The profiles that did not exist when they were looked up.
+    /// The profiles of `not_erased`: they were not read, and not known to be erased.
     pub fn absent(&self) -> HashSet<Iccid> {
         self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
     }

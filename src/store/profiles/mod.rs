@@ -1,7 +1,7 @@
 //! The table `profiles`: what we believe now.
 //!
 //! What a [`Profile`] is made of is named once in each direction: read by the two macros here, written by
-//! [`super::batch_write`].
+//! [`super::batch_write`]. Only `erased_at` is written elsewhere, by [`begin_anew`].
 
 /// Selects profiles, with further columns in front and the rest of the statement behind. Rows are taken apart by [`profile`].
 macro_rules! select_profiles {
