@@ -440,7 +440,7 @@ fn circles(sources: &[Source]) -> Vec<String> {
         while let Some(way) = work.pop() {
             for next in way.last().and_then(|last| arrows.get(last)).into_iter().flatten() {
                 if next == start {
-                    // Each circle is told from its first file.
+                    // Each circle is reported once, from its first file.
                     if way.iter().min() == Some(start) {
                         let names: Vec<_> = way.iter().map(|it| it.join("/")).collect();
                         circles.insert(names.join(" → "));

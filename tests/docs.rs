@@ -52,7 +52,7 @@ fn assert_section(name: &str, section: &str, text: &str) {
     assert_written(name, &format!("{before}{begin}\n{text}\n{end}{after}"));
 }
 
-/// The settings of `serve`, as a table. A variable with `_FILE` behind it is told beside the one without.
+/// The settings of `serve`, as a table. A variable that ends in `_FILE` is listed beside the one without it.
 fn settings() -> Result<String, std::fmt::Error> {
     let all = config::settings();
     let is_file = |it: &Setting| {

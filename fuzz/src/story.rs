@@ -5,15 +5,15 @@ use crate::domain::{Outcome, Profile, Report, Transition, TransitionKind, Verdic
 /// How far an event time may be ahead of our clock and still be accepted, in seconds.
 const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
-/// A verdict, taken apart.
+/// The parts of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
+struct Judged {
     outcome: Outcome,
     profile: Option<Profile>,
     transition: Option<Transition>,
 }
 
-impl From<Verdict> for Told {
+impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
         let outcome = verdict.outcome();
         let (profile, transition) = verdict.into_parts();
@@ -43,7 +43,7 @@ impl Story {
             Profile::observe(before.as_ref(), report),
             "the verdict must be deterministic"
         );
-        let verdict = Told::from(verdict);
+        let verdict = Judged::from(verdict);
         check_outcome(before.as_ref(), report, &verdict);
         if let (Some(before), Some(after)) = (&before, &verdict.profile) {
             assert_eq!(after.deliveries, before.deliveries + 1);
@@ -74,10 +74,10 @@ impl Story {
             Some(_) => Outcome::Moved,
             None => Outcome::Repeated,
         };
-        self.take(report, Told { outcome, profile: Some(after), transition });
+        self.take(report, Judged { outcome, profile: Some(after), transition });
     }
 
-    fn take(&mut self, report: &Report, verdict: Told) {
+    fn take(&mut self, report: &Report, verdict: Judged) {
         check_transition(self.profile.as_ref(), report, &verdict);
         check_memory(self.profile.as_ref(), report, &verdict);
         self.profile = verdict.profile.or(self.profile.take());
@@ -93,7 +93,7 @@ impl Story {
 }
 
 /// The outcome matches what was done.
-fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Told) {
+fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Judged) {
     let foreign = before.is_some_and(|before| before.provider != report.provider);
     assert_eq!(verdict.outcome == Outcome::Foreign, foreign);
     assert_eq!(verdict.outcome == Outcome::Unrecognised, !foreign && report.claim.is_none());
@@ -114,7 +114,7 @@ fn check_outcome(before: Option<&Profile>, report: &Report, verdict: &Told) {
 
 /// `seq` has no gaps, each transition starts from the state that the one before it left, and the profile is in the
 /// state of the last transition that was not late.
-fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
+fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Judged) {
     let seq = before.map_or(0, |profile| profile.seq);
     let Some(transition) = &verdict.transition else {
         if let Some(after) = &verdict.profile {
@@ -149,7 +149,7 @@ fn check_transition(before: Option<&Profile>, report: &Report, verdict: &Told) {
 }
 
 /// What is known stays known, and no count goes down.
-fn check_memory(before: Option<&Profile>, report: &Report, verdict: &Told) {
+fn check_memory(before: Option<&Profile>, report: &Report, verdict: &Judged) {
     let Some(after) = &verdict.profile else {
         return;
     };

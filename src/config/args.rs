@@ -209,12 +209,12 @@ pub fn settings() -> Vec<Setting> {
         let values = arg.get_default_values().iter().map(|value| value.to_string_lossy());
         let default = values.collect::<Vec<_>>().join(",");
         let default = (!default.is_empty()).then_some(default);
-        // Where clap knows no default, because it depends on something, the help tells it.
-        let (meaning, told) = match help.split_once(" [default: ") {
-            Some((meaning, told)) => (meaning.to_owned(), told.strip_suffix(']')),
+        // If clap knows no default, because it depends on something, the help text states it.
+        let (meaning, stated) = match help.split_once(" [default: ") {
+            Some((meaning, stated)) => (meaning.to_owned(), stated.strip_suffix(']')),
             None => (help, None),
         };
-        let default = default.or(told.map(str::to_owned));
+        let default = default.or(stated.map(str::to_owned));
         Some(Setting { variable, default, meaning })
     };
     settings.get_arguments().filter_map(setting).collect()

@@ -166,7 +166,7 @@ fn texts(
             "Your eSIM was deleted from the phone",
             "Please contact support: they can tell whether it can be installed again.",
         ),
-        // Named one by one, so that a new state does not compile without words of its own.
+        // Named one by one, so that a new state does not compile without its own words.
         (
             Step::ContactSupport,
             ProfileState::Unavailable

@@ -83,8 +83,8 @@ impl Object {
     }
 }
 
-/// Finds the numbers of a JSON text, in their order. `serde_json` converts a number before it passes it on, so whoever
-/// is passed a number takes its text from here. That works because every number of the text is visited, in this order.
+/// Finds the numbers of a JSON text, in their order. `serde_json` converts a number before it passes it on, so the
+/// visitor of a number reads its text from here. That works because every number of the text is visited, in this order.
 struct Numbers<'a> {
     rest: &'a [u8],
 }

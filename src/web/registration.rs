@@ -76,10 +76,11 @@ pub async fn register(
     request: Request,
 ) -> Result<(StatusCode, Json<RegisteredView>), Problem> {
     let iccid = subject.iccid;
-    let registrar = params.take("provider", registrar_of)?;
+    let registrar = match params.take("provider", registrar_of)? {
+        Some(named) => named,
+        None => registrar_of(USUAL_PROVIDER).map_err(|_| Problem::new(Code::Internal))?,
+    };
     params.finish()?;
-    let registrar = registrar.or_else(|| registrar_of(USUAL_PROVIDER).ok());
-    let registrar = registrar.ok_or_else(|| Problem::new(Code::Internal))?;
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
     let mut registration = registrar

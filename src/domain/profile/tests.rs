@@ -48,15 +48,15 @@ fn on(device: &str, report: Report) -> Report {
     Report { eid: Some(Eid::parse(device).unwrap()), ..report }
 }
 
-/// A verdict, taken apart.
+/// The parts of a verdict.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct Judged {
     outcome: Outcome,
     profile: Option<Profile>,
     transition: Option<Transition>,
 }
 
-impl From<Verdict> for Told {
+impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
         let outcome = verdict.outcome();
         let (profile, transition) = verdict.into_parts();
@@ -81,8 +81,8 @@ impl Story {
         story
     }
 
-    fn tell(&mut self, report: &Report) -> Told {
-        let verdict = Told::from(Profile::observe(self.profile.as_ref(), report));
+    fn tell(&mut self, report: &Report) -> Judged {
+        let verdict = Judged::from(Profile::observe(self.profile.as_ref(), report));
         if let Some(profile) = &verdict.profile {
             self.profile = Some(profile.clone());
         }
@@ -299,7 +299,7 @@ fn reports_without_an_event_time_are_applied_in_the_order_of_arrival() {
 fn a_delayed_report_is_late_only_if_something_clearly_newer_was_recorded() {
     let newest = Story::of(&[report(0, state(Released)), report(100, state(Released))]);
     let judge =
-        |report: &Report| Told::from(Profile::observe_delayed(Some(newest.profile()), report));
+        |report: &Report| Judged::from(Profile::observe_delayed(Some(newest.profile()), report));
     // Five seconds are for clocks that differ.
     for (second, outcome) in
         [(94, Outcome::Late), (95, Outcome::Moved), (100, Outcome::Moved), (200, Outcome::Moved)]

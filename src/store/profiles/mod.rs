@@ -3,7 +3,7 @@
 //! What a [`Profile`] is made of is named once in each direction: read by the two macros here, written by
 //! [`super::batch_write`]. Only `erased_at` is written elsewhere, by [`begin_anew`].
 
-/// Selects profiles, with further columns in front and the rest of the statement behind. Rows are taken apart by [`profile`].
+/// Selects profiles, with further columns in front and the rest of the statement behind. [`profile`] makes the profile of a row.
 macro_rules! select_profiles {
     ($more:literal, $rest:literal, $($argument:expr),+ $(,)?) => {
         sqlx::query!(
