@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Arrival, Submission};
 use crate::domain::{Iccid, Outcome, Profile, Transition};
 use crate::providers::Content;
+use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub(super) struct Plan {
 struct Planned {
     /// Its state after the batch.
     profile: Profile,
-    /// Whether it existed before.
-    is_known: bool,
+    /// The revision in which it was read; `None` if it did not exist.
+    revision: Option<Revision>,
     /// Whether the batch changes or creates it.
     is_touched: bool,
 }
@@ -66,7 +67,7 @@ impl Plan {
     /// created.
     pub fn of(
         batch: &[&Submission],
-        known: Vec<Profile>,
+        known: Vec<(Profile, Revision)>,
         seen: &[Option<Seen>],
         erased: &HashSet<&Iccid>,
     ) -> Self {
@@ -76,8 +77,8 @@ impl Plan {
             profiles: Vec::with_capacity(batch.len()),
             places: HashMap::with_capacity(batch.len()),
         };
-        for profile in known {
-            plan.add(Planned { profile, is_known: true, is_touched: false });
+        for (profile, revision) in known {
+            plan.add(Planned { profile, revision: Some(revision), is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
             let judgement = if plan.is_of_the_erased(submission, erased) {
@@ -94,16 +95,36 @@ impl Plan {
 
     /// The profiles to create, sorted by ICCID.
     pub fn new_profiles(&self) -> Vec<&Profile> {
-        let new = self.profiles.iter().filter(|planned| !planned.is_known);
+        let new = self.profiles.iter().filter(|planned| planned.revision.is_none());
         let mut new: Vec<_> = new.map(|planned| &planned.profile).collect();
         new.sort_unstable_by(|a, b| a.iccid.cmp(&b.iccid));
         new
     }
 
-    /// The profiles that existed, in the order in which they were given; `None` for each that does not change.
-    pub fn known_profiles(&self) -> impl Iterator<Item = Option<&Profile>> {
-        let known = self.profiles.iter().filter(|planned| planned.is_known);
-        known.map(|planned| planned.is_touched.then_some(&planned.profile))
+    /// The profiles to change, with the revision that was read.
+    pub fn changed_profiles(&self) -> Vec<(&Profile, Revision)> {
+        self.known_profiles()
+            .filter(|(planned, _)| planned.is_touched)
+            .map(|(planned, revision)| (&planned.profile, revision))
+            .collect()
+    }
+
+    /// The profiles that were read and do not change.
+    pub fn unchanged_profiles(&self) -> Vec<(&Iccid, Revision)> {
+        self.known_profiles()
+            .filter(|(planned, _)| !planned.is_touched)
+            .map(|(planned, revision)| (&planned.profile.iccid, revision))
+            .collect()
+    }
+
+    /// Whether the profile was read, so that it existed.
+    pub fn knows(&self, iccid: &Iccid) -> bool {
+        let place = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
+        place.is_some_and(|planned| planned.revision.is_some())
+    }
+
+    fn known_profiles(&self) -> impl Iterator<Item = (&Planned, Revision)> {
+        self.profiles.iter().filter_map(|planned| Some((planned, planned.revision?)))
     }
 
     fn add(&mut self, planned: Planned) {
@@ -174,7 +195,7 @@ impl Plan {
                 planned.is_touched = true;
             }
             (Some(profile), None) => {
-                self.add(Planned { profile, is_known: false, is_touched: true });
+                self.add(Planned { profile, revision: None, is_touched: true });
             }
             (None, _) => {}
         }
@@ -219,8 +240,9 @@ mod tests {
         batch.iter().collect()
     }
 
-    fn plan(batch: &[Submission], locked: Vec<Profile>) -> Plan {
-        Plan::of(&refs(batch), locked, &vec![None; batch.len()], &HashSet::new())
+    fn plan(batch: &[Submission], known: Vec<Profile>) -> Plan {
+        let known = known.into_iter().map(|profile| (profile, Revision(1))).collect();
+        Plan::of(&refs(batch), known, &vec![None; batch.len()], &HashSet::new())
     }
 
     /// A profile as an earlier batch left it.
@@ -244,7 +266,7 @@ mod tests {
         assert_eq!(plan.judgements[2].outcome, Outcome::Repeated);
         let [profile] = plan.new_profiles()[..] else { panic!("{plan:?}") };
         assert_eq!((profile.seq, profile.installs_seen, profile.deliveries), (4, 2, 5));
-        assert_eq!(plan.known_profiles().count(), 0);
+        assert!(plan.changed_profiles().is_empty() && plan.unchanged_profiles().is_empty());
     }
 
     #[test]
@@ -252,8 +274,7 @@ mod tests {
         let batch = [report(A, "INSTALLED"), report(B, "RELEASED"), report(A, "DISABLED")];
         let plan = plan(&batch, vec![stored(B, "INSTALLED")]);
         let [new] = plan.new_profiles()[..] else { panic!("{plan:?}") };
-        let known: Vec<_> = plan.known_profiles().collect();
-        let [Some(changed)] = known[..] else { panic!("{plan:?}") };
+        let [(changed, _)] = plan.changed_profiles()[..] else { panic!("{plan:?}") };
         assert_eq!((new.iccid.as_str(), new.seq), (A, 2));
         assert_eq!((changed.iccid.as_str(), changed.seq), (B, 2));
         let kinds: Vec<_> = plan.transitions.iter().map(|(_, it)| it.kind).collect();
@@ -265,7 +286,7 @@ mod tests {
         let batch = [submission(&format!(r#"{{"iccid":"{A}","newCountry":"PL"}}"#))];
         let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
         assert_eq!(outcomes(&plan), [Outcome::Ignored]);
-        assert!(plan.new_profiles().is_empty() && plan.known_profiles().all(|it| it.is_none()));
+        assert!(plan.new_profiles().is_empty() && plan.changed_profiles().is_empty());
         assert!(plan.judgements[0].reason.is_some() && !plan.judgements[0].noteworthy);
     }
 
@@ -300,7 +321,7 @@ mod tests {
         let theirs = Profile { provider: "other".to_owned(), ..stored(A, "INSTALLED") };
         let plan = plan(&[report(A, "RELEASED")], vec![theirs]);
         assert_eq!(outcomes(&plan), [Outcome::Foreign]);
-        assert!(plan.known_profiles().all(|it| it.is_none()) && plan.transitions.is_empty());
+        assert!(plan.changed_profiles().is_empty() && plan.transitions.is_empty());
         let judgement = &plan.judgements[0];
         assert!(judgement.noteworthy);
         assert!(judgement.reason.as_ref().is_some_and(|reason| reason.contains("provider other")));

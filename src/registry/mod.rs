@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use crate::store::batch_write::{BatchWrite, write_if_unchanged};
 use crate::store::erasures::Erasure;
-use crate::store::profiles::Version;
+use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 use crate::store::{
     ErasureKey, Pool, RegistrationFacts, StoreError, Vault, erasures, install_credentials, notify,
@@ -68,7 +68,7 @@ async fn try_register(
 ) -> Result<Option<Registered>, StoreError> {
     let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
     let mut transaction = connection.begin().await?;
-    let (known, version) = lock(&mut transaction, iccid).await?.unzip();
+    let (known, revision) = lock(&mut transaction, iccid).await?.unzip();
     let erasure = match &known {
         Some(_) => None,
         None => erasures::recall(&mut transaction, erasure_key, iccid).await?,
@@ -76,19 +76,18 @@ async fn try_register(
     let last_seq = erasure.map_or(0, |erasure| erasure.last_seq);
     let (profile, moved) = Profile::register(known.as_ref(), &registration.report, last_seq);
     let is_new = known.is_none();
-    let (changed, new) = match &version {
-        Some(version) => (vec![(&profile, version)], Vec::new()),
+    let (changed, new) = match revision {
+        Some(revision) => (vec![(&profile, revision)], Vec::new()),
         None => (Vec::new(), vec![&profile]),
     };
     let moved = moved.as_ref();
     let new_transition = |transition| NewTransition { iccid, transition, delivery_id: None };
     let write = BatchWrite {
         changed,
-        unchanged: Vec::new(),
         new,
         not_erased: if is_new && erasure.is_none() { vec![iccid] } else { Vec::new() },
         transitions: moved.into_iter().map(new_transition).collect(),
-        deliveries: Vec::new(),
+        ..BatchWrite::default()
     };
     if !write_if_unchanged(&mut transaction, erasure_key, &write).await? {
         return Ok(None);
@@ -147,7 +146,7 @@ fn after_all_tokens(time: Timestamp) -> Timestamp {
 async fn lock(
     connection: &mut PgConnection,
     iccid: &Iccid,
-) -> Result<Option<(Profile, Version)>, StoreError> {
+) -> Result<Option<(Profile, Revision)>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
     let locked = profiles::lock_free(connection, &iccids).await?;

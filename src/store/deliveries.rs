@@ -77,10 +77,7 @@ pub async fn find_written(
     let (id, received_at): (Vec<_>, Vec<_>) =
         deliveries.iter().map(|(id, received_at)| (*id, received_at.as_datetime())).unzip();
     let written = sqlx::query_scalar!(
-        r#"SELECT d.id
-           FROM deliveries d
-           JOIN UNNEST($1::uuid[], $2::timestamptz[]) AS u (id, received_at)
-             ON d.id = u.id AND d.received_at = u.received_at"#,
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND received_at = ANY($2)",
         &id,
         &received_at as &[OffsetDateTime],
     )

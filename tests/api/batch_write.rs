@@ -9,13 +9,13 @@ use esim_status::domain::{
 use esim_status::store::batch_write::{BatchWrite, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
 use esim_status::store::{ErasureKey, profiles};
-use esim_status_testing::{Answer, Database, TestApp, wait_until};
+use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
-use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Duration, timeout};
 
+use super::esim::{erase, object, register};
 use super::{ICCID, iccid};
 
 /// Much longer than the statement takes, and shorter than the locks are held here.
@@ -36,14 +36,24 @@ async fn erasure_key(connection: &mut PgConnection) -> ErasureKey {
     key
 }
 
-/// Reads both profiles, runs `meanwhile`, and then writes that the first profile is installed.
+/// Whether the statement for a single delivery is used, or the one for several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    One,
+    Many,
+}
+
+const BOTH: [Of; 2] = [Of::One, Of::Many];
+
+/// Reads the profile, or both, runs `meanwhile`, and then writes that the first is installed.
 async fn install(
     connection: &mut PgConnection,
+    of: Of,
     meanwhile: impl AsyncFnOnce(),
 ) -> (bool, Vec<Profile>) {
     let mut read = profiles::read(connection, &[iccid(1), ICCID.to_owned()]).await.unwrap();
     read.sort_by_key(|(profile, _)| profile.iccid.as_str() != ICCID);
-    let (before, versions): (Vec<Profile>, Vec<_>) = read.into_iter().unzip();
+    let (before, revisions): (Vec<Profile>, Vec<_>) = read.into_iter().unzip();
     let first = &before[0];
     let after = Profile { state: ProfileState::Installed, seq: 2, ..first.clone() };
     let transition = Transition {
@@ -60,16 +70,17 @@ async fn install(
     meanwhile().await;
     let iccid = Iccid::parse(ICCID).unwrap();
     let write = BatchWrite {
-        changed: vec![(&after, &versions[0])],
-        unchanged: vec![&versions[1]],
-        new: Vec::new(),
-        not_erased: Vec::new(),
+        changed: vec![(&after, revisions[0])],
+        unchanged: match of {
+            Of::One => Vec::new(),
+            Of::Many => vec![(&before[1].iccid, revisions[1])],
+        },
         transitions: vec![NewTransition {
             iccid: &iccid,
             transition: &transition,
             delivery_id: None,
         }],
-        deliveries: Vec::new(),
+        ..BatchWrite::default()
     };
     let key = erasure_key(connection).await;
     let written = timeout(AT_ONCE, write_if_unchanged(connection, &key, &write)).await;
@@ -83,51 +94,80 @@ async fn install(
 
 #[tokio::test]
 async fn a_batch_is_written_if_its_profiles_are_unchanged() {
-    let (app, mut connection) = with_two_profiles().await;
-    let (written, _) = install(&mut connection, async || ()).await;
-    assert!(written);
-    assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
-    app.assert_straight(ICCID).await;
+    for of in BOTH {
+        let (app, mut connection) = with_two_profiles().await;
+        let (written, _) = install(&mut connection, of, async || ()).await;
+        assert!(written, "{of:?}");
+        assert_eq!(app.profile(ICCID).await["state"], "INSTALLED");
+        app.assert_straight(ICCID).await;
+    }
 }
 
 #[tokio::test]
 async fn nothing_is_written_if_one_of_the_profiles_has_changed() {
-    let (app, mut connection) = with_two_profiles().await;
-    // The other profile changes, by a delivery that only increases its count.
-    let meanwhile = async || assert_eq!(app.report(&iccid(1), "RELEASED").await, "repeated");
-    let (written, _) = install(&mut connection, meanwhile).await;
-    assert!(!written);
-    assert_eq!(app.profile(ICCID).await["seq"], json!(1));
-    app.assert_straight(ICCID).await;
+    for (of, changed) in [(Of::One, ICCID.to_owned()), (Of::Many, iccid(1))] {
+        let (app, mut connection) = with_two_profiles().await;
+        // It changes by a delivery that only increases its count.
+        let meanwhile = async || assert_eq!(app.report(&changed, "RELEASED").await, "repeated");
+        let (written, _) = install(&mut connection, of, meanwhile).await;
+        assert!(!written, "{of:?}");
+        assert_eq!(app.profile(ICCID).await["seq"], json!(1));
+        app.assert_straight(ICCID).await;
+    }
+}
+
+/// Replicas of an older release, and people with `psql`, do not know the column.
+#[tokio::test]
+async fn nothing_is_written_over_a_change_by_somebody_who_does_not_raise_the_revision() {
+    for of in BOTH {
+        let (app, mut connection) = with_two_profiles().await;
+        let mut stranger = app.database.connect().await;
+        let meanwhile = async || {
+            let changed = "UPDATE profiles SET deliveries = deliveries + 1";
+            stranger.execute(changed).await.unwrap();
+        };
+        let (written, _) = install(&mut connection, of, meanwhile).await;
+        assert!(!written, "{of:?}");
+        assert_eq!(app.profile(ICCID).await["deliveries"], json!(2));
+    }
 }
 
 #[tokio::test]
 async fn nothing_is_written_and_no_lock_is_waited_for_if_a_row_is_locked() {
-    let (app, mut connection) = with_two_profiles().await;
-    let mut rival = app.database.connect().await;
-    let mut held = rival.begin().await.unwrap();
-    let lock = async || {
-        held.execute("SELECT FROM profiles WHERE iccid = '89972123300991848961' FOR UPDATE")
-            .await
-            .unwrap();
-    };
-    let (written, _) = install(&mut connection, lock).await;
-    assert!(!written);
-    assert_eq!(app.profile(ICCID).await["seq"], json!(1));
+    for (of, locked) in [(Of::One, ICCID.to_owned()), (Of::Many, iccid(1))] {
+        let (app, mut connection) = with_two_profiles().await;
+        let mut rival = app.database.connect().await;
+        let mut held = rival.begin().await.unwrap();
+        let lock = async || {
+            sqlx::query("SELECT FROM profiles WHERE iccid = $1 FOR UPDATE")
+                .bind(&locked)
+                .execute(&mut *held)
+                .await
+                .unwrap();
+        };
+        let (written, _) = install(&mut connection, of, lock).await;
+        assert!(!written, "{of:?}");
+        assert_eq!(app.profile(ICCID).await["seq"], json!(1));
+    }
 }
 
+/// Neither over the gap that an erasure leaves, nor over the next life of the profile.
 #[tokio::test]
 async fn nothing_is_written_if_a_profile_was_erased() {
-    let (app, mut connection) = with_two_profiles().await;
-    let erase = async || {
-        let request = app.backend.request(Method::DELETE, &format!("/v1/profiles/{ICCID}"));
-        let erased = Answer::of(request).await;
-        assert_eq!(erased.status, 204);
-    };
-    let (written, before) = install(&mut connection, erase).await;
-    assert!(!written);
-    assert_eq!(before.len(), 2);
-    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM transitions").await, 1);
+    for (of, is_registered_again) in BOTH.into_iter().flat_map(|of| [(of, false), (of, true)]) {
+        let (app, mut connection) = with_two_profiles().await;
+        let end = async || {
+            assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+            if is_registered_again {
+                assert_eq!(register(&app, &object(ICCID)).await.status, 201);
+            }
+        };
+        let (written, before) = install(&mut connection, of, end).await;
+        assert!(!written, "{of:?} {is_registered_again}");
+        assert_eq!(before.len(), 2);
+        let left = app.database.scalar::<i64>("SELECT count(*) FROM transitions").await;
+        assert_eq!(left, 1 + i64::from(is_registered_again));
+    }
 }
 
 #[tokio::test]
@@ -135,12 +175,9 @@ async fn a_profile_that_exists_by_now_is_not_inserted_again() {
     let (app, mut connection) = with_two_profiles().await;
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
     let write = BatchWrite {
-        changed: Vec::new(),
-        unchanged: Vec::new(),
         new: vec![&read[0].0],
         not_erased: vec![&read[0].0.iccid],
-        transitions: Vec::new(),
-        deliveries: Vec::new(),
+        ..BatchWrite::default()
     };
     let key = erasure_key(&mut connection).await;
     assert!(!write_if_unchanged(&mut connection, &key, &write).await.unwrap());
@@ -238,20 +275,12 @@ async fn every_column_of_a_profile_is_created_and_changed() {
         // Only a registration sets it.
         erased_at: None,
     };
-    let nothing = || BatchWrite {
-        changed: Vec::new(),
-        unchanged: Vec::new(),
-        new: Vec::new(),
-        not_erased: Vec::new(),
-        transitions: Vec::new(),
-        deliveries: Vec::new(),
-    };
-    let write = BatchWrite { new: vec![&created], ..nothing() };
+    let write = BatchWrite { new: vec![&created], ..BatchWrite::default() };
     assert!(write_if_unchanged(&mut connection, &key, &write).await.unwrap());
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
-    let (first, version) = &read[0];
+    let (first, revision) = &read[0];
     assert_eq!(first, &created);
-    let write = BatchWrite { changed: vec![(&changed, version)], ..nothing() };
+    let write = BatchWrite { changed: vec![(&changed, *revision)], ..BatchWrite::default() };
     assert!(write_if_unchanged(&mut connection, &key, &write).await.unwrap());
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
     assert_eq!(read[0].0, changed);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
-use crate::store::profiles::{self, Version};
+use crate::store::profiles::{self, Revision};
 use crate::store::{ErasureKey, StoreError};
 
 /// Locks are taken in the same order everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a
@@ -49,7 +49,7 @@ async fn execute(
     batch: &[&Submission],
     locks: Locks,
 ) -> Result<Plan, WriteError> {
-    let iccids = reported_iccids(batch);
+    let iccids = distinct(batch.iter().filter_map(|it| it.iccid()));
     let mut read = Vec::new();
     if !iccids.is_empty() {
         if locks == Locks::Wait {
@@ -63,39 +63,32 @@ async fn execute(
         }
     }
     let erased = find_erased(transaction, erasure_key, batch, &read).await?;
-    let (locked, versions): (Vec<_>, Vec<_>) = read.into_iter().unzip();
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
-    let plan = Plan::of(batch, locked, &seen, &erased);
+    let plan = Plan::of(batch, read, &seen, &erased);
 
-    let write = what_to_write(batch, &plan, &versions, &erased);
-    match write_if_unchanged(transaction, erasure_key, &write).await {
-        Ok(true) => Ok(plan),
-        // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun,
-        // since we looked. Roll back: a commit would acknowledge deliveries that were not stored.
-        Ok(false) => Err(WriteError::Contended(match write.absent() {
-            none if none.is_empty() => batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
-            absent => absent,
-        })),
-        Err(error) => Err(error.into()),
+    let write = what_to_write(batch, &plan, &erased);
+    if write_if_unchanged(transaction, erasure_key, &write).await? {
+        return Ok(plan);
     }
+    // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun, since we
+    // looked. Roll back: a commit would acknowledge deliveries that were not stored.
+    Err(WriteError::Contended(match write.absent() {
+        none if none.is_empty() => batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
+        absent => absent,
+    }))
 }
 
 /// Finds the profiles that exist but could not be locked.
 async fn find_held(
     transaction: &mut PgConnection,
     iccids: &[String],
-    locked: &[(Profile, Version)],
+    locked: &[(Profile, Revision)],
 ) -> Result<HashSet<Iccid>, StoreError> {
-    let locked: HashSet<_> = locked.iter().map(|(_, version)| version.iccid.as_str()).collect();
+    let locked: HashSet<_> = locked.iter().map(|(profile, _)| profile.iccid.as_str()).collect();
     let rest: Vec<_> = iccids.iter().filter(|it| !locked.contains(it.as_str())).cloned().collect();
     if rest.is_empty() {
         return Ok(HashSet::new());
     }
     let held = profiles::read(transaction, &rest).await?;
     Ok(held.into_iter().map(|(profile, _)| profile.iccid).collect())
-}
-
-fn reported_iccids(batch: &[&Submission]) -> Vec<String> {
-    let reports = batch.iter().filter_map(|submission| submission.report());
-    distinct(reports.map(|report| &report.iccid))
 }

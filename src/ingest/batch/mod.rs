@@ -22,7 +22,7 @@ use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::BatchWrite;
-use crate::store::profiles::Version;
+use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 use crate::store::{ErasureKey, StoreError, erasures};
 
@@ -91,29 +91,21 @@ fn is_said_by_the_server<T>(result: &Result<T, StoreError>) -> bool {
     }
 }
 
-/// What a plan writes. `read` has the versions of the profiles that the plan knew, in the same order.
+/// What a plan writes.
 fn what_to_write<'a>(
     batch: &'a [&'a Submission],
     plan: &'a Plan,
-    read: &'a [Version],
     erased: &HashSet<&'a Iccid>,
 ) -> BatchWrite<'a> {
-    let (mut changed, mut unchanged) = (Vec::with_capacity(read.len()), Vec::new());
-    for (version, profile) in read.iter().zip(plan.known_profiles()) {
-        match profile {
-            Some(profile) => changed.push((profile, version)),
-            None => unchanged.push(version),
-        }
-    }
     let transitions = plan.transitions.iter().filter_map(|(index, transition)| {
         let submission = batch.get(*index)?;
         let (iccid, delivery_id) = (submission.iccid()?, Some(submission.delivery.id()));
         Some(NewTransition { iccid, transition, delivery_id })
     });
-    let absent = absent(batch, read.iter().map(|it| it.iccid.as_str()));
+    let absent = absent(batch, |iccid| plan.knows(iccid));
     BatchWrite {
-        changed,
-        unchanged,
+        changed: plan.changed_profiles(),
+        unchanged: plan.unchanged_profiles(),
         new: plan.new_profiles(),
         not_erased: absent.difference(erased).copied().collect(),
         transitions: transitions.collect(),
@@ -130,13 +122,11 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
 }
 
 /// The profiles that the batch names and that are not known.
-fn absent<'a, 'k>(
+fn absent<'a>(
     batch: &'a [&'a Submission],
-    known: impl Iterator<Item = &'k str>,
+    is_known: impl Fn(&Iccid) -> bool,
 ) -> HashSet<&'a Iccid> {
-    let known: HashSet<_> = known.collect();
-    let spoken_of = batch.iter().filter_map(|it| it.iccid());
-    spoken_of.filter(|iccid| !known.contains(iccid.as_str())).collect()
+    batch.iter().filter_map(|it| it.iccid()).filter(|iccid| !is_known(iccid)).collect()
 }
 
 /// Finds which of the profiles that do not exist were erased. Most batches name only profiles that exist, and need no
@@ -145,9 +135,10 @@ async fn find_erased<'a>(
     connection: &mut PgConnection,
     key: &ErasureKey,
     batch: &'a [&'a Submission],
-    known: &[(Profile, Version)],
+    known: &[(Profile, Revision)],
 ) -> Result<HashSet<&'a Iccid>, StoreError> {
-    let absent = absent(batch, known.iter().map(|(_, version)| version.iccid.as_str()));
+    let known: HashSet<_> = known.iter().map(|(profile, _)| &profile.iccid).collect();
+    let absent = absent(batch, |iccid| known.contains(iccid));
     if absent.is_empty() {
         return Ok(HashSet::new());
     }

@@ -3,15 +3,14 @@
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
-use sqlx::error::DatabaseError;
 
 use super::super::Submission;
 use super::super::plan::Plan;
 use super::{InDoubt, WriteError, distinct, find_erased, is_said_by_the_server, what_to_write};
 use crate::domain::{Iccid, Profile};
+use crate::store::ErasureKey;
 use crate::store::batch_write::write_if_unchanged;
-use crate::store::profiles::{self, Version};
-use crate::store::{ErasureKey, StoreError};
+use crate::store::profiles::{self, Revision};
 
 /// Returns `None`, with nothing written, if neither way worked.
 pub(super) async fn write(
@@ -38,27 +37,15 @@ async fn try_once(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     batch: &[&Submission],
-    known: Vec<(Profile, Version)>,
+    known: Vec<(Profile, Revision)>,
     erased: &HashSet<&Iccid>,
     in_doubt: &mut InDoubt,
 ) -> Result<Option<Plan>, WriteError> {
-    let (known, versions): (Vec<_>, Vec<_>) = known.into_iter().unzip();
     let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
     // The statement commits by itself, so the batch is in doubt from here on.
     let plan = in_doubt.insert(plan);
-    let write = what_to_write(batch, plan, &versions, erased);
+    let write = what_to_write(batch, plan, erased);
     let written = write_if_unchanged(connection, erasure_key, &write).await;
     let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
-    match written {
-        Ok(true) => Ok(plan),
-        Ok(false) => Ok(None),
-        // An earlier attempt has committed this very delivery after it was looked up. The other ways fail on the same
-        // key, and then the batch is looked up again.
-        Err(StoreError::Database(error))
-            if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(WriteError::Failed(error)),
-    }
+    Ok(if written? { plan } else { None })
 }

@@ -49,9 +49,9 @@ const BOUNDED: [(&str, &str); 2] =
 const BY_KEY: [(&str, &str); 3] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
 
-/// Rows that come together are joined to rows of a table: by their keys, not by reading an index through, which would seem right
-/// as long as the table is small. By a bitmap an index can only be searched.
-const JOINED_BY_KEY: (&str, &str) = ("enable_indexscan", "off");
+/// A list of rows is joined to rows of a table that were found by their keys: with a hash, not by comparing each with each, which
+/// would seem right as long as the table is small.
+const JOINED_BY_HASH: (&str, &str) = ("enable_nestloop", "off");
 
 /// What a server reports about itself when a session begins.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +107,8 @@ impl Session {
         if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup = self {
             set(&BY_KEY);
         }
-        if let Self::Writer | Self::Lane | Self::Registrations = self {
-            set(&[JOINED_BY_KEY]);
+        if let Self::Writer | Self::Lane = self {
+            set(&[JOINED_BY_HASH]);
         }
         settings
     }

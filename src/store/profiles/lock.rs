@@ -1,45 +1,20 @@
-//! Reads profiles in order to change them: with the version of each row, with or without a lock.
+//! Reads profiles in order to change them: with the revision of each row, with or without a lock.
 
 use sqlx::PgConnection;
 
 use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState, Timestamp};
 use crate::store::error::StoreError;
 
-/// The version of a profile's row when it was read: where it was, and which transaction wrote it. Any change makes
-/// another version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
-    /// The profile.
-    pub iccid: String,
-    /// The transaction that wrote the row (`xmin`).
-    pub xmin: u32,
-    /// Where the row is (`ctid`): found without a search, and verified by the other two.
-    pub ctid: String,
-}
+/// The revision of a profile's row when it was read. Every write of the row raises it, so a row with the same revision is
+/// unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision(pub i64);
 
-/// A transaction number as rows store it. SQL has no unsigned type of that size.
-fn xid(number: i64) -> Result<u32, StoreError> {
-    u32::try_from(number).map_err(|_| StoreError::Corrupt { column: "xmin" })
-}
-
-/// Selects profiles with their versions.
-macro_rules! select_versioned {
+/// Selects profiles with their revisions.
+macro_rules! select_with_revision {
     ($rest:literal, $($argument:expr),+ $(,)?) => {
-        select_profiles!(
-            r#"xmin::text::bigint AS "xmin!", ctid::text AS "ctid!","#,
-            $rest,
-            $($argument),+
-        )
+        select_profiles!("revision,", $rest, $($argument),+)
     };
-}
-
-/// The profile of a row of [`select_versioned`], and its version.
-macro_rules! versioned {
-    ($row:ident) => {{
-        let (iccid, xmin) = ($row.iccid.as_str().to_owned(), xid($row.xmin)?);
-        let version = Version { iccid, xmin, ctid: $row.ctid };
-        Ok((profile!($row), version))
-    }};
 }
 
 /// Reads the profiles that exist, without a lock.
@@ -49,9 +24,9 @@ macro_rules! versioned {
 pub async fn read(
     connection: &mut PgConnection,
     iccids: &[String],
-) -> Result<Vec<(Profile, Version)>, StoreError> {
-    let rows = select_versioned!("WHERE iccid = ANY($1)", iccids).fetch_all(connection).await?;
-    rows.into_iter().map(|row| versioned!(row)).collect()
+) -> Result<Vec<(Profile, Revision)>, StoreError> {
+    let rows = select_with_revision!("WHERE iccid = ANY($1)", iccids).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (profile!(row), Revision(row.revision))).collect())
 }
 
 /// Locks and reads the profiles that exist and that no other transaction has locked. Never waits.
@@ -61,12 +36,14 @@ pub async fn read(
 pub async fn lock_free(
     connection: &mut PgConnection,
     iccids: &[String],
-) -> Result<Vec<(Profile, Version)>, StoreError> {
-    let rows =
-        select_versioned!("WHERE iccid = ANY($1) ORDER BY iccid FOR UPDATE SKIP LOCKED", iccids)
-            .fetch_all(connection)
-            .await?;
-    rows.into_iter().map(|row| versioned!(row)).collect()
+) -> Result<Vec<(Profile, Revision)>, StoreError> {
+    let rows = select_with_revision!(
+        "WHERE iccid = ANY($1) ORDER BY iccid FOR UPDATE SKIP LOCKED",
+        iccids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (profile!(row), Revision(row.revision))).collect())
 }
 
 /// Waits until it holds the locks of all the profiles that exist, taken in the order of their ICCIDs.

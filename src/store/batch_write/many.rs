@@ -1,74 +1,33 @@
-//! Writes a whole batch in one statement, if its profiles have not changed since they were read. Outside a transaction
-//! the statement commits by itself, so a batch takes two round trips, one to read and one to write. A transaction takes
-//! several more. Round trips are most of the cost of a delivery that comes alone.
-
-use std::collections::HashSet;
+//! The statement for several deliveries: a list for each column.
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::decode::datetime_option;
-use super::deliveries::{DeliveryColumns, NewDelivery};
-use super::erasures::ErasureKey;
-use super::error::StoreError;
-use super::notify::{self, CHANNEL};
-use super::profiles::Version;
-use super::transitions::{NewTransition, TransitionColumns};
-use crate::domain::{Eid, Iccid, Imsi, Profile};
+use super::BatchWrite;
+use crate::domain::{Eid, Imsi, Profile};
+use crate::store::decode::datetime_option;
+use crate::store::deliveries::DeliveryColumns;
+use crate::store::erasures::ErasureKey;
+use crate::store::error::StoreError;
+use crate::store::notify::{self, CHANNEL};
+use crate::store::transitions::TransitionColumns;
 
-/// What to write, and what must be unchanged for that.
-#[derive(Debug)]
-pub struct BatchWrite<'a> {
-    /// The profiles to change: their new state, and the version that was read.
-    pub changed: Vec<(&'a Profile, &'a Version)>,
-    /// The profiles that were judged but do not change.
-    pub unchanged: Vec<&'a Version>,
-    /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
-    pub new: Vec<&'a Profile>,
-    /// The profiles that the batch names and that were not read, whether created or not, without those that are known to
-    /// be erased: none of them may have been erased.
-    pub not_erased: Vec<&'a Iccid>,
-    /// The transitions of these profiles.
-    pub transitions: Vec<NewTransition<'a>>,
-    /// All deliveries of the batch.
-    pub deliveries: Vec<NewDelivery<'a>>,
-}
-
-impl BatchWrite<'_> {
-    /// The profiles of `not_erased`: they were not read, and not known to be erased.
-    pub fn absent(&self) -> HashSet<Iccid> {
-        self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
-    }
-}
-
-/// Writes all or nothing, and returns whether it wrote. It writes nothing if a profile changed since it was read, is
-/// locked by another transaction, was erased, or is to be created but exists.
-///
-/// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID. If that commits, this returns
-/// `false`, and a transaction around it can only be rolled back.
-///
-/// Outside a transaction, the statement commits by itself. An error that the server did not report then leaves open
-/// whether it committed.
-///
-/// # Errors
-/// [`StoreError`].
+/// See [`super::write_if_unchanged`].
 #[expect(clippy::too_many_lines, reason = "one statement, with a line for each of its parameters")]
-pub async fn write_if_unchanged(
+pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     write: &BatchWrite<'_>,
 ) -> Result<bool, StoreError> {
-    let (mut profiles, versions): (Vec<_>, Vec<_>) = write.changed.iter().copied().unzip();
+    let (mut profiles, revisions): (Vec<_>, Vec<_>) = write.changed.iter().copied().unzip();
+    let changed =
+        profiles.iter().zip(&revisions).map(|(profile, revision)| (&profile.iccid, revision));
+    let unchanged = write.unchanged.iter().map(|(iccid, revision)| (*iccid, revision));
+    let (read, read_revisions): (Vec<_>, Vec<_>) =
+        changed.chain(unchanged).map(|(iccid, revision)| (iccid.as_str(), revision.0)).unzip();
     profiles.extend(&write.new);
-    let read = || versions.iter().chain(&write.unchanged);
-    let iccids: Vec<_> = read().map(|version| version.iccid.as_str()).collect();
-    // sqlx has no type for `xid`. Postgres compares it with an `integer` of the same bits.
-    let xmins: Vec<_> = read().map(|version| version.xmin.cast_signed()).collect();
-    let places: Vec<_> = read().map(|version| version.ctid.as_str()).collect();
-    let is_new = write.new.iter().map(|_| None);
-    let changed_places: Vec<_> =
-        versions.iter().map(|version| Some(version.ctid.as_str())).chain(is_new).collect();
+    let is_new: Vec<_> = (0..profiles.len()).map(|index| index >= revisions.len()).collect();
     let new: Vec<_> = write.new.iter().map(|profile| profile.iccid.as_str()).collect();
     let hashes = write.not_erased.iter().map(|iccid| erasure_key.hash(iccid));
     let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
@@ -78,23 +37,23 @@ pub async fn write_if_unchanged(
     let moved = notify::payload(write.transitions.iter().map(|it| it.iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM UNNEST($36::text[], $37::integer[], $38::text[]) AS r (iccid, xmin, ctid)
-               JOIN profiles AS p
-                 ON p.ctid = r.ctid::tid AND p.iccid = r.iccid AND p.xmin = r.xmin
+               SELECT FROM profiles AS p JOIN UNNEST($36::text[], $37::bigint[]) AS r (iccid, revision)
+                 ON p.iccid = r.iccid AND p.revision = r.revision
+               WHERE p.iccid = ANY($36)
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (
                SELECT (SELECT count(*) FROM free) = cardinality($36::text[])
                       -- An erasure that is not committed yet still shows its profile.
-                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($39::text[]))
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($40::bytea[])) AS all
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($38::text[]))
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($39::bytea[])) AS all
            ),
            given AS (
                SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                     $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
-                                    $12::timestamptz[], $13::timestamptz[], $14::text[])
+                                    $12::timestamptz[], $13::timestamptz[], $14::boolean[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                          deliveries, last_delivery_at, last_occurred_at, ctid)
+                          deliveries, last_delivery_at, last_occurred_at, is_new)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            made AS (
@@ -102,7 +61,7 @@ pub async fn write_if_unchanged(
                                      installs_seen, deliveries, last_delivery_at, last_occurred_at, updated_at)
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
-               FROM given AS u WHERE u.ctid IS NULL
+               FROM given AS u WHERE u.is_new
                RETURNING 1
            ),
            saved AS (
@@ -110,8 +69,8 @@ pub async fn write_if_unchanged(
                SET provider = u.provider, state = u.state, enabled = u.enabled, raw_state = u.raw_state,
                    imsi = u.imsi, eid = u.eid, since = u.since, seq = u.seq, installs_seen = u.installs_seen,
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
-                   last_occurred_at = u.last_occurred_at, updated_at = now()
-               FROM given AS u WHERE p.ctid = u.ctid::tid AND p.iccid = u.iccid
+                   last_occurred_at = u.last_occurred_at, updated_at = now(), revision = p.revision + 1
+               FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($1) AND NOT u.is_new
                RETURNING 1
            ),
            appended AS (
@@ -136,7 +95,7 @@ pub async fn write_if_unchanged(
                   -- are written before, because their counts are in FROM: what nothing refers to is executed last.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   unchanged.all AS "written!",
-                  CASE WHEN unchanged.all AND $42::text IS NOT NULL THEN pg_notify($41, $42) END IS NULL AS "notified!"
+                  CASE WHEN unchanged.all AND $41::text IS NOT NULL THEN pg_notify($40, $41) END IS NULL AS "notified!"
            FROM unchanged, (SELECT count(*) FROM made) AS m, (SELECT count(*) FROM saved) AS s"#,
         // The profiles to change or create: $1 to $14.
         &profile.iccid as &[&str],
@@ -152,7 +111,7 @@ pub async fn write_if_unchanged(
         &profile.deliveries,
         &profile.last_delivery_at as &[Option<OffsetDateTime>],
         &profile.last_occurred_at as &[Option<OffsetDateTime>],
-        &changed_places as &[Option<&str>],
+        &is_new,
         // Their transitions: $15 to $25.
         &transition.iccid as &[&str],
         &transition.seq,
@@ -176,29 +135,19 @@ pub async fn write_if_unchanged(
         &delivery.event_id as &[Option<&str>],
         &delivery.headers as &[&str],
         &delivery.body as &[&[u8]],
-        // The versions that must still be there: $36 to $38.
-        &iccids as &[&str],
-        &xmins,
-        &places as &[&str],
-        // The profiles that must not exist, nor be erased: $39, $40.
+        // The profiles that must be as they were read: $36, $37.
+        &read as &[&str],
+        &read_revisions,
+        // The profiles that must not exist, nor be erased: $38, $39.
         &new as &[&str],
         &hashes,
-        // The notification: $41, $42.
+        // The notification: $40, $41.
         CHANNEL,
         moved,
     )
     .fetch_one(connection)
-    .await;
-    match written {
-        Ok(row) => Ok(row.written),
-        Err(error) if is_of_another_creation(&error) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether another transaction has created one of the new profiles while this statement ran.
-fn is_of_another_creation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.constraint() == Some("profiles_pkey"))
+    .await?;
+    Ok(written.written)
 }
 
 /// The columns of `profiles` that are written here, one array for each, as `UNNEST` expects them.

@@ -1,0 +1,76 @@
+//! Writes what a batch of deliveries, or a registration, changes: all of it or nothing, and only if the profiles are as they were
+//! read. Outside a transaction the statement commits by itself, so a batch takes two round trips, one to read and one to write.
+//!
+//! There are two such statements. [`one`] is for a single delivery, which most deliveries are: its parameters are plain values,
+//! so it costs what a statement written by hand costs. [`many`] is for a batch of several, and takes a list for each column.
+
+mod many;
+
+mod one;
+
+use std::collections::HashSet;
+
+use sqlx::PgConnection;
+
+use super::deliveries::NewDelivery;
+use super::erasures::ErasureKey;
+use super::error::StoreError;
+use super::profiles::Revision;
+use super::transitions::NewTransition;
+use crate::domain::{Iccid, Profile};
+
+/// What to write, and what must be unchanged for that.
+#[derive(Debug, Default)]
+pub struct BatchWrite<'a> {
+    /// The profiles to change: their new state, and the revision that was read.
+    pub changed: Vec<(&'a Profile, Revision)>,
+    /// The profiles that were judged but do not change.
+    pub unchanged: Vec<(&'a Iccid, Revision)>,
+    /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
+    pub new: Vec<&'a Profile>,
+    /// The profiles that the batch names and that were not read, whether created or not, without those that are known to
+    /// be erased: none of them may have been erased.
+    pub not_erased: Vec<&'a Iccid>,
+    /// The transitions of these profiles.
+    pub transitions: Vec<NewTransition<'a>>,
+    /// All deliveries of the batch.
+    pub deliveries: Vec<NewDelivery<'a>>,
+}
+
+impl BatchWrite<'_> {
+    /// The profiles of `not_erased`: they were not read, and not known to be erased.
+    pub fn absent(&self) -> HashSet<Iccid> {
+        self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
+    }
+}
+
+/// Writes all or nothing, and returns whether it wrote. It writes nothing if a profile changed since it was read, is
+/// locked by another transaction, was erased, or is to be created but exists.
+///
+/// Never waits for an existing row. It does wait for a concurrent insert of the same ICCID. If that commits, this returns
+/// `false`, and a transaction around it can only be rolled back.
+///
+/// Outside a transaction, the statement commits by itself. An error that the server did not report then leaves open
+/// whether it committed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn write_if_unchanged(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    write: &BatchWrite<'_>,
+) -> Result<bool, StoreError> {
+    let written = match one::of(write) {
+        Some(one) => one::write(connection, erasure_key, &one).await,
+        None => many::write(connection, erasure_key, write).await,
+    };
+    match written {
+        Err(StoreError::Database(error)) if is_of_another_creation(&error) => Ok(false),
+        written => written,
+    }
+}
+
+/// Whether another transaction has created one of the new profiles while this statement ran.
+fn is_of_another_creation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.constraint() == Some("profiles_pkey"))
+}

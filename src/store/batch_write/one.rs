@@ -1,0 +1,241 @@
+//! The statements for a single delivery, or for a registration: plain values, and every part filtered by the one ICCID. On a
+//! Postgres that spans machines, each is therefore executed by one of them.
+
+use sqlx::PgConnection;
+
+use super::BatchWrite;
+use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState};
+use crate::store::decode::datetime_option;
+use crate::store::deliveries::NewDelivery;
+use crate::store::erasures::ErasureKey;
+use crate::store::error::StoreError;
+use crate::store::notify::{self, CHANNEL};
+use crate::store::profiles::Revision;
+use crate::store::transitions::NewTransition;
+
+/// What one delivery or one registration writes.
+#[derive(Debug)]
+pub(super) struct One<'a> {
+    profile: Change<'a>,
+    /// Whether the profile must not have been erased.
+    not_erased: bool,
+    transition: Option<&'a NewTransition<'a>>,
+    delivery: Option<&'a NewDelivery<'a>>,
+}
+
+/// What becomes of the profile.
+#[derive(Debug)]
+enum Change<'a> {
+    Saved(&'a Profile, Revision),
+    Created(&'a Profile),
+    /// It must be as it was read.
+    Unchanged(&'a Iccid, Revision),
+    /// It must not exist.
+    Absent(&'a Iccid),
+    /// The delivery names no profile, or an erased one.
+    None,
+}
+
+impl One<'_> {
+    /// What no erasure may be recorded under; `None` if one may be.
+    fn hash_if_not_erased(
+        &self,
+        erasure_key: &ErasureKey,
+        iccid: &Iccid,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.not_erased.then(|| erasure_key.hash(iccid)).transpose()
+    }
+}
+
+/// The write as that of one delivery; `None` if it is more than that.
+pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
+    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries } = write;
+    let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
+        ([(profile, revision)], [], [], []) => Change::Saved(profile, *revision),
+        ([], [(iccid, revision)], [], []) => Change::Unchanged(iccid, *revision),
+        ([], [], [profile], [] | [_]) => Change::Created(profile),
+        ([], [], [], [iccid]) => Change::Absent(iccid),
+        ([], [], [], []) => Change::None,
+        _ => return None,
+    };
+    let (transition, delivery) = match (&transitions[..], &deliveries[..]) {
+        (transition @ ([] | [_]), delivery @ ([] | [_])) => (transition.first(), delivery.first()),
+        _ => return None,
+    };
+    Some(One { profile, not_erased: !not_erased.is_empty(), transition, delivery })
+}
+
+/// See [`super::write_if_unchanged`].
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    one: &One<'_>,
+) -> Result<bool, StoreError> {
+    match one.profile {
+        Change::Saved(profile, revision) => save(connection, profile, revision, one).await,
+        Change::Created(profile) => create(connection, erasure_key, profile, one).await,
+        Change::Unchanged(iccid, revision) => leave(connection, iccid, revision, one).await,
+        Change::Absent(iccid) => keep(connection, erasure_key, Some(iccid), one).await,
+        Change::None => keep(connection, erasure_key, None, one).await,
+    }
+}
+
+/// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
+/// parameters $1 to $22 are the same in each; those of the part itself follow. Returns a row only if it has written.
+macro_rules! write_one {
+    ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
+        let (transition, delivery) = ($one.transition, $one.delivery);
+        let moved = transition.map(|it| it.transition);
+        sqlx::query!(
+            "WITH " + $written + r#",
+             appended AS (
+                 INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
+                                          received_at, provider, delivery_id)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM written WHERE $2::bigint IS NOT NULL
+             ),
+             kept AS (
+                 INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
+                 SELECT nullif($1, ''), $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20
+                 FROM written WHERE $12::uuid IS NOT NULL
+             )
+             SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
+                    -- is written before, because it is in FROM: what nothing refers to is executed last.
+                    set_config('lock_timeout', '0', true) AS "lock_timeout!",
+                    CASE WHEN $22::text IS NOT NULL THEN pg_notify($21, $22) END IS NULL AS "notified!"
+             FROM written"#,
+            $iccid,
+            moved.map(|it| it.seq),
+            moved.and_then(|it| it.from_state).map(ProfileState::as_str),
+            moved.map(|it| it.to_state.as_str()),
+            moved.and_then(|it| it.enabled),
+            moved.map(|it| it.raw_state.as_str()),
+            moved.map(|it| it.kind.as_str()),
+            moved.and_then(|it| datetime_option(it.occurred_at)),
+            moved.map(|it| it.received_at.as_datetime()),
+            moved.map(|it| it.provider.as_str()),
+            transition.and_then(|it| it.delivery_id),
+            delivery.map(|it| it.id),
+            delivery.map(|it| it.received_at.as_datetime()),
+            delivery.map(|it| it.hook),
+            delivery.map(|it| it.provider),
+            delivery.map(|it| it.outcome.as_str()),
+            delivery.and_then(|it| it.reason),
+            delivery.and_then(|it| it.event_id),
+            delivery.map(|it| it.headers),
+            delivery.map(|it| it.body),
+            CHANNEL,
+            notify::payload(transition.into_iter().map(|it| it.iccid)),
+            $($argument),*
+        )
+    }};
+}
+
+async fn save(
+    connection: &mut PgConnection,
+    profile: &Profile,
+    revision: Revision,
+    one: &One<'_>,
+) -> Result<bool, StoreError> {
+    let written = write_one!(
+        "free AS (
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $23 FOR UPDATE SKIP LOCKED
+         ),
+         written AS (
+             UPDATE profiles
+             SET provider = $24, state = $25, enabled = $26, raw_state = $27, imsi = $28, eid = $29, since = $30,
+                 seq = $31, installs_seen = $32, deliveries = $33, last_delivery_at = $34, last_occurred_at = $35,
+                 updated_at = now(), revision = revision + 1
+             WHERE iccid = $1 AND EXISTS (SELECT FROM free)
+             RETURNING 1
+         )",
+        profile.iccid.as_str(),
+        one,
+        revision.0,
+        profile.provider.as_str(),
+        profile.state.as_str(),
+        profile.enabled,
+        profile.raw_state.as_str(),
+        profile.imsi.as_ref().map(Imsi::as_str),
+        profile.eid.as_ref().map(Eid::as_str),
+        profile.since.as_datetime(),
+        profile.seq,
+        profile.installs_seen,
+        profile.deliveries,
+        datetime_option(profile.last_delivery_at),
+        datetime_option(profile.last_occurred_at),
+    );
+    Ok(written.fetch_optional(connection).await?.is_some())
+}
+
+async fn create(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    profile: &Profile,
+    one: &One<'_>,
+) -> Result<bool, StoreError> {
+    let written = write_one!(
+        "written AS (
+             INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
+                                   deliveries, last_delivery_at, last_occurred_at, updated_at)
+             SELECT $1, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, now()
+             -- An erasure that is not committed yet still shows its profile.
+             WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $23)
+             RETURNING 1
+         )",
+        profile.iccid.as_str(),
+        one,
+        one.hash_if_not_erased(erasure_key, &profile.iccid)?,
+        profile.provider.as_str(),
+        profile.state.as_str(),
+        profile.enabled,
+        profile.raw_state.as_str(),
+        profile.imsi.as_ref().map(Imsi::as_str),
+        profile.eid.as_ref().map(Eid::as_str),
+        profile.since.as_datetime(),
+        profile.seq,
+        profile.installs_seen,
+        profile.deliveries,
+        datetime_option(profile.last_delivery_at),
+        datetime_option(profile.last_occurred_at),
+    );
+    Ok(written.fetch_optional(connection).await?.is_some())
+}
+
+/// Keeps a delivery that leaves its profile as it is.
+async fn leave(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    revision: Revision,
+    one: &One<'_>,
+) -> Result<bool, StoreError> {
+    let written = write_one!(
+        "written AS (
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $23 FOR UPDATE SKIP LOCKED
+         )",
+        iccid.as_str(),
+        one,
+        revision.0,
+    );
+    Ok(written.fetch_optional(connection).await?.is_some())
+}
+
+/// Keeps a delivery that names a profile that does not exist, an erased one, or none.
+async fn keep(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    iccid: Option<&Iccid>,
+    one: &One<'_>,
+) -> Result<bool, StoreError> {
+    let hash = iccid.map(|iccid| one.hash_if_not_erased(erasure_key, iccid)).transpose()?;
+    let written = write_one!(
+        "written AS (
+             SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $23)
+         )",
+        iccid.map_or("", Iccid::as_str),
+        one,
+        hash.flatten(),
+    );
+    Ok(written.fetch_optional(connection).await?.is_some())
+}
