@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::decode::datetime_option;
 use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
@@ -74,12 +75,14 @@ pub async fn find_written(
     connection: &mut PgConnection,
     deliveries: &[(Uuid, Timestamp)],
 ) -> Result<HashSet<Uuid>, StoreError> {
-    let (id, received_at): (Vec<_>, Vec<_>) =
-        deliveries.iter().map(|(id, received_at)| (*id, received_at.as_datetime())).unzip();
+    let ids: Vec<_> = deliveries.iter().map(|(id, _)| *id).collect();
+    let times = || deliveries.iter().map(|(_, received_at)| *received_at);
     let written = sqlx::query_scalar!(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND received_at = ANY($2)",
-        &id,
-        &received_at as &[OffsetDateTime],
+        // The range chooses the partitions. A list of times would be combined with each of the ids.
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND received_at BETWEEN $2 AND $3",
+        &ids,
+        datetime_option(times().min()),
+        datetime_option(times().max()),
     )
     .fetch_all(connection)
     .await?;

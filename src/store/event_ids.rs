@@ -31,7 +31,7 @@ pub struct EarlierEvent {
     pub body_sha256: Vec<u8>,
 }
 
-/// Reserves events for this transaction, and returns those that were claimed before. Waits for any other transaction that
+/// Reserves events for this transaction, and returns those that were claimed before, perhaps beside others. Waits for any other transaction that
 /// is just claiming one of them. The time of a claim is the database's: a replica whose clock is wrong could cause a
 /// claim to be forgotten too early.
 ///
@@ -63,17 +63,17 @@ pub async fn reserve(
     .await?;
     let claimed: HashSet<_> =
         claimed.iter().map(|row| (row.hook.as_str(), row.event_id.as_str())).collect();
-    let (hook, event_id): (Vec<_>, Vec<_>) =
+    let (mut hook, event_id): (Vec<_>, Vec<_>) =
         each().map(|e| (e.hook, e.event_id)).filter(|event| !claimed.contains(event)).unzip();
     if hook.is_empty() {
         return Ok(Vec::new());
     }
+    // Each is combined with each id, so a hook is named once.
+    hook.sort_unstable();
+    hook.dedup();
     let seen = sqlx::query_as!(
         EarlierEvent,
-        r#"SELECT e.hook, e.event_id, e.body_sha256
-           FROM event_ids e
-           JOIN UNNEST($1::text[], $2::text[]) AS u (hook, event_id)
-             ON e.hook = u.hook AND e.event_id = u.event_id"#,
+        "SELECT hook, event_id, body_sha256 FROM event_ids WHERE hook = ANY($1) AND event_id = ANY($2)",
         &hook as &[&str],
         &event_id as &[&str],
     )
