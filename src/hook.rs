@@ -14,7 +14,7 @@ pub struct Hook {
     /// The provider that delivers there.
     pub provider: &'static dyn Provider,
     /// How a sender is authenticated.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// Whether a portal's test of the URL is answered 200, and stored as `ignored`. Otherwise an empty body is refused:
     /// from a provider it is a fault.
     pub takes_tests: bool,

@@ -135,7 +135,7 @@ fn hook(entry: Entry) -> Result<Hook, String> {
     Ok(Hook {
         path,
         provider,
-        authenticator: Authenticator::new(scheme),
+        authenticator: Arc::new(Authenticator::new(scheme)),
         takes_tests: entry.test_deliveries == TestDeliveries::Accept,
     })
 }

@@ -2,12 +2,13 @@
 //! which is public.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use url::{Host, Url};
 
 use super::BUILT_IN_HOOK;
 use crate::delivery::{Secrets, StandardSecrets};
-use crate::hook::Hooks;
+use crate::hook::{Hook, Hooks};
 
 /// How the secrets in `.env.example` begin: they are for looking around on your own machine, and for nothing else.
 const LOCAL_ONLY: &[u8] = b"local-only-";
@@ -22,7 +23,13 @@ pub(super) struct All<'a> {
 impl All<'_> {
     /// The secrets of each setting: those of the hooks first, then the two others.
     fn by_setting(&self) -> Vec<(String, &Secrets)> {
-        let hooks = self.hooks.values().filter_map(|hook| {
+        let first = self.hooks.get(BUILT_IN_HOOK);
+        // The provider's other hooks have the secrets of its first one, and are named by it.
+        let has_own = |hook: &&Arc<Hook>| {
+            *hook.path == *BUILT_IN_HOOK
+                || first.is_none_or(|it| !Arc::ptr_eq(&it.authenticator, &hook.authenticator))
+        };
+        let hooks = self.hooks.values().filter(has_own).filter_map(|hook| {
             let name = if *hook.path == *BUILT_IN_HOOK {
                 "ESIM_STATUS_GIGASTORE_SECRETS".to_owned()
             } else {

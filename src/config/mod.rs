@@ -277,15 +277,25 @@ fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
         None => Hooks::new(),
     };
     let secrets = args.secrets.gigastore_secrets();
-    if hooks.contains_key(BUILT_IN_HOOK) {
-        return Ok(hooks);
-    }
-    if secrets.is_given() || hooks.is_empty() {
+    if !hooks.contains_key(BUILT_IN_HOOK) && (secrets.is_given() || hooks.is_empty()) {
         let parse = |values| Secrets::parse("ESIM_STATUS_GIGASTORE_SECRETS", values);
         let hook = url_secret_hook(secrets.required(parse)?);
         hooks.insert(hook.path.clone(), Arc::new(hook));
     }
+    add_other_hooks(&mut hooks);
     Ok(hooks)
+}
+
+/// A provider has a webhook for each kind of event, and its portal a URL for each. Those that are not configured have the secrets
+/// of the built-in hook.
+fn add_other_hooks(hooks: &mut Hooks) {
+    let Some(first) = hooks.get(BUILT_IN_HOOK).cloned() else { return };
+    for name in first.provider.other_hooks() {
+        let path: Arc<str> = Arc::from(format!("{}/{name}", first.provider.slug()));
+        let hook =
+            Hook { path: path.clone(), authenticator: first.authenticator.clone(), ..*first };
+        hooks.entry(path).or_insert_with(|| Arc::new(hook));
+    }
 }
 
 /// The built-in hook with these URL secrets.
@@ -293,7 +303,7 @@ pub fn url_secret_hook(secrets: Secrets) -> Hook {
     Hook {
         path: Arc::from(BUILT_IN_HOOK),
         provider: &Gigastore as &dyn Provider,
-        authenticator: Authenticator::new(Scheme::UrlSecret(secrets)),
+        authenticator: Arc::new(Authenticator::new(Scheme::UrlSecret(secrets))),
         takes_tests: false,
     }
 }

@@ -53,7 +53,9 @@ fn load_file(text: &str) -> Result<Settings, ConfigError> {
 #[test]
 fn complete_settings_are_taken() {
     let settings = load_with(&[]).unwrap();
-    assert_eq!(settings.hooks.keys().map(|path| &**path).collect::<Vec<_>>(), [BUILT_IN_HOOK]);
+    let others = ["balance-activation", "balance-alert", "country-change", "esim-status"];
+    let paths: Vec<_> = settings.hooks.keys().map(|path| &path["gigastore/".len()..]).collect();
+    assert_eq!(paths, others, "all with the secrets of the first");
     assert_eq!((settings.access.api_keys.len(), settings.access.token_secrets.len()), (1, 1));
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.public_url, None);
@@ -220,7 +222,7 @@ test_deliveries = "accept"
     );
     let settings = load_file(&text).unwrap();
     let kinds = |path| settings.hooks[path].authenticator.scheme_name();
-    assert_eq!(settings.hooks.len(), 6, "the built-in hook exists too");
+    assert_eq!(settings.hooks.len(), 9, "the four built-in hooks exist too");
     assert_eq!(kinds(BUILT_IN_HOOK), "url-secret");
     assert_eq!(kinds("gigastore/relayed"), "hmac-sha256");
     assert_eq!(kinds("gigastore/one"), "url-secret");
@@ -234,8 +236,18 @@ test_deliveries = "accept"
 #[test]
 fn a_hook_of_the_built_in_ones_name_replaces_it() {
     let settings = load_file(&SIGNED.replace("gigastore/relayed", BUILT_IN_HOOK)).unwrap();
-    assert_eq!(settings.hooks.len(), 1);
-    assert_eq!(settings.hooks[BUILT_IN_HOOK].authenticator.scheme_name(), "hmac-sha256");
+    assert_eq!(settings.hooks.len(), 4);
+    for hook in settings.hooks.values() {
+        assert_eq!(hook.authenticator.scheme_name(), "hmac-sha256", "{}", hook.path);
+    }
+    let own =
+        format!("{SIGNED}\n{}", SIGNED.replace("gigastore/relayed", "gigastore/country-change"));
+    let settings = load_file(&own).unwrap();
+    assert_eq!(
+        settings.hooks["gigastore/country-change"].authenticator.scheme_name(),
+        "hmac-sha256"
+    );
+    assert_eq!(settings.hooks["gigastore/esim-status"].authenticator.scheme_name(), "url-secret");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What the user should do now: a pure function from a profile and its history to a step, its texts, and the progress.
 //!
-//! The keys are the interface; the texts are English defaults, plain and honest. A profile is called "installed", never
-//! "on right now": nothing tells us that it is connected, and a phone may send its notifications days late.
+//! The keys are the interface; the texts are English defaults, plain and honest. A profile is called "connected" only on
+//! evidence, and never "on right now": a phone may send its notifications days late.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Profile, ProfileState, Timestamp, Transition, TransitionKind};
+use super::{Evidence, Profile, ProfileState, Timestamp, Transition, TransitionKind};
 
 /// How long a download usually takes to become an install, in seconds. If it takes longer, something may be wrong.
 const INSTALL_TAKES_AT_MOST: f64 = 3_600.0;
@@ -48,7 +48,8 @@ pub enum StepStatus {
 /// One part of the progress, for display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Progress {
-    /// `ready`, `downloaded` (only if it was reported), `installed`, `turned-on` (only if it was off).
+    /// `ready`, `downloaded` (only if it was reported), `installed`, `turned-on` (only if it was off), `connected` (only if
+    /// the provider tells of connections).
     pub key: &'static str,
     /// Its status.
     pub status: StepStatus,
@@ -75,22 +76,34 @@ pub struct Journey {
 
 impl Journey {
     /// The journey of a profile with this history (oldest first), as of `now`. `install_limit` is how often the
-    /// provider lets a profile be installed, if it says so.
+    /// provider lets a profile be installed, if it says so; `tells_of_connections` is whether it is known to report them.
     pub fn of(
         profile: &Profile,
         history: &[Transition],
         install_limit: Option<i32>,
+        tells_of_connections: bool,
         now: Timestamp,
     ) -> Self {
         let used_up = install_limit.is_some_and(|limit| profile.installs_seen >= limit);
         let waiting_long = now.seconds_since(profile.since) > INSTALL_TAKES_AT_MOST;
-        let step = step(profile, used_up);
-        let (title, detail) = texts(profile, step, install_limit, waiting_long);
+        let reached = Reached::by(profile, history);
+        let is_connected = reached.connected.is_some();
+        let step = if is_connected { Step::Done } else { step(profile, used_up) };
+        let (title, detail) = texts(profile, step, install_limit, waiting_long, is_connected);
+        let mut progress = progress(profile, &reached, step, waiting_long);
+        if is_connected || tells_of_connections {
+            let status = match step {
+                Step::Done if is_connected => StepStatus::Done,
+                Step::Done => StepStatus::Current,
+                _ => StepStatus::Upcoming,
+            };
+            progress.push(Progress { key: "connected", status, at: reached.connected });
+        }
         Self {
             step,
             title,
             detail,
-            progress: progress(profile, history, step, waiting_long),
+            progress,
             can_install: matches!(step, Step::Install | Step::Reinstall),
         }
     }
@@ -118,6 +131,7 @@ fn texts(
     step: Step,
     install_limit: Option<i32>,
     waiting_long: bool,
+    is_connected: bool,
 ) -> (&'static str, String) {
     let (title, detail) = match (step, profile.state) {
         (Step::Wait, _) => (
@@ -149,6 +163,11 @@ fn texts(
         (Step::TurnOn, _) => (
             "Turn your eSIM on",
             "It is installed and switched off. Turn it on in your phone's settings for mobile networks.",
+        ),
+        (Step::Done, _) if is_connected => (
+            "Your eSIM is connected",
+            "It has connected to a mobile network. If the internet does not work, turn on data roaming for it in your \
+             phone's settings.",
         ),
         (Step::Done, _) => (
             "Your eSIM is installed",
@@ -185,10 +204,27 @@ struct Reached {
     ready: Option<Timestamp>,
     downloaded: Option<Timestamp>,
     installed: Option<Timestamp>,
+    connected: Option<Timestamp>,
 }
 
 impl Reached {
-    fn by(history: &[Transition]) -> Self {
+    fn by(profile: &Profile, history: &[Transition]) -> Self {
+        let reached = Self::by_reports(history);
+        let Evidence { first_connected_at, last_connected_at, .. } = profile.evidence;
+        // A connection before the profile was removed says nothing about this install. Where no install was reported, only
+        // a connection since the last report shows that there is one.
+        let since = if profile.state == ProfileState::Installed {
+            reached.ready
+        } else {
+            Some(profile.since)
+        };
+        let in_this_life = |at: &Timestamp| since.is_none_or(|since| *at >= since);
+        let connected =
+            first_connected_at.filter(in_this_life).or(last_connected_at.filter(in_this_life));
+        Self { connected, ..reached }
+    }
+
+    fn by_reports(history: &[Transition]) -> Self {
         let mut reached = Self::default();
         for transition in history.iter().filter(|t| t.kind != TransitionKind::Late) {
             let at = Some(transition.received_at);
@@ -208,15 +244,10 @@ impl Reached {
     }
 }
 
-fn progress(
-    profile: &Profile,
-    history: &[Transition],
-    step: Step,
-    waiting_long: bool,
-) -> Vec<Progress> {
-    let reached = Reached::by(history);
+fn progress(profile: &Profile, reached: &Reached, step: Step, waiting_long: bool) -> Vec<Progress> {
     let part = |key, status, at| Progress { key, status, at };
-    let on_device = profile.state.is_on_device();
+    // A connection is evidence of an install that nobody has reported.
+    let on_device = profile.state.is_on_device() || reached.connected.is_some();
     let problem = step == Step::ContactSupport || (step == Step::Finish && waiting_long);
     let install = match (on_device, problem, step) {
         (true, _, _) => StepStatus::Done,
@@ -360,7 +391,7 @@ mod tests {
         ];
         for (states, step, expected) in rows {
             let (profile, history) = story(states);
-            let journey = Journey::of(&profile, &history, Some(5), at(1_000));
+            let journey = Journey::of(&profile, &history, Some(5), false, at(1_000));
             assert_eq!((journey.step, &*way(&journey)), (step, expected), "{states}");
             assert_eq!(journey.can_install, matches!(step, Install | Reinstall), "{states}");
         }
@@ -377,7 +408,7 @@ mod tests {
         for states in paths {
             let (profile, history) = story(&states);
             for (limit, second) in [(None, 40), (Some(1), 40), (Some(5), 90_000)] {
-                let journey = Journey::of(&profile, &history, limit, at(second));
+                let journey = Journey::of(&profile, &history, limit, false, at(second));
                 let texts = format!("{}. {}", journey.title, journey.detail).to_lowercase();
                 for lie in ["on right now", "connected", "online", "active"] {
                     assert!(!texts.contains(lie), "{states}: {texts}");
@@ -421,7 +452,7 @@ mod tests {
             (Some(2), ContactSupport, false, None),
             (Some(1), ContactSupport, false, None),
         ] {
-            let journey = Journey::of(&profile, &history, limit, at(100));
+            let journey = Journey::of(&profile, &history, limit, false, at(100));
             assert_eq!((journey.step, journey.can_install), (step, can_install), "{limit:?}");
             assert_eq!(journey.detail.contains(" of "), said.is_some(), "{}", journey.detail);
             assert!(said.is_none_or(|said| journey.detail.contains(said)), "{}", journey.detail);
@@ -432,7 +463,7 @@ mod tests {
     fn a_download_that_is_not_confirmed_for_an_hour_is_said_to_be_odd() {
         let (profile, history) = story("RELEASED DOWNLOADED");
         let begun = 20;
-        let of = |second: i64| Journey::of(&profile, &history, Some(5), at(begun + second));
+        let of = |second: i64| Journey::of(&profile, &history, Some(5), false, at(begun + second));
         let (soon, late) = (of(3_600), of(3_601));
         assert_eq!((soon.step, late.step), (Finish, Finish));
         assert_ne!((soon.title, &soon.detail), (late.title, &late.detail));
@@ -444,7 +475,7 @@ mod tests {
         // Only a download can take too long.
         for states in ["PREPARING", "RELEASED", "INSTALLED", "DISABLED", "ERROR"] {
             let (profile, history) = story(states);
-            let of = |second: i64| Journey::of(&profile, &history, Some(5), at(second));
+            let of = |second: i64| Journey::of(&profile, &history, Some(5), false, at(second));
             assert_eq!(of(20), of(1_000_000), "{states}");
         }
     }
@@ -452,7 +483,7 @@ mod tests {
     #[test]
     fn what_came_late_changes_nothing() {
         let (profile, mut history) = story("RELEASED INSTALLED");
-        let before = Journey::of(&profile, &history, Some(5), at(100));
+        let before = Journey::of(&profile, &history, Some(5), false, at(100));
         let late = Transition {
             seq: 3,
             to_state: ProfileState::Released,
@@ -461,14 +492,98 @@ mod tests {
             ..history[0].clone()
         };
         history.push(late);
-        assert_eq!(Journey::of(&profile, &history, Some(5), at(100)), before);
+        assert_eq!(Journey::of(&profile, &history, Some(5), false, at(100)), before);
+    }
+
+    #[test]
+    fn connected_is_said_only_on_evidence_from_this_life_of_the_profile() {
+        for (states, connections, tells, expected_step, connected, way_with) in [
+            // Nothing is said where no such evidence can come.
+            ("RELEASED INSTALLED", None, false, Done, false, "ready done 10, installed done 20"),
+            (
+                "RELEASED INSTALLED",
+                None,
+                true,
+                Done,
+                false,
+                "ready done 10, installed done 20, connected now",
+            ),
+            (
+                "RELEASED",
+                None,
+                true,
+                Install,
+                false,
+                "ready done 10, installed now, connected later",
+            ),
+            (
+                "RELEASED INSTALLED",
+                Some((30, 90)),
+                true,
+                Done,
+                true,
+                "ready done 10, installed done 20, connected done 30",
+            ),
+            // It came before the report of the install.
+            (
+                "RELEASED INSTALLED",
+                Some((15, 15)),
+                false,
+                Done,
+                true,
+                "ready done 10, installed done 20, connected done 15",
+            ),
+            // The report of the install was lost.
+            (
+                "RELEASED",
+                Some((30, 30)),
+                true,
+                Done,
+                true,
+                "ready done 10, installed done, connected done 30",
+            ),
+            (
+                "RELEASED DOWNLOADED ERROR",
+                Some((40, 40)),
+                true,
+                Done,
+                true,
+                "ready done 10, downloaded done 20, installed done, connected done 40",
+            ),
+            // It was removed, and installed again, since.
+            (
+                "RELEASED INSTALLED RELEASED",
+                Some((25, 25)),
+                true,
+                Reinstall,
+                false,
+                "ready done 30, installed now, connected later",
+            ),
+            (
+                "RELEASED INSTALLED RELEASED INSTALLED",
+                Some((25, 50)),
+                true,
+                Done,
+                true,
+                "ready done 30, installed done 40, connected done 50",
+            ),
+        ] {
+            let (mut profile, history) = story(states);
+            profile.evidence.first_connected_at = connections.map(|(first, _)| at(first));
+            profile.evidence.last_connected_at = connections.map(|(_, last)| at(last));
+            let journey = Journey::of(&profile, &history, Some(5), tells, at(1_000));
+            assert_eq!((journey.step, &*way(&journey)), (expected_step, way_with), "{states}");
+            let text = format!("{} {}", journey.title, journey.detail);
+            assert_eq!(text.contains("connected"), connected, "{states}: {text}");
+            assert_eq!(journey.can_install, matches!(expected_step, Install | Reinstall));
+        }
     }
 
     #[test]
     fn a_history_that_was_cut_or_erased_still_makes_a_journey() {
         for state in ProfileState::ALL {
             let (profile, _) = story(state.as_str());
-            let journey = Journey::of(&profile, &[], Some(5), at(100));
+            let journey = Journey::of(&profile, &[], Some(5), false, at(100));
             assert!(journey.progress.iter().all(|part| part.at.is_none()), "{state}");
         }
     }

@@ -5,6 +5,7 @@
 //! - **Profile**: what lets a device into a mobile network; here, what we currently believe about it.
 //! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
+//! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
 mod words;
@@ -19,6 +20,8 @@ mod report;
 
 mod profile;
 
+mod connection;
+
 mod registration;
 
 mod activation_code;
@@ -26,6 +29,7 @@ mod activation_code;
 mod journey;
 
 pub use activation_code::{ActivationCode, InvalidActivationCode};
+pub use connection::{Connection, Country, Evidence};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use journey::{Journey, Progress, Step, StepStatus};
 pub use profile::{Profile, REPLICA_TOLERANCE_SECONDS, Transition, TransitionKind, Verdict};

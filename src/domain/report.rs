@@ -42,6 +42,8 @@ words! {
         Moved = "moved",
         /// Nothing new.
         Repeated = "repeated",
+        /// A connection to a network was noted. The state is as it was.
+        Connected = "connected",
         /// The sender's event id was seen before.
         Duplicate = "duplicate",
         /// Older than what was applied: in the history, not applied.

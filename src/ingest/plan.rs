@@ -160,18 +160,21 @@ impl Plan {
             }
             Ok(reading) => &reading.content,
         };
-        let report = match content {
-            Content::Ignored { reason, .. } => {
+        let place = submission.iccid().and_then(|iccid| self.places.get(iccid)).copied();
+        let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
+        let (verdict, mut remarks) = match (content, submission.arrival) {
+            (Content::Ignored { reason, .. }, _) => {
                 return Judgement::of(Outcome::Ignored, Some(reason.clone()));
             }
-            Content::Report(report) => report,
-        };
-        let place = self.places.get(&report.iccid).copied();
-        let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
-        let mut remarks = report.remarks.clone();
-        let verdict = match submission.arrival {
-            Arrival::Direct => Profile::observe(known, report),
-            Arrival::Delayed => Profile::observe_delayed(known, report),
+            (Content::Report(report), Arrival::Direct) => {
+                (Profile::observe(known, report), report.remarks.clone())
+            }
+            (Content::Report(report), Arrival::Delayed) => {
+                (Profile::observe_delayed(known, report), report.remarks.clone())
+            }
+            (Content::Connection(connection), _) => {
+                (Profile::connect(known, connection), connection.remarks.clone())
+            }
         };
         let outcome = verdict.outcome();
         match (outcome, known) {
@@ -179,12 +182,16 @@ impl Plan {
                 remarks.push(format!("the profile belongs to provider {}", profile.provider));
             }
             (Outcome::Late, _) => {
-                let older = if report.occurred_at.is_some() {
+                let has_time = submission.report().is_some_and(|it| it.occurred_at.is_some());
+                let older = if has_time {
                     "its event time is older than that of what was applied"
                 } else {
                     "it waited in the spool while a newer one was applied"
                 };
                 remarks.push(older.to_owned());
+            }
+            (Outcome::Ignored, _) => {
+                remarks.push("the profile that is connected is not known".to_owned());
             }
             _ => {}
         }
@@ -283,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_locked_profile_that_nothing_is_said_about_is_not_written() {
-        let batch = [submission(&format!(r#"{{"iccid":"{A}","newCountry":"PL"}}"#))];
+        let batch = [submission(&format!(r#"{{"iccid":"{A}","balanceAmountInByte":7}}"#))];
         let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
         assert_eq!(outcomes(&plan), [Outcome::Ignored]);
         assert!(plan.new_profiles().is_empty() && plan.changed_profiles().is_empty());

@@ -15,7 +15,7 @@ mod recorded;
 pub use gigastore::Gigastore;
 
 use crate::delivery::{AuthenticDelivery, EventId};
-use crate::domain::{Iccid, Registration, Report, Timestamp};
+use crate::domain::{Connection, Iccid, Registration, Report, Timestamp};
 
 /// A company whose webhooks we understand.
 pub trait Provider: Send + Sync + 'static {
@@ -39,6 +39,11 @@ pub trait Provider: Send + Sync + 'static {
     /// nothing.
     fn is_test(&self, _: &AuthenticDelivery) -> bool {
         false
+    }
+
+    /// The paths of the provider's other webhooks below its slug, which exist with the secrets of its first one.
+    fn other_hooks(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// How often the provider lets a profile be installed, if it says so.
@@ -91,6 +96,8 @@ pub struct Reading {
 pub enum Content {
     /// A report on a profile's state.
     Report(Report),
+    /// A profile is connected to a network.
+    Connection(Connection),
     /// An event of another kind.
     Ignored {
         /// The profile that it names, if that could be read.
@@ -104,6 +111,11 @@ impl Reading {
     /// A report on a profile's state, without an event id.
     pub fn of(report: Report) -> Self {
         Self { content: Content::Report(report), event_id: None }
+    }
+
+    /// A connection, without an event id.
+    pub fn connected(connection: Connection) -> Self {
+        Self { content: Content::Connection(connection), event_id: None }
     }
 
     /// An event of another kind, without an event id.
@@ -122,7 +134,7 @@ impl Reading {
     pub fn report(&self) -> Option<&Report> {
         match &self.content {
             Content::Report(report) => Some(report),
-            Content::Ignored { .. } => None,
+            Content::Connection(_) | Content::Ignored { .. } => None,
         }
     }
 
@@ -130,6 +142,7 @@ impl Reading {
     pub fn iccid(&self) -> Option<&Iccid> {
         match &self.content {
             Content::Report(report) => Some(&report.iccid),
+            Content::Connection(connection) => Some(&connection.iccid),
             Content::Ignored { iccid, .. } => iccid.as_ref(),
         }
     }

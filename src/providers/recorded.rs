@@ -17,7 +17,7 @@ use super::{Content, Malformed, Provider, Reading};
 use crate::delivery::{
     AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_declared,
 };
-use crate::domain::{Eid, Iccid, Imsi, Timestamp};
+use crate::domain::{Connection, Country, Eid, Iccid, Imsi, Timestamp};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -63,6 +63,16 @@ fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error
             writeln!(text, "  ignored: {reason}")?;
             writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
             event_id_shown(&mut text, event_id.as_ref())?;
+        }
+        Ok(Reading { content: Content::Connection(connection), event_id }) => {
+            let Connection { iccid, imsi, country, remarks, .. } = connection;
+            writeln!(text, "  connected: {}", country.as_ref().map_or("-", Country::as_str))?;
+            writeln!(text, "  iccid: {}", iccid.as_str())?;
+            writeln!(text, "  imsi: {}", imsi.as_ref().map_or("-", Imsi::as_str))?;
+            event_id_shown(&mut text, event_id.as_ref())?;
+            for remark in remarks {
+                writeln!(text, "  remark: {remark}")?;
+            }
         }
         Ok(Reading { content: Content::Report(report), event_id }) => {
             match report.claim {

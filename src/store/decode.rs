@@ -5,7 +5,7 @@ use sqlx::postgres::{PgTypeInfo, PgValueRef};
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Decode, Postgres, Type};
 
-use crate::domain::{Eid, Iccid, Imsi, Outcome, ProfileState, Timestamp, TransitionKind};
+use crate::domain::{Country, Eid, Iccid, Imsi, Outcome, ProfileState, Timestamp, TransitionKind};
 
 /// A stored text that is no value of this kind.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ macro_rules! decode_text {
         impl Decode<'_, Postgres> for $type {
             fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
                 let text = <&str as Decode<Postgres>>::decode(value)?;
-                $parse(text).map_err(|_| Undecodable($kind).into())
+                ($parse)(text).map_err(|_| Undecodable($kind).into())
             }
         }
     )+};
@@ -40,6 +40,7 @@ decode_text! {
     ProfileState, "state", str::parse::<ProfileState>;
     TransitionKind, "kind", str::parse::<TransitionKind>;
     Outcome, "outcome", str::parse::<Outcome>;
+    Country, "country", |text| Country::parse(text).ok_or(());
 }
 
 impl Type<Postgres> for Timestamp {

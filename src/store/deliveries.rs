@@ -157,6 +157,22 @@ pub async fn newest(connection: &mut PgConnection) -> Result<Newest, StoreError>
     Ok(Newest { by_hook, back_to })
 }
 
+/// Whether this provider has told of a connection within the retention of deliveries.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tells_of_connections(
+    connection: &mut PgConnection,
+    provider: &str,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        // Found in the index of what was not applied, which has this outcome too.
+        r#"SELECT EXISTS (SELECT FROM deliveries WHERE outcome = 'connected' AND provider = $1) AS "it!""#,
+        provider
+    );
+    Ok(found.fetch_one(connection).await?)
+}
+
 /// Lists the deliveries about one profile that are older than `before`, newest first.
 ///
 /// # Errors
@@ -188,7 +204,7 @@ pub async fn list_not_applied(
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
     let found = select_deliveries!(
-        "WHERE outcome NOT IN ('moved', 'repeated')
+        "WHERE outcome NOT IN ('moved', 'repeated', 'connected')
            AND ($1::text IS NULL OR provider = $1) AND ($2::uuid IS NULL OR id < $2)
          ORDER BY id DESC LIMIT $3",
         provider,

@@ -2,14 +2,14 @@
 //!
 //! A tag names one state of the history of one profile, as one kind of caller sees it. `/v1/profiles/self` is the same
 //! URL for the users of all profiles, so if the tag were only the `seq`, a cache could show one user the profile of
-//! another. The tag is opaque to callers. A webhook that repeats the state changes `lastDeliveryAt` and `deliveries`
-//! but not the tag, so that a long poll returns only for changes.
+//! another. The tag is opaque to callers. A webhook that repeats the state, or the country, changes `lastDeliveryAt` and
+//! `deliveries` but not the tag, so that a long poll returns only for changes.
 
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
 use crate::access::Caller;
-use crate::domain::Profile;
+use crate::domain::{Country, Profile};
 
 /// The tag of this state of the profile, for this kind of caller.
 pub fn of(profile: &Profile, caller: &Caller) -> HeaderValue {
@@ -17,7 +17,11 @@ pub fn of(profile: &Profile, caller: &Caller) -> HeaderValue {
         Caller::Backend => "backend",
         Caller::User { .. } => "user",
     };
-    value(&format!("\"{}\"", digest(&format!("{} {kind} {}", profile.iccid.as_str(), profile.seq))))
+    let Profile { iccid, seq, evidence, .. } = profile;
+    let first = evidence.first_connected_at.map(|at| at.to_string()).unwrap_or_default();
+    let country = evidence.country.as_ref().map(Country::as_str).unwrap_or_default();
+    let state = format!("{} {kind} {seq} {first} {country}", iccid.as_str());
+    value(&format!("\"{}\"", digest(&state)))
 }
 
 /// The tag of a constant text, such as a file of the install page. The tag is weak, because the text may be sent

@@ -25,6 +25,7 @@ use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::access::Caller;
+use crate::domain::Evidence;
 use crate::feed::Subscription;
 use crate::store::{Followed, ReadError};
 
@@ -49,7 +50,7 @@ pub struct TransitionEvent {
 }
 
 /// Streams a profile as server-sent events: first `event: profile` with the current profile, then `event: transition`
-/// for each change.
+/// for each change, and `event: profile` without an `id` for each connection to a network.
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/events", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
@@ -91,6 +92,7 @@ pub async fn follow(
     let mut stream = Stream {
         seq: resumed.unwrap_or(followed.stored.profile.seq),
         parts: VecDeque::new(),
+        evidence: followed.stored.profile.evidence.clone(),
         beat: Instant::now() + HEARTBEAT,
         look: Instant::now() + spread(SAFETY_NET),
         until,
@@ -141,6 +143,8 @@ struct Stream {
     beat: Instant,
     /// When to read without a wake-up.
     look: Instant,
+    /// What was last sent of the profile's connections.
+    evidence: Evidence,
     /// When the access token expires.
     until: Option<Instant>,
     ended: bool,
@@ -216,6 +220,14 @@ impl Stream {
                 profile: ProfileView::of(followed.stored.clone(), &self.subject.caller),
             };
             self.parts.push_back(part("transition", Some(transition.seq), &data));
+        }
+        let evidence = &followed.stored.profile.evidence;
+        if *evidence != self.evidence {
+            self.evidence.clone_from(evidence);
+            // Each transition brings the profile with it. An event without an id moves no client's place.
+            if followed.transitions.iter().all(|transition| transition.seq <= self.seq) {
+                self.parts.push_back(self.profile_part(followed, false));
+            }
         }
         let read_to = followed.transitions.last().map_or(self.seq, |transition| transition.seq);
         self.seq = self.seq.max(read_to);

@@ -15,7 +15,7 @@ use super::problem::{Code, Problem, ProblemDocument};
 use crate::access::Caller;
 use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, Timestamp};
 use crate::providers::{self, Provider};
-use crate::store::{StoreError, Vault, install_credentials, transitions};
+use crate::store::{StoreError, Vault, deliveries, install_credentials, transitions};
 
 /// How many transitions the progress is computed from. The current life of a profile has far fewer.
 const HISTORY: i64 = 100;
@@ -108,7 +108,8 @@ pub async fn show(
     let install_limit = providers::find(&profile.provider).and_then(Provider::install_limit);
     let read = app.reads.run(async |connection| {
         let history = transitions::list_last(connection, &subject.iccid, HISTORY).await?;
-        let journey = Journey::of(&profile, &history, install_limit, subject.received_at);
+        let tells = deliveries::tells_of_connections(connection, &profile.provider).await?;
+        let journey = Journey::of(&profile, &history, install_limit, tells, subject.received_at);
         let credentials = if journey.can_install {
             Some(credentials(&app.vault, connection, &subject.iccid).await?)
         } else {

@@ -35,6 +35,16 @@ pub struct ProfileView {
     deliveries: i64,
     /// How many installs onto a device were observed.
     installs_seen: i32,
+    /// When the provider first said that the profile is connected to a network; null if it never did. The only evidence
+    /// that the eSIM works.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    first_connected_at: Option<Timestamp>,
+    /// When the provider last said so.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_connected_at: Option<Timestamp>,
+    /// Where the profile was then, as two letters (ISO 3166-1); null if unknown.
+    #[schema(example = "PL")]
+    country: Option<String>,
     /// Whether a backend has registered the profile.
     registered: bool,
     /// Whether check digits are correct. This is information only: nothing is refused for a wrong check digit.
@@ -123,6 +133,9 @@ impl ProfileView {
             last_delivery_at: profile.last_delivery_at,
             deliveries: profile.deliveries,
             installs_seen: profile.installs_seen,
+            first_connected_at: profile.evidence.first_connected_at,
+            last_connected_at: profile.evidence.last_connected_at,
+            country: profile.evidence.country.map(|country| country.as_str().to_owned()),
             registered,
             backend,
         }

@@ -4,7 +4,8 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Eid, Iccid, Imsi, Profile, ProfileState, Timestamp, Transition, TransitionKind,
+    Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Timestamp, Transition,
+    TransitionKind,
 };
 use esim_status::store::batch_write::{BatchWrite, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
@@ -256,6 +257,7 @@ async fn every_column_of_a_profile_is_created_and_changed() {
         deliveries: 1,
         last_delivery_at: Some(at(1)),
         last_occurred_at: None,
+        evidence: Evidence::default(),
         erased_at: None,
     };
     let changed = Profile {
@@ -272,6 +274,11 @@ async fn every_column_of_a_profile_is_created_and_changed() {
         deliveries: 2,
         last_delivery_at: Some(at(3)),
         last_occurred_at: Some(at(4)),
+        evidence: Evidence {
+            first_connected_at: Some(at(5)),
+            last_connected_at: Some(at(6)),
+            country: Country::parse("PL"),
+        },
         // Only a registration sets it.
         erased_at: None,
     };

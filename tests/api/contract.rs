@@ -68,6 +68,9 @@ async fn every_answer_about_one_esim() {
       "lastDeliveryAt": null,
       "deliveries": 0,
       "installsSeen": 0,
+      "firstConnectedAt": null,
+      "lastConnectedAt": null,
+      "country": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true
@@ -111,6 +114,9 @@ async fn every_answer_about_one_esim() {
       "lastDeliveryAt": "(time)",
       "deliveries": 1,
       "installsSeen": 1,
+      "firstConnectedAt": null,
+      "lastConnectedAt": null,
+      "country": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true,
@@ -144,6 +150,9 @@ async fn every_answer_about_one_esim() {
       "lastDeliveryAt": "(time)",
       "deliveries": 1,
       "installsSeen": 1,
+      "firstConnectedAt": null,
+      "lastConnectedAt": null,
+      "country": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true
@@ -216,6 +225,9 @@ async fn every_answer_about_one_esim() {
           "lastDeliveryAt": "(time)",
           "deliveries": 1,
           "installsSeen": 1,
+          "firstConnectedAt": null,
+          "lastConnectedAt": null,
+          "country": null,
           "registered": true,
           "checks": {
             "iccidLuhn": true,

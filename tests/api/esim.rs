@@ -75,7 +75,7 @@ pub(crate) fn with_event_ids(settings: &mut Settings) {
     let secret = StandardSecrets::parse("hook", [RELAY_SECRET]).unwrap();
     let plain = url_secret_hook(Secrets::parse("hook", [HOOK_SECRET]).unwrap());
     let path: Arc<str> = Arc::from("gigastore/relayed");
-    let authenticator = Authenticator::new(Scheme::StandardWebhooks(secret));
+    let authenticator = Authenticator::new(Scheme::StandardWebhooks(secret)).into();
     settings.hooks.insert(path.clone(), Hook { path, authenticator, ..plain }.into());
 }
 

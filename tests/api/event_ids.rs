@@ -31,7 +31,7 @@ fn with_hook(settings: &mut Settings) {
     let hook = Hook {
         path: path.clone(),
         provider: &Gigastore,
-        authenticator: authenticator(),
+        authenticator: Arc::new(authenticator()),
         takes_tests: false,
     };
     settings.hooks.insert(path, hook.into());

@@ -14,6 +14,7 @@ mod access;
 mod admin;
 mod batch_write;
 mod concurrency;
+mod connections;
 mod contract;
 mod database_down;
 mod deliveries;

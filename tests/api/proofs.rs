@@ -51,7 +51,7 @@ fn authenticator(kind: &str, plain: &[&str], standard: &[&str]) -> Authenticator
 fn every_kind(settings: &mut Settings) {
     for kind in KINDS {
         let path: Arc<str> = Arc::from(format!("gigastore/{kind}"));
-        let authenticator = authenticator(kind, &[NEW, OLD], &[NEW_KEY, OLD_KEY]);
+        let authenticator = authenticator(kind, &[NEW, OLD], &[NEW_KEY, OLD_KEY]).into();
         let hook =
             Hook { path: path.clone(), provider: &Gigastore, authenticator, takes_tests: false };
         settings.hooks.insert(path, hook.into());
@@ -65,7 +65,7 @@ async fn a_secret_with_slashes_in_the_url_works_pasted_and_encoded() {
     const SECRET: &str = "q7+/Zk3d/1Vt8Wm==";
     let path: Arc<str> = Arc::from("gigastore/base64");
     let app = TestApp::start_with(|settings| {
-        let authenticator = authenticator("url-secret", &[SECRET], &[NEW_KEY]);
+        let authenticator = authenticator("url-secret", &[SECRET], &[NEW_KEY]).into();
         let hook =
             Hook { path: path.clone(), provider: &Gigastore, authenticator, takes_tests: false };
         settings.hooks.insert(path.clone(), hook.into());

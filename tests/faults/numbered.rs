@@ -24,7 +24,7 @@ pub(crate) fn with_hook(settings: &mut Settings) {
     let hook = Hook {
         path: path.clone(),
         provider: &Gigastore,
-        authenticator: authenticator(),
+        authenticator: Arc::new(authenticator()),
         takes_tests: false,
     };
     settings.hooks.insert(path, Arc::new(hook));

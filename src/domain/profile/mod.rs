@@ -1,7 +1,7 @@
 //! The state machine: what one report does to one profile. It refuses nothing, and marks what is odd.
 
 use super::words::words;
-use super::{Claim, Eid, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
+use super::{Claim, Eid, Evidence, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
 
 /// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
 /// in the order of arrival, so that one wrong clock cannot freeze a profile.
@@ -40,6 +40,8 @@ pub struct Profile {
     pub last_delivery_at: Option<Timestamp>,
     /// The newest event time that was applied, if the provider sends event times.
     pub last_occurred_at: Option<Timestamp>,
+    /// What is known of its connections.
+    pub evidence: Evidence,
     /// When it was last erased. Deliveries that were received earlier do not concern it.
     pub erased_at: Option<Timestamp>,
 }
@@ -79,7 +81,7 @@ words! {
     }
 }
 
-/// What a report does to a profile: the profile as it is to be saved, and what to append to its history.
+/// What a report or a connection does to a profile: the profile as it is to be saved, and what to append to its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The report was applied.
@@ -100,6 +102,10 @@ pub enum Verdict {
     Repeated(Profile),
     /// The provider's word for the state is not one that we know. `None` if the profile is not known either.
     Unrecognised(Option<Profile>),
+    /// A connection was noted.
+    Connected(Profile),
+    /// A connection of a profile that is not known.
+    Unplaced,
     /// The profile belongs to another provider, and is left alone.
     Foreign,
 }
@@ -112,6 +118,8 @@ impl Verdict {
             Self::Late { .. } => Outcome::Late,
             Self::Repeated(_) => Outcome::Repeated,
             Self::Unrecognised(_) => Outcome::Unrecognised,
+            Self::Connected(_) => Outcome::Connected,
+            Self::Unplaced => Outcome::Ignored,
             Self::Foreign => Outcome::Foreign,
         }
     }
@@ -122,9 +130,9 @@ impl Verdict {
             Self::Moved { profile, transition } | Self::Late { profile, transition } => {
                 (Some(profile), Some(transition))
             }
-            Self::Repeated(profile) => (Some(profile), None),
+            Self::Repeated(profile) | Self::Connected(profile) => (Some(profile), None),
             Self::Unrecognised(profile) => (profile, None),
-            Self::Foreign => (None, None),
+            Self::Unplaced | Self::Foreign => (None, None),
         }
     }
 }
@@ -174,6 +182,7 @@ impl Profile {
             deliveries: 1,
             last_delivery_at: Some(report.received_at),
             last_occurred_at: event_time(report),
+            evidence: Evidence::default(),
             erased_at: None,
         };
         (profile, transition(1, None, claim, TransitionKind::Normal, report))

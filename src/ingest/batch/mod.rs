@@ -20,7 +20,7 @@ use super::committed::{count, deliveries, receipts};
 use super::event_ids::has_event_id;
 use super::plan::Plan;
 use super::{Receipt, Submission};
-use crate::domain::{Iccid, Profile};
+use crate::domain::{Iccid, Outcome, Profile};
 use crate::store::batch_write::BatchWrite;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
@@ -102,6 +102,9 @@ fn what_to_write<'a>(
         let (iccid, delivery_id) = (submission.iccid()?, Some(submission.delivery.id()));
         Some(NewTransition { iccid, transition, delivery_id })
     });
+    let judged = batch.iter().zip(&plan.judgements);
+    let connected = judged.filter(|(_, judgement)| judgement.outcome == Outcome::Connected);
+    let connected = connected.filter_map(|(submission, _)| submission.iccid());
     let absent = absent(batch, |iccid| plan.knows(iccid));
     BatchWrite {
         changed: plan.changed_profiles(),
@@ -109,6 +112,7 @@ fn what_to_write<'a>(
         new: plan.new_profiles(),
         not_erased: absent.difference(erased).copied().collect(),
         transitions: transitions.collect(),
+        connected: connected.collect(),
         deliveries: deliveries(batch, plan),
     }
 }

@@ -11,7 +11,9 @@ use super::json::{Object, Value};
 use super::members::{iccid, optional};
 use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
-use crate::domain::{Claim, Eid, Iccid, Imsi, ProfileState, Registration, Report, Timestamp};
+use crate::domain::{
+    Claim, Connection, Country, Eid, Iccid, Imsi, ProfileState, Registration, Report, Timestamp,
+};
 
 /// The adapter.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +25,12 @@ const SLUG: &str = "gigastore";
 /// A state word with more bytes is cut to this many characters. The raw body still has all of it.
 const LONGEST_WORD: usize = 64;
 
-/// Members that only the vendor's other webhooks have. If they were all given the same URL, their events are kept.
-const OTHER_EVENTS: [(&str, &str); 3] = [
-    ("newCountry", "a Country Change event"),
+/// The member that only a Country Change event has (<https://docs.giga.store/webhooks/country-change>). A first connection is
+/// one whose `previousCountry` is null.
+const NEW_COUNTRY: &str = "newCountry";
+
+/// Members that only the vendor's other webhooks have. A body is understood on whichever hook it arrives.
+const OTHER_EVENTS: [(&str, &str); 2] = [
     ("balanceAmountInByte", "a Balance Alert event"),
     ("activatedItem", "a Balance Activation event"),
 ];
@@ -40,6 +45,16 @@ impl Provider for Gigastore {
         let iccid = iccid(&body);
         let known = iccid.as_ref().ok().cloned();
         let Some(word) = body.member("profileState") else {
+            match (body.member(NEW_COUNTRY), &known) {
+                (Some(Value::Null), _) => {
+                    let reason = "a Country Change event without a country";
+                    return Ok(Reading::ignored(known, reason));
+                }
+                (Some(country), Some(iccid)) => {
+                    return connection(&body, iccid, country, delivery);
+                }
+                _ => {}
+            }
             let other = OTHER_EVENTS.iter().find(|(member, _)| body.member(member).is_some());
             return match other {
                 Some((_, event)) => {
@@ -87,13 +102,17 @@ impl Provider for Gigastore {
     fn is_test(&self, delivery: &AuthenticDelivery) -> bool {
         let says = |body: &Object| {
             let others = OTHER_EVENTS.iter().map(|(member, _)| *member);
-            ["iccid", "profileState"]
+            ["iccid", "profileState", NEW_COUNTRY]
                 .into_iter()
                 .chain(others)
                 .any(|name| body.member(name).is_some())
         };
         let body = delivery.body();
         body.trim_ascii().is_empty() || Object::parse(body).is_ok_and(|body| !says(&body))
+    }
+
+    fn other_hooks(&self) -> &'static [&'static str] {
+        &["country-change", "balance-alert", "balance-activation"]
     }
 
     fn install_limit(&self) -> Option<i32> {
@@ -108,6 +127,33 @@ impl Provider for Gigastore {
     fn simulator(&self) -> Option<&dyn Simulator> {
         Some(self)
     }
+}
+
+/// Reads a Country Change event.
+fn connection(
+    body: &Object,
+    iccid: &Iccid,
+    country: &Value,
+    delivery: &AuthenticDelivery,
+) -> Result<Reading, Malformed> {
+    let mut remarks = Vec::new();
+    let country = match country {
+        Value::Text(text) => Country::parse(text.trim()),
+        _ => None,
+    };
+    if country.is_none() {
+        remarks.push("newCountry was left out: it must be the two letters of a country".to_owned());
+    }
+    let imsi = optional(body, "imsi", Imsi::parse, &mut remarks);
+    let imsi = imsi.map_err(|reason| malformed(Some(iccid.clone()), reason))?;
+    Ok(Reading::connected(Connection {
+        iccid: iccid.clone(),
+        provider: SLUG,
+        imsi,
+        country,
+        received_at: delivery.received_at(),
+        remarks,
+    }))
 }
 
 impl Registrar for Gigastore {

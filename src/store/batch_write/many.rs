@@ -5,12 +5,12 @@ use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::BatchWrite;
-use crate::domain::{Eid, Imsi, Profile};
+use crate::domain::{Country, Eid, Imsi, Profile};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::DeliveryColumns;
 use crate::store::erasures::ErasureKey;
 use crate::store::error::StoreError;
-use crate::store::notify::{self, CHANNEL};
+use crate::store::notify::CHANNEL;
 use crate::store::transitions::TransitionColumns;
 
 /// See [`super::write_if_unchanged`].
@@ -34,33 +34,36 @@ pub(super) async fn write(
     let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&write.transitions);
     let delivery = DeliveryColumns::of(&write.deliveries);
-    let moved = notify::payload(write.transitions.iter().map(|it| it.iccid));
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM profiles AS p JOIN UNNEST($36::text[], $37::bigint[]) AS r (iccid, revision)
+               SELECT FROM profiles AS p JOIN UNNEST($39::text[], $40::bigint[]) AS r (iccid, revision)
                  ON p.iccid = r.iccid AND p.revision = r.revision
-               WHERE p.iccid = ANY($36)
+               WHERE p.iccid = ANY($39)
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (
-               SELECT (SELECT count(*) FROM free) = cardinality($36::text[])
+               SELECT (SELECT count(*) FROM free) = cardinality($39::text[])
                       -- An erasure that is not committed yet still shows its profile.
-                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($38::text[]))
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($39::bytea[])) AS all
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[]))
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($42::bytea[])) AS all
            ),
            given AS (
                SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                     $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
-                                    $12::timestamptz[], $13::timestamptz[], $14::boolean[])
+                                    $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
+                                    $17::boolean[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                          deliveries, last_delivery_at, last_occurred_at, is_new)
+                          deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
+                          country, is_new)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            made AS (
                INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq,
-                                     installs_seen, deliveries, last_delivery_at, last_occurred_at, updated_at)
+                                     installs_seen, deliveries, last_delivery_at, last_occurred_at, first_connected_at,
+                                     last_connected_at, country, updated_at)
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
-                      u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, now()
+                      u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, u.first_connected_at,
+                      u.last_connected_at, u.country, now()
                FROM given AS u WHERE u.is_new
                RETURNING 1
            ),
@@ -69,16 +72,17 @@ pub(super) async fn write(
                SET provider = u.provider, state = u.state, enabled = u.enabled, raw_state = u.raw_state,
                    imsi = u.imsi, eid = u.eid, since = u.since, seq = u.seq, installs_seen = u.installs_seen,
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
-                   last_occurred_at = u.last_occurred_at, updated_at = now(), revision = p.revision + 1
+                   last_occurred_at = u.last_occurred_at, first_connected_at = u.first_connected_at,
+                   last_connected_at = u.last_connected_at, country = u.country, updated_at = now(), revision = p.revision + 1
                FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($1) AND NOT u.is_new
                RETURNING 1
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
                                         received_at, provider, delivery_id)
-               SELECT t.* FROM UNNEST($15::text[], $16::bigint[], $17::text[], $18::text[], $19::boolean[],
-                                      $20::text[], $21::text[], $22::timestamptz[], $23::timestamptz[], $24::text[],
-                                      $25::uuid[]) AS t
+               SELECT t.* FROM UNNEST($18::text[], $19::bigint[], $20::text[], $21::text[], $22::boolean[],
+                                      $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[], $27::text[],
+                                      $28::uuid[]) AS t
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            kept AS (
@@ -86,8 +90,8 @@ pub(super) async fn write(
                                        body)
                SELECT d.id, d.received_at, d.hook, d.provider, d.iccid, d.outcome, d.reason, d.event_id,
                       d.headers::jsonb, d.body
-               FROM UNNEST($26::uuid[], $27::timestamptz[], $28::text[], $29::text[], $30::text[], $31::text[],
-                           $32::text[], $33::text[], $34::text[], $35::bytea[])
+               FROM UNNEST($29::uuid[], $30::timestamptz[], $31::text[], $32::text[], $33::text[], $34::text[],
+                           $35::text[], $36::text[], $37::text[], $38::bytea[])
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
            )
@@ -95,9 +99,9 @@ pub(super) async fn write(
                   -- are written before, because their counts are in FROM: what nothing refers to is executed last.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   unchanged.all AS "written!",
-                  CASE WHEN unchanged.all AND $41::text IS NOT NULL THEN pg_notify($40, $41) END IS NULL AS "notified!"
+                  CASE WHEN unchanged.all AND $44::text IS NOT NULL THEN pg_notify($43, $44) END IS NULL AS "notified!"
            FROM unchanged, (SELECT count(*) FROM made) AS m, (SELECT count(*) FROM saved) AS s"#,
-        // The profiles to change or create: $1 to $14.
+        // The profiles to change or create: $1 to $17.
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
         &profile.state as &[&str],
@@ -111,8 +115,11 @@ pub(super) async fn write(
         &profile.deliveries,
         &profile.last_delivery_at as &[Option<OffsetDateTime>],
         &profile.last_occurred_at as &[Option<OffsetDateTime>],
+        &profile.first_connected_at as &[Option<OffsetDateTime>],
+        &profile.last_connected_at as &[Option<OffsetDateTime>],
+        &profile.country as &[Option<&str>],
         &is_new,
-        // Their transitions: $15 to $25.
+        // Their transitions: $18 to $28.
         &transition.iccid as &[&str],
         &transition.seq,
         &transition.from_state as &[Option<&str>],
@@ -124,7 +131,7 @@ pub(super) async fn write(
         &transition.received_at as &[OffsetDateTime],
         &transition.provider as &[&str],
         &transition.delivery as &[Option<Uuid>],
-        // The deliveries: $26 to $35.
+        // The deliveries: $29 to $38.
         &delivery.id,
         &delivery.received_at as &[OffsetDateTime],
         &delivery.hook as &[&str],
@@ -135,15 +142,15 @@ pub(super) async fn write(
         &delivery.event_id as &[Option<&str>],
         &delivery.headers as &[&str],
         &delivery.body as &[&[u8]],
-        // The profiles that must be as they were read: $36, $37.
+        // The profiles that must be as they were read: $39, $40.
         &read as &[&str],
         &read_revisions,
-        // The profiles that must not exist, nor be erased: $38, $39.
+        // The profiles that must not exist, nor be erased: $41, $42.
         &new as &[&str],
         &hashes,
-        // The notification: $40, $41.
+        // The notification: $43, $44.
         CHANNEL,
-        moved,
+        write.notification(),
     )
     .fetch_one(connection)
     .await?;
@@ -165,11 +172,15 @@ struct ProfileColumns<'a> {
     deliveries: Vec<i64>,
     last_delivery_at: Vec<Option<OffsetDateTime>>,
     last_occurred_at: Vec<Option<OffsetDateTime>>,
+    first_connected_at: Vec<Option<OffsetDateTime>>,
+    last_connected_at: Vec<Option<OffsetDateTime>>,
+    country: Vec<Option<&'a str>>,
 }
 
 impl<'a> ProfileColumns<'a> {
     fn of(profiles: &[&'a Profile]) -> Self {
         let each = || profiles.iter();
+        let evidence = || profiles.iter().map(|p| &p.evidence);
         Self {
             iccid: each().map(|p| p.iccid.as_str()).collect(),
             provider: each().map(|p| p.provider.as_str()).collect(),
@@ -184,6 +195,9 @@ impl<'a> ProfileColumns<'a> {
             deliveries: each().map(|p| p.deliveries).collect(),
             last_delivery_at: each().map(|p| datetime_option(p.last_delivery_at)).collect(),
             last_occurred_at: each().map(|p| datetime_option(p.last_occurred_at)).collect(),
+            first_connected_at: evidence().map(|e| datetime_option(e.first_connected_at)).collect(),
+            last_connected_at: evidence().map(|e| datetime_option(e.last_connected_at)).collect(),
+            country: evidence().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
         }
     }
 }

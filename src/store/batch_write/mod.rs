@@ -15,6 +15,7 @@ use sqlx::PgConnection;
 use super::deliveries::NewDelivery;
 use super::erasures::ErasureKey;
 use super::error::StoreError;
+use super::notify;
 use super::profiles::Revision;
 use super::transitions::NewTransition;
 use crate::domain::{Iccid, Profile};
@@ -33,6 +34,8 @@ pub struct BatchWrite<'a> {
     pub not_erased: Vec<&'a Iccid>,
     /// The transitions of these profiles.
     pub transitions: Vec<NewTransition<'a>>,
+    /// The profiles with a new connection. Their followers are woken, as those of profiles with a transition are.
+    pub connected: Vec<&'a Iccid>,
     /// All deliveries of the batch.
     pub deliveries: Vec<NewDelivery<'a>>,
 }
@@ -41,6 +44,12 @@ impl BatchWrite<'_> {
     /// The profiles of `not_erased`: they were not read, and not known to be erased.
     pub fn absent(&self) -> HashSet<Iccid> {
         self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
+    }
+
+    /// What to notify the replicas of, if there is anything.
+    fn notification(&self) -> Option<String> {
+        let moved = self.transitions.iter().map(|it| it.iccid);
+        notify::payload(moved.chain(self.connected.iter().copied()))
     }
 }
 

@@ -4,12 +4,12 @@
 use sqlx::PgConnection;
 
 use super::BatchWrite;
-use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState};
+use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::NewDelivery;
 use crate::store::erasures::ErasureKey;
 use crate::store::error::StoreError;
-use crate::store::notify::{self, CHANNEL};
+use crate::store::notify::CHANNEL;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 
@@ -21,6 +21,7 @@ pub(super) struct One<'a> {
     not_erased: bool,
     transition: Option<&'a NewTransition<'a>>,
     delivery: Option<&'a NewDelivery<'a>>,
+    notification: Option<String>,
 }
 
 /// What becomes of the profile.
@@ -49,7 +50,8 @@ impl One<'_> {
 
 /// The write as that of one delivery; `None` if it is more than that.
 pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
-    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries } = write;
+    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, connected: _ } =
+        write;
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
         ([(profile, revision)], [], [], []) => Change::Saved(profile, *revision),
         ([], [(iccid, revision)], [], []) => Change::Unchanged(iccid, *revision),
@@ -62,7 +64,8 @@ pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
         (transition @ ([] | [_]), delivery @ ([] | [_])) => (transition.first(), delivery.first()),
         _ => return None,
     };
-    Some(One { profile, not_erased: !not_erased.is_empty(), transition, delivery })
+    let notification = write.notification();
+    Some(One { profile, not_erased: !not_erased.is_empty(), transition, delivery, notification })
 }
 
 /// See [`super::write_if_unchanged`].
@@ -124,7 +127,7 @@ macro_rules! write_one {
             delivery.map(|it| it.headers),
             delivery.map(|it| it.body),
             CHANNEL,
-            notify::payload(transition.into_iter().map(|it| it.iccid)),
+            $one.notification,
             $($argument),*
         )
     }};
@@ -144,7 +147,8 @@ async fn save(
              UPDATE profiles
              SET provider = $24, state = $25, enabled = $26, raw_state = $27, imsi = $28, eid = $29, since = $30,
                  seq = $31, installs_seen = $32, deliveries = $33, last_delivery_at = $34, last_occurred_at = $35,
-                 updated_at = now(), revision = revision + 1
+                 first_connected_at = $36, last_connected_at = $37, country = $38, updated_at = now(),
+                 revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
          )",
@@ -163,6 +167,9 @@ async fn save(
         profile.deliveries,
         datetime_option(profile.last_delivery_at),
         datetime_option(profile.last_occurred_at),
+        datetime_option(profile.evidence.first_connected_at),
+        datetime_option(profile.evidence.last_connected_at),
+        profile.evidence.country.as_ref().map(Country::as_str),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -176,8 +183,9 @@ async fn create(
     let written = write_one!(
         "written AS (
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
-                                   deliveries, last_delivery_at, last_occurred_at, updated_at)
-             SELECT $1, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, now()
+                                   deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
+                                   country, updated_at)
+             SELECT $1, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
                AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $23)
@@ -198,6 +206,9 @@ async fn create(
         profile.deliveries,
         datetime_option(profile.last_delivery_at),
         datetime_option(profile.last_occurred_at),
+        datetime_option(profile.evidence.first_connected_at),
+        datetime_option(profile.evidence.last_connected_at),
+        profile.evidence.country.as_ref().map(Country::as_str),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::RegistrationFacts;
-use crate::domain::{Eid, Iccid, Imsi, Profile, ProfileState, Timestamp};
+use crate::domain::{Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Timestamp};
 use crate::store::decode::datetime_option;
 use crate::store::error::StoreError;
 

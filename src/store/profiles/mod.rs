@@ -11,7 +11,8 @@ macro_rules! select_profiles {
                     iccid AS "iccid: Iccid", provider, state AS "state: ProfileState", enabled, raw_state,
                     imsi AS "imsi: Imsi", eid AS "eid: Eid", since AS "since: Timestamp", seq, installs_seen, deliveries,
                     last_delivery_at AS "last_delivery_at: Timestamp", last_occurred_at AS "last_occurred_at: Timestamp",
-                    erased_at AS "erased_at: Timestamp"
+                    first_connected_at AS "first_connected_at: Timestamp", last_connected_at AS "last_connected_at: Timestamp",
+                    country AS "country: Country", erased_at AS "erased_at: Timestamp"
              FROM profiles "# + $rest,
             $($argument),+
         )
@@ -35,6 +36,11 @@ macro_rules! profile {
             deliveries: $row.deliveries,
             last_delivery_at: $row.last_delivery_at,
             last_occurred_at: $row.last_occurred_at,
+            evidence: Evidence {
+                first_connected_at: $row.first_connected_at,
+                last_connected_at: $row.last_connected_at,
+                country: $row.country,
+            },
             erased_at: $row.erased_at,
         }
     };

@@ -34,7 +34,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
   const closing = new AbortController();
   const { signal } = closing;
   const pauses = new Pauses();
-  const seen = { seq: null, etag: null, profile: '' };
+  const seen = { seq: null, etag: null, place: null, profile: '' };
   /** When the current stream brought its first event, and its last byte after that; 0 before. */
   const heard = { first: 0, last: 0 };
   let retry = SECOND;
@@ -96,15 +96,17 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     const path = `v1/profiles/self${wait ? `?wait=${wait}` : ''}`;
     const response = await ask(home, path, token, { headers, signal: ending });
     const isSent = response.status !== 304;
-    const before = seen.seq;
+    const before = seen.place;
     if (isSent) {
       const profile = await response.json();
       seen.etag = response.headers.get('ETag');
       seen.seq = profile.seq;
+      // What the service holds a long poll for.
+      seen.place = [profile.seq, profile.firstConnectedAt, profile.country].join();
       changed(profile);
     }
     tell('polling');
-    return { isSent, isNews: isSent && seen.seq !== before };
+    return { isSent, isNews: isSent && seen.place !== before };
   });
   const longPoll = async (until) => {
     for (let wait = 0; ; wait = WAIT) {

@@ -25,6 +25,7 @@ const WORDS = {
     downloaded: ['Downloaded', 'Download'],
     installed: ['Installed', 'Install'],
     'turned-on': ['Turned on', 'Turn on'],
+    connected: ['Connected', 'Connect'],
   },
   statuses: { done: 'done', current: 'current step', upcoming: 'not yet', problem: 'needs attention' },
   button: { apple: (device) => `Install on this ${device}`, android: () => 'Install on this phone' },
