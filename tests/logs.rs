@@ -1,7 +1,7 @@
 //! What the log contains, and what it must never contain: secrets, identifiers, and text from requests.
 //!
-//! The real binary runs with its own code at level debug, in both formats, and receives requests that tempt it to log
-//! them. The tests read its standard error.
+//! The real binary runs with its own code at level debug, in both formats, and once with everything at level trace. It
+//! receives requests that tempt it to log them. The tests read its standard error.
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test that calls it")]
 
@@ -23,12 +23,19 @@ const ICCID: &str = "89972123300991848961";
 const OTHER_ICCID: &str = "89972123300990000007";
 const IMSI: &str = "260216611193634";
 const EID: &str = "89049032123451234512345678901235";
+/// The secret part of the activation code.
+const MATCHING_ID: &str = "K7-Qh2PLm9-04xZ";
+/// The secret part of the URL of the provider's install page.
+const PAGE_TOKEN: &str = "c2VjcmV0LXBhZ2U";
 /// A log line with this word has copied it from a body, a header, a path or a query.
 const MARKER: &str = "xylophone";
 /// The request id that the caller sends.
 const REQUEST_ID: &str = "shop-4711";
 /// Line breaks, an escape sequence, a right-to-left override, and a Unicode line separator.
 const NASTY: &str = "TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}";
+
+/// The filter that logs this service at level debug.
+const OWN_DEBUG: &str = "info,esim_status=debug";
 
 /// `esim-status serve` as a process, with its log in a file.
 struct Serve {
@@ -89,11 +96,11 @@ struct Running {
 }
 
 impl Running {
-    async fn start(format: &str) -> Self {
+    async fn start(format: &str, filter: &str) -> Self {
         let database = Database::migrated().await;
         let url = server().url(database.options.get_database().unwrap());
         let serve = Serve::start(&url, |command| {
-            command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", "info,esim_status=debug");
+            command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", filter);
         });
         let line = serve.says("serving").await;
         let at = line.find("127.0.0.1:").unwrap();
@@ -104,6 +111,16 @@ impl Running {
 
     async fn deliver(&self, body: impl Into<reqwest::Body>) -> Answer {
         self.anybody.post(&TestApp::hook_path(), body).await
+    }
+
+    async fn report(&self, state: &str) -> String {
+        let body = json!({ "iccid": ICCID, "profileState": state });
+        self.deliver(body.to_string()).await.outcome()
+    }
+
+    async fn register(&self, object: impl Into<reqwest::Body>) -> Answer {
+        let path = format!("/v1/profiles/{ICCID}");
+        Answer::of(self.backend.request(Method::PUT, &path).body(object)).await
     }
 
     fn stop(self) -> String {
@@ -193,7 +210,7 @@ fn assert_gives_the_cause(log: &str) {
 
 #[tokio::test]
 async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
-    let app = Running::start("text").await;
+    let app = Running::start("text", OWN_DEBUG).await;
     provoke(&app).await;
     let log = app.stop();
     assert_keeps_secrets(&log);
@@ -219,7 +236,7 @@ async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
 
 #[tokio::test]
 async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
-    let app = Running::start("json").await;
+    let app = Running::start("json", OWN_DEBUG).await;
     provoke(&app).await;
     let log = app.stop();
     assert_keeps_secrets(&log);
@@ -245,10 +262,53 @@ async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
     );
 }
 
+/// The process logs for this test alone. A subscriber inside the test could not see everything: `tracing` remembers for
+/// the whole process that a line is disabled if a thread without a subscriber is the first to reach it.
+#[tokio::test]
+async fn install_credentials_are_in_no_log_line_at_any_level() {
+    let app = Running::start("json", "trace").await;
+    let object = json!({
+        "iccid": ICCID,
+        "imsi": IMSI,
+        "activationCode": format!("LPA:1$smdp.example.test${MATCHING_ID}"),
+        "installationUrl": format!("https://install.example.test/#/esim/profile?token={PAGE_TOKEN}"),
+        "lastSeen": null,
+        "activatedAt": null,
+        "state": "RELEASED",
+        "uid": "customer-4711",
+        "active": true,
+    });
+    assert_eq!(app.register(object.to_string()).await.status, 201);
+    let mut wrong = object.clone();
+    wrong["state"] = json!(1);
+    for refused in [wrong.to_string(), format!("{object}}}")] {
+        assert!(app.register(refused).await.status.is_client_error());
+    }
+    assert_eq!(app.report("SOMETHING_NEW").await, "unrecognised");
+    let claims = json!({ "aud": "esim-status", "sub": ICCID, "exp": unix_now() + 60 });
+    let user = app.anybody.with_bearer(TestApp::token(&claims));
+    for path in ["journey", "qr.svg", "qr.png"] {
+        assert_eq!(user.get(&format!("/v1/profiles/self/{path}")).await.status, 200);
+    }
+    let own = format!("/v1/profiles/{ICCID}");
+    assert_eq!(Answer::of(app.backend.request(Method::DELETE, &own)).await.status, 204);
+    assert_eq!(app.report("INSTALLED").await, "ignored");
+
+    let log = app.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["db.statement"].is_string()), "{log}");
+    assert!(log.contains("a profile was erased on request"), "{log}");
+    assert_keeps_secrets(&log);
+    for secret in [MATCHING_ID, PAGE_TOKEN] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was logged");
+    }
+}
+
 /// Every request fails while the database is away, but the outage is logged once.
 #[tokio::test]
 async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
-    let app = Running::start("json").await;
+    let app = Running::start("json", OWN_DEBUG).await;
     let report = || json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string();
     assert_eq!(app.deliver(report()).await.outcome(), "moved");
     let name = app.database.options.get_database().unwrap().to_owned();

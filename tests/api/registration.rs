@@ -1,11 +1,9 @@
 //! `PUT /v1/profiles/{iccid}`: a backend registers a profile, before or after its first webhook, once or many times.
 //! Also the encryption of install credentials and the rotation of data keys.
 //!
-//! A real service receives eSIM objects and webhooks, also concurrently; the tests search its answers, its log and
-//! every column of its database for credentials.
+//! A real service receives eSIM objects and webhooks, also concurrently; the tests search its answers and every column
+//! of its database for credentials. `tests/logs.rs` searches its log.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esim_status::domain::Timestamp;
@@ -18,7 +16,6 @@ use reqwest::Method;
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
-use tracing::level_filters::LevelFilter;
 
 use super::esim::{
     IMSI, MATCHING_ID, PAGE_TOKEN, activation_code, erase, object, object_with, places_of, put,
@@ -395,52 +392,6 @@ async fn install_credentials_are_only_in_the_journey_and_the_qr_code() {
     assert_eq!(journey.json()["install"]["activationCode"], activation_code());
     for member in ["imsi", "eid", "uid", IMSI, "customer-4711"] {
         assert!(!journey.text.contains(member), "{member}");
-    }
-}
-
-/// Captures the service's log while a single-threaded test runs.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn install_credentials_are_in_no_log_line_at_any_level() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
-    let app = TestApp::start().await;
-    register(&app, &object(ICCID)).await;
-    put(&app.backend, ICCID, object_with(ICCID, "state", 1).to_string()).await;
-    put(&app.backend, ICCID, object(ICCID).to_string() + "}").await;
-    app.report(ICCID, "SOMETHING_NEW").await;
-    let user = app.user(ICCID);
-    for path in ["journey", "qr.svg", "qr.png"] {
-        assert_eq!(user.get(&format!("/v1/profiles/self/{path}")).await.status, 200);
-    }
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
-    app.report(ICCID, "INSTALLED").await;
-    assert!(app.stop().await.all_answered);
-
-    let written = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    assert!(written.contains("a profile was erased on request"), "the log was not captured");
-    for secret in [MATCHING_ID, PAGE_TOKEN, IMSI, ICCID] {
-        let line = written.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret} was logged");
     }
 }
 
