@@ -22,7 +22,10 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("spool", &["delivery", "domain"]),
     ("hook", &["providers", "delivery"]),
     ("access", &["delivery", "domain"]),
-    ("ingest", &["budget", "store", "spool", "providers", "delivery", "domain", "telemetry"]),
+    (
+        "ingest",
+        &["budget", "store", "spool", "hook", "providers", "delivery", "domain", "telemetry"],
+    ),
     ("registry", &["budget", "store", "spool", "domain", "telemetry"]),
     ("feed", &["store", "domain", "telemetry"]),
     ("config", &["access", "hook", "store", "providers", "delivery", "telemetry"]),

@@ -22,6 +22,7 @@ use super::spooling::Spooling;
 use super::{Arrival, Submission, WriterContext};
 use crate::budget;
 use crate::domain::Iccid;
+use crate::hook::Hooks;
 use crate::providers;
 use crate::spool::{Entry, Kept, SpoolError};
 use crate::store::{StoreError, deliveries};
@@ -43,12 +44,14 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn run(
     context: WriterContext,
     spooling: Arc<Spooling>,
+    hooks: Hooks,
     connection: WriterConnection,
     mut writers: mpsc::Receiver<()>,
 ) {
     let mut drainer = Drainer {
         context,
         spooling,
+        hooks,
         connection,
         max_batch: MAX_BATCH,
         held: HashSet::new(),
@@ -85,6 +88,7 @@ enum Step {
 struct Drainer {
     context: WriterContext,
     spooling: Arc<Spooling>,
+    hooks: Hooks,
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
@@ -163,7 +167,7 @@ impl Drainer {
         }
         let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.behind);
         for entry in entries {
-            match read(entry) {
+            match read(entry, &self.hooks) {
                 Ok((seq, submission)) => {
                     last = seq;
                     seqs.insert(submission.delivery.id(), seq);
@@ -313,8 +317,9 @@ fn stuck(error: &SpoolError) -> Stuck {
     Stuck
 }
 
-/// Parses a spooled delivery again, with the same result as on arrival. Returns the reason if that is impossible.
-fn read(entry: Entry) -> Result<(i64, Submission), (i64, String)> {
+/// Reads a spooled delivery again as its hook did on arrival, so the result is the same. Returns the reason if that is
+/// impossible.
+fn read(entry: Entry, hooks: &Hooks) -> Result<(i64, Submission), (i64, String)> {
     let Kept { seq, delivery, provider } = match entry {
         Entry::Kept(kept) => *kept,
         Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
@@ -322,7 +327,11 @@ fn read(entry: Entry) -> Result<(i64, Submission), (i64, String)> {
     let Some(provider) = providers::find(&provider) else {
         return Err((seq, format!("this version knows no provider {provider}")));
     };
-    let parsed = provider.parse(&delivery);
+    let parsed = match hooks.get(delivery.hook()) {
+        Some(hook) if hook.provider.slug() == provider.slug() => hook.read(&delivery),
+        // The hook was removed, or given to another provider, while the delivery waited.
+        _ => provider.parse(&delivery),
+    };
     let arrival = Arrival::Delayed;
     Ok((seq, Submission { delivery, provider: provider.slug(), parsed, arrival }))
 }

@@ -42,6 +42,7 @@ use uuid::Uuid;
 use crate::budget;
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Iccid, Outcome, Report, Timestamp};
+use crate::hook::Hooks;
 use crate::providers::{Malformed, Reading};
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Session};
@@ -190,13 +191,14 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts `writers` writers (at least one), and the drainer if there is a spool. When the returned set has
-    /// finished, everything that was submitted has been answered.
+    /// Starts `writers` writers (at least one), and the drainer if there is a spool. The drainer reads what has waited in
+    /// the spool as these hooks do. When the returned set has finished, everything that was submitted has been answered.
     pub fn start(
         connector: &Connector,
         erasure_key: &ErasureKey,
         writers: usize,
         spool: Option<Spool>,
+        hooks: &Hooks,
     ) -> (Self, JoinSet<()>) {
         let erasure_key = erasure_key.clone();
         let known = erasure_key.is_known();
@@ -223,7 +225,13 @@ impl Ingest {
             })
             .collect();
         if let Some(spooling) = context.spooling.clone() {
-            tasks.spawn(drainer::run(context, spooling, connection(), writers_alive));
+            tasks.spawn(drainer::run(
+                context,
+                spooling,
+                hooks.clone(),
+                connection(),
+                writers_alive,
+            ));
         }
         (Self { queues }, tasks)
     }

@@ -168,8 +168,9 @@ impl Service {
 
         let feed = Feed::default();
         let listening = tokio::spawn(feed.clone().listen(connector.clone()));
+        let (spooling, hooks) = (spool.clone(), &settings.hooks);
         let (ingest, writers) =
-            Ingest::start(&connector, &erasure_key, settings.writers, spool.clone());
+            Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks);
         let metrics = metrics::begin(&settings.hooks);
         let newest = NewestDeliveries::of(&settings.hooks);
         let app = AppState::new(Parts {

@@ -179,6 +179,24 @@ async fn deliveries_that_can_never_be_written_do_not_block_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portals_test_that_waited_in_the_spool_is_ignored_if_the_hook_allows_it() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let deliveries = [delivery(1, 9, ""), delivery(2, 8, "{}"), delivery(3, 7, "{")];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), |settings| {
+        with_spool(folder.path())(settings);
+        settings.hooks.values_mut().for_each(|it| Arc::get_mut(it).unwrap().takes_tests = true);
+    })
+    .await;
+    drained(&app).await;
+    let outcomes: Vec<String> = sqlx::query_scalar("SELECT outcome FROM deliveries ORDER BY id")
+        .fetch_all(&mut app.database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(outcomes, ["ignored", "ignored", "malformed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_older_than_every_partition_is_written() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let (old, new) = (report(1, 40 * 365 * 86_400, 1, "RELEASED"), report(2, 9, 1, "INSTALLED"));
