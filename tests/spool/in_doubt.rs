@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esim_status::clock;
-use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
-use esim_status::domain::Timestamp;
+use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme, StandardSecrets};
 use esim_status::ingest::{Accepted, Arrival, Submission};
 use esim_status::providers;
 use esim_status::spool::Spool;
@@ -46,6 +45,18 @@ fn copy(delivery: &AuthenticDelivery) -> AuthenticDelivery {
 fn report(number: u128, seconds_ago: i64, profile: usize, state: &str) -> AuthenticDelivery {
     let body = json!({ "iccid": iccid(profile), "profileState": state }).to_string();
     delivery(number, seconds_ago, &body)
+}
+
+/// An event with an id, from a sender that signs.
+fn event(number: u128, event_id: &str, seconds_ago: i64, body: &str) -> AuthenticDelivery {
+    let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    let authenticator = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
+    let received_at = clock::now().plus_seconds(-seconds_ago);
+    let proof = authenticator.proof(event_id, received_at, body.as_bytes());
+    let (hook, headers) = (Arc::from("gigastore/esim-status"), proof.headers.into_iter().collect());
+    let (id, body) = (Uuid::from_u128(number), Bytes::copy_from_slice(body.as_bytes()));
+    let delivery = Delivery::new(id, received_at, hook, None, headers, body);
+    authenticator.check(delivery).unwrap()
 }
 
 /// Writes a delivery to the database, as for a webhook.
@@ -228,23 +239,38 @@ async fn a_spooled_delivery_of_a_profile_that_was_erased_is_stored_without_its_b
     assert_eq!(app.database.scalar::<i64>(kept).await, 2);
 }
 
+/// Neither delivery is a report. Because of their event ids, the batch is written in a transaction that locks profiles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registration() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    let own = format!("/v1/profiles/{}", iccid(1));
+    let erased = app.backend.request(reqwest::Method::DELETE, &own).send().await.unwrap();
+    assert_eq!(erased.status(), 204);
+    let object = json!({ "iccid": iccid(1), "state": "RELEASED" }).to_string();
+    let registered = app.backend.request(reqwest::Method::PUT, &own).body(object);
+    assert_eq!(registered.send().await.unwrap().status(), 201);
+    app.stop().await;
+    let ignored = json!({ "iccid": iccid(1), "balanceAmountInByte": 1 }).to_string();
+    let malformed = json!({ "iccid": iccid(1), "profileState": 1 }).to_string();
+    let deliveries = [event(1, "msg_1", 60, &ignored), event(2, "msg_2", 59, &malformed)];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    let events = "SELECT count(*) FROM deliveries WHERE event_id IS NOT NULL";
+    assert_eq!(app.database.scalar::<i64>(events).await, 2);
+    let named = "SELECT count(*) FROM deliveries WHERE iccid IS NOT NULL OR body <> ''";
+    assert_eq!(app.database.scalar::<i64>(named).await, 0);
+    assert_eq!(app.profile(&iccid(1)).await["state"], "RELEASED");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_event_in_the_spool_is_a_duplicate() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let at = |seconds_ago: i64| clock::now().plus_seconds(-seconds_ago);
-    let signed = |number, at: Timestamp, state: &str| {
-        let secrets = esim_status::delivery::StandardSecrets::parse(
-            "test",
-            ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
-        );
-        let hook = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
-        let body = json!({ "iccid": iccid(1), "profileState": state }).to_string();
-        let headers = hook.proof("msg_1", at, body.as_bytes()).headers.into_iter().collect();
-        let (path, id) = (Arc::from("gigastore/esim-status"), Uuid::from_u128(number));
-        hook.check(Delivery::new(id, at, path, None, headers, body.into())).unwrap()
-    };
+    let body = json!({ "iccid": iccid(1), "profileState": "RELEASED" }).to_string();
     // Signed long ago: the age of a signature is not checked again.
-    let deliveries = [signed(1, at(4_000), "RELEASED"), signed(2, at(3_999), "RELEASED")];
+    let deliveries = [event(1, "msg_1", 4_000, &body), event(2, "msg_1", 3_999, &body)];
     fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     drained(&app).await;
