@@ -17,6 +17,10 @@ use super::proxy::{Counts, Cut, Point, Proxy};
 use super::turn::{Turn, alone, from_environment, measured, median_and_worst};
 
 const STATES: [&str; 4] = ["RELEASED", "INSTALLED", "DISABLED", "ERROR"];
+
+/// The messages of one round trip: bind, execute, close, sync.
+const ROUND_TRIP: usize = 4;
+
 /// What the interrupted write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
@@ -45,12 +49,18 @@ struct Scene {
 impl Scene {
     async fn start(turn: Turn, work: Work) -> Self {
         let postgres = Postgres::start();
+        let options = postgres.database().options;
+        Self::start_as(options.get_username(), postgres, turn, work).await
+    }
+
+    /// Starts a service that uses this role of the server.
+    async fn start_as(role: &str, postgres: Postgres, turn: Turn, work: Work) -> Self {
         let direct = postgres.database();
         // No machine crashes here, so there is no need to wait for the disk.
         let hurry = "ALTER DATABASE postgres SET synchronous_commit = off";
         sqlx::query(hurry).execute(&mut direct.connect().await).await.unwrap();
         let proxy = Proxy::start(&direct.options).await;
-        let behind = Database { options: proxy.options(&direct.options) };
+        let behind = Database { options: proxy.options(&direct.options).username(role) };
         let app = TestApp::start_on(behind, with_hook).await;
         let mut this = Self {
             turn,
@@ -94,6 +104,19 @@ impl Scene {
         self.proxy.arm(None);
         self.warm().await;
         self.proxy.disarm()
+    }
+
+    /// Counts the messages of one change whose connection is not pinged first. On a busy machine, so much time may pass
+    /// between two changes that the writer does that.
+    async fn count_without_ping(&mut self) -> Counts {
+        let begun = Instant::now();
+        loop {
+            let counts = self.count(false).await;
+            if counts.client == 2 * ROUND_TRIP {
+                return counts;
+            }
+            assert!(begun.elapsed() < self.turn.healing(), "{counts:?}");
+        }
     }
 
     /// If `cold`, cuts the writer's connection unnoticed, so that the next change needs a new one.
@@ -192,20 +215,11 @@ async fn an_event_with_an_id_is_applied_once_wherever_the_connection_is_cut() {
     cut_at(every_point, Work::Event, false, "event with an id").await;
 }
 
-/// A change takes two round trips, one that reads and one that writes and commits, of four messages each: bind, execute,
-/// close, sync.
+/// A change takes two round trips, one that reads and one that writes and commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_takes_two_round_trips() {
     let mut scene = Scene::start(alone().await, Work::Change).await;
-    let begun = Instant::now();
-    // On a busy machine, so much time may pass between two changes that the writer pings the connection first.
-    loop {
-        let counts = scene.count(false).await;
-        if counts.client == 8 {
-            break;
-        }
-        assert!(begun.elapsed() < scene.turn.healing(), "{counts:?}");
-    }
+    scene.count_without_ping().await;
     assert_straight(&scene.direct).await;
 }
 
@@ -234,4 +248,32 @@ async fn a_connection_that_goes_silent_around_the_commit_is_replaced_in_time() {
         scene.cut(Cut { point, silent: true }, false).await;
     }
     scene.end("silent around COMMIT", 2).await;
+}
+
+/// The statement reaches the server after the service has looked its commit up in vain, and just before the service
+/// writes the change again. The service would end the server process of the lost connection first, but this server does
+/// not allow that.
+async fn commit_late(work: Work, what: &str) {
+    let turn = alone().await;
+    let postgres = Postgres::start();
+    let mut operator = postgres.database().connect().await;
+    let role = "CREATE ROLE plain LOGIN;
+                ALTER DATABASE postgres OWNER TO plain;
+                REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC";
+    sqlx::raw_sql(role).execute(&mut operator).await.unwrap();
+    let mut scene = Scene::start_as("plain", postgres, turn, work).await;
+    let counts = scene.count_without_ping().await;
+    let point = Point::Late(counts.commit() - (ROUND_TRIP - 1));
+    scene.cut(Cut { point, silent: false }, false).await;
+    scene.end(what, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_is_committed_after_it_was_looked_up_is_applied_once() {
+    commit_late(Work::Change, "commit after the lookup").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_whose_creation_is_committed_after_it_was_looked_up_is_created_once() {
+    commit_late(Work::Creation, "commit of a creation after the lookup").await;
 }

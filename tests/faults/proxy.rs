@@ -1,5 +1,5 @@
 //! A proxy between a service and its Postgres, which forwards every message, counts the messages of the writers, and
-//! cuts connections at chosen points.
+//! cuts connections at chosen points. It can also deliver a request late, after its client has gone.
 //!
 //! The proxy understands only the framing of the protocol: a message has a type and a length. A client's first message
 //! has no type, and contains the application name.
@@ -26,6 +26,10 @@ pub(crate) enum Point {
     AfterClient(usize),
     /// The server has sent its n-th message, which is not forwarded.
     BeforeServer(usize),
+    /// The service has sent its n-th message. The connection is closed towards the service only. The server receives
+    /// that message and the rest of its request late: when the next statement that writes deliveries is sent over
+    /// another connection, and before that statement.
+    Late(usize),
 }
 
 /// A cut.
@@ -67,6 +71,17 @@ struct State {
     seen: Vec<(Vec<u8>, CancellationToken)>,
     /// New connections with this application name are silent from the start.
     forgetting: Option<&'static str>,
+    /// The request that is held back.
+    late: Option<Late>,
+}
+
+/// A request that is held back.
+#[derive(Debug, Clone, Default)]
+struct Late {
+    /// Cancelled when the server may receive it.
+    due: CancellationToken,
+    /// Cancelled when the server has answered it.
+    answered: CancellationToken,
 }
 
 /// The proxy. It ends with the test.
@@ -86,6 +101,18 @@ enum Fate {
     End {
         silent: bool,
     },
+    /// Hold it back, with the rest of its request, and close the connection towards the client.
+    HoldBack(Late),
+    /// First let the server answer what is held back.
+    PassAfter(Late),
+}
+
+/// What happens to a connection after a message.
+enum Next {
+    Continue,
+    End,
+    /// Only the client's end is closed. The server receives this message and the rest of its request late.
+    EndOfClient(Vec<u8>, Late),
 }
 
 impl Proxy {
@@ -146,7 +173,11 @@ impl Proxy {
 
 /// Whether this first message contains this application name.
 fn names(hello: &[u8], name: &str) -> bool {
-    hello.windows(name.len()).any(|part| part == name.as_bytes())
+    contains(hello, name.as_bytes())
+}
+
+fn contains(message: &[u8], bytes: &[u8]) -> bool {
+    message.windows(bytes.len()).any(|part| part == bytes)
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
@@ -155,11 +186,18 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 
 impl State {
     fn judge(&mut self, from_client: bool, message: &[u8]) -> Fate {
+        if from_client
+            && self.late.is_some()
+            && contains(message, b"INSERT INTO deliveries")
+            && let Some(late) = self.late.take()
+        {
+            return Fate::PassAfter(late);
+        }
         let Some((counts, cut)) = &mut self.armed else { return Fate::Pass };
         let count = if from_client { &mut counts.client } else { &mut counts.server };
         *count += 1;
         let count = *count;
-        if from_client && message.windows(6).any(|six| six == b"COMMIT") {
+        if from_client && contains(message, b"COMMIT") {
             counts.explicit_commit = Some(count);
         }
         let Some(Cut { point, silent }) = *cut else { return Fate::Pass };
@@ -169,6 +207,9 @@ impl State {
                 Fate::PassAndEnd { silent }
             }
             Point::BeforeServer(number) if !from_client && number == count => Fate::End { silent },
+            Point::Late(number) if from_client && number == count => {
+                Fate::HoldBack(self.late.insert(Late::default()).clone())
+            }
             _ => return Fate::Pass,
         };
         // Cut only once, so that a retry succeeds.
@@ -204,11 +245,12 @@ async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> 
         state.open.clone()
     };
     let upwards = async {
-        let first = pass(counted, true, &hello, &mut to_server, &silenced).await?;
-        if first {
-            pump(counted, true, &mut from_client, &mut to_server, &silenced).await?;
+        match pass(counted, true, hello, &mut to_server, &silenced).await? {
+            Next::Continue => {
+                pump(counted, true, &mut from_client, &mut to_server, &silenced).await
+            }
+            next => io::Result::Ok(next),
         }
-        io::Result::Ok(())
     };
     let downwards = pump(counted, false, &mut from_server, &mut to_client, &silenced);
     let cut = async {
@@ -217,11 +259,24 @@ async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> 
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        done = upwards => done,
-        done = downwards => done,
-        () = cut => Ok(()),
+    let ended = tokio::select! {
+        done = upwards => done?,
+        done = downwards => done?,
+        () = cut => Next::End,
+    };
+    let Next::EndOfClient(mut message, late) = ended else { return Ok(()) };
+    // Also if the server ends the connection instead of answering.
+    let _answered = late.answered.drop_guard();
+    let mut request = message.clone();
+    while message.first() != Some(&b'S') {
+        message = read_message(&mut from_client, true).await?;
+        request.extend_from_slice(&message);
     }
+    drop((from_client, to_client));
+    late.due.cancelled().await;
+    to_server.write_all(&request).await?;
+    while read_message(&mut from_server, true).await?.first() != Some(&b'Z') {}
+    Ok(())
 }
 
 async fn pump(
@@ -230,40 +285,45 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     silenced: &CancellationToken,
-) -> io::Result<()> {
+) -> io::Result<Next> {
     loop {
         let message = read_message(from, true).await?;
-        if !pass(counted, from_client, &message, to, silenced).await? {
-            return Ok(());
+        match pass(counted, from_client, message, to, silenced).await? {
+            Next::Continue => {}
+            next => return Ok(next),
         }
     }
 }
 
-/// Forwards one message, or drops it. Returns whether to continue.
+/// Forwards one message, drops it, or holds it back.
 async fn pass(
     counted: Option<&Mutex<State>>,
     from_client: bool,
-    message: &[u8],
+    message: Vec<u8>,
     to: &mut (impl AsyncWrite + Unpin),
     silenced: &CancellationToken,
-) -> io::Result<bool> {
+) -> io::Result<Next> {
     if silenced.is_cancelled() {
         // The message was read, so that the end of either side is noticed, and is dropped.
-        return Ok(true);
+        return Ok(Next::Continue);
     }
-    let fate = counted.map_or(Fate::Pass, |state| lock(state).judge(from_client, message));
-    if let Fate::Pass | Fate::PassAndEnd { .. } = fate {
-        to.write_all(message).await?;
+    let fate = counted.map_or(Fate::Pass, |state| lock(state).judge(from_client, &message));
+    if let Fate::PassAfter(late) = &fate {
+        late.due.cancel();
+        late.answered.cancelled().await;
     }
-    match fate {
-        Fate::Pass => Ok(true),
-        Fate::PassAndEnd { silent } | Fate::End { silent } => {
-            if silent {
-                silenced.cancel();
-            }
-            Ok(silent)
+    if let Fate::Pass | Fate::PassAfter(_) | Fate::PassAndEnd { .. } = fate {
+        to.write_all(&message).await?;
+    }
+    Ok(match fate {
+        Fate::Pass | Fate::PassAfter(_) => Next::Continue,
+        Fate::PassAndEnd { silent: false } | Fate::End { silent: false } => Next::End,
+        Fate::PassAndEnd { silent: true } | Fate::End { silent: true } => {
+            silenced.cancel();
+            Next::Continue
         }
-    }
+        Fate::HoldBack(late) => Next::EndOfClient(message, late),
+    })
 }
 
 /// Reads one whole message. An end of the connection between two messages is an error like any other.
