@@ -89,10 +89,8 @@ limits! {
     READ = 6_000;
     /// A read that no index serves waits this long for its turn.
     SCAN_TURN = 1_000;
-    /// The count of deliveries in a summary. Days that were not counted by then are left out.
-    COUNTING = 3_000;
-    /// The statement that counts one day. The server cancels it.
-    COUNTING_STATEMENT = 2_000;
+    /// One part of a summary. The server cancels it, and the part is left out.
+    SUMMARY_PART = 1_900;
     /// A registration, or the revocation of a profile's access tokens.
     REGISTRATION = 4_000;
     /// The same, including the wait for a connection.
@@ -138,8 +136,7 @@ assert_order! {
     STATEMENT < DRAINED_BATCH,
     FIRST_LOOK_UP < LOOK_UP,
     READ_STATEMENT < READ,
-    COUNTING_STATEMENT < COUNTING,
-    COUNTING < READ,
+    SUMMARY_PART and SUMMARY_PART and SUMMARY_PART < READ,
     STATEMENT < REGISTRATION,
     REGISTRATION < REGISTRATION_IN_ALL,
     IDLE_TRANSACTION < EARLIER_TRANSACTIONS,

@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 6] = [
+const SAMPLES: [(i64, &str); 7] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -61,6 +61,14 @@ const SAMPLES: [(i64, &str); 6] = [
     (
         20_261_123_130_100,
         "INSERT INTO erasures (iccid_hmac, erased_at) VALUES ('\\x0102', '2026-11-23T10:00:00Z')",
+    ),
+    (
+        20_261_127_110_000,
+        "INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n)
+         VALUES ('gigastore', '2026-11-23', 'moved', 'RELEASED', 'INSTALLED', 1);
+         INSERT INTO profile_counts (provider, state, profiles) VALUES ('gigastore', 'RELEASED', 2);
+         INSERT INTO delivery_counts (day, provider, outcome, deliveries)
+         VALUES ('2026-11-23', 'gigastore', 'moved', 1)",
     ),
 ];
 

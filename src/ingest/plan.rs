@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Arrival, Submission};
-use crate::domain::{Iccid, Outcome, Profile, Transition};
+use crate::domain::{Iccid, Outcome, Profile, ProfileState, Transition};
 use crate::providers::Content;
+use crate::store::batch_write::Changed;
 use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
@@ -56,8 +57,8 @@ pub(super) struct Plan {
 struct Planned {
     /// Its state after the batch.
     profile: Profile,
-    /// The revision in which it was read; `None` if it did not exist.
-    revision: Option<Revision>,
+    /// The revision and the state in which it was read; `None` if it did not exist.
+    read: Option<(Revision, ProfileState)>,
     /// Whether the batch changes or creates it.
     is_touched: bool,
 }
@@ -78,7 +79,8 @@ impl Plan {
             places: HashMap::with_capacity(batch.len()),
         };
         for (profile, revision) in known {
-            plan.add(Planned { profile, revision: Some(revision), is_touched: false });
+            let read = Some((revision, profile.state));
+            plan.add(Planned { profile, read, is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
             let judgement = if plan.is_of_the_erased(submission, erased) {
@@ -95,36 +97,42 @@ impl Plan {
 
     /// The profiles to create, sorted by ICCID.
     pub fn new_profiles(&self) -> Vec<&Profile> {
-        let new = self.profiles.iter().filter(|planned| planned.revision.is_none());
+        let new = self.profiles.iter().filter(|planned| planned.read.is_none());
         let mut new: Vec<_> = new.map(|planned| &planned.profile).collect();
         new.sort_unstable_by(|a, b| a.iccid.cmp(&b.iccid));
         new
     }
 
-    /// The profiles to change, with the revision that was read.
-    pub fn changed_profiles(&self) -> Vec<(&Profile, Revision)> {
+    /// The profiles to change.
+    pub fn changed_profiles(&self) -> Vec<Changed<'_>> {
         self.known_profiles()
-            .filter(|(planned, _)| planned.is_touched)
-            .map(|(planned, revision)| (&planned.profile, revision))
+            .filter(|(planned, ..)| planned.is_touched)
+            .map(|(Planned { profile, .. }, revision, state)| {
+                // Reports of another provider are foreign, so none changes the provider.
+                Changed { profile, revision, before: (&profile.provider, state) }
+            })
             .collect()
     }
 
     /// The profiles that were read and do not change.
     pub fn unchanged_profiles(&self) -> Vec<(&Iccid, Revision)> {
         self.known_profiles()
-            .filter(|(planned, _)| !planned.is_touched)
-            .map(|(planned, revision)| (&planned.profile.iccid, revision))
+            .filter(|(planned, ..)| !planned.is_touched)
+            .map(|(planned, revision, _)| (&planned.profile.iccid, revision))
             .collect()
     }
 
     /// Whether the profile was read, so that it existed.
     pub fn knows(&self, iccid: &Iccid) -> bool {
         let place = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
-        place.is_some_and(|planned| planned.revision.is_some())
+        place.is_some_and(|planned| planned.read.is_some())
     }
 
-    fn known_profiles(&self) -> impl Iterator<Item = (&Planned, Revision)> {
-        self.profiles.iter().filter_map(|planned| Some((planned, planned.revision?)))
+    fn known_profiles(&self) -> impl Iterator<Item = (&Planned, Revision, ProfileState)> {
+        self.profiles.iter().filter_map(|planned| {
+            let (revision, state) = planned.read?;
+            Some((planned, revision, state))
+        })
     }
 
     fn add(&mut self, planned: Planned) {
@@ -202,7 +210,7 @@ impl Plan {
                 planned.is_touched = true;
             }
             (Some(profile), None) => {
-                self.add(Planned { profile, revision: None, is_touched: true });
+                self.add(Planned { profile, read: None, is_touched: true });
             }
             (None, _) => {}
         }
@@ -281,7 +289,10 @@ mod tests {
         let batch = [report(A, "INSTALLED"), report(B, "RELEASED"), report(A, "DISABLED")];
         let plan = plan(&batch, vec![stored(B, "INSTALLED")]);
         let [new] = plan.new_profiles()[..] else { panic!("{plan:?}") };
-        let [(changed, _)] = plan.changed_profiles()[..] else { panic!("{plan:?}") };
+        let [Changed { profile: changed, before, .. }] = plan.changed_profiles()[..] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(before, ("gigastore", ProfileState::Installed));
         assert_eq!((new.iccid.as_str(), new.seq), (A, 2));
         assert_eq!((changed.iccid.as_str(), changed.seq), (B, 2));
         let kinds: Vec<_> = plan.transitions.iter().map(|(_, it)| it.kind).collect();

@@ -16,7 +16,7 @@ use crate::budget;
 use crate::domain::{
     Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
-use crate::store::batch_write::{BatchWrite, write_if_unchanged};
+use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::erasures::Erasure;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
@@ -76,9 +76,12 @@ async fn try_register(
     let last_seq = erasure.map_or(0, |erasure| erasure.last_seq);
     let (profile, moved) = Profile::register(known.as_ref(), &registration.report, last_seq);
     let is_new = known.is_none();
-    let (changed, new) = match revision {
-        Some(revision) => (vec![(&profile, revision)], Vec::new()),
-        None => (Vec::new(), vec![&profile]),
+    let (changed, new) = match (&known, revision) {
+        (Some(known), Some(revision)) => {
+            let before = (known.provider.as_str(), known.state);
+            (vec![Changed { profile: &profile, revision, before }], Vec::new())
+        }
+        _ => (Vec::new(), vec![&profile]),
     };
     let moved = moved.as_ref();
     let new_transition = |transition| NewTransition { iccid, transition, delivery_id: None };

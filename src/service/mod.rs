@@ -29,10 +29,11 @@ use preparation::Preparation;
 /// At shutdown: how long requests in flight on the admin listener may take.
 const PROBES: Duration = Duration::from_millis(500);
 
-/// The interval of the tables' upkeep; the delay of the first one after the start; and the delay after a failure.
+/// The interval of the tables' whole upkeep; the delay of the first one after the start; and the interval of the small
+/// upkeep, after which a whole one that has failed is also retried.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_FIRST: Duration = Duration::from_secs(10);
-const UPKEEP_RETRY: Duration = Duration::from_mins(1);
+const UPKEEP_SMALL: Duration = Duration::from_mins(1);
 
 /// The interval of the upkeep of metrics, which folds histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -295,25 +296,36 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Does the upkeep of the tables every hour, and of the metrics and idle connections every few seconds, until it is
-/// aborted.
+/// Does the whole upkeep of the tables every hour and the small one every minute, and that of the metrics and idle
+/// connections every few seconds, until it is aborted.
 async fn look_after(app: AppState, retention_days: u32) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
-    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_FIRST, UPKEEP);
+    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_FIRST, UPKEEP_SMALL);
     seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let look_after_tables = async {
+        let mut whole_at = Instant::now();
         loop {
             seldom.tick().await;
+            let now = Instant::now();
+            let retention = (now >= whole_at).then_some(retention_days);
             // A connection that is lost without an error would block the upkeep forever.
-            let upkeep = timeout(UPKEEP, look_after_tables(&app.connector, retention_days));
-            if let Ok(Err(error)) = upkeep.await {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    error,
-                    "the upkeep of the tables failed and will be retried; partitions exist for some months"
-                );
-                seldom.reset_after(UPKEEP_RETRY);
+            match (timeout(UPKEEP, look_after_tables(&app.connector, retention)).await, retention) {
+                (Ok(Err(error)), Some(_)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "the upkeep of the tables failed and will be retried; partitions exist for some months"
+                    );
+                }
+                // If the database is away, others report that.
+                (Ok(Err(StoreError::Database(error))), None) if store::is_away(&error) => {}
+                (Ok(Err(error)), None) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the counts could not be added up; that will be retried");
+                }
+                (_, Some(_)) => whole_at = now + UPKEEP,
+                (_, None) => {}
             }
         }
     };
@@ -341,9 +353,15 @@ async fn learn_newest(app: &AppState) {
 }
 
 /// Does the upkeep of the tables over its own connection, because building an index may take long and must not block a
-/// reader's.
-async fn look_after_tables(connector: &Connector, retention_days: u32) -> Result<(), StoreError> {
+/// reader's. Without a retention, does the small upkeep only.
+async fn look_after_tables(
+    connector: &Connector,
+    retention_days: Option<u32>,
+) -> Result<(), StoreError> {
     let mut connection = connector.connect(Session::Upkeep).await?;
-    upkeep::look_after(&mut connection, clock::now(), retention_days).await?;
+    match retention_days {
+        Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
+        None => upkeep::add_up(&mut connection).await?,
+    }
     Ok(connection.close().await?)
 }

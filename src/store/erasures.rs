@@ -141,12 +141,27 @@ pub async fn forget(
 /// [`StoreError`].
 pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
     let iccid = iccid.as_str();
-    let profile = sqlx::query!("DELETE FROM profiles WHERE iccid = $1", iccid)
-        .execute(&mut *connection)
-        .await?;
-    let deliveries = sqlx::query!("DELETE FROM deliveries WHERE iccid = $1", iccid)
-        .execute(&mut *connection)
-        .await?;
+    let profiles = sqlx::query_scalar!(
+        r#"WITH gone AS (DELETE FROM profiles WHERE iccid = $1 RETURNING provider, state),
+                counted AS (
+                    INSERT INTO count_changes (provider, from_state, n) SELECT provider, state, 1 FROM gone
+                )
+           SELECT count(*) AS "gone!" FROM gone"#,
+        iccid
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let deliveries = sqlx::query_scalar!(
+        r#"WITH gone AS (DELETE FROM deliveries WHERE iccid = $1 RETURNING provider, received_at, outcome),
+                counted AS (
+                    INSERT INTO count_changes (provider, day, outcome, n)
+                    SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3
+                )
+           SELECT count(*) AS "gone!" FROM gone"#,
+        iccid
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     sqlx::query!("DELETE FROM transitions WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;
@@ -157,7 +172,7 @@ pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)
         .await?;
-    Ok(profile.rows_affected() + deliveries.rows_affected() > 0)
+    Ok(profiles + deliveries > 0)
 }
 
 /// How many malformed bodies one statement searches: usually a few megabytes, at most 64.
@@ -191,7 +206,11 @@ pub async fn delete_unread(
            gone AS (
                DELETE FROM deliveries AS d USING page AS p
                WHERE d.id = p.id AND d.received_at = p.received_at AND position($1::bytea IN d.body) > 0
-               RETURNING d.id
+               RETURNING d.id, d.provider, d.received_at, d.outcome
+           ),
+           counted AS (
+               INSERT INTO count_changes (provider, day, outcome, n)
+               SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3
            )
            SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last, EXISTS (SELECT FROM gone) AS "deleted!""#,
         iccid.as_str().as_bytes(),

@@ -38,6 +38,8 @@ mod clocks;
 
 pub mod upkeep;
 
+mod counts;
+
 pub mod summary;
 
 mod condition;

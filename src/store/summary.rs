@@ -1,16 +1,26 @@
-//! Counts for operators: how many profiles are in which state, and which seem stuck.
+//! Counts for operators: how many profiles are in which state, how many deliveries came on which day, and which profiles
+//! seem stuck.
+//!
+//! Each part is read by itself, for a limited time: one that fails does not take the others with it.
 
-use std::time::Duration;
-
+use sqlx::types::time::Date;
 use sqlx::{Connection, PgConnection};
-use time::Time;
-use tokio::time::Instant;
 
-use super::decode::datetime_option;
+use super::counts;
 use super::error::StoreError;
-use super::pool::is_time_out;
 use crate::budget;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
+
+/// What could be read; `None` for a part that could not, or that is not counted yet.
+#[derive(Debug)]
+pub struct Summary {
+    /// Profiles by provider and state.
+    pub states: Option<Vec<StateCount>>,
+    /// Deliveries by day.
+    pub days: Option<Days>,
+    /// The profiles that have been stuck longest.
+    pub stuck: Option<Vec<Stuck>>,
+}
 
 /// Profiles of one provider in one state.
 #[derive(Debug)]
@@ -21,6 +31,15 @@ pub struct StateCount {
     pub state: ProfileState,
     /// The number of profiles.
     pub profiles: i64,
+}
+
+/// Deliveries by day.
+#[derive(Debug)]
+pub struct Days {
+    /// The counts, by day, provider and outcome.
+    pub counts: Vec<DayCount>,
+    /// The first day of those asked for that has been counted, if earlier ones have not been counted yet.
+    pub since: Option<Date>,
 }
 
 /// Deliveries of one provider on one day with one outcome.
@@ -49,96 +68,101 @@ pub struct Stuck {
     pub since: Timestamp,
 }
 
-/// Counts profiles by provider and state.
+/// Reads every part that can be read: deliveries from the day of `since` on, and up to `max_stuck` profiles.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCount>, StoreError> {
-    let counts = sqlx::query_as!(
-        StateCount,
-        r#"SELECT provider, state AS "state: ProfileState", count(*) AS "profiles!"
-           FROM profiles GROUP BY provider, state ORDER BY provider, state"#
-    );
-    Ok(counts.fetch_all(connection).await?)
-}
-
-/// Deliveries by day, as far as they could be counted.
-#[derive(Debug)]
-pub struct Days {
-    /// The counts, by day, provider and outcome.
-    pub counts: Vec<DayCount>,
-    /// If counting took too long: only deliveries from this time on are counted, and older days are missing.
-    pub since: Option<Timestamp>,
-}
-
-/// Counts deliveries from `since` on, by day, provider and outcome. Counts the newest day first, and older ones as long
-/// as `patience` lasts: if a table is too large to be counted in time, the newest days are better than none.
-///
-/// # Errors
-/// [`StoreError`]. A day that takes too long is not an error.
-pub async fn count_days(
+/// [`StoreError`] if the connection fails, or no part can be read.
+pub async fn read(
     connection: &mut PgConnection,
     since: Timestamp,
     now: Timestamp,
-    patience: Duration,
-) -> Result<Days, StoreError> {
-    let begun = Instant::now();
+    max_stuck: i64,
+) -> Result<Summary, StoreError> {
+    let since = since.as_datetime().date();
+    let states = alone(connection, count_states).await?;
+    let days = alone(connection, async |connection| count_days(connection, since).await).await?;
+    let stuck = async |connection: &mut _| list_stuck(connection, now, max_stuck).await;
+    match (states, days, alone(connection, stuck).await?) {
+        (Err(error), Err(_), Err(_)) => Err(error),
+        (states, days, stuck) => Ok(Summary {
+            states: readable("states", states),
+            days: readable("days", days).flatten(),
+            stuck: readable("stuck", stuck),
+        }),
+    }
+}
+
+/// Reads one part. The inner error is one that the server has reported, so the next part can be read.
+async fn alone<T>(
+    connection: &mut PgConnection,
+    part: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+) -> Result<Result<T, StoreError>, StoreError> {
     let mut transaction = connection.begin().await?;
-    let time_out = budget::in_postgres(budget::COUNTING_STATEMENT);
-    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", time_out)
+    let limit = budget::in_postgres(budget::SUMMARY_PART);
+    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", limit)
         .fetch_one(&mut *transaction)
         .await?;
-    let (mut days, mut until) = (Vec::new(), None);
-    let mut from = midnight(now).max(since);
-    loop {
-        match count_day(&mut transaction, from, until).await {
-            Ok(day) => days.push(day),
-            Err(StoreError::Database(error)) if is_time_out(&error) => break,
-            Err(error) => return Err(error),
-        }
-        until = Some(from);
-        if from <= since || begun.elapsed() > patience {
-            break;
-        }
-        from = from.plus_seconds(-86_400).max(since);
-    }
-    // The transaction has only read. After a timeout, a rollback is all it accepts.
+    let read = part(&mut transaction).await;
+    // It has only read. After an error, a rollback is all that the transaction accepts.
     transaction.rollback().await?;
-    let counted_from = until.unwrap_or(now);
-    Ok(Days {
-        counts: days.into_iter().rev().flatten().collect(),
-        since: (counted_from > since).then_some(counted_from),
+    Ok(read)
+}
+
+fn readable<T>(part: &'static str, read: Result<T, StoreError>) -> Option<T> {
+    read.inspect_err(|error| {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(error, part, "a part of the summary could not be read");
     })
+    .ok()
 }
 
-fn midnight(at: Timestamp) -> Timestamp {
-    Timestamp::from_datetime(at.as_datetime().replace_time(Time::MIDNIGHT))
-}
-
-/// Without `until`, also counts deliveries that were received by a clock that is ahead.
-async fn count_day(
-    connection: &mut PgConnection,
-    from: Timestamp,
-    until: Option<Timestamp>,
-) -> Result<Vec<DayCount>, StoreError> {
+/// Counts profiles by provider and state.
+async fn count_states(connection: &mut PgConnection) -> Result<Vec<StateCount>, StoreError> {
+    if !counts::has_profiles(connection).await? {
+        let counts = sqlx::query_as!(
+            StateCount,
+            r#"SELECT provider, state AS "state: ProfileState", count(*) AS "profiles!"
+               FROM profiles GROUP BY provider, state ORDER BY provider, state"#
+        );
+        return Ok(counts.fetch_all(connection).await?);
+    }
     let counts = sqlx::query_as!(
-        DayCount,
-        r#"SELECT to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "day!", provider,
-                  outcome AS "outcome: Outcome", count(*) AS "deliveries!"
-           FROM deliveries WHERE received_at >= $1 AND received_at < coalesce($2::timestamptz, 'infinity')
-           GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"#,
-        from.as_datetime(),
-        datetime_option(until)
+        StateCount,
+        r#"SELECT provider AS "provider!", state AS "state!: ProfileState", sum(n)::bigint AS "profiles!"
+           FROM (SELECT provider, state, profiles AS n FROM profile_counts
+                 UNION ALL
+                 SELECT provider, to_state, n FROM count_changes WHERE to_state IS NOT NULL
+                 UNION ALL
+                 SELECT provider, from_state, -n FROM count_changes WHERE from_state IS NOT NULL) AS counts
+           GROUP BY provider, state HAVING sum(n) > 0 ORDER BY provider, state"#
     );
     Ok(counts.fetch_all(connection).await?)
+}
+
+/// Counts deliveries by day, provider and outcome. Returns `None` if no day has been counted yet.
+async fn count_days(
+    connection: &mut PgConnection,
+    since: Date,
+) -> Result<Option<Days>, StoreError> {
+    // A day that is counted meanwhile is left out, not shown half.
+    let Some(counted_from) = counts::days_from(connection).await? else { return Ok(None) };
+    let counts = sqlx::query_as!(
+        DayCount,
+        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!", outcome AS "outcome!: Outcome",
+                  sum(n)::bigint AS "deliveries!"
+           FROM (SELECT day, provider, outcome, deliveries AS n FROM delivery_counts WHERE day >= $1
+                 UNION ALL
+                 SELECT day, provider, outcome, n FROM count_changes WHERE day >= $1) AS counts
+           GROUP BY day, provider, outcome HAVING sum(n) > 0 ORDER BY day, provider, outcome"#,
+        since.max(counted_from)
+    );
+    let counts = counts.fetch_all(connection).await?;
+    Ok(Some(Days { counts, since: (counted_from > since).then_some(counted_from) }))
 }
 
 /// Lists the profiles that have been longest in a state that should pass: a failed install, downloaded for over an hour
 /// without a confirmed install, or in preparation for over a day. A profile that was never installed is not stuck.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn list_stuck(
+async fn list_stuck(
     connection: &mut PgConnection,
     now: Timestamp,
     limit: i64,

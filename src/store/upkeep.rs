@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{event_ids, partitions};
+use super::{counts, event_ids, partitions};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -32,6 +32,14 @@ pub async fn prepare(
 ) -> Result<(), StoreError> {
     let clocks = read_clocks(connection, now).await?;
     partitions::make_ahead(connection, clocks, days_before(clocks.earlier(), days)).await
+}
+
+/// The small upkeep, every minute: adds up the counts. Safe to call from any number of replicas.
+///
+/// # Errors
+/// [`StoreError`]; nothing is lost by it.
+pub async fn add_up(connection: &mut PgConnection) -> Result<(), StoreError> {
+    counts::add_up(connection).await
 }
 
 /// The whole upkeep. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
@@ -58,7 +66,8 @@ pub async fn look_after(
             }
         }
     }
-    Ok(())
+    counts::add_up(connection).await?;
+    counts::count_anew(connection, now).await
 }
 
 async fn read_clocks(connection: &mut PgConnection, now: Timestamp) -> Result<Clocks, StoreError> {

@@ -10,9 +10,8 @@ use super::callers::Backend;
 use super::extract::Params;
 use super::middleware::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};
-use crate::budget;
 use crate::domain::{Outcome, ProfileState, Timestamp};
-use crate::store::summary::{self, DayCount, StateCount, Stuck};
+use crate::store::summary::{self, DayCount, Days, StateCount, Stuck};
 
 /// How many days of deliveries are counted by default.
 const DAYS: i64 = 7;
@@ -25,16 +24,23 @@ const STUCK_SHOWN: i64 = 50;
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Profiles by provider and state.
-    states: Vec<StateView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    states: Option<Vec<StateView>>,
     /// Deliveries by day, provider and outcome.
-    days: Vec<DayView>,
-    /// The first day that was counted. Only present if counting took too long; then older days are missing from `days`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days: Option<Vec<DayView>>,
+    /// The first day in `days` that has been counted. Only present after an upgrade, until the service has counted the
+    /// earlier days.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "2026-11-23")]
     days_since: Option<String>,
     /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
     /// downloaded for more than an hour, or if it has been in preparation for more than a day.
-    stuck: Vec<StuckView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stuck: Option<Vec<StuckView>>,
+    /// The parts (`states`, `days`, `stuck`) that could not be read and are left out. Only present if there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -114,16 +120,22 @@ pub async fn show(
     })?;
     params.finish()?;
     let since = now.plus_seconds(-86_400 * days.unwrap_or(DAYS));
-    let counted = app.scan(async |connection| {
-        let states = summary::count_states(connection).await?;
-        let stuck = summary::list_stuck(connection, now, STUCK_SHOWN).await?;
-        Ok((states, summary::count_days(connection, since, now, budget::COUNTING).await?, stuck))
-    });
-    let (states, days, stuck) = counted.await?;
+    // While a table is locked, summaries take long, and must leave connections to the other reads.
+    let read =
+        app.scan(async |connection| summary::read(connection, since, now, STUCK_SHOWN).await);
+    let summary::Summary { states, days, stuck } = read.await?;
+    let missing =
+        [("states", states.is_none()), ("days", days.is_none()), ("stuck", stuck.is_none())];
+    let (days, days_since) = days.map(|Days { counts, since }| (counts, since)).unzip();
     Ok(Json(Summary {
-        states: states.into_iter().map(Into::into).collect(),
-        days: days.counts.into_iter().map(Into::into).collect(),
-        days_since: days.since.map(|since| since.as_datetime().date().to_string()),
-        stuck: stuck.into_iter().map(Into::into).collect(),
+        states: states.map(views),
+        days: days.map(views),
+        days_since: days_since.flatten().map(|day| day.to_string()),
+        stuck: stuck.map(views),
+        missing: missing.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect(),
     }))
+}
+
+fn views<T, V: From<T>>(rows: Vec<T>) -> Vec<V> {
+    rows.into_iter().map(Into::into).collect()
 }

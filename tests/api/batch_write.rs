@@ -7,9 +7,10 @@ use esim_status::domain::{
     Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Timestamp, Transition,
     TransitionKind,
 };
-use esim_status::store::batch_write::{BatchWrite, write_if_unchanged};
+use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
 use esim_status::store::{ErasureKey, profiles};
+use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -71,7 +72,11 @@ async fn install(
     meanwhile().await;
     let iccid = Iccid::parse(ICCID).unwrap();
     let write = BatchWrite {
-        changed: vec![(&after, revisions[0])],
+        changed: vec![Changed {
+            profile: &after,
+            revision: revisions[0],
+            before: (&first.provider, first.state),
+        }],
         unchanged: match of {
             Of::One => Vec::new(),
             Of::Many => vec![(&before[1].iccid, revisions[1])],
@@ -240,11 +245,19 @@ async fn a_batch_does_not_scan_the_table_after_it_has_grown() {
 #[tokio::test]
 async fn every_column_of_a_profile_is_created_and_changed() {
     let database = Database::migrated().await;
+    // A change of the provider is two changes of the counts, so it is written by the statement for several.
+    for (number, provider) in ["gigastore", "other"].into_iter().enumerate() {
+        create_and_change(&database, &iccid(number), provider).await;
+    }
+    assert_counted(&database).await;
+}
+
+async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
     let mut connection = database.connect().await;
     let key = erasure_key(&mut connection).await;
     let at = |second| Timestamp::parse(&format!("2026-11-23T10:00:{second:02}Z")).unwrap();
     let created = Profile {
-        iccid: Iccid::parse(ICCID).unwrap(),
+        iccid: Iccid::parse(iccid).unwrap(),
         provider: "gigastore".to_owned(),
         state: ProfileState::Released,
         enabled: None,
@@ -262,7 +275,7 @@ async fn every_column_of_a_profile_is_created_and_changed() {
     };
     let changed = Profile {
         iccid: created.iccid.clone(),
-        provider: "other".to_owned(),
+        provider: provider.to_owned(),
         state: ProfileState::Installed,
         enabled: Some(true),
         raw_state: "ENABLED".to_owned(),
@@ -284,11 +297,15 @@ async fn every_column_of_a_profile_is_created_and_changed() {
     };
     let write = BatchWrite { new: vec![&created], ..BatchWrite::default() };
     assert!(write_if_unchanged(&mut connection, &key, &write).await.unwrap());
-    let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    let read = profiles::read(&mut connection, &[iccid.to_owned()]).await.unwrap();
     let (first, revision) = &read[0];
     assert_eq!(first, &created);
-    let write = BatchWrite { changed: vec![(&changed, *revision)], ..BatchWrite::default() };
+    let before = (first.provider.as_str(), first.state);
+    let write = BatchWrite {
+        changed: vec![Changed { profile: &changed, revision: *revision, before }],
+        ..BatchWrite::default()
+    };
     assert!(write_if_unchanged(&mut connection, &key, &write).await.unwrap());
-    let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+    let read = profiles::read(&mut connection, &[iccid.to_owned()]).await.unwrap();
     assert_eq!(read[0].0, changed);
 }

@@ -1,10 +1,11 @@
 //! The statement for several deliveries: a list for each column.
 
 use sqlx::PgConnection;
-use sqlx::types::time::OffsetDateTime;
+use sqlx::types::time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::BatchWrite;
+use super::tally::{self, CountColumns};
+use super::{BatchWrite, Changed};
 use crate::domain::{Country, Eid, Imsi, Profile};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::DeliveryColumns;
@@ -20,7 +21,9 @@ pub(super) async fn write(
     erasure_key: &ErasureKey,
     write: &BatchWrite<'_>,
 ) -> Result<bool, StoreError> {
-    let (mut profiles, revisions): (Vec<_>, Vec<_>) = write.changed.iter().copied().unzip();
+    let changed =
+        write.changed.iter().map(|&Changed { profile, revision, .. }| (profile, revision));
+    let (mut profiles, revisions): (Vec<_>, Vec<_>) = changed.unzip();
     let changed =
         profiles.iter().zip(&revisions).map(|(profile, revision)| (&profile.iccid, revision));
     let unchanged = write.unchanged.iter().map(|(iccid, revision)| (*iccid, revision));
@@ -34,6 +37,7 @@ pub(super) async fn write(
     let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&write.transitions);
     let delivery = DeliveryColumns::of(&write.deliveries);
+    let count = CountColumns::of(&tally::of(write));
     let written = sqlx::query!(
         r#"WITH free AS (
                SELECT FROM profiles AS p JOIN UNNEST($39::text[], $40::bigint[]) AS r (iccid, revision)
@@ -94,6 +98,11 @@ pub(super) async fn write(
                            $35::text[], $36::text[], $37::text[], $38::bytea[])
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
+           ),
+           counted AS (
+               INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n)
+               SELECT c.* FROM UNNEST($45::text[], $46::date[], $47::text[], $48::text[], $49::text[], $50::bigint[]) AS c
+               WHERE (SELECT unchanged.all FROM unchanged)
            )
            SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
                   -- are written before, because their counts are in FROM: what nothing refers to is executed last.
@@ -151,6 +160,13 @@ pub(super) async fn write(
         // The notification: $43, $44.
         CHANNEL,
         write.notification(),
+        // The counts: $45 to $50.
+        &count.provider as &[&str],
+        &count.day as &[Option<Date>],
+        &count.outcome as &[Option<&str>],
+        &count.from_state as &[Option<&str>],
+        &count.to_state as &[Option<&str>],
+        &count.n,
     )
     .fetch_one(connection)
     .await?;

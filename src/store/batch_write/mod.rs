@@ -8,6 +8,8 @@ mod many;
 
 mod one;
 
+mod tally;
+
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
@@ -18,13 +20,13 @@ use super::error::StoreError;
 use super::notify;
 use super::profiles::Revision;
 use super::transitions::NewTransition;
-use crate::domain::{Iccid, Profile};
+use crate::domain::{Iccid, Profile, ProfileState};
 
 /// What to write, and what must be unchanged for that.
 #[derive(Debug, Default)]
 pub struct BatchWrite<'a> {
-    /// The profiles to change: their new state, and the revision that was read.
-    pub changed: Vec<(&'a Profile, Revision)>,
+    /// The profiles to change.
+    pub changed: Vec<Changed<'a>>,
     /// The profiles that were judged but do not change.
     pub unchanged: Vec<(&'a Iccid, Revision)>,
     /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
@@ -38,6 +40,17 @@ pub struct BatchWrite<'a> {
     pub connected: Vec<&'a Iccid>,
     /// All deliveries of the batch.
     pub deliveries: Vec<NewDelivery<'a>>,
+}
+
+/// A profile to change.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed<'a> {
+    /// As it is to be saved.
+    pub profile: &'a Profile,
+    /// The revision that was read.
+    pub revision: Revision,
+    /// The provider and the state that were read, for the counts.
+    pub before: (&'a str, ProfileState),
 }
 
 impl BatchWrite<'_> {

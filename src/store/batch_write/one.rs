@@ -4,6 +4,7 @@
 use sqlx::PgConnection;
 
 use super::BatchWrite;
+use super::tally::{self, CountChange};
 use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::NewDelivery;
@@ -22,6 +23,7 @@ pub(super) struct One<'a> {
     transition: Option<&'a NewTransition<'a>>,
     delivery: Option<&'a NewDelivery<'a>>,
     notification: Option<String>,
+    count: Option<CountChange<'a>>,
 }
 
 /// What becomes of the profile.
@@ -53,7 +55,7 @@ pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
     let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, connected: _ } =
         write;
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
-        ([(profile, revision)], [], [], []) => Change::Saved(profile, *revision),
+        ([it], [], [], []) => Change::Saved(it.profile, it.revision),
         ([], [(iccid, revision)], [], []) => Change::Unchanged(iccid, *revision),
         ([], [], [profile], [] | [_]) => Change::Created(profile),
         ([], [], [], [iccid]) => Change::Absent(iccid),
@@ -65,7 +67,13 @@ pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
         _ => return None,
     };
     let notification = write.notification();
-    Some(One { profile, not_erased: !not_erased.is_empty(), transition, delivery, notification })
+    let count = match tally::of(write)[..] {
+        [] => None,
+        [one @ CountChange { n: 1, .. }] => Some(one),
+        _ => return None,
+    };
+    let not_erased = !not_erased.is_empty();
+    Some(One { profile, not_erased, transition, delivery, notification, count })
 }
 
 /// See [`super::write_if_unchanged`].
@@ -84,10 +92,10 @@ pub(super) async fn write(
 }
 
 /// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
-/// parameters $1 to $22 are the same in each; those of the part itself follow. Returns a row only if it has written.
+/// parameters $1 to $26 are the same in each; those of the part itself follow. Returns a row only if it has written.
 macro_rules! write_one {
     ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
-        let (transition, delivery) = ($one.transition, $one.delivery);
+        let (transition, delivery, count) = ($one.transition, $one.delivery, $one.count);
         let moved = transition.map(|it| it.transition);
         sqlx::query!(
             "WITH " + $written + r#",
@@ -100,6 +108,10 @@ macro_rules! write_one {
                  INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
                  SELECT nullif($1, ''), $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20
                  FROM written WHERE $12::uuid IS NOT NULL
+             ),
+             counted AS (
+                 INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n)
+                 SELECT $23, $24, $16, $25, $26, 1 FROM written WHERE $23::text IS NOT NULL
              )
              SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
                     -- is written before, because it is in FROM: what nothing refers to is executed last.
@@ -128,6 +140,10 @@ macro_rules! write_one {
             delivery.map(|it| it.body),
             CHANNEL,
             $one.notification,
+            count.map(|it| it.provider),
+            count.and_then(|it| it.delivered).map(|(day, _)| day),
+            count.and_then(|it| it.from).map(ProfileState::as_str),
+            count.and_then(|it| it.to).map(ProfileState::as_str),
             $($argument),*
         )
     }};
@@ -141,13 +157,13 @@ async fn save(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "free AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $23 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $27 FOR UPDATE SKIP LOCKED
          ),
          written AS (
              UPDATE profiles
-             SET provider = $24, state = $25, enabled = $26, raw_state = $27, imsi = $28, eid = $29, since = $30,
-                 seq = $31, installs_seen = $32, deliveries = $33, last_delivery_at = $34, last_occurred_at = $35,
-                 first_connected_at = $36, last_connected_at = $37, country = $38, updated_at = now(),
+             SET provider = $28, state = $29, enabled = $30, raw_state = $31, imsi = $32, eid = $33, since = $34,
+                 seq = $35, installs_seen = $36, deliveries = $37, last_delivery_at = $38, last_occurred_at = $39,
+                 first_connected_at = $40, last_connected_at = $41, country = $42, updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -185,10 +201,10 @@ async fn create(
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
                                    country, updated_at)
-             SELECT $1, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, now()
+             SELECT $1, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $23)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $27)
              RETURNING 1
          )",
         profile.iccid.as_str(),
@@ -222,7 +238,7 @@ async fn leave(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "written AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $23 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $27 FOR UPDATE SKIP LOCKED
          )",
         iccid.as_str(),
         one,
@@ -242,7 +258,7 @@ async fn keep(
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $23)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $27)
          )",
         iccid.map_or("", Iccid::as_str),
         one,
