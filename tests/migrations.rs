@@ -125,7 +125,7 @@ async fn each_migration_applies_over_data_and_the_data_is_readable_afterwards() 
     assert_eq!(profile.imsi.as_ref().unwrap().as_str(), "260060147200183");
     let filter = profiles::Filter::default();
     let listed = profiles::list(&mut connection, &filter, None, 10).await.unwrap();
-    assert_eq!(listed.len(), 2);
+    assert_eq!(listed.profiles.len(), 2);
 
     let history = transitions::list(&mut connection, &iccid, 0, 10).await.unwrap();
     assert_eq!(history.len(), 2);

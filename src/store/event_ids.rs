@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 
 use super::error::StoreError;
+use super::indexes::Index;
 use crate::domain::{Iccid, Timestamp};
 
 /// An event id to reserve.
@@ -103,69 +104,10 @@ pub async fn forget(
     Ok(done.rows_affected())
 }
 
-/// The key of the advisory lock that lets one replica at a time build the index. The number is arbitrary and must not
-/// change.
-const LOCK: i64 = 0x6573_696d_6576_6964;
-
-/// Builds the index that [`forget`] needs, if the table was too large for a migration to build it. Readers and writers
-/// of the table do not wait for this. It may take minutes, and longer while other transactions stay open. Returns
-/// whether the index can be used: not while another replica is building it.
-///
-/// # Errors
-/// [`StoreError`]; the next call starts over.
-pub async fn ensure_index(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    if is_index_valid(connection).await? == Some(true) {
-        return Ok(true);
-    }
-    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
-    if !locked.fetch_one(&mut *connection).await? {
-        return Ok(false);
-    }
-    let built = build_index(connection).await;
-    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
-    built.map(|()| true)
-}
-
-async fn build_index(connection: &mut PgConnection) -> Result<(), StoreError> {
-    // Another replica may have built it before we got the lock.
-    let valid = is_index_valid(connection).await?;
-    if valid == Some(true) {
-        return Ok(());
-    }
-    let time_out = sqlx::query_scalar!(r#"SELECT current_setting('statement_timeout') AS "it!""#);
-    let time_out = time_out.fetch_one(&mut *connection).await?;
-    set_time_out(connection, "0").await?;
-    let built = async {
-        if valid.is_some() {
-            // Left over from an interrupted build.
-            sqlx::query("DROP INDEX CONCURRENTLY event_ids_age").execute(&mut *connection).await?;
-        }
-        tracing::info!(
-            "building an index on the event ids: this may take minutes, and nothing waits for it"
-        );
-        for statement in [
-            "CREATE INDEX CONCURRENTLY event_ids_age ON event_ids (received_at)",
-            "DROP INDEX CONCURRENTLY IF EXISTS event_ids_received_at",
-        ] {
-            sqlx::query(statement).execute(&mut *connection).await?;
-        }
-        Ok(())
-    };
-    let built = built.await;
-    set_time_out(connection, &time_out).await?;
-    built
-}
-
-/// Returns `None` if the index does not exist.
-async fn is_index_valid(connection: &mut PgConnection) -> Result<Option<bool>, StoreError> {
-    let valid = sqlx::query_scalar!(
-        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('event_ids_age')"
-    );
-    Ok(valid.fetch_optional(connection).await?)
-}
-
-async fn set_time_out(connection: &mut PgConnection, value: &str) -> Result<(), StoreError> {
-    let set = sqlx::query!("SELECT set_config('statement_timeout', $1, false)", value);
-    set.fetch_one(connection).await?;
-    Ok(())
-}
+/// The index that [`forget`] needs.
+pub(super) const BY_AGE: Index = Index {
+    name: "event_ids_age",
+    create: "CREATE INDEX CONCURRENTLY event_ids_age ON event_ids (received_at)",
+    drop: "DROP INDEX CONCURRENTLY event_ids_age",
+    drop_former: Some("DROP INDEX CONCURRENTLY IF EXISTS event_ids_received_at"),
+};

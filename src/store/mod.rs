@@ -38,6 +38,10 @@ mod clocks;
 
 pub mod upkeep;
 
+mod indexes;
+
+mod marks;
+
 mod counts;
 
 pub mod summary;

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::counts;
 use super::error::StoreError;
+use super::marks;
 use crate::budget;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
 
@@ -167,6 +168,27 @@ async fn list_stuck(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<Stuck>, StoreError> {
+    if marks::read(connection).await?.rare_states {
+        let stuck = sqlx::query_as!(
+            Stuck,
+            r#"SELECT iccid AS "iccid!: Iccid", provider AS "provider!", state AS "state!: ProfileState",
+                      since AS "since!: Timestamp"
+               FROM ((SELECT iccid, provider, state, since FROM profiles
+                      WHERE rare_state = 'ERROR' ORDER BY rare_since LIMIT $2)
+                     UNION ALL
+                     (SELECT iccid, provider, state, since FROM profiles
+                      WHERE rare_state = 'DOWNLOADED' AND rare_since < $1::timestamptz - interval '1 hour'
+                      ORDER BY rare_since LIMIT $2)
+                     UNION ALL
+                     (SELECT iccid, provider, state, since FROM profiles
+                      WHERE rare_state = 'PREPARING' AND rare_since < $1::timestamptz - interval '1 day'
+                      ORDER BY rare_since LIMIT $2)) AS stuck
+               ORDER BY since LIMIT $2"#,
+            now.as_datetime(),
+            limit
+        );
+        return Ok(stuck.fetch_all(connection).await?);
+    }
     let stuck = sqlx::query_as!(
         Stuck,
         r#"SELECT iccid AS "iccid: Iccid", provider, state AS "state: ProfileState", since AS "since: Timestamp"

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{counts, event_ids, partitions};
+use super::{counts, event_ids, indexes, marks, partitions};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -57,7 +57,7 @@ pub async fn look_after(
     let kept_from = days_before(now, days);
     partitions::make_ahead(connection, clocks, kept_from).await?;
     partitions::drop_expired(connection, kept_from).await?;
-    if event_ids::ensure_index(connection).await? {
+    if indexes::ensure(connection, event_ids::BY_AGE).await? {
         let kept_from = days_before(now, days.max(MIN_EVENT_ID_DAYS));
         for _ in 0..MAX_ROUNDS {
             let forgotten = event_ids::forget(connection, kept_from, MAX_FORGOTTEN).await?;
@@ -67,7 +67,8 @@ pub async fn look_after(
         }
     }
     counts::add_up(connection).await?;
-    counts::count_anew(connection, now).await
+    counts::count_anew(connection, now).await?;
+    marks::mark_all(connection).await
 }
 
 async fn read_clocks(connection: &mut PgConnection, now: Timestamp) -> Result<Clocks, StoreError> {

@@ -17,7 +17,7 @@ use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};
 use crate::access::Caller;
 use crate::domain::{Eid, Iccid, Imsi, ProfileState};
-use crate::store::profiles::Filter;
+use crate::store::profiles::{Filter, Listed};
 use crate::store::{StoredProfile, profiles, transitions};
 
 /// Returns the profile as it is now.
@@ -175,6 +175,9 @@ pub struct ListParams {
 }
 
 /// Lists the profiles that match all given filters, in the order of their ICCIDs.
+///
+/// A page that would take too long to fill has fewer items than `limit`, perhaps none: the list ends where `nextCursor`
+/// is null.
 #[utoipa::path(
     get, path = "/v1/profiles", tag = "profiles",
     security(("apiKey" = [])),
@@ -203,12 +206,12 @@ pub async fn list(
     let after = params.take_cursor(Iccid::parse)?;
     let limit = params.take_limit()?;
     params.finish()?;
-    let list = async |connection: &mut _| {
-        profiles::list(connection, &filter, after.as_ref(), limit + 1).await
-    };
-    let rows =
+    let list =
+        async |connection: &mut _| profiles::list(connection, &filter, after.as_ref(), limit).await;
+    let listed =
         if filter.is_indexed() { app.reads.run(list).await? } else { app.scan(list).await? };
-    Ok(Json(Page::of(rows, limit, |last| cursor(last.profile.iccid.as_str()))))
+    let Listed { profiles, next } = listed;
+    Ok(Json(Page::until(profiles, next.map(|last| cursor(last.as_str())))))
 }
 
 /// Parses a text that Postgres can compare.

@@ -223,6 +223,13 @@ impl<T> Page<T> {
     }
 }
 
+impl<T> Page<T> {
+    /// A page of these rows, after which the next one begins at `next_cursor`.
+    pub fn until<R: Into<T>>(rows: Vec<R>, next_cursor: Option<String>) -> Self {
+        Self { items: rows.into_iter().map(Into::into).collect(), next_cursor }
+    }
+}
+
 /// For lists, which only backends can read.
 impl From<StoredProfile> for ProfileView {
     fn from(stored: StoredProfile) -> Self {

@@ -49,6 +49,9 @@ const BOUNDED: [(&str, &str); 2] =
 const BY_KEY: [(&str, &str); 3] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
 
+/// For lists with filters: which index is best depends on the values. A plan that is kept would not know them.
+const BY_FILTER: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
+
 /// A list of rows is joined to rows of a table that were found by their keys: with a hash, not by comparing each with each, which
 /// would seem right as long as the table is small.
 const JOINED_BY_HASH: (&str, &str) = ("enable_nestloop", "off");
@@ -106,6 +109,9 @@ impl Session {
         }
         if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup = self {
             set(&BY_KEY);
+        }
+        if self == Self::Reads {
+            set(&[BY_FILTER]);
         }
         if let Self::Writer | Self::Lane = self {
             set(&[JOINED_BY_HASH]);

@@ -53,5 +53,5 @@ mod lock;
 mod registration;
 
 pub use lock::{Revision, lock_free, read, wait_for_locks};
-pub use look_up::{Filter, StoredProfile, find, list};
+pub use look_up::{Filter, Listed, StoredProfile, find, list};
 pub use registration::{RegistrationFacts, begin_anew, end_tokens, save_registration};

@@ -1,0 +1,88 @@
+//! Indexes that a migration leaves to the upkeep, because the table may be large.
+
+use sqlx::PgConnection;
+
+use super::error::StoreError;
+
+/// An index to be built without blocking the writers of its table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Index {
+    /// Its name.
+    pub name: &'static str,
+    /// The statement that builds it.
+    pub create: &'static str,
+    /// The statement that drops an unfinished one.
+    pub drop: &'static str,
+    /// The statement that drops the index that it replaces.
+    pub drop_former: Option<&'static str>,
+}
+
+/// The key of the advisory lock that lets one replica at a time build an index. The number is arbitrary and must not
+/// change.
+const LOCK: i64 = 0x6573_696d_6576_6964;
+
+/// Builds an index, unless it exists. Readers and writers of the table do not wait for this. It may take minutes, and
+/// longer while other transactions stay open. Returns whether the index can be used: not while another replica is
+/// building one.
+///
+/// # Errors
+/// [`StoreError`]; the next call starts over.
+pub(super) async fn ensure(
+    connection: &mut PgConnection,
+    index: Index,
+) -> Result<bool, StoreError> {
+    if is_valid(connection, index).await? == Some(true) {
+        return Ok(true);
+    }
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
+    if !locked.fetch_one(&mut *connection).await? {
+        return Ok(false);
+    }
+    let built = build(connection, index).await;
+    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
+    built.map(|()| true)
+}
+
+async fn build(connection: &mut PgConnection, index: Index) -> Result<(), StoreError> {
+    // Another replica may have built it before we got the lock.
+    let valid = is_valid(connection, index).await?;
+    if valid == Some(true) {
+        return Ok(());
+    }
+    let time_out = sqlx::query_scalar!(r#"SELECT current_setting('statement_timeout') AS "it!""#);
+    let time_out = time_out.fetch_one(&mut *connection).await?;
+    set_time_out(connection, "0").await?;
+    let built = async {
+        if valid.is_some() {
+            // Left over from an interrupted build.
+            sqlx::query(index.drop).execute(&mut *connection).await?;
+        }
+        tracing::info!(
+            index = index.name,
+            "building an index: this may take minutes, and nothing waits for it"
+        );
+        sqlx::query(index.create).execute(&mut *connection).await?;
+        if let Some(former) = index.drop_former {
+            sqlx::query(former).execute(&mut *connection).await?;
+        }
+        Ok(())
+    };
+    let built = built.await;
+    set_time_out(connection, &time_out).await?;
+    built
+}
+
+/// Returns `None` if the index does not exist.
+async fn is_valid(connection: &mut PgConnection, index: Index) -> Result<Option<bool>, StoreError> {
+    let valid = sqlx::query_scalar!(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)",
+        index.name
+    );
+    Ok(valid.fetch_optional(connection).await?)
+}
+
+async fn set_time_out(connection: &mut PgConnection, value: &str) -> Result<(), StoreError> {
+    let set = sqlx::query!("SELECT set_config('statement_timeout', $1, false)", value);
+    set.fetch_one(connection).await?;
+    Ok(())
+}
