@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use esim_status_fuzz::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme};
 use esim_status_fuzz::domain::{
-    ActivationCode, Eid, Imsi, Outcome, Registration, Report, Timestamp,
+    ActivationCode, Connection, Eid, Imsi, Outcome, Registration, Report, Timestamp,
 };
 use esim_status_fuzz::providers::{self, Content, Malformed, Provider, Reading, Registrar};
 use esim_status_fuzz::story::Story;
@@ -134,6 +134,10 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
             assert_reported(report, tree, "profileState");
             assert_retold(provider, report);
         }
+        (Ok(Reading { content: Content::Connection(connection), .. }), Some(tree)) => {
+            assert_eq!(connection.provider, provider.slug());
+            assert_connected(connection, tree);
+        }
         (Ok(Reading { content: Content::Ignored { iccid, reason }, .. }), Some(tree)) => {
             assert_known(reason);
             assert!(iccid.as_ref().is_none_or(|iccid| is_iccid(iccid.as_str(), tree)));
@@ -154,6 +158,21 @@ fn is_iccid(iccid: &str, tree: &Tree) -> bool {
         && tree
             .text("iccid")
             .is_some_and(|sent| matches!(sent.strip_prefix(iccid), Some("" | "F" | "f")))
+}
+
+/// Everything in the connection was in the body, and the country is not shown.
+fn assert_connected(connection: &Connection, tree: &Tree) {
+    assert!(is_iccid(connection.iccid.as_str(), tree));
+    if let Some(imsi) = &connection.imsi {
+        assert_eq!(Some(imsi.as_str()), tree.text("imsi"));
+    }
+    if let Some(country) = connection.country {
+        let sent = tree.text("newCountry").expect("the body has a country");
+        assert!(sent.trim().eq_ignore_ascii_case(country.as_str()));
+    }
+    connection.remarks.iter().for_each(|remark| assert_known(remark));
+    let shown = format!("{connection:?}");
+    assert!(!shown.contains(connection.iccid.as_str()));
 }
 
 /// Everything in the report was in the body.

@@ -42,7 +42,7 @@ const REASONS: [&str; 28] = [
     "profileState is missing",
     "profileState must be a string that is not empty",
     "profileState is a word that this service does not know",
-    "a Country Change event, which says nothing about the profile's state",
+    "newCountry was left out: it must be the two letters of a country",
     "a Balance Alert event, which says nothing about the profile's state",
     "a Balance Activation event, which says nothing about the profile's state",
     "state is missing; send the provider's word for it",

@@ -122,10 +122,13 @@ async fn a_user_sees_their_own_profile_without_the_members_for_backends() {
         members.sort_unstable();
         let expected = [
             "checks",
+            "country",
             "deliveries",
             "enabled",
+            "firstConnectedAt",
             "iccid",
             "installsSeen",
+            "lastConnectedAt",
             "lastDeliveryAt",
             "provider",
             "rawState",

@@ -18,8 +18,8 @@ async fn with_one_of_each() -> TestApp {
     assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
     assert_eq!(app.report(ICCID, "INSTALLED").await, "repeated");
     assert_eq!(app.report(ICCID, "TELEPORTED").await, "unrecognised");
-    let country = json!({ "iccid": ICCID, "previousCountry": null, "newCountry": "FR" });
-    assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
+    let balance = json!({ "iccid": ICCID, "balanceAmountInByte": 93_618_231 });
+    assert_eq!(app.deliver(balance.to_string()).await.outcome(), "ignored");
     let no_state = json!({ "iccid": ICCID, "profileState": null });
     assert_eq!(app.deliver(no_state.to_string()).await.problem(), "malformed");
     assert_eq!(app.deliver("{").await.problem(), "malformed");

@@ -40,10 +40,12 @@ async fn fill(app: &TestApp) {
     for state in ["RELEASED", "INSTALLED", "INSTALLED", "SOMETHING_NEW", "DISABLED"] {
         assert_eq!(app.deliver(body(state)).await.status, 200);
     }
-    // Events of other kinds and malformed bodies are stored with their profile as well.
+    // Connections, events of other kinds and malformed bodies are stored with their profile as well.
     let country =
         json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "PL" });
-    assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
+    assert_eq!(app.deliver(country.to_string()).await.outcome(), "connected");
+    let balance = json!({ "imsi": IMSI, "iccid": ICCID, "balanceAmountInByte": 93_618_231 });
+    assert_eq!(app.deliver(balance.to_string()).await.outcome(), "ignored");
     let wordless = json!({ "iccid": ICCID, "imsi": IMSI });
     assert_eq!(app.deliver(wordless.to_string()).await.problem(), "malformed");
     app.report(&iccid(1), "INSTALLED").await;
