@@ -135,7 +135,7 @@ async fn provoke(app: &Running) {
     assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "repeated");
     assert_eq!(app.deliver(report(NASTY).to_string()).await.outcome(), "unrecognised");
     let country = json!({ "iccid": ICCID, "newCountry": MARKER });
-    assert_eq!(app.deliver(country.to_string()).await.outcome(), "ignored");
+    assert_eq!(app.deliver(country.to_string()).await.outcome(), "connected");
     for malformed in [
         MARKER.to_owned(),
         format!("{MARKER:?}"),

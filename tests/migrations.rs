@@ -265,13 +265,14 @@ async fn the_tables_take_every_state_outcome_and_kind() {
         .unwrap();
         for (seq, kind) in (1_i64..).zip(TransitionKind::ALL) {
             sqlx::query(
-                "INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, received_at, provider)
-                 VALUES ($1, $2, $3, $3, $3, $4, now(), 'gigastore')",
+                "INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, reason, received_at, provider)
+                 VALUES ($1, $2, $3, $3, $3, $4, $5, now(), 'gigastore')",
             )
             .bind(&iccid)
             .bind(seq)
             .bind(state.as_str())
             .bind(kind.as_str())
+            .bind((kind == TransitionKind::Overdue).then_some("failed"))
             .execute(&mut connection)
             .await
             .unwrap();

@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
+use crate::domain::Patience;
 use crate::telemetry::LogFormat;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -35,6 +36,51 @@ pub struct BrandArgs {
     /// The link of the install page to where users find help
     #[arg(long, env = "ESIM_STATUS_SUPPORT_URL", value_name = "URL")]
     pub support_url: Option<String>,
+}
+
+/// When a profile is overdue.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OverdueArgs {
+    /// After how many hours a profile that can be installed and was not is overdue, 0 to 8760; not before its day of travel
+    #[arg(
+        long, env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS", default_value_t = 24, value_name = "HOURS",
+        value_parser = clap::value_parser!(u16).range(0..=8760)
+    )]
+    pub overdue_not_installed_hours: u16,
+
+    /// After how many hours a profile that was downloaded and whose install was not finished is overdue, 0 to 8760
+    #[arg(
+        long, env = "ESIM_STATUS_OVERDUE_NOT_FINISHED_HOURS", default_value_t = 1, value_name = "HOURS",
+        value_parser = clap::value_parser!(u16).range(0..=8760)
+    )]
+    pub overdue_not_finished_hours: u16,
+
+    /// After how many hours a profile whose install failed is overdue, 0 to 8760
+    #[arg(
+        long, env = "ESIM_STATUS_OVERDUE_FAILED_HOURS", default_value_t = 0, value_name = "HOURS",
+        value_parser = clap::value_parser!(u16).range(0..=8760)
+    )]
+    pub overdue_failed_hours: u16,
+
+    /// After how many hours, from the begin of its day of travel, an installed profile without a connection is overdue, 0 to 8760
+    #[arg(
+        long, env = "ESIM_STATUS_OVERDUE_NOT_CONNECTED_HOURS", default_value_t = 48, value_name = "HOURS",
+        value_parser = clap::value_parser!(u16).range(0..=8760)
+    )]
+    pub overdue_not_connected_hours: u16,
+}
+
+impl OverdueArgs {
+    /// The same in seconds.
+    pub fn patience(self) -> Patience {
+        let seconds = |hours| i64::from(hours) * 3_600;
+        Patience {
+            not_installed: seconds(self.overdue_not_installed_hours),
+            not_finished: seconds(self.overdue_not_finished_hours),
+            failed: seconds(self.overdue_failed_hours),
+            not_connected: seconds(self.overdue_not_connected_hours),
+        }
+    }
 }
 
 /// The arguments of `serve`.
@@ -138,6 +184,10 @@ pub struct ServeArgs {
     /// Max live streams; further ones are answered 503
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,
+
+    /// When a profile is overdue.
+    #[command(flatten)]
+    pub overdue: OverdueArgs,
 
     /// The branding of the install page.
     #[command(flatten)]

@@ -27,6 +27,7 @@ pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
 use crate::delivery::{Authenticator, Scheme, Secret, Secrets};
+use crate::domain::Patience;
 use crate::hook::{Hook, Hooks};
 use crate::providers::{Gigastore, Provider};
 use crate::store::{Connector, Vault};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub allowed_origins: Vec<HeaderValue>,
     /// How many days raw deliveries are kept.
     pub retention_days: u32,
+    /// When a profile is overdue.
+    pub patience: Patience,
     /// Where deliveries wait while the database is away; `None`: they are answered 503.
     pub spool: Option<SpoolSettings>,
     /// The number of writers, sharded by ICCID.
@@ -169,6 +172,7 @@ impl Settings {
             public_url: None,
             allowed_origins: Vec::new(),
             retention_days: args.delivery_retention_days,
+            patience: args.overdue.patience(),
             spool: spool(args),
             writers: args.writers,
             readers: args.readers,

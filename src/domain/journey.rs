@@ -226,7 +226,9 @@ impl Reached {
 
     fn by_reports(history: &[Transition]) -> Self {
         let mut reached = Self::default();
-        for transition in history.iter().filter(|t| t.kind != TransitionKind::Late) {
+        let reports =
+            |it: &&Transition| !matches!(it.kind, TransitionKind::Late | TransitionKind::Overdue);
+        for transition in history.iter().filter(reports) {
             let at = Some(transition.received_at);
             match transition.to_state {
                 ProfileState::Preparing => reached = Self::default(),

@@ -6,6 +6,7 @@
 //! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
+//! - **Overdue**: what should have happened to a profile and did not.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
 mod words;
@@ -24,6 +25,10 @@ mod connection;
 
 mod registration;
 
+mod order;
+
+mod overdue;
+
 mod activation_code;
 
 mod journey;
@@ -32,6 +37,8 @@ pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use connection::{Connection, Country, Evidence};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use journey::{Journey, Progress, Step, StepStatus};
+pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};
+pub use overdue::{OverdueReason, Patience, UnknownOverdueReason};
 pub use profile::{Profile, REPLICA_TOLERANCE_SECONDS, Transition, TransitionKind, Verdict};
 pub use registration::{Credentials, Registration};
 pub use report::{Claim, Outcome, Report, UnknownOutcome};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ActivationCode, Claim, Profile, ProfileState, Report, Timestamp, Transition};
+use super::{ActivationCode, Claim, Order, Profile, ProfileState, Report, Timestamp, Transition};
 
 /// The provider's eSIM object, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Registration {
     pub last_seen: Option<Timestamp>,
     /// What installs the profile.
     pub credentials: Credentials,
+    /// What the reseller adds. The adapter of a provider leaves it empty.
+    pub order: Order,
 }
 
 /// The credentials that install a profile. `Debug` hides them.

@@ -81,7 +81,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
         assert_eq!("installed".parse::<ProfileState>(), Err(UnknownState));
-        let kinds = "must be one of normal, unexpected, late";
+        let kinds = "must be one of normal, unexpected, late, overdue";
         assert_eq!("".parse::<TransitionKind>().unwrap_err().to_string(), kinds);
     }
 }

@@ -7,12 +7,15 @@ mod json;
 
 mod members;
 
+mod order;
+
 mod gigastore;
 
 #[cfg(test)]
 mod recorded;
 
 pub use gigastore::Gigastore;
+pub use order::parse_order;
 
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Connection, Iccid, Registration, Report, Timestamp};

@@ -10,12 +10,12 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lock;
+use super::{lock, wake_all};
 use crate::budget;
 use crate::domain::{Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
-use crate::store::{ErasureKey, Pool, StoreError, backends, erasures, notify};
+use crate::store::{ErasureKey, Pool, StoreError, backends, erasures};
 
 /// The pause between two checks whether earlier statements have ended.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -81,11 +81,12 @@ async fn delete(
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |(profile, _)| profile.seq);
+    // Whoever was led from this profile to another one has no access any more.
+    wake_all(&mut transaction, iccid).await?;
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Remember it again: a registration in between may have lifted the erasure.
     let erasure = Erasure { at: now, last_seq };
     erasures::remember(&mut transaction, erasure_key, iccid, erasure).await?;
-    notify::wake(&mut transaction, iccid).await?;
     transaction.commit().await?;
     Ok(known)
 }

@@ -5,16 +5,19 @@
 
 mod erasure;
 
+mod overdue;
+
 mod sealing;
 
 pub use erasure::{EraseError, erase};
+pub use overdue::find_overdue;
 pub use sealing::{SealedAnew, seal_anew};
 
 use sqlx::{Connection, PgConnection};
 
 use crate::budget;
 use crate::domain::{
-    Credentials, Iccid, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
+    Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::erasures::Erasure;
@@ -22,7 +25,7 @@ use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 use crate::store::{
     ErasureKey, Pool, RegistrationFacts, StoreError, Vault, erasures, install_credentials, notify,
-    profiles,
+    orders, profiles,
 };
 use crate::telemetry;
 
@@ -38,25 +41,51 @@ pub enum Registered {
     Known,
 }
 
+/// Why a profile was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The database failed, or was too slow. It is safe to retry.
+    #[error("the database did not register a profile")]
+    Store(#[from] StoreError),
+    /// The profile that is to be replaced is this one, or has itself replaced it.
+    #[error("the profiles would replace each other in a circle")]
+    Circle,
+}
+
 /// Registers a profile, or updates its registration.
 ///
 /// # Errors
-/// [`StoreError`]; nothing was changed, or the outcome of the commit is unknown. It is safe to retry.
+/// [`RegisterError`]; nothing was changed, or the outcome of the commit is unknown.
 pub async fn register(
     pool: &Pool,
     vault: &Vault,
     erasure_key: &ErasureKey,
     registration: &Registration,
-) -> Result<Registered, StoreError> {
+) -> Result<Registered, RegisterError> {
     let attempt = pool.run(async |connection| {
+        if replaces_in_a_circle(connection, registration).await? {
+            return Ok(None);
+        }
         for _ in 0..TRIES {
             if let Some(done) = try_register(connection, vault, erasure_key, registration).await? {
-                return Ok(done);
+                return Ok(Some(done));
             }
         }
         Err(StoreError::Busy)
     });
-    tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
+    let done = tokio::time::timeout(budget::REGISTRATION, attempt).await;
+    done.unwrap_or(Err(StoreError::Busy))?.ok_or(RegisterError::Circle)
+}
+
+/// Two registrations at the same moment can still close a circle. Whoever follows one ends after
+/// [`orders::LONGEST_CHAIN`] steps.
+async fn replaces_in_a_circle(
+    connection: &mut PgConnection,
+    registration: &Registration,
+) -> Result<bool, StoreError> {
+    let Some(replaced) = &registration.order.replaces else { return Ok(false) };
+    let iccid = &registration.report.iccid;
+    Ok(replaced == iccid || orders::successors(connection, iccid).await?.contains(replaced))
 }
 
 /// Makes one attempt. Returns `None` if a webhook has created the profile in the meantime.
@@ -101,6 +130,13 @@ async fn try_register(
         last_seen: registration.last_seen,
     };
     profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
+    if registration.order != Order::default() {
+        orders::save(&mut transaction, iccid, &registration.order, now).await?;
+    }
+    if let Some(replaced) = &registration.order.replaces {
+        // Its user is led to the new profile from now on.
+        notify::wake(&mut transaction, replaced).await?;
+    }
     if let Some(Erasure { at, .. }) = erasure {
         profiles::begin_anew(&mut transaction, iccid, at, after_all_tokens(at)).await?;
     }
@@ -131,12 +167,20 @@ pub async fn end_tokens(pool: &Pool, iccid: &Iccid, now: Timestamp) -> Result<bo
         let mut transaction = connection.begin().await?;
         let from = after_all_tokens(now);
         let is_known = profiles::end_tokens(&mut transaction, iccid, from).await?;
-        // Followers must learn that their tokens are no longer valid.
-        notify::wake(&mut transaction, iccid).await?;
+        wake_all(&mut transaction, iccid).await?;
         transaction.commit().await?;
         Ok(is_known)
     });
     tokio::time::timeout(budget::REGISTRATION, attempt).await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// Wakes the followers of a profile whose tokens are no longer valid, also those who were led to its successors.
+async fn wake_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    notify::wake(connection, iccid).await?;
+    for successor in orders::successors(connection, iccid).await? {
+        notify::wake(connection, &successor).await?;
+    }
+    Ok(())
 }
 
 /// The time from which tokens must be issued to be valid, if all tokens until `time` are revoked. The margin covers a

@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::budget;
 use crate::clock;
 use crate::config::Settings;
+use crate::domain::Patience;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::listener::{self, Limits, serve};
+use crate::registry;
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
@@ -210,7 +212,8 @@ impl Service {
         let limits = Limits::default();
         let admin_serving =
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
-        let upkeep = tokio::spawn(look_after(app.clone(), settings.retention_days));
+        let upkeep =
+            tokio::spawn(look_after(app.clone(), settings.retention_days, settings.patience));
         tracing::info!(%public, %admin, "serving");
         let background = [upkeep, listening].into_iter().chain(preparing).collect();
         Ok(Self {
@@ -298,7 +301,7 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 
 /// Does the whole upkeep of the tables every hour and the small one every minute, and that of the metrics and idle
 /// connections every few seconds, until it is aborted.
-async fn look_after(app: AppState, retention_days: u32) {
+async fn look_after(app: AppState, retention_days: u32, patience: Patience) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
     let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_FIRST, UPKEEP_SMALL);
@@ -310,7 +313,8 @@ async fn look_after(app: AppState, retention_days: u32) {
             let now = Instant::now();
             let retention = (now >= whole_at).then_some(retention_days);
             // A connection that is lost without an error would block the upkeep forever.
-            match (timeout(UPKEEP, look_after_tables(&app.connector, retention)).await, retention) {
+            let upkeep = look_after_tables(&app.connector, retention, &patience);
+            match (timeout(UPKEEP, upkeep).await, retention) {
                 (Ok(Err(error)), Some(_)) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(
@@ -322,7 +326,10 @@ async fn look_after(app: AppState, retention_days: u32) {
                 (Ok(Err(StoreError::Database(error))), None) if store::is_away(&error) => {}
                 (Ok(Err(error)), None) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the counts could not be added up; that will be retried");
+                    tracing::warn!(
+                        error,
+                        "the small upkeep of the tables failed and will be retried in a minute"
+                    );
                 }
                 (_, Some(_)) => whole_at = now + UPKEEP,
                 (_, None) => {}
@@ -357,11 +364,13 @@ async fn learn_newest(app: &AppState) {
 async fn look_after_tables(
     connector: &Connector,
     retention_days: Option<u32>,
+    patience: &Patience,
 ) -> Result<(), StoreError> {
     let mut connection = connector.connect(Session::Upkeep).await?;
     match retention_days {
         Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
         None => upkeep::add_up(&mut connection).await?,
     }
+    registry::find_overdue(&mut connection, patience, clock::now()).await?;
     Ok(connection.close().await?)
 }

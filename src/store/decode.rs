@@ -2,10 +2,13 @@
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgTypeInfo, PgValueRef};
-use sqlx::types::time::OffsetDateTime;
+use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{Decode, Postgres, Type};
 
-use crate::domain::{Country, Eid, Iccid, Imsi, Outcome, ProfileState, Timestamp, TransitionKind};
+use crate::domain::{
+    Country, Day, Eid, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Reference, Timestamp,
+    TransitionKind,
+};
 
 /// A stored text that is no value of this kind.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +43,9 @@ decode_text! {
     ProfileState, "state", str::parse::<ProfileState>;
     TransitionKind, "kind", str::parse::<TransitionKind>;
     Outcome, "outcome", str::parse::<Outcome>;
+    OverdueReason, "reason", str::parse::<OverdueReason>;
     Country, "country", |text| Country::parse(text).ok_or(());
+    Reference, "reference", Reference::parse;
 }
 
 impl Type<Postgres> for Timestamp {
@@ -52,6 +57,18 @@ impl Type<Postgres> for Timestamp {
 impl Decode<'_, Postgres> for Timestamp {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         Ok(Self::from_datetime(<OffsetDateTime as Decode<Postgres>>::decode(value)?))
+    }
+}
+
+impl Type<Postgres> for Day {
+    fn type_info() -> PgTypeInfo {
+        <Date as Type<Postgres>>::type_info()
+    }
+}
+
+impl Decode<'_, Postgres> for Day {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        Ok(Self::from_date(<Date as Decode<Postgres>>::decode(value)?))
     }
 }
 

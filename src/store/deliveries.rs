@@ -235,3 +235,9 @@ pub async fn list_with_outcome(
     );
     Ok(found.fetch_all(connection).await?)
 }
+
+/// The id below those of all deliveries that were received at this time or later.
+pub(super) fn first_id(received_at: Timestamp) -> Uuid {
+    let millis = received_at.as_datetime().unix_timestamp_nanos() / 1_000_000;
+    Uuid::from_u128(u128::try_from(millis).unwrap_or_default() << 80)
+}

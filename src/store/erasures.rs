@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::{orders, overdue};
 use crate::domain::{Iccid, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -139,8 +140,11 @@ pub async fn forget(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
-    let iccid = iccid.as_str();
+pub async fn delete_all(
+    connection: &mut PgConnection,
+    profile: &Iccid,
+) -> Result<bool, StoreError> {
+    let iccid = profile.as_str();
     let profiles = sqlx::query_scalar!(
         r#"WITH gone AS (DELETE FROM profiles WHERE iccid = $1 RETURNING provider, state),
                 counted AS (
@@ -168,6 +172,8 @@ pub async fn delete_all(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     sqlx::query!("DELETE FROM install_credentials WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;
+    orders::delete(connection, profile).await?;
+    overdue::delete(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about.
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)

@@ -26,6 +26,10 @@ pub mod event_ids;
 
 pub mod install_credentials;
 
+pub mod orders;
+
+pub mod overdue;
+
 pub mod erasures;
 
 pub mod notify;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::decode::datetime_option;
 use super::error::StoreError;
-use crate::domain::{Iccid, ProfileState, Timestamp, Transition, TransitionKind};
+use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition, TransitionKind};
 
 /// A transition to append.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ macro_rules! select_transitions {
             $($type,)?
             "SELECT " + $more + r#"
                     seq, from_state AS "from_state: ProfileState", to_state AS "to_state: ProfileState", enabled, raw_state,
-                    kind AS "kind: TransitionKind", occurred_at AS "occurred_at: Timestamp",
+                    kind AS "kind: TransitionKind", reason AS "reason: OverdueReason", occurred_at AS "occurred_at: Timestamp",
                     received_at AS "received_at: Timestamp", provider "# + $rest,
             $($argument),+
         )
@@ -121,6 +121,7 @@ pub async fn list_each(
             enabled: row.enabled,
             raw_state: row.raw_state,
             kind: row.kind,
+            reason: row.reason,
             occurred_at: row.occurred_at,
             received_at: row.received_at,
             provider: row.provider,

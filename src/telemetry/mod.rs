@@ -24,10 +24,11 @@ pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
 pub use seldom::{INTERVAL, Seldom};
 
-use crate::domain::{Outcome, ProfileState, TransitionKind};
+use crate::domain::{Outcome, OverdueReason, ProfileState, TransitionKind};
 
 const DELIVERIES: &str = "esim_status_deliveries_total";
 const TRANSITIONS: &str = "esim_status_transitions_total";
+const OVERDUE: &str = "esim_status_overdue_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
@@ -76,6 +77,7 @@ fn collect() -> PrometheusHandle {
     drop(metrics::set_global_recorder(recorder));
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
+    describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
@@ -127,9 +129,12 @@ pub fn begin_provider(provider: &'static str) {
         count_deliveries(provider, outcome, 0);
     }
     for state in ProfileState::ALL {
-        for kind in TransitionKind::ALL {
+        for kind in [TransitionKind::Normal, TransitionKind::Unexpected, TransitionKind::Late] {
             count_transitions(provider, state, kind, 0);
         }
+    }
+    for reason in OverdueReason::ALL {
+        count_overdue(provider, reason, 0);
     }
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
 }
@@ -173,6 +178,12 @@ pub fn count_transitions(
 ) {
     let (state, kind) = (state.as_str(), kind.as_str());
     counter!(TRANSITIONS, "provider" => provider, "state" => state, "kind" => kind)
+        .increment(number);
+}
+
+/// Counts profiles that were found to be overdue.
+pub fn count_overdue(provider: &str, reason: OverdueReason, number: u64) {
+    counter!(OVERDUE, "provider" => provider.to_owned(), "reason" => reason.as_str())
         .increment(number);
 }
 

@@ -1,6 +1,6 @@
 //! The `ETag` of a profile, and how `If-None-Match` is compared with tags.
 //!
-//! A tag names one state of the history of one profile, as one kind of caller sees it. `/v1/profiles/self` is the same
+//! A tag names one state of the history of one profile and, for backends, of its registration. `/v1/profiles/self` is the same
 //! URL for the users of all profiles, so if the tag were only the `seq`, a cache could show one user the profile of
 //! another. The tag is opaque to callers. A webhook that repeats the state, or the country, changes `lastDeliveryAt` and
 //! `deliveries` but not the tag, so that a long poll returns only for changes.
@@ -9,19 +9,41 @@ use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
 use crate::access::Caller;
-use crate::domain::{Country, Profile};
+use crate::domain::{Country, Iccid, Profile, Reference, Timestamp};
+use crate::store::StoredProfile;
 
 /// The tag of this state of the profile, for this kind of caller.
-pub fn of(profile: &Profile, caller: &Caller) -> HeaderValue {
-    let kind = match caller {
-        Caller::Backend => "backend",
-        Caller::User { .. } => "user",
+pub fn of(stored: &StoredProfile, caller: &Caller) -> HeaderValue {
+    let Profile { iccid, seq, evidence, .. } = &stored.profile;
+    let for_caller = match caller {
+        Caller::Backend => registered(stored),
+        Caller::User { .. } => format!("user {}", stored.registration.is_some()),
     };
-    let Profile { iccid, seq, evidence, .. } = profile;
     let first = evidence.first_connected_at.map(|at| at.to_string()).unwrap_or_default();
     let country = evidence.country.as_ref().map(Country::as_str).unwrap_or_default();
-    let state = format!("{} {kind} {seq} {first} {country}", iccid.as_str());
+    let state = format!("{} {seq} {first} {country} {for_caller}", iccid.as_str());
     value(&format!("\"{}\"", digest(&state)))
+}
+
+/// All that a backend is shown of what backends have said. Texts that can contain spaces come last, each with its length.
+fn registered(stored: &StoredProfile) -> String {
+    let StoredProfile { registration, order, replaced_by, .. } = stored;
+    let number = |iccid: Option<&Iccid>| iccid.map(|it| it.as_str().to_owned()).unwrap_or_default();
+    let time = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
+    let text = |text: Option<&str>| text.map(|it| format!("{}:{it}", it.len())).unwrap_or_default();
+    let facts = registration.as_ref();
+    [
+        "backend".to_owned(),
+        facts.is_some().to_string(),
+        time(facts.and_then(|it| it.activated_at)),
+        time(facts.and_then(|it| it.last_seen)),
+        order.expected_from.map(|day| day.to_string()).unwrap_or_default(),
+        number(order.replaces.as_ref()),
+        number(replaced_by.as_ref()),
+        text(order.reference.as_ref().map(Reference::as_str)),
+        text(facts.and_then(|it| it.uid.as_deref())),
+    ]
+    .join(" ")
 }
 
 /// The tag of a constant text, such as a file of the install page. The tag is weak, because the text may be sent

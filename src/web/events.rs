@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::callers::Subject;
+use super::callers::{Shown, Subject};
 use super::extract::Params;
 use super::followers::Place;
 use super::problem::{Code, Problem, ProblemDocument};
@@ -34,6 +34,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How often a stream reads without a wake-up, in case one was lost.
 const SAFETY_NET: Duration = Duration::from_secs(30);
+
+/// How soon a stream reads again while the database is unavailable.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many milliseconds a client is asked to wait before it reconnects. The time is spread, so that not all reconnect
 /// together.
@@ -201,14 +204,16 @@ impl Stream {
     async fn read(&mut self) {
         self.look = Instant::now() + spread(SAFETY_NET);
         match self.app.reader.follow(&self.subject.iccid, self.seq).await {
-            Ok(Some(followed)) if !self.subject.caller.may_see(followed.stored.tokens_from) => {
-                self.end(": the access token is no longer valid\n");
-            }
-            Ok(Some(followed)) => self.take(&followed),
+            Ok(Some(followed)) => match self.subject.shown(&self.app, &followed.stored).await {
+                Ok(Shown::This) => self.take(&followed),
+                Ok(Shown::Another) => self.end(": the profile was replaced; reconnect\n"),
+                Ok(Shown::Nothing) => self.end(": the access token is no longer valid\n"),
+                Err(_) => self.look = Instant::now() + spread(LOOK_AGAIN),
+            },
             Ok(None) => self.end(": the profile was erased\n"),
             // The database is unavailable. Keep the client, and read again soon.
             Err(ReadError::Overloaded | ReadError::Stalled | ReadError::Failed(_)) => {
-                self.look = Instant::now() + spread(Duration::from_secs(1));
+                self.look = Instant::now() + spread(LOOK_AGAIN);
             }
         }
     }

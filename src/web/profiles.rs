@@ -16,7 +16,7 @@ use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};
 use crate::access::Caller;
-use crate::domain::{Eid, Iccid, Imsi, ProfileState};
+use crate::domain::{Eid, Iccid, Imsi, ProfileState, Reference};
 use crate::store::profiles::{Filter, Listed};
 use crate::store::{StoredProfile, profiles, transitions};
 
@@ -50,7 +50,7 @@ pub async fn show(
     })?;
     params.finish()?;
     let (stored, has_waited) = read(&app, &subject, &headers, wait.unwrap_or_default()).await?;
-    let tag = etag::of(&stored.profile, &subject.caller);
+    let tag = etag::of(&stored, &subject.caller);
     let view = match subject.caller {
         Caller::Backend if wait.is_none() => ProfileView::with_twin(stored, &app.reader).await,
         _ => ProfileView::of(stored, &subject.caller),
@@ -89,13 +89,9 @@ async fn read(
     let mut subscription = (!wait.is_zero()).then(|| app.feed.subscribe(&subject.iccid));
     let mut place = None;
     loop {
-        let stored = app.reader.find(&subject.iccid).await?;
-        let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-        if !subject.caller.may_see(stored.tokens_from) {
-            return Err(Problem::new(Code::Unauthenticated));
-        }
+        let stored = subject.read(app).await?;
         let Some(subscription) = &mut subscription else { return Ok((stored, false)) };
-        if !etag::names(headers, &etag::of(&stored.profile, &subject.caller)) {
+        if !etag::names(headers, &etag::of(&stored, &subject.caller)) {
             return Ok((stored, place.is_some()));
         }
         if place.is_none() {
@@ -164,6 +160,10 @@ pub struct ListParams {
     imsi: Option<String>,
     /// The EID of the device's eUICC.
     eid: Option<String>,
+    /// Your own number of the order.
+    reference: Option<String>,
+    /// `true`: only profiles to which something should have happened by now that did not.
+    overdue: Option<bool>,
     /// Only profiles that changed, or that a webhook reported, at or after this time (RFC 3339).
     #[param(rename = "updatedSince", value_type = Option<String>, format = DateTime)]
     updated_since: Option<String>,
@@ -201,6 +201,8 @@ pub async fn list(
         uid: params.take("uid", plain_text)?,
         imsi: params.take("imsi", Imsi::parse)?,
         eid: params.take("eid", Eid::parse)?,
+        reference: params.take("reference", Reference::parse)?,
+        overdue: params.take("overdue", yes)?.is_some(),
         updated_since: params.take("updatedSince", timestamp)?,
     };
     let after = params.take_cursor(Iccid::parse)?;
@@ -212,6 +214,11 @@ pub async fn list(
         if filter.is_indexed() { app.reads.run(list).await? } else { app.scan(list).await? };
     let Listed { profiles, next } = listed;
     Ok(Json(Page::until(profiles, next.map(|last| cursor(last.as_str())))))
+}
+
+/// Parses a flag that can only be given, not denied.
+fn yes(text: &str) -> Result<(), &'static str> {
+    if text == "true" { Ok(()) } else { Err("must be true, or left out") }
 }
 
 /// Parses a text that Postgres can compare.

@@ -13,7 +13,7 @@ use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
 use crate::providers::{self, Registrar};
-use crate::registry::{self, Registered};
+use crate::registry::{self, RegisterError, Registered};
 
 /// The provider of the eSIM object if the call does not name one.
 const USUAL_PROVIDER: &str = "gigastore";
@@ -47,10 +47,20 @@ struct EsimObject {
     activated_at: Option<String>,
     /// When the provider last saw the profile.
     last_seen: Option<String>,
+    /// Your own number of the order: 1 to 64 characters. Lists find the profile by it. Add this member and the next two to
+    /// the provider's object; left out, they keep their value.
+    #[schema(min_length = 1, max_length = 64, example = "A-4711")]
+    reference: Option<String>,
+    /// The day of travel: the first on which the profile is expected to be used.
+    #[schema(format = Date, example = "2026-12-24")]
+    expected_from: Option<String>,
+    /// The ICCID of the profile that this one was given out for. Its users' access tokens show this profile from now on.
+    #[schema(pattern = "^[0-9]{18,22}$")]
+    replaces: Option<String>,
 }
 
-/// Registers a profile. The body is the provider's eSIM object, exactly as the provider's API returned it. The call is
-/// idempotent, and works before and after the first webhook. It never overwrites a state that a webhook has reported.
+/// Registers a profile. The body is the provider's eSIM object, exactly as the provider's API returned it, with
+/// `reference`, `expectedFrom` and `replaces` added if you like. The call is idempotent, and works before and after the first webhook. It never overwrites a state that a webhook has reported.
 #[utoipa::path(
     put, path = "/v1/profiles/{iccid}", tag = "profiles",
     security(("apiKey" = [])),
@@ -86,13 +96,22 @@ pub async fn register(
     let mut registration = registrar
         .parse_esim_object(&body, subject.received_at)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
+    registration.order = providers::parse_order(&body)
+        .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
     if registration.report.iccid != iccid {
         let reason = "iccid differs from the ICCID in the path; send each object to its own path";
         return Err(Problem::because(Code::InvalidBody, reason));
     }
     let remarks = mem::take(&mut registration.report.remarks);
     let done =
-        registry::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await?;
+        registry::register(&app.registrations, &app.vault, &app.erasure_key, &registration).await;
+    let done = done.map_err(|error| match error {
+        RegisterError::Store(error) => error.into(),
+        RegisterError::Circle => {
+            let reason = "replaces names this profile, or one that has replaced it; name the profile that this one was given out for";
+            Problem::because(Code::InvalidBody, reason)
+        }
+    })?;
     let stored = app.reader.find(&iccid).await?;
     // Another call may have erased the profile in the meantime.
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;

@@ -4,7 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::domain::{Eid, ProfileState, Timestamp, Transition, TransitionKind};
+use crate::domain::{
+    Eid, Iccid, OverdueReason, ProfileState, Timestamp, Transition, TransitionKind,
+};
 use crate::store::{ProfileReader, StoredProfile};
 
 /// The current knowledge about one profile. The members after `checks` are shown to backends only.
@@ -45,6 +47,8 @@ pub struct ProfileView {
     /// Where the profile was then, as two letters (ISO 3166-1); null if unknown.
     #[schema(example = "PL")]
     country: Option<String>,
+    /// What should have happened to the profile by now and did not; null if nothing is overdue.
+    overdue: Option<OverdueReason>,
     /// Whether a backend has registered the profile.
     registered: bool,
     /// Whether check digits are correct. This is information only: nothing is refused for a wrong check digit.
@@ -80,6 +84,15 @@ struct BackendView {
     /// When the provider last saw the profile, from the registration.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Timestamp>,
+    /// Your own number of the order, from the registration.
+    reference: Option<String>,
+    /// The day of travel, from the registration.
+    #[schema(format = Date, example = "2026-12-24")]
+    expected_from: Option<String>,
+    /// The ICCID of the profile that this one was given out for, from the registration.
+    replaces: Option<String>,
+    /// The ICCID of the profile that was given out for this one. Access tokens for this profile show that one.
+    replaced_by: Option<String>,
     /// The ICCID of another stored profile that differs only by the check digit at the end. Usually it is the same
     /// card, written differently by another system. Only looked up for a single profile about which no webhook has
     /// reported anything.
@@ -109,7 +122,9 @@ impl ProfileView {
 
     /// The profile, with the members that this caller may see.
     pub fn of(stored: StoredProfile, caller: &Caller) -> Self {
-        let StoredProfile { profile, registration, tokens_from: _ } = stored;
+        let StoredProfile { profile, registration, order, replaced_by, overdue, tokens_from: _ } =
+            stored;
+        let number = |iccid: Iccid| iccid.as_str().to_owned();
         let for_backend = *caller == Caller::Backend;
         let eid_mod97 = profile.eid.as_ref().filter(|_| for_backend).map(Eid::check_digits_hold);
         let registered = registration.is_some();
@@ -119,6 +134,10 @@ impl ProfileView {
             activated_at: registration.as_ref().and_then(|r| r.activated_at),
             last_seen: registration.as_ref().and_then(|r| r.last_seen),
             uid: registration.and_then(|r| r.uid),
+            reference: order.reference.map(|reference| reference.as_str().to_owned()),
+            expected_from: order.expected_from.map(|day| day.to_string()),
+            replaces: order.replaces.map(number),
+            replaced_by: replaced_by.map(number),
             twin: None,
         });
         Self {
@@ -136,6 +155,7 @@ impl ProfileView {
             first_connected_at: profile.evidence.first_connected_at,
             last_connected_at: profile.evidence.last_connected_at,
             country: profile.evidence.country.map(|country| country.as_str().to_owned()),
+            overdue,
             registered,
             backend,
         }
@@ -173,13 +193,17 @@ pub struct TransitionView {
     enabled: Option<bool>,
     /// The provider's own word for the state.
     raw_state: String,
-    /// The kind of the transition. `late`: recorded, but not applied to the profile.
+    /// The kind of the transition. `late`: recorded, but not applied to the profile. `overdue`: no webhook came; the state is
+    /// as before.
     kind: TransitionKind,
+    /// With the kind `overdue`: what did not happen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<OverdueReason>,
     /// The provider's time of the event, if it sends one.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     occurred_at: Option<Timestamp>,
-    /// When the service received the webhook.
+    /// When the service received the webhook, or found that the profile is overdue.
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
     /// The slug of the provider that reported the transition.
@@ -195,6 +219,7 @@ impl From<Transition> for TransitionView {
             enabled: transition.enabled,
             raw_state: transition.raw_state,
             kind: transition.kind,
+            reason: transition.reason,
             occurred_at: transition.occurred_at,
             received_at: transition.received_at,
             provider: transition.provider,

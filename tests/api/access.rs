@@ -130,6 +130,7 @@ async fn a_user_sees_their_own_profile_without_the_members_for_backends() {
             "installsSeen",
             "lastConnectedAt",
             "lastDeliveryAt",
+            "overdue",
             "provider",
             "rawState",
             "registered",

@@ -65,6 +65,7 @@ async fn install(
         enabled: Some(true),
         raw_state: "INSTALLED".to_owned(),
         kind: TransitionKind::Normal,
+        reason: None,
         occurred_at: None,
         received_at: Timestamp::parse("2026-11-23T10:00:00Z").unwrap(),
         provider: "gigastore".to_owned(),

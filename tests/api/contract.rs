@@ -71,6 +71,7 @@ async fn every_answer_about_one_esim() {
       "firstConnectedAt": null,
       "lastConnectedAt": null,
       "country": null,
+      "overdue": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true
@@ -80,6 +81,10 @@ async fn every_answer_about_one_esim() {
       "uid": "c-204",
       "activatedAt": null,
       "lastSeen": null,
+      "reference": null,
+      "expectedFrom": null,
+      "replaces": null,
+      "replacedBy": null,
       "remarks": []
     }
     "#);
@@ -117,6 +122,7 @@ async fn every_answer_about_one_esim() {
       "firstConnectedAt": null,
       "lastConnectedAt": null,
       "country": null,
+      "overdue": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true,
@@ -126,7 +132,11 @@ async fn every_answer_about_one_esim() {
       "eid": "89049032004008882600012345678912",
       "uid": "c-204",
       "activatedAt": null,
-      "lastSeen": null
+      "lastSeen": null,
+      "reference": null,
+      "expectedFrom": null,
+      "replaces": null,
+      "replacedBy": null
     }
     "#);
     let token = app.backend.post(&format!("{profile}/tokens"), "").await;
@@ -153,6 +163,7 @@ async fn every_answer_about_one_esim() {
       "firstConnectedAt": null,
       "lastConnectedAt": null,
       "country": null,
+      "overdue": null,
       "registered": true,
       "checks": {
         "iccidLuhn": true
@@ -228,6 +239,7 @@ async fn every_answer_about_one_esim() {
           "firstConnectedAt": null,
           "lastConnectedAt": null,
           "country": null,
+          "overdue": null,
           "registered": true,
           "checks": {
             "iccidLuhn": true,
@@ -237,7 +249,11 @@ async fn every_answer_about_one_esim() {
           "eid": "89049032004008882600012345678912",
           "uid": "c-204",
           "activatedAt": null,
-          "lastSeen": null
+          "lastSeen": null,
+          "reference": null,
+          "expectedFrom": null,
+          "replaces": null,
+          "replacedBy": null
         }
       ],
       "nextCursor": null

@@ -27,6 +27,8 @@ mod hostile;
 mod journey;
 mod lists;
 mod long_poll;
+mod orders;
+mod overdue;
 mod page;
 mod problems;
 mod profiles;

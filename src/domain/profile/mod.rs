@@ -1,7 +1,9 @@
 //! The state machine: what one report does to one profile. It refuses nothing, and marks what is odd.
 
 use super::words::words;
-use super::{Claim, Eid, Evidence, Iccid, Imsi, Outcome, ProfileState, Report, Timestamp};
+use super::{
+    Claim, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report, Timestamp,
+};
 
 /// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
 /// in the order of arrival, so that one wrong clock cannot freeze a profile.
@@ -61,9 +63,11 @@ pub struct Transition {
     pub raw_state: String,
     /// Whether it was expected, and whether it was applied.
     pub kind: TransitionKind,
+    /// What did not happen, if the kind is `overdue`.
+    pub reason: Option<OverdueReason>,
     /// The provider's event time, if it sends one that can be true.
     pub occurred_at: Option<Timestamp>,
-    /// When we received the delivery.
+    /// When we received the delivery, or found that the profile is overdue.
     pub received_at: Timestamp,
     /// The slug of the provider that reported it.
     pub provider: String,
@@ -78,6 +82,8 @@ words! {
         Unexpected = "unexpected",
         /// Older than what was applied before: kept in the history, not applied.
         Late = "late",
+        /// Something should have happened and did not. The state stays.
+        Overdue = "overdue",
     }
 }
 
@@ -272,6 +278,7 @@ fn transition(
         enabled: claim.enabled,
         raw_state: report.raw_state.clone(),
         kind,
+        reason: None,
         occurred_at: event_time(report),
         received_at: report.received_at,
         provider: report.provider.to_owned(),

@@ -8,7 +8,7 @@ use super::super::json::{Object, Value};
 use super::super::members::{iccid, optional};
 use super::{SLUG, claim};
 use crate::domain::{
-    ActivationCode, Claim, Credentials, Imsi, ProfileState, Registration, Report, Timestamp,
+    ActivationCode, Claim, Credentials, Imsi, Order, ProfileState, Registration, Report, Timestamp,
 };
 
 /// The max length of a `uid`, in bytes.
@@ -59,6 +59,7 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
             apple_link: text(&object, "appleUniversalLink")?.and_then(real_link),
             installation_url: text(&object, "installationUrl")?.and_then(real_link),
         },
+        order: Order::default(),
     })
 }
 

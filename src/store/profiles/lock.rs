@@ -13,7 +13,7 @@ pub struct Revision(pub i64);
 /// Selects profiles with their revisions.
 macro_rules! select_with_revision {
     ($rest:literal, $($argument:expr),+ $(,)?) => {
-        select_profiles!("revision,", $rest, $($argument),+)
+        select_profiles!("revision,", "", $rest, $($argument),+)
     };
 }
 

@@ -3,17 +3,19 @@
 //! What a [`Profile`] is made of is named once in each direction: read by the two macros here, written by
 //! [`super::batch_write`]. Only `erased_at` is written elsewhere, by [`begin_anew`].
 
-/// Selects profiles, with further columns in front and the rest of the statement behind. [`profile`] makes the profile of a row.
+/// Selects profiles, with further columns in front, another table behind, and then the rest of the statement. [`profile`] makes
+/// the profile of a row.
 macro_rules! select_profiles {
-    ($more:literal, $rest:literal, $($argument:expr),+ $(,)?) => {
+    ($more:literal, $join:literal, $rest:literal, $($argument:expr),+ $(,)?) => {
         sqlx::query!(
             "SELECT " + $more + r#"
-                    iccid AS "iccid: Iccid", provider, state AS "state: ProfileState", enabled, raw_state,
-                    imsi AS "imsi: Imsi", eid AS "eid: Eid", since AS "since: Timestamp", seq, installs_seen, deliveries,
+                    iccid AS "iccid!: Iccid", provider AS "provider!", state AS "state!: ProfileState", enabled,
+                    raw_state AS "raw_state!", imsi AS "imsi: Imsi", eid AS "eid: Eid", since AS "since!: Timestamp",
+                    seq AS "seq!", installs_seen AS "installs_seen!", deliveries AS "deliveries!",
                     last_delivery_at AS "last_delivery_at: Timestamp", last_occurred_at AS "last_occurred_at: Timestamp",
                     first_connected_at AS "first_connected_at: Timestamp", last_connected_at AS "last_connected_at: Timestamp",
                     country AS "country: Country", erased_at AS "erased_at: Timestamp"
-             FROM profiles "# + $rest,
+             FROM profiles "# + $join + $rest,
             $($argument),+
         )
     };
@@ -46,12 +48,56 @@ macro_rules! profile {
     };
 }
 
+/// Selects profiles with what their registration brought.
+macro_rules! select_stored {
+    ($rest:literal, $($argument:expr),+ $(,)?) => {
+        select_profiles!(
+            r#"tokens_from AS "tokens_from: Timestamp", registered_at, uid, activated_at AS "activated_at: Timestamp",
+               last_seen AS "last_seen: Timestamp", reference AS "reference?: Reference",
+               expected_from AS "expected_from?: Day", replaces AS "replaces?: Iccid",
+               (SELECT n.iccid FROM orders AS n WHERE n.replaces = profiles.iccid
+                ORDER BY n.replaced_at DESC, n.iccid LIMIT 1) AS "replaced_by: Iccid",
+               (SELECT o.reason FROM overdue AS o
+                WHERE o.iccid = profiles.iccid AND o.seq = profiles.seq AND first_connected_at IS NULL)
+                   AS "overdue: OverdueReason","#,
+            "LEFT JOIN orders USING (iccid) ",
+            $rest,
+            $($argument),+
+        )
+    };
+}
+
+/// The profile of a row of [`select_stored`].
+macro_rules! stored {
+    ($row:ident) => {
+        StoredProfile {
+            tokens_from: $row.tokens_from,
+            registration: $row.registered_at.map(|_| RegistrationFacts {
+                uid: $row.uid,
+                activated_at: $row.activated_at,
+                last_seen: $row.last_seen,
+            }),
+            order: Order {
+                reference: $row.reference,
+                expected_from: $row.expected_from,
+                replaces: $row.replaces,
+            },
+            replaced_by: $row.replaced_by,
+            overdue: $row.overdue,
+            profile: profile!($row),
+        }
+    };
+}
+
 mod look_up;
+
+mod list;
 
 mod lock;
 
 mod registration;
 
+pub use list::{Filter, Listed, list};
 pub use lock::{Revision, lock_free, read, wait_for_locks};
-pub use look_up::{Filter, Listed, StoredProfile, find, list};
+pub use look_up::{StoredProfile, find};
 pub use registration::{RegistrationFacts, begin_anew, end_tokens, save_registration};

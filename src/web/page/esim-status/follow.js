@@ -34,7 +34,7 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
   const closing = new AbortController();
   const { signal } = closing;
   const pauses = new Pauses();
-  const seen = { seq: null, etag: null, place: null, profile: '' };
+  const seen = { iccid: '', seq: null, etag: null, place: null, profile: '' };
   /** When the current stream brought its first event, and its last byte after that; 0 before. */
   const heard = { first: 0, last: 0 };
   let retry = SECOND;
@@ -57,8 +57,9 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     if (hint) retry = Math.max(Number(hint) || 0, SECOND / 2);
     if (!data) return;
     const { profile, ...content } = JSON.parse(data);
-    if (event === 'profile' && id) {
-      seen.seq = Number(id);
+    if (event === 'profile' && (id || content.iccid !== seen.iccid)) {
+      // The first one, or one that was given out for the profile that was followed: it has its own numbers.
+      [seen.iccid, seen.seq] = [content.iccid, content.seq];
       changed(content);
     } else if (event === 'profile') {
       // The stream was resumed. If the profile has changed, the transitions that changed it follow.
@@ -100,9 +101,9 @@ export function follow(token, onChange, { base = HOME, onStatus = () => {} } = {
     if (isSent) {
       const profile = await response.json();
       seen.etag = response.headers.get('ETag');
-      seen.seq = profile.seq;
+      [seen.iccid, seen.seq] = [profile.iccid, profile.seq];
       // What the service holds a long poll for.
-      seen.place = [profile.seq, profile.firstConnectedAt, profile.country].join();
+      seen.place = [profile.iccid, profile.seq, profile.firstConnectedAt, profile.country].join();
       changed(profile);
     }
     tell('polling');

@@ -1,0 +1,96 @@
+//! Looks for profiles to which something should have happened that did not.
+//!
+//! Nothing is kept for that while webhooks are written. A profile can become overdue only some time after its last change,
+//! so it is enough to look at the profiles that changed that long ago, a minute of changes each minute.
+
+use sqlx::PgConnection;
+
+use crate::domain::{OverdueReason, Patience, Timestamp};
+use crate::store::{StoreError, overdue, profiles};
+use crate::telemetry;
+
+/// Changes are looked at this many seconds later, when all of them are written.
+const SETTLED_SECONDS: i64 = 120;
+
+/// How far back the first look of all goes, in seconds: whoever begins to use this has many old profiles.
+const FIRST_LOOK_SECONDS: i64 = 86_400;
+
+/// The changes of how many seconds one statement looks at.
+const SLICE_SECONDS: i64 = 3_600;
+
+/// How many profiles are read at a time.
+const PAGE: usize = 500;
+
+/// Looks once through what has become due, and writes a line into the history of each profile that is overdue. Returns how many
+/// were found. Does nothing while another replica looks.
+///
+/// # Errors
+/// [`StoreError`]. What was written before the error stays, and the next call continues.
+pub async fn find_overdue(
+    connection: &mut PgConnection,
+    patience: &Patience,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    if !overdue::begin(connection).await? {
+        return Ok(0);
+    }
+    let found = find_all(connection, patience, now).await;
+    overdue::end(connection).await?;
+    found
+}
+
+async fn find_all(
+    connection: &mut PgConnection,
+    patience: &Patience,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut found = 0;
+    for reason in OverdueReason::ALL {
+        let end = now.plus_seconds(-patience.of(reason).max(SETTLED_SECONDS));
+        let first = end.plus_seconds(-FIRST_LOOK_SECONDS);
+        let mut from = overdue::scanned_until(connection, reason, first).await?;
+        let mut is_complete = true;
+        while from < end {
+            let until = from.plus_seconds(SLICE_SECONDS).min(end);
+            let candidates =
+                overdue::find_candidates(connection, reason.state(), from, until).await?;
+            for page in candidates.chunks(PAGE) {
+                let (noted, held) = note(connection, page, patience, now).await?;
+                found += noted;
+                // Those that another transaction holds are looked for again in a minute.
+                is_complete &= held == 0;
+            }
+            if is_complete {
+                overdue::note_scanned(connection, reason, until).await?;
+            }
+            from = until;
+        }
+    }
+    overdue::forget(connection).await?;
+    Ok(found)
+}
+
+/// Returns how many of these profiles were found to be overdue, and how many could not be written.
+async fn note(
+    connection: &mut PgConnection,
+    iccids: &[String],
+    patience: &Patience,
+    now: Timestamp,
+) -> Result<(u64, u64), StoreError> {
+    let (mut noted, mut held) = (0, 0);
+    for stored in profiles::find(connection, iccids).await? {
+        let profile = &stored.profile;
+        let expected_from = stored.order.expected_from;
+        let Some(reason) = profile.overdue(expected_from, patience, now) else { continue };
+        let line = profile.note_overdue(reason, now);
+        match overdue::note(connection, &stored, &line).await? {
+            Some(true) => {
+                noted += 1;
+                telemetry::count_overdue(&profile.provider, reason, 1);
+            }
+            Some(false) => {}
+            None => held += 1,
+        }
+    }
+    Ok((noted, held))
+}

@@ -1,0 +1,77 @@
+//! The table `orders`: what resellers say about the sale of profiles. Reads of profiles join it ([`super::profiles`]).
+
+use sqlx::PgConnection;
+
+use super::error::StoreError;
+use crate::domain::{Day, Iccid, Order, Reference, Timestamp};
+
+/// Saves an order. Members that it leaves out keep the value of an earlier registration.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    order: &Order,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO orders AS o (iccid, reference, expected_from, replaces, replaced_at)
+         VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NOT NULL THEN $5::timestamptz END)
+         ON CONFLICT (iccid) DO UPDATE
+         SET reference = coalesce(EXCLUDED.reference, o.reference),
+             expected_from = coalesce(EXCLUDED.expected_from, o.expected_from),
+             replaces = coalesce(EXCLUDED.replaces, o.replaces),
+             replaced_at = CASE WHEN EXCLUDED.replaces IS DISTINCT FROM o.replaces
+                                THEN coalesce(EXCLUDED.replaced_at, o.replaced_at) ELSE o.replaced_at END",
+        iccid.as_str(),
+        order.reference.as_ref().map(Reference::as_str),
+        order.expected_from.map(Day::as_date),
+        order.replaces.as_ref().map(Iccid::as_str),
+        at.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The max number of profiles that replace each other in turn.
+pub const LONGEST_CHAIN: i32 = 16;
+
+/// Lists the profiles that have replaced this one: its own replacement, that one's, and so on. Of several that replace the
+/// same profile, the one that was registered last counts.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn successors(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Vec<Iccid>, StoreError> {
+    let chain = sqlx::query_scalar!(
+        r#"WITH RECURSIVE chain (iccid, n) AS (
+               SELECT $1::text COLLATE "C", 0
+               UNION ALL
+               SELECT (SELECT o.iccid FROM orders AS o WHERE o.replaces = c.iccid ORDER BY o.replaced_at DESC, o.iccid LIMIT 1), n + 1
+               FROM chain AS c WHERE c.iccid IS NOT NULL AND n < $2
+           )
+           SELECT iccid AS "iccid!: Iccid" FROM chain WHERE iccid IS NOT NULL AND n > 0 ORDER BY n"#,
+        iccid.as_str(),
+        LONGEST_CHAIN
+    );
+    Ok(chain.fetch_all(connection).await?)
+}
+
+/// Deletes what is kept about the order of a profile, and that another one has replaced it.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE orders SET replaces = NULL, replaced_at = NULL WHERE replaces = $1",
+        iccid.as_str()
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!("DELETE FROM orders WHERE iccid = $1", iccid.as_str()).execute(connection).await?;
+    Ok(())
+}

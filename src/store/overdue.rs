@@ -1,0 +1,206 @@
+//! The tables `overdue` and `overdue_scans`: which profiles are overdue, and how far they have been looked for.
+
+use sqlx::{Connection, PgConnection};
+
+use super::deliveries::first_id;
+use super::error::StoreError;
+use super::notify;
+use super::profiles::StoredProfile;
+use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition};
+
+/// The key of the advisory lock that lets one replica at a time look. The number is arbitrary and must not change.
+const LOCK: i64 = 0x6573_696d_6f76_6572;
+
+/// Takes the lock that lets one replica at a time look for what is overdue. Returns whether this one has it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
+    Ok(locked.fetch_one(connection).await?)
+}
+
+/// Gives the lock back.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// The time before which all changes have been looked at for this reason; at first `otherwise`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn scanned_until(
+    connection: &mut PgConnection,
+    reason: OverdueReason,
+    otherwise: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let until = sqlx::query_scalar!(
+        r#"INSERT INTO overdue_scans AS s (reason, until) VALUES ($1, $2)
+           ON CONFLICT (reason) DO UPDATE SET until = s.until
+           RETURNING until AS "until: Timestamp""#,
+        reason.as_str(),
+        otherwise.as_datetime()
+    );
+    Ok(until.fetch_one(connection).await?)
+}
+
+/// Notes that all changes before `until` have been looked at.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_scanned(
+    connection: &mut PgConnection,
+    reason: OverdueReason,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE overdue_scans SET until = greatest(until, $2) WHERE reason = $1",
+        reason.as_str(),
+        until.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How much later than its receipt a delivery may be written, without being marked in `unreported_at`.
+const WRITTEN_WITHIN_SECONDS: i64 = 120;
+
+/// Finds the profiles in this state, never connected and not known to be overdue, that changed from `from` until `until`, or
+/// that are expected to be used from one of the days of that time on.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find_candidates(
+    connection: &mut PgConnection,
+    state: ProfileState,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let received_from = from.plus_seconds(-WRITTEN_WITHIN_SECONDS);
+    let found = sqlx::query_scalar!(
+        "SELECT p.iccid
+         FROM (SELECT iccid FROM deliveries
+               WHERE id >= $2 AND id < $3 AND received_at >= $4 AND received_at < $5
+                 AND outcome = 'moved' AND iccid IS NOT NULL
+               UNION
+               SELECT iccid FROM profiles WHERE unreported_at >= $6 AND unreported_at < $5
+               UNION
+               SELECT iccid FROM orders WHERE expected_from > $7 AND expected_from <= $8) AS changed
+         JOIN profiles AS p USING (iccid)
+         WHERE p.state = $1 AND p.first_connected_at IS NULL
+           AND NOT EXISTS (SELECT FROM overdue AS o WHERE o.iccid = p.iccid AND o.seq = p.seq)
+         ORDER BY p.iccid",
+        state.as_str(),
+        first_id(received_from),
+        first_id(until),
+        received_from.as_datetime(),
+        until.as_datetime(),
+        from.as_datetime(),
+        from.plus_seconds(-1).as_datetime().date(),
+        until.as_datetime().date()
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Writes the line that says that a profile is overdue, unless the profile has changed since it was read. Returns whether it
+/// has written it: `None` if another transaction holds the profile, so that this must be tried again.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note(
+    connection: &mut PgConnection,
+    stored: &StoredProfile,
+    line: &Transition,
+) -> Result<Option<bool>, StoreError> {
+    let iccid = &stored.profile.iccid;
+    let mut transaction = connection.begin().await?;
+    let free = sqlx::query_scalar!(
+        r#"SELECT seq = $2 AND first_connected_at IS NULL AS "unchanged!" FROM profiles WHERE iccid = $1 FOR UPDATE SKIP LOCKED"#,
+        iccid.as_str(),
+        stored.profile.seq
+    );
+    match free.fetch_optional(&mut *transaction).await? {
+        Some(true) => {}
+        Some(false) => return Ok(Some(false)),
+        None => {
+            let exists = sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM profiles WHERE iccid = $1) AS "it!""#,
+                iccid.as_str()
+            );
+            let is_held = exists.fetch_one(&mut *transaction).await?;
+            return Ok((!is_held).then_some(false));
+        }
+    }
+    let reason = line.reason.map(OverdueReason::as_str);
+    sqlx::query!(
+        "WITH raised AS (
+             UPDATE profiles SET seq = $2, updated_at = now(), revision = revision + 1 WHERE iccid = $1
+             RETURNING iccid
+         ),
+         appended AS (
+             INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, reason, received_at, provider)
+             SELECT iccid, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM raised
+         )
+         INSERT INTO overdue AS o (iccid, seq, reason) SELECT iccid, $2, $8 FROM raised
+         ON CONFLICT (iccid) DO UPDATE SET seq = EXCLUDED.seq, reason = EXCLUDED.reason",
+        iccid.as_str(),
+        line.seq,
+        line.from_state.map(ProfileState::as_str),
+        line.to_state.as_str(),
+        line.enabled,
+        line.raw_state,
+        line.kind.as_str(),
+        reason,
+        line.received_at.as_datetime(),
+        line.provider
+    )
+    .execute(&mut *transaction)
+    .await?;
+    notify::wake(&mut transaction, iccid).await?;
+    transaction.commit().await?;
+    Ok(Some(true))
+}
+
+/// The max number of rows that one statement looks at.
+const PAGE: i64 = 2_000;
+
+/// Deletes what is no longer true, page by page.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let mut after = Some(String::new());
+    while let Some(last) = after {
+        after = sqlx::query_scalar!(
+            "WITH page AS MATERIALIZED (SELECT iccid, seq FROM overdue WHERE iccid > $1 ORDER BY iccid LIMIT $2),
+                  gone AS (
+                      DELETE FROM overdue AS o USING page
+                      WHERE o.iccid = page.iccid AND o.seq = page.seq
+                        AND NOT EXISTS (SELECT FROM profiles AS p
+                                        WHERE p.iccid = o.iccid AND p.seq = o.seq AND p.first_connected_at IS NULL)
+                  )
+             SELECT max(iccid) FROM page",
+            last,
+            PAGE
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Deletes what is kept about a profile.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM overdue WHERE iccid = $1", iccid.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
