@@ -43,31 +43,31 @@ pub struct BrandArgs {
 pub struct OverdueArgs {
     /// After how many hours a profile that can be installed and was not is overdue, 0 to 8760; not before its day of travel
     #[arg(
-        long, env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS", default_value_t = 24, value_name = "HOURS",
+        long = "overdue-not-installed-hours", env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS", default_value_t = 24, value_name = "HOURS",
         value_parser = clap::value_parser!(u16).range(0..=8760)
     )]
-    pub overdue_not_installed_hours: u16,
+    pub not_installed: u16,
 
     /// After how many hours a profile that was downloaded and whose install was not finished is overdue, 0 to 8760
     #[arg(
-        long, env = "ESIM_STATUS_OVERDUE_NOT_FINISHED_HOURS", default_value_t = 1, value_name = "HOURS",
+        long = "overdue-not-finished-hours", env = "ESIM_STATUS_OVERDUE_NOT_FINISHED_HOURS", default_value_t = 1, value_name = "HOURS",
         value_parser = clap::value_parser!(u16).range(0..=8760)
     )]
-    pub overdue_not_finished_hours: u16,
+    pub not_finished: u16,
 
     /// After how many hours a profile whose install failed is overdue, 0 to 8760
     #[arg(
-        long, env = "ESIM_STATUS_OVERDUE_FAILED_HOURS", default_value_t = 0, value_name = "HOURS",
+        long = "overdue-failed-hours", env = "ESIM_STATUS_OVERDUE_FAILED_HOURS", default_value_t = 0, value_name = "HOURS",
         value_parser = clap::value_parser!(u16).range(0..=8760)
     )]
-    pub overdue_failed_hours: u16,
+    pub failed: u16,
 
     /// After how many hours, from the begin of its day of travel, an installed profile without a connection is overdue, 0 to 8760
     #[arg(
-        long, env = "ESIM_STATUS_OVERDUE_NOT_CONNECTED_HOURS", default_value_t = 48, value_name = "HOURS",
+        long = "overdue-not-connected-hours", env = "ESIM_STATUS_OVERDUE_NOT_CONNECTED_HOURS", default_value_t = 48, value_name = "HOURS",
         value_parser = clap::value_parser!(u16).range(0..=8760)
     )]
-    pub overdue_not_connected_hours: u16,
+    pub not_connected: u16,
 }
 
 impl OverdueArgs {
@@ -75,10 +75,10 @@ impl OverdueArgs {
     pub fn patience(self) -> Patience {
         let seconds = |hours| i64::from(hours) * 3_600;
         Patience {
-            not_installed: seconds(self.overdue_not_installed_hours),
-            not_finished: seconds(self.overdue_not_finished_hours),
-            failed: seconds(self.overdue_failed_hours),
-            not_connected: seconds(self.overdue_not_connected_hours),
+            not_installed: seconds(self.not_installed),
+            not_finished: seconds(self.not_finished),
+            failed: seconds(self.failed),
+            not_connected: seconds(self.not_connected),
         }
     }
 }
