@@ -39,7 +39,7 @@ pub struct Figures {
     /// Latencies in microseconds, of answers with any status. A request without an answer counts with the time it has
     /// waited.
     pub latencies: Histogram<u64>,
-    /// The number of answers a second.
+    /// The number of answers a second, of requests that were due and answered during the measurement.
     pub rate: f64,
     /// How many requests were not answered, or not with 2xx.
     pub refused: u64,
