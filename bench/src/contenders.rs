@@ -154,7 +154,10 @@ impl Running {
 }
 
 /// The folder of the benchmark's programs, which is that of this program.
-fn programs() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// If the system does not know it.
+pub fn programs() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! Webhooks that are generated and signed beforehand, so that sending them costs no time for that.
 //!
 //! Each profile has four deliveries: the three states of its life and a repetition of one of them, so three of four
-//! move the profile. The last state is `DISABLED`, from which the next pass starts. The deliveries of one profile are
+//! move the profile. Some loads have more repetitions. The last state is `DISABLED`, from which the next pass starts. The deliveries of one profile are
 //! some thousand others apart, so that two of them are rarely in flight together, and new profiles appear all the time.
 //! The mixture is therefore the same for a slow server, which gets only through a part of the file, as for a fast one.
 
@@ -55,6 +55,8 @@ pub struct Profiles {
     pub count: u64,
     /// How many profiles exist.
     pub of: u64,
+    /// How many deliveries of each profile repeat its state.
+    pub repeats: usize,
 }
 
 impl Profiles {
@@ -76,18 +78,20 @@ pub struct Signed {
     pub body: String,
 }
 
-/// Generates four deliveries for each profile.
+/// Generates the deliveries of each profile: its three states, and `repeats` repetitions of one of them.
 ///
 /// # Errors
 /// Never: HMAC accepts keys of any length.
-pub fn make(iccids: &[String]) -> anyhow::Result<Vec<Signed>> {
+pub fn make(iccids: &[String], repeats: usize) -> anyhow::Result<Vec<Signed>> {
     let mut random = StdRng::seed_from_u64(2);
     let key = Hmac::<Sha256>::new_from_slice(secret("hook").as_bytes())?;
-    let mut due = Vec::with_capacity(iccids.len() * 4);
-    for (number, iccid) in (0_u64..).zip(iccids) {
-        let mut at = number * 4;
+    let each = LIFE.len() + repeats;
+    let mut due = Vec::with_capacity(iccids.len() * each);
+    for (number, iccid) in iccids.iter().enumerate() {
+        let mut at = (number * each) as u64;
         let repeated = random.random_range(0..LIFE.len());
-        let life = LIFE[..=repeated].iter().chain(&LIFE[repeated..]);
+        let again = std::iter::repeat_n(&LIFE[repeated], repeats);
+        let life = LIFE[..=repeated].iter().chain(again).chain(&LIFE[repeated + 1..]);
         for state in life {
             due.push((at, iccid, state));
             at += APART.0 + random.random_range(0..APART.1);
@@ -171,9 +175,9 @@ mod tests {
 
     #[test]
     fn check_digits_are_valid_and_three_of_four_deliveries_move_their_profile() {
-        let iccids = Profiles { count: 6_000, of: 3_000_000 }.iccids();
+        let iccids = Profiles { count: 6_000, of: 3_000_000, repeats: 1 }.iccids();
         assert!(iccids.iter().all(|iccid| Iccid::parse(iccid).unwrap().luhn_holds()));
-        let deliveries = make(&iccids).unwrap();
+        let deliveries = make(&iccids, 1).unwrap();
         for known in [None, Some("DISABLED")] {
             let mut states = HashMap::new();
             let moved = deliveries.iter().filter(|delivery| {
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn written_deliveries_are_read_back_as_requests() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let deliveries = make(&[iccid(7)]).unwrap();
+        let deliveries = make(&[iccid(7)], 1).unwrap();
         write(file.path(), &deliveries).unwrap();
         let requests = read_requests(file.path()).unwrap();
         assert_eq!(requests.len(), 4);

@@ -20,6 +20,8 @@ pub mod cost;
 
 pub mod load;
 
+pub mod kinds;
+
 pub mod options;
 
 pub mod wrk;

@@ -30,7 +30,10 @@ impl Load {
     pub fn make(folder: &Path, profiles: Profiles) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let iccids = profiles.iccids();
-        deliveries::write(&folder.join("deliveries"), &deliveries::make(&iccids)?)?;
+        deliveries::write(
+            &folder.join("deliveries"),
+            &deliveries::make(&iccids, profiles.repeats)?,
+        )?;
         std::fs::write(folder.join("iccids"), iccids.join("\n") + "\n")?;
         Ok(Self {
             folder: folder.to_owned(),

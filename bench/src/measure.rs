@@ -16,6 +16,9 @@ use crate::wrk::{self, Answers};
 /// The length of the warm-up.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// The rate of the warm-up before a rate that is the same for all, in requests a second.
+const SAME_WARM_UP: f64 = 2_000.0;
+
 /// How long one check takes whether other processes are busy.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -31,8 +34,8 @@ pub struct Sample {
     pub p50: f64,
     /// The 99th percentile of the latency, in milliseconds.
     pub p99: f64,
-    /// The same, at the rate at which the ordinary handler was measured.
-    pub p99_at_common_rate: f64,
+    /// The fraction of the offered rate that was answered in time. 1 in a closed loop.
+    pub kept_up: f64,
     /// The server's processor time for each request, in microseconds.
     pub server_micros: f64,
     /// The database's processor time for each request, in microseconds.
@@ -53,7 +56,7 @@ impl Sample {
         rate: f64::NAN,
         p50: f64::NAN,
         p99: f64::NAN,
-        p99_at_common_rate: f64::NAN,
+        kept_up: f64::NAN,
         server_micros: f64::NAN,
         database_micros: f64::NAN,
         resident: f64::NAN,
@@ -72,15 +75,15 @@ pub struct Measurement<'a> {
     pub postgres: &'a Postgres,
     /// The requests.
     pub load: &'a Load,
-    /// The kind of requests, and how many connections.
+    /// The kind of load, the number of connections, and the rate.
     pub cell: Cell,
     /// How long the whole run may still be delayed by other processes.
     pub patience: &'a std::cell::Cell<Duration>,
 }
 
 impl Measurement<'_> {
-    /// Measures a server. Starts at index `first` of the load, and advances it. Measures the latency at `common_rate`
-    /// too, if it is given.
+    /// Measures a server. Starts at index `first` of the load, and advances it. Measures the latency at `common_rate`;
+    /// without it, at a fraction of the rate that the server reaches.
     ///
     /// # Errors
     /// If the server fails, or after a signal.
@@ -91,7 +94,13 @@ impl Measurement<'_> {
         common_rate: Option<f64>,
     ) -> anyhow::Result<Sample> {
         let roots = Roots { server: Some(server.pid()), database: self.postgres.pid() };
-        let warm_up = self.plan(server, *first, None, WARM_UP);
+        let mut warm_up = self.plan(server, *first, None, WARM_UP);
+        if let Some(rate) = self.cell.rate {
+            // The same deliveries for all: a server may be faster for a profile that it has just seen.
+            (warm_up.rate, warm_up.connections) = (Some(SAME_WARM_UP), 64);
+            *first += generator::run(&warm_up)?.sent;
+            return self.latencies(server, roots, first, Some(f64::from(rate)));
+        }
         *first += generator::run(&warm_up)?.sent;
 
         let mut sample = self.undisturbed(|| {
@@ -109,16 +118,13 @@ impl Measurement<'_> {
             sample.most_resident = number(memory.most) / 1024.0;
             Ok(sample)
         })?;
-        let rate = (self.cell.connections > 1).then_some(sample.rate * self.options.load);
-        let at_its_own = self.latencies(server, roots, first, rate)?;
-        (sample.p50, sample.p99) = (at_its_own.p50, at_its_own.p99);
-        sample.refused += at_its_own.refused;
-        sample.foreign = sample.foreign.max(at_its_own.foreign);
-        if let Some(rate) = common_rate {
-            let at_common = self.latencies(server, roots, first, Some(rate))?;
-            sample.p99_at_common_rate = at_common.p99;
-            sample.foreign = sample.foreign.max(at_common.foreign);
-        }
+        let rate = common_rate.unwrap_or(sample.rate * self.options.load);
+        let latencies =
+            self.latencies(server, roots, first, (self.cell.connections > 1).then_some(rate))?;
+        (sample.p50, sample.p99) = (latencies.p50, latencies.p99);
+        sample.kept_up = latencies.kept_up;
+        sample.refused += latencies.refused;
+        sample.foreign = sample.foreign.max(latencies.foreign);
         Ok(sample)
     }
 
@@ -131,7 +137,7 @@ impl Measurement<'_> {
     ) -> Plan<'_> {
         Plan {
             address: server.address,
-            requests: self.load.requests(self.cell.work),
+            requests: self.load.requests(self.cell.kind.work()),
             first,
             connections: self.cell.connections,
             rate,
@@ -144,7 +150,7 @@ impl Measurement<'_> {
         wrk::Plan {
             address: server.address,
             load: self.load,
-            work: self.cell.work,
+            work: self.cell.kind.work(),
             first,
             connections: self.cell.connections,
             threads: self.options.wrk_threads,
@@ -166,9 +172,13 @@ impl Measurement<'_> {
             plan.warm_up = Duration::from_millis(200);
             let figures = generator::run(&plan)?;
             *first += figures.sent;
-            let mut sample =
-                Sample { foreign: (roots.spent()? - before).foreign(), ..Sample::NONE };
+            let spent = roots.spent()? - before;
+            let mut sample = Sample { foreign: spent.foreign(), ..Sample::NONE };
             (sample.p50, sample.p99) = (figures.percentile_ms(50.0), figures.percentile_ms(99.0));
+            (sample.rate, sample.kept_up) =
+                (figures.rate, figures.rate / rate.unwrap_or(figures.rate));
+            sample.server_micros = micros_each(spent.server, figures.sent as u64);
+            sample.database_micros = micros_each(spent.database, figures.sent as u64);
             sample.refused = number(figures.refused);
             Ok(sample)
         })

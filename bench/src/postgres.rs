@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::kinds::Kind;
 use crate::machine;
 use embedded_postgres::Embedded;
 use esim_status::clock;
@@ -11,14 +12,14 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::runtime::Runtime;
 
 /// The settings, which are the same for all contenders. They keep full durability: `fsync` and `synchronous_commit` are
-/// on. `shared_buffers` is set in addition, to a quarter of the memory.
-const SETTINGS: [(&str, &str); 6] = [
+/// on. `shared_buffers` is set in addition, to a quarter of the memory, and so are those that differ by
+/// kind of load.
+const SETTINGS: [(&str, &str); 5] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
     ("max_wal_size", "8GB"),
     ("min_wal_size", "2GB"),
-    ("checkpoint_timeout", "15min"),
 ];
 
 /// How many WAL segments exist before anything is measured: 1.5 GB.
@@ -44,12 +45,25 @@ impl Postgres {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut this = Self { embedded, runtime };
         let buffers = format!("{}MB", (machine::memory_mib() / 4).clamp(256, 8_192));
-        for (name, value) in SETTINGS.into_iter().chain([("shared_buffers", buffers.as_str())]) {
-            this.execute("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
-        }
+        let buffers = [("shared_buffers", buffers.as_str())];
+        this.set(SETTINGS.into_iter().chain(buffers).chain(Kind::Webhooks.settings()))?;
         this.embedded.restart_server()?;
         this.fill_log()?;
         Ok(this)
+    }
+
+    /// Changes settings, and makes those effective that need no restart.
+    ///
+    /// # Errors
+    /// The error of the server.
+    pub fn set<'a>(
+        &self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<()> {
+        for (name, value) in settings {
+            self.execute("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
+        }
+        self.execute("postgres", "SELECT pg_reload_conf()")
     }
 
     /// Creates WAL segments. A server that has run for a while reuses its segments of 16 MB, but a fresh one must

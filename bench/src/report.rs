@@ -1,4 +1,5 @@
-//! The report: the machine and the versions that were measured, and the figures of all rounds in one table.
+//! The report: the machine and the versions that were measured, and the figures of all rounds in tables. Writing to a
+//! string does not fail.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,12 +10,18 @@ use esim_status::clock;
 use sqlx::Row;
 
 use crate::contenders::Contender;
-use crate::load::Work;
 use crate::machine;
 use crate::measure::Sample;
 use crate::options::Cell;
 use crate::postgres::Postgres;
 use crate::process::output;
+
+/// The fraction of a rate that must be answered in time; the last requests may still be in flight at the end. Below it,
+/// latencies grow with the length of the measurement, so they are not shown.
+const KEPT_UP: f64 = 0.95;
+
+/// One of the figures of a sample.
+type Figure = fn(&Sample) -> f64;
 
 /// The samples of all rounds.
 #[derive(Debug, Default)]
@@ -36,75 +43,130 @@ impl Results {
         self.cells.entry(cell).or_default().push(sample);
     }
 
-    /// The medians of a cell, over the undisturbed rounds if there are any.
-    fn medians(&self, cell: Cell) -> Option<Sample> {
-        let all = self.cells.get(&cell)?;
+    /// The samples of a cell: of the undisturbed rounds, if there are any.
+    fn samples(&self, cell: Cell) -> Vec<Sample> {
+        let all = self.cells.get(&cell).map_or(&[][..], Vec::as_slice);
         let calm: Vec<_> = all.iter().filter(|it| it.foreign <= self.foreign).copied().collect();
-        let samples = if calm.is_empty() { all.as_slice() } else { calm.as_slice() };
-        let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
-        Some(Sample {
+        if calm.is_empty() { all.to_vec() } else { calm }
+    }
+
+    /// The medians of a cell.
+    fn medians(&self, cell: Cell) -> Sample {
+        let samples = self.samples(cell);
+        let of = |figure: Figure| median(samples.iter().map(figure).collect());
+        let kept_up = of(|it| it.kept_up);
+        let latency = |figure| if kept_up < KEPT_UP { f64::NAN } else { of(figure) };
+        Sample {
             rate: of(|it| it.rate),
-            p50: of(|it| it.p50),
-            p99: of(|it| it.p99),
-            p99_at_common_rate: of(|it| it.p99_at_common_rate),
+            p50: latency(|it| it.p50),
+            p99: latency(|it| it.p99),
+            kept_up,
             server_micros: of(|it| it.server_micros),
             database_micros: of(|it| it.database_micros),
             resident: of(|it| it.resident),
             most_resident: of(|it| it.most_resident),
-            refused: all.iter().map(|it| it.refused).sum(),
+            refused: self.cells.get(&cell).into_iter().flatten().map(|it| it.refused).sum(),
             foreign: of(|it| it.foreign),
-        })
+        }
     }
 
-    /// The table, as Markdown.
-    pub fn table(&self) -> String {
-        let mut text = String::from(
-            "| work | table | connections | who | requests/s | p50, ms | p99, ms | CPU of server, µs each | CPU of database, µs each | RSS, MiB | RSS at most, MiB | not 2xx |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        );
-        for cell in self.cells.keys() {
-            let Some(sample) = self.medians(*cell) else { continue };
-            let work = match cell.work {
-                Work::Writes => "webhooks",
-                Work::Reads => "reads",
-            };
-            let table = if cell.large { "3 million" } else { "empty" };
-            let mark = if sample.foreign > self.foreign { " \\*" } else { "" };
-            let (connections, name) = (cell.connections, cell.contender.name());
-            let figures = [
-                show(sample.rate, 0),
-                show(sample.p50, 2),
-                show(sample.p99, 2),
-                show(sample.server_micros, 1),
-                show(sample.database_micros, 1),
-                show(sample.resident, 0),
-                show(sample.most_resident, 0),
-                show(sample.refused, 0),
-            ];
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "| {work} | {table} | {connections} | {name}{mark} | {} |",
-                figures.join(" | ")
-            );
+    /// All tables, as Markdown.
+    pub fn show(&self) -> String {
+        let mut text = if self.cells.keys().any(|cell| cell.rate.is_some()) {
+            self.same_rates()
+        } else {
+            self.table() + &self.ratios(Contender::Ordinary) + &self.ratios(Contender::OneStatement)
+        };
+        if !self.ready.is_empty() {
+            let ready = show(median(self.ready.clone()), 0);
+            let _ = writeln!(text, "\nesim-status is ready {ready} ms after exec.");
         }
         text
     }
 
-    /// What the table cannot show: latencies at the same rate, and the time to start.
-    pub fn remarks(&self) -> String {
-        let writes = |contender| {
-            let cell = Cell { large: false, work: Work::Writes, connections: 256, contender };
-            self.medians(cell).unwrap_or(Sample::NONE)
-        };
-        format!(
-            "At the rate of the ordinary handler's latencies, with 256 connections, the p99 of a webhook is {} ms for \
-             esim-status and {} ms for the ordinary handler. esim-status is ready {} ms after exec.\n",
-            show(writes(Contender::Service).p99_at_common_rate, 2),
-            show(writes(Contender::Ordinary).p99, 2),
-            show(median(self.ready.clone()), 0),
-        )
+    /// The figures of all contenders.
+    fn table(&self) -> String {
+        let mut text = head(
+            "load | connections | who | requests/s | p50, ms | p99, ms | CPU of server, µs each | \
+             CPU of database, µs each | RSS, MiB | RSS at most, MiB | not 2xx",
+        );
+        for cell in self.cells.keys() {
+            let it = self.medians(*cell);
+            let (load, who) = (cell.kind.name(), cell.contender.name());
+            let _ = write!(text, "| {load} | {} | {who}{}", cell.connections, self.mark(&it));
+            let times = [(it.p50, 2), (it.p99, 2), (it.server_micros, 1), (it.database_micros, 1)];
+            let sizes = [(it.resident, 0), (it.most_resident, 0), (it.refused, 0)];
+            for (figure, digits) in [(it.rate, 0)].into_iter().chain(times).chain(sizes) {
+                let _ = write!(text, " | {}", show(figure, digits));
+            }
+            text.push_str(" |\n");
+        }
+        text
     }
+
+    /// The service's figures, each divided by that of another contender under the same load.
+    fn ratios(&self, other: Contender) -> String {
+        let columns = "load | connections | rate | p50 | p99 | CPU of server and database";
+        let mut text = format!("\nesim-status, if {} is 1:\n\n{}", other.name(), head(columns));
+        for cell in self.cells.keys().filter(|cell| cell.contender == Contender::Service) {
+            let base = self.medians(Cell { contender: other, ..*cell });
+            let ours = self.medians(*cell);
+            if base.rate.is_nan() {
+                continue;
+            }
+            let ratio = |figure: Figure| show(figure(&ours) / figure(&base), 2);
+            let [rate, p50, p99] = [ratio(|it| it.rate), ratio(|it| it.p50), ratio(|it| it.p99)];
+            let cpu = ratio(|it| it.server_micros + it.database_micros);
+            let (load, connections) = (cell.kind.name(), cell.connections);
+            let _ = writeln!(text, "| {load} | {connections} | {rate} | {p50} | {p99} | {cpu} |");
+        }
+        text
+    }
+
+    /// A statement each and the service at the same rates.
+    fn same_rates(&self) -> String {
+        let mut text = head(
+            "connections | webhooks/s | p50, ms: a statement each | esim-status | ratio | \
+             p99, ms: a statement each | esim-status | ratio | \
+             CPU of database, µs: a statement each | esim-status | ratio",
+        );
+        let figures: [(Figure, usize); 3] =
+            [(|it| it.p50, 2), (|it| it.p99, 2), (|it| it.database_micros, 0)];
+        for cell in self.cells.keys().filter(|cell| cell.contender == Contender::Service) {
+            let rate = cell.rate.unwrap_or_default();
+            let _ = write!(text, "| {} | {rate} |", cell.connections);
+            let peer = Cell { contender: Contender::OneStatement, ..*cell };
+            for (figure, digits) in figures {
+                let (base, of_peer) = self.spread(peer, figure, digits);
+                let (ours, of_service) = self.spread(*cell, figure, digits);
+                let _ = write!(text, " {of_peer} | {of_service} | {} |", show(ours / base, 2));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The median of a figure, and the same as text with the least and the greatest figure.
+    fn spread(&self, cell: Cell, figure: Figure, digits: usize) -> (f64, String) {
+        let medians = self.medians(cell);
+        if medians.kept_up < KEPT_UP {
+            return (f64::NAN, format!("† {:.0}/s", medians.rate));
+        }
+        let all: Vec<_> = self.samples(cell).iter().map(figure).collect();
+        let least = show(all.iter().copied().fold(f64::NAN, f64::min), digits);
+        let most = show(all.iter().copied().fold(f64::NAN, f64::max), digits);
+        let (middle, mark) = (figure(&medians), self.mark(&medians));
+        (middle, format!("{} ({least} to {most}){mark}", show(middle, digits)))
+    }
+
+    fn mark(&self, medians: &Sample) -> &'static str {
+        if medians.foreign > self.foreign { " \\*" } else { "" }
+    }
+}
+
+/// The head of a table.
+fn head(columns: &str) -> String {
+    format!("| {columns} |\n|{}\n", "---|".repeat(columns.split('|').count()))
 }
 
 /// Describes the machine and the versions in one paragraph of Markdown.
@@ -128,7 +190,6 @@ pub fn describe(postgres: &Postgres, contenders: &[Contender]) -> anyhow::Result
         fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         version("rustc"),
     );
-    // Writing to a string does not fail.
     if contenders.contains(&Contender::Express) {
         let node = version("node");
         let _ = write!(text, "node {node}, express and pg as in bench/peers/express; ");
@@ -160,9 +221,10 @@ fn show(figure: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::Kind;
 
     const CELL: Cell =
-        Cell { large: false, work: Work::Writes, connections: 256, contender: Contender::Service };
+        Cell { kind: Kind::Webhooks, connections: 256, rate: None, contender: Contender::Service };
 
     #[test]
     fn disturbed_rounds_do_not_count_if_there_are_undisturbed_ones() {
@@ -174,5 +236,21 @@ mod tests {
         let ordinary = Cell { contender: Contender::Ordinary, ..CELL };
         results.add(ordinary, Sample { rate: 100.0, foreign: 0.6, ..Sample::NONE });
         assert!(results.table().contains("a transaction each \\* | 100 |"), "{}", results.table());
+        let ratios = results.ratios(Contender::Ordinary);
+        assert!(ratios.contains("| webhooks | 256 | 10.00 | – |"), "{ratios}");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_keep_up_has_no_latency_and_no_ratio() {
+        let mut results = Results::new(0.1);
+        let service = Cell { rate: Some(1_000), ..CELL };
+        let peer = Cell { contender: Contender::OneStatement, ..service };
+        for p50 in [1.0, 4.0, 2.0] {
+            let sample = Sample { kept_up: 1.0, p50, foreign: 0.0, ..Sample::NONE };
+            results.add(service, sample);
+            results.add(peer, Sample { kept_up: 0.9, rate: 900.0, ..sample });
+        }
+        let text = results.show();
+        assert!(text.contains("| 256 | 1000 | † 900/s | 2.00 (1.00 to 4.00) | – |"), "{text}");
     }
 }

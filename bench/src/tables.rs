@@ -8,7 +8,7 @@ use sqlx::Row;
 use crate::postgres::Postgres;
 
 /// The database with only the schema, which others are copied from.
-const BLANK: &str = "blank";
+pub const BLANK: &str = "blank";
 
 /// The name of the large database. Increase the number if its content changes.
 pub const LARGE: &str = "large_1";
@@ -18,21 +18,13 @@ pub const LARGE: &str = "large_1";
 pub const LARGE_PROFILES: u64 = 3_000_000;
 
 impl Postgres {
-    /// Creates the blank database.
+    /// Recreates a database as a copy of another.
     ///
     /// # Errors
     /// If a step fails.
-    pub fn make_blank(&self) -> anyhow::Result<()> {
-        self.make(BLANK)
-    }
-
-    /// Recreates a database with only the schema.
-    ///
-    /// # Errors
-    /// If a step fails.
-    pub fn make_from_blank(&self, database: &str) -> anyhow::Result<()> {
+    pub fn copy(&self, template: &str, database: &str) -> anyhow::Result<()> {
         self.remove(database)?;
-        self.execute("postgres", &format!("CREATE DATABASE {database} TEMPLATE {BLANK}"))
+        self.execute("postgres", &format!("CREATE DATABASE {database} TEMPLATE {template}"))
     }
 
     /// Creates the large database, unless it exists from an earlier run and can be migrated.

@@ -15,9 +15,13 @@ struct Args {
     #[arg(long, default_value = "target/bench/load")]
     out: PathBuf,
 
-    /// How many profiles the load is about; each has four deliveries
+    /// How many profiles the load is about; each has three deliveries that change it, and those that repeat
     #[arg(long, default_value_t = 100_000)]
     profiles: u64,
+
+    /// How many deliveries of each profile repeat its state
+    #[arg(long, default_value_t = 1)]
+    repeats: usize,
 
     /// How many profiles exist; those of the load are spread evenly over them
     #[arg(long, default_value_t = 0)]
@@ -27,9 +31,10 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     fs::create_dir_all(&args.out)?;
-    let profiles = Profiles { count: args.profiles, of: args.of.max(args.profiles) };
+    let profiles =
+        Profiles { count: args.profiles, of: args.of.max(args.profiles), repeats: args.repeats };
     let iccids = profiles.iccids();
-    deliveries::write(&args.out.join("deliveries"), &deliveries::make(&iccids)?)?;
+    deliveries::write(&args.out.join("deliveries"), &deliveries::make(&iccids, profiles.repeats)?)?;
     fs::write(args.out.join("iccids"), iccids.join("\n") + "\n")?;
     let hooks = args.out.join("hooks.toml");
     fs::write(&hooks, settings::hooks())?;

@@ -10,25 +10,8 @@ use esim_status_bench::options::Options;
 use esim_status_bench::rounds::Run;
 use esim_status_bench::{interrupt, report};
 
-/// Measures esim-status and its peers.
-#[derive(Debug, Parser)]
-#[command(name = "bench/run")]
-struct Args {
-    #[command(flatten)]
-    options: Options,
-
-    /// One short round at 1 and 256 connections, without the large table
-    #[arg(long)]
-    quick: bool,
-}
-
 fn main() -> anyhow::Result<()> {
-    let Args { mut options, quick } = Args::parse();
-    if quick {
-        (options.rounds, options.seconds, options.retries) = (1, 2, 1);
-        options.connections = vec![1, 256];
-        options.skip_large = true;
-    }
+    let options = Options::parse();
     let how = describe(&options);
     let contenders = options.contenders();
     interrupt::watch()?;
@@ -36,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     let (results, failed) = run.measure()?;
     let machine =
         report::describe(&run.postgres, &contenders).context("the machine cannot be described")?;
-    let text = format!("{machine}\n\n{how}\n\n{}\n{}", results.table(), results.remarks());
+    let text = format!("{machine}\n\n{how}\n\n{}", results.show());
     println!("{text}");
     let file = Path::new("target/bench/table.md");
     fs::write(file, text)?;
@@ -51,8 +34,9 @@ fn describe(options: &Options) -> String {
         std::iter::once("bench/run".to_owned()).chain(std::env::args().skip(1)).collect();
     let Options { rounds, seconds, load, foreign, retries, .. } = options;
     format!(
-        "`{}`: {rounds} rounds, {seconds} s for each measurement, medians; latencies at {:.0} % of the rate that each \
-         reached. \\* other processes used more than {:.0} % of the machine, despite {retries} retries.",
+        "`{}`: rounds: {rounds}, {seconds} s for each measurement, medians; latencies at the same rate for all, {:.0} % of what a \
+         transaction each reached, or at the rate in the table. \\* other processes used more than {:.0} % of the \
+         machine, despite {retries} retries. † the server did not keep up with the rate.",
         command.join(" "),
         load * 100.0,
         foreign * 100.0,
