@@ -2,7 +2,7 @@
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{dev, doctor, health, migrate, send, token};
+use crate::commands::{dev, doctor, health, migrate, reconcile, send, token};
 use crate::config::ServeArgs;
 
 /// Receives eSIM status webhooks, stores the history of every profile in Postgres, and guides users through the install
@@ -48,6 +48,8 @@ pub enum Command {
     Dev(Box<dev::DevArgs>),
     /// Migrate the database's schema to this version, and encrypt stored credentials with the current data key
     Migrate(migrate::MigrateArgs),
+    /// Ask the provider about the profiles that are under way, after an outage in which webhooks were lost
+    Reconcile(Box<reconcile::ReconcileArgs>),
     /// Act as the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
     Send(Box<send::SendArgs>),

@@ -53,6 +53,10 @@ pub mod web;
 
 pub mod config;
 
+pub mod http_client;
+
+pub mod inquiry;
+
 pub mod service;
 
 pub mod commands;

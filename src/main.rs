@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use esim_status::cli::{Cli, Command};
-use esim_status::commands::{dev, doctor, health, migrate, openapi, send, serve, token};
+use esim_status::commands::{dev, doctor, health, migrate, openapi, reconcile, send, serve, token};
 
 /// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
 /// it. The C library's allocator is slow at that (`bench/README.md`).
@@ -34,6 +34,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Serve(args) => serve::run(&args).await,
             Command::Dev(args) => dev::run(&args).await,
             Command::Migrate(args) => migrate::run(&args).await,
+            Command::Reconcile(args) => reconcile::run(&args).await,
             Command::Send(args) => send::run(&args).await,
             Command::Token(args) => token::run(&args),
             Command::Doctor(args) => doctor::run(&args).await,

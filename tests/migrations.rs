@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 7] = [
+const SAMPLES: [(i64, &str); 10] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -69,6 +69,21 @@ const SAMPLES: [(i64, &str); 7] = [
          INSERT INTO profile_counts (provider, state, profiles) VALUES ('gigastore', 'RELEASED', 2);
          INSERT INTO delivery_counts (day, provider, outcome, deliveries)
          VALUES ('2026-11-23', 'gigastore', 'moved', 1)",
+    ),
+    (
+        20_261_127_130_000,
+        "INSERT INTO orders (iccid, reference, expected_from, replaces, replaced_at)
+         VALUES ('89480100000472018362', 'A-4711', '2026-12-24', '89480100000472018388', '2026-11-23T10:00:00Z')",
+    ),
+    (
+        20_261_127_140_000,
+        "INSERT INTO overdue (iccid, seq, reason) VALUES ('89480100000472018388', 1, 'not-installed');
+         INSERT INTO overdue_scans (reason, until) VALUES ('not-installed', '2026-11-23T10:00:00Z')",
+    ),
+    (
+        20_261_127_150_000,
+        "INSERT INTO inquiries (iccid, provider, seq, urgent, wanted_at, attempts, due_at)
+         VALUES ('89480100000472018388', 'gigastore', 1, true, '2026-11-23T10:00:00Z', 2, NULL)",
     ),
 ];
 

@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Executor};
 use url::Url;
 
+use super::SAMPLE_ICCID;
 use super::serve::Signals;
 use super::welcome::{self, Welcome};
-use super::{SAMPLE_ICCID, client};
 use crate::access::Access;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::hook::Hooks;
+use crate::http_client;
 use crate::service::{Service, StartError};
 use crate::store::Connector;
 use crate::telemetry;
@@ -215,7 +216,7 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
 /// Registers the sample profile as a backend would. Returns the URL of its install page, which is valid for a day.
 async fn register_sample(service: &Service, secrets: &DevSecrets) -> anyhow::Result<String> {
     let profile = Url::parse(&format!("http://{}/v1/profiles/{SAMPLE_ICCID}", service.public))?;
-    let client = client::new(&profile)?;
+    let client = http_client::new(&profile)?;
     let object = serde_json::json!({
         "iccid": SAMPLE_ICCID,
         "imsi": "260060145143896",

@@ -6,11 +6,13 @@ use clap::Args;
 use sqlx::PgConnection;
 use url::Url;
 
-use super::{client, send};
+use super::send;
 use crate::clock;
 use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::hook::Hook;
+use crate::http_client;
+use crate::inquiry::Api;
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Clocks, Connector, SchemaError, Session, StoreError};
@@ -87,6 +89,13 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         };
         for hook in settings.hooks.values() {
             try_hook(&mut findings, &base, hook).await?;
+        }
+        if let Some(api) = settings.api {
+            println!("Gigastore's API");
+            match Api::new(api)?.authenticate().await {
+                Ok(()) => good("accepts the user name and the password"),
+                Err(error) => findings.wrong(format!("{:#}", anyhow::Error::from(error))),
+            }
         }
     }
     match findings.wrong {
@@ -226,7 +235,7 @@ async fn question_database(
 /// into a portal. The body is an empty object: once authenticated, it is malformed or a test delivery. It is stored
 /// with that outcome, and changes no profile.
 async fn try_hook(findings: &mut Findings, base: &Url, hook: &Hook) -> anyhow::Result<()> {
-    let client = client::new(base)?;
+    let client = http_client::new(base)?;
     let url = base.join(&format!("/webhooks/{}", hook.path))?;
     let scheme = hook.authenticator.scheme_name();
     let none = Authenticator::new(Scheme::None);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use url::Url;
 
-use super::client;
+use crate::http_client;
 
 /// The arguments of `health`.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub async fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     }
     let path = if args.live { "livez" } else { "readyz" };
     let url = Url::parse(&format!("http://{address}/{path}"))?;
-    let answer = client::new(&url)?.get(url).send().await?;
+    let answer = http_client::new(&url)?.get(url).send().await?;
     let is_well = answer.status().is_success();
     print!("{}", answer.text().await?);
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

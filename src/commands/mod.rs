@@ -14,11 +14,11 @@ pub mod token;
 
 pub mod doctor;
 
+pub mod reconcile;
+
 pub mod health;
 
 pub mod openapi;
-
-mod client;
 
 /// The ICCID of the vendor's own sample, whose check digit holds.
 const SAMPLE_ICCID: &str = "89972123300991848961";

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use url::Url;
 use uuid::Uuid;
 
-use super::client;
 use crate::clock;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
+use crate::http_client;
 use crate::providers::{self, Provider, Sample};
 
 /// Shown below the help.
@@ -149,7 +149,7 @@ pub async fn run(args: &SendArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("--provider must be one of: {}", providers::slugs().join(", ")))?;
     let bodies = bodies(args, provider)?;
     let authenticator = args.proof.authenticator()?;
-    let client = client::new(&args.url)?;
+    let client = http_client::new(&args.url)?;
     let mut all_taken = true;
     for (index, (name, body)) in bodies.into_iter().enumerate() {
         if index > 0 && args.pause > 0.0 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
+use super::{ApiArgs, DataKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::domain::Patience;
 use crate::telemetry::LogFormat;
 
@@ -184,6 +184,10 @@ pub struct ServeArgs {
     /// Max live streams; further ones are answered 503
     #[arg(long, env = "ESIM_STATUS_MAX_STREAMS", default_value_t = 10_000, value_name = "COUNT")]
     pub max_streams: usize,
+
+    /// How to reach the provider's API.
+    #[command(flatten)]
+    pub api: ApiArgs,
 
     /// When a profile is overdue.
     #[command(flatten)]

@@ -1,6 +1,8 @@
 //! Every setting, typed and checked against the others. Missing and unsafe settings are all reported in one error, each
 //! with its remedy.
 
+mod api;
+
 mod args;
 
 mod keys;
@@ -22,6 +24,7 @@ use url::{Origin, Url};
 pub use keys::{token_secrets, vault};
 pub use known::is_this_machine;
 
+pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
@@ -58,6 +61,8 @@ pub struct Settings {
     pub retention_days: u32,
     /// When a profile is overdue.
     pub patience: Patience,
+    /// How to ask Gigastore about a profile; `None`: it is not asked.
+    pub api: Option<ApiSettings>,
     /// Where deliveries wait while the database is away; `None`: they are answered 503.
     pub spool: Option<SpoolSettings>,
     /// The number of writers, sharded by ICCID.
@@ -138,6 +143,7 @@ impl Settings {
         }
         let vault = complaints.note(vault(&args.data));
         let brand = complaints.note(check_brand(&args.brand));
+        let api = complaints.note(args.api.settings()).flatten();
         match (database, api_keys, token_secrets, allowed_origins, vault, brand) {
             (
                 Some(database),
@@ -149,7 +155,15 @@ impl Settings {
             ) if complaints.0.is_empty() => {
                 let access = Access { api_keys, token_secrets };
                 let settings = Self::of(args, database, hooks, access);
-                Ok(Self { api_key_names, public_url, allowed_origins, vault, brand, ..settings })
+                Ok(Self {
+                    api_key_names,
+                    public_url,
+                    allowed_origins,
+                    api,
+                    vault,
+                    brand,
+                    ..settings
+                })
             }
             _ => Err(ConfigError(complaints.0)),
         }
@@ -173,6 +187,7 @@ impl Settings {
             allowed_origins: Vec::new(),
             retention_days: args.delivery_retention_days,
             patience: args.overdue.patience(),
+            api: None,
             spool: spool(args),
             writers: args.writers,
             readers: args.readers,

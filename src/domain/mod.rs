@@ -29,6 +29,8 @@ mod order;
 
 mod overdue;
 
+mod inquiry;
+
 mod activation_code;
 
 mod journey;
@@ -36,10 +38,13 @@ mod journey;
 pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use connection::{Connection, Country, Evidence};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
+pub use inquiry::{ask_again_at, is_asked_long_enough};
 pub use journey::{Journey, Progress, Step, StepStatus};
 pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};
 pub use overdue::{OverdueReason, Patience, UnknownOverdueReason};
-pub use profile::{Profile, REPLICA_TOLERANCE_SECONDS, Transition, TransitionKind, Verdict};
+pub use profile::{
+    Profile, REPLICA_TOLERANCE_SECONDS, Source, Transition, TransitionKind, UnknownSource, Verdict,
+};
 pub use registration::{Credentials, Registration};
 pub use report::{Claim, Outcome, Report, UnknownOutcome};
 pub use state::{ProfileState, UnknownState};

@@ -104,6 +104,7 @@ impl Profile {
             raw_state: self.raw_state.clone(),
             kind: TransitionKind::Overdue,
             reason: Some(reason),
+            source: None,
             occurred_at: None,
             received_at: now,
             provider: self.provider.clone(),

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{ActivationCode, Claim, Order, Profile, ProfileState, Report, Timestamp, Transition};
+use super::{
+    ActivationCode, Claim, Order, Profile, ProfileState, Report, Source, Timestamp, Transition,
+};
 
 /// The provider's eSIM object, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +60,8 @@ impl Profile {
     /// What a registration makes of the profile, as far as it is `known`: the profile as it is to be saved, and what to append to its
     /// history. Numbers of a new profile begin behind `last_seq`, that of the last transition of a life that was erased, or 0.
     ///
-    /// The backend says which provider the profile belongs to. The state that it names counts only as long as no webhook
-    /// has reported on the profile: what the backend was told when it ordered is older than any report. An object that names
+    /// The backend says which provider the profile belongs to. The state that it names counts only as long as the provider
+    /// has not reported on the profile: what the backend was told when it ordered is older than any report. An object that names
     /// no state that we know is of a profile that is getting ready.
     pub fn register(
         known: Option<&Self>,
@@ -71,25 +73,29 @@ impl Profile {
             let (mut profile, mut transition) = Self::first(claim, report);
             profile.seq += last_seq;
             transition.seq += last_seq;
-            return (profile.unreported(), Some(transition));
+            return (profile.unreported(), Some(by_registration(transition)));
         };
         let owned = Self {
             provider: report.provider.to_owned(),
             imsi: known.imsi.clone().or_else(|| report.imsi.clone()),
             ..known.clone()
         };
-        if owned.deliveries > 0 {
+        if owned.last_delivery_at.is_some() {
             return (owned, None);
         }
         let report = Report { claim: Some(claim), ..report.clone() };
         let (profile, transition) = Self::observe(Some(&owned), &report).into_parts();
-        (profile.unwrap_or(owned).unreported(), transition)
+        (profile.unwrap_or(owned).unreported(), transition.map(by_registration))
     }
 
     /// A registration is no delivery, and no evidence from the device.
     fn unreported(self) -> Self {
         Self { deliveries: 0, last_delivery_at: None, ..self }
     }
+}
+
+fn by_registration(transition: Transition) -> Transition {
+    Transition { source: Some(Source::Registration), ..transition }
 }
 
 #[cfg(test)]

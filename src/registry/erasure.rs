@@ -80,6 +80,7 @@ async fn delete(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
+    erasures::take_turn(&mut transaction, iccid).await?;
     let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |(profile, _)| profile.seq);
     // Whoever was led from this profile to another one has no access any more.
     wake_all(&mut transaction, iccid).await?;

@@ -3,12 +3,15 @@
 //!
 //! A registration locks the profile's row, in one transaction, so that no webhook changes the profile meanwhile.
 
+mod answer;
+
 mod erasure;
 
 mod overdue;
 
 mod sealing;
 
+pub use answer::{Applied, apply_answer};
 pub use erasure::{EraseError, erase};
 pub use overdue::find_overdue;
 pub use sealing::{SealedAnew, seal_anew};
@@ -97,6 +100,7 @@ async fn try_register(
 ) -> Result<Option<Registered>, StoreError> {
     let (iccid, now) = (&registration.report.iccid, registration.report.received_at);
     let mut transaction = connection.begin().await?;
+    erasures::take_turn(&mut transaction, iccid).await?;
     let (known, revision) = lock(&mut transaction, iccid).await?.unzip();
     let erasure = match &known {
         Some(_) => None,

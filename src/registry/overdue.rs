@@ -5,7 +5,8 @@
 
 use sqlx::PgConnection;
 
-use crate::domain::{OverdueReason, Patience, Timestamp};
+use crate::domain::{OverdueReason, Patience, Profile, Timestamp};
+use crate::store::inquiries::{self, Urgency};
 use crate::store::{StoreError, overdue, profiles};
 use crate::telemetry;
 
@@ -16,25 +17,26 @@ const SETTLED_SECONDS: i64 = 120;
 const FIRST_LOOK_SECONDS: i64 = 86_400;
 
 /// The changes of how many seconds one statement looks at.
-const SLICE_SECONDS: i64 = 3_600;
+const SLICE_SECONDS: i64 = 600;
 
 /// How many profiles are read at a time.
 const PAGE: usize = 500;
 
 /// Looks once through what has become due, and writes a line into the history of each profile that is overdue. Returns how many
-/// were found. Does nothing while another replica looks.
+/// were found. Notes that their provider is to be asked, if it is one of `asked`. Does nothing while another replica looks.
 ///
 /// # Errors
 /// [`StoreError`]. What was written before the error stays, and the next call continues.
 pub async fn find_overdue(
     connection: &mut PgConnection,
     patience: &Patience,
+    asked: &[&str],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     if !overdue::begin(connection).await? {
         return Ok(0);
     }
-    let found = find_all(connection, patience, now).await;
+    let found = find_all(connection, patience, asked, now).await;
     overdue::end(connection).await?;
     found
 }
@@ -42,6 +44,7 @@ pub async fn find_overdue(
 async fn find_all(
     connection: &mut PgConnection,
     patience: &Patience,
+    asked: &[&str],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     let mut found = 0;
@@ -55,7 +58,7 @@ async fn find_all(
             let candidates =
                 overdue::find_candidates(connection, reason.state(), from, until).await?;
             for page in candidates.chunks(PAGE) {
-                let (noted, held) = note(connection, page, patience, now).await?;
+                let (noted, held) = note(connection, page, patience, asked, now).await?;
                 found += noted;
                 // Those that another transaction holds are looked for again in a minute.
                 is_complete &= held == 0;
@@ -75,6 +78,7 @@ async fn note(
     connection: &mut PgConnection,
     iccids: &[String],
     patience: &Patience,
+    asked: &[&str],
     now: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
     let (mut noted, mut held) = (0, 0);
@@ -87,6 +91,10 @@ async fn note(
             Some(true) => {
                 noted += 1;
                 telemetry::count_overdue(&profile.provider, reason, 1);
+                if asked.contains(&profile.provider.as_str()) {
+                    let noted = Profile { seq: line.seq, ..profile.clone() };
+                    inquiries::want(connection, &noted, Urgency::Sometime, now, now).await?;
+                }
             }
             Some(false) => {}
             None => held += 1,

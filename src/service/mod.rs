@@ -19,10 +19,12 @@ use crate::config::Settings;
 use crate::domain::Patience;
 use crate::feed::Feed;
 use crate::ingest::Ingest;
+use crate::inquiry;
 use crate::listener::{self, Limits, serve};
+use crate::providers::{Gigastore, Provider};
 use crate::registry;
 use crate::spool::{Spool, SpoolError};
-use crate::store::{self, Connector, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
+use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::metrics::{self, NewestDeliveries};
 use crate::web::{self, AppState, Draining, Followers, Parts};
@@ -176,7 +178,9 @@ impl Service {
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks);
         let metrics = metrics::begin(&settings.hooks);
         let newest = NewestDeliveries::of(&settings.hooks);
+        let asked = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
+            asked: asked.into_iter().collect(),
             hooks: settings.hooks,
             access: settings.access,
             public_url: settings.public_url.unwrap_or_else(|| format!("http://{public}")),
@@ -184,7 +188,7 @@ impl Service {
             feed: feed.clone(),
             followers: Followers::new(settings.max_streams, settings.max_connections),
             vault,
-            erasure_key,
+            erasure_key: erasure_key.clone(),
             brand: settings.brand,
             reader: store::ProfileReader::start(connector.clone()),
             ingest,
@@ -214,8 +218,11 @@ impl Service {
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
         let upkeep =
             tokio::spawn(look_after(app.clone(), settings.retention_days, settings.patience));
+        let inquiring =
+            settings.api.map(|api| tokio::spawn(inquiry::run(connector.clone(), erasure_key, api)));
         tracing::info!(%public, %admin, "serving");
-        let background = [upkeep, listening].into_iter().chain(preparing).collect();
+        let background =
+            [upkeep, listening].into_iter().chain(preparing).chain(inquiring).collect();
         Ok(Self {
             public,
             admin,
@@ -283,9 +290,11 @@ fn raise_open_files(connections: usize) {
 pub fn connections_needed(settings: &Settings) -> usize {
     let readers = usize::try_from(settings.readers).unwrap_or(usize::MAX);
     let drainer = usize::from(settings.spool.is_some());
+    let inquirer = usize::from(settings.api.is_some());
     settings.writers
         + LANE_CONNECTIONS
         + drainer
+        + inquirer
         + readers
         + REGISTRATION_CONNECTIONS
         + SINGLE_CONNECTIONS
@@ -313,7 +322,7 @@ async fn look_after(app: AppState, retention_days: u32, patience: Patience) {
             let now = Instant::now();
             let retention = (now >= whole_at).then_some(retention_days);
             // A connection that is lost without an error would block the upkeep forever.
-            let upkeep = look_after_tables(&app.connector, retention, &patience);
+            let upkeep = look_after_tables(&app, retention, &patience);
             match (timeout(UPKEEP, upkeep).await, retention) {
                 (Ok(Err(error)), Some(_)) => {
                     let error = &error as &dyn std::error::Error;
@@ -362,15 +371,15 @@ async fn learn_newest(app: &AppState) {
 /// Does the upkeep of the tables over its own connection, because building an index may take long and must not block a
 /// reader's. Without a retention, does the small upkeep only.
 async fn look_after_tables(
-    connector: &Connector,
+    app: &AppState,
     retention_days: Option<u32>,
     patience: &Patience,
 ) -> Result<(), StoreError> {
-    let mut connection = connector.connect(Session::Upkeep).await?;
+    let mut connection = app.connector.connect(Session::Upkeep).await?;
     match retention_days {
         Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
         None => upkeep::add_up(&mut connection).await?,
     }
-    registry::find_overdue(&mut connection, patience, clock::now()).await?;
+    registry::find_overdue(&mut connection, patience, &app.asked, clock::now()).await?;
     Ok(connection.close().await?)
 }

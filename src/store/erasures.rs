@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{orders, overdue};
+use super::{inquiries, orders, overdue};
 use crate::domain::{Iccid, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -70,6 +70,23 @@ pub async fn find<'a>(
         .filter(|(_, hash)| erased.contains(hash))
         .map(|(iccid, _)| *iccid)
         .collect())
+}
+
+/// Waits until no other registration or erasure of this profile is under way, and keeps the next ones waiting until the end of
+/// the transaction. Without that, a profile that is registered while another call deletes its tables one by one would keep a
+/// part of them.
+///
+/// # Errors
+/// [`StoreError`], also if the wait hits the statement timeout.
+pub async fn take_turn(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    // The second argument makes the number differ from those of other hashes; it is arbitrary and must not change.
+    sqlx::query!(
+        r#"SELECT 1 AS "done!" FROM pg_advisory_xact_lock(hashtextextended($1, 7305809))"#,
+        iccid.as_str()
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
 }
 
 /// What is kept about an erased profile.
@@ -174,6 +191,7 @@ pub async fn delete_all(
         .await?;
     orders::delete(connection, profile).await?;
     overdue::delete(connection, profile).await?;
+    inquiries::delete(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about.
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)

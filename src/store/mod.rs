@@ -24,6 +24,8 @@ pub mod batch_write;
 
 pub mod event_ids;
 
+pub mod inquiries;
+
 pub mod install_credentials;
 
 pub mod orders;

@@ -11,13 +11,17 @@ use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition};
 /// The key of the advisory lock that lets one replica at a time look. The number is arbitrary and must not change.
 const LOCK: i64 = 0x6573_696d_6f76_6572;
 
-/// Takes the lock that lets one replica at a time look for what is overdue. Returns whether this one has it.
+/// Takes the lock that lets one replica at a time look for what is overdue. Returns whether this one has it. Its statements may
+/// then take as long as they need.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
-    Ok(locked.fetch_one(connection).await?)
+    let locked = sqlx::query!(
+        r#"SELECT pg_try_advisory_lock($1) AS "locked!", set_config('statement_timeout', '0', false)"#,
+        LOCK
+    );
+    Ok(locked.fetch_one(connection).await?.locked)
 }
 
 /// Gives the lock back.

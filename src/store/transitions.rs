@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::decode::datetime_option;
 use super::error::StoreError;
-use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition, TransitionKind};
+use crate::domain::{
+    Iccid, OverdueReason, ProfileState, Source, Timestamp, Transition, TransitionKind,
+};
 
 /// A transition to append.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,7 @@ pub(super) struct TransitionColumns<'a> {
     pub received_at: Vec<OffsetDateTime>,
     pub provider: Vec<&'a str>,
     pub delivery: Vec<Option<Uuid>>,
+    pub source: Vec<Option<&'a str>>,
 }
 
 impl<'a> TransitionColumns<'a> {
@@ -49,6 +52,7 @@ impl<'a> TransitionColumns<'a> {
             received_at: each().map(|t| t.transition.received_at.as_datetime()).collect(),
             provider: each().map(|t| t.transition.provider.as_str()).collect(),
             delivery: each().map(|t| t.delivery_id).collect(),
+            source: each().map(|t| t.transition.source.map(Source::as_str)).collect(),
         }
     }
 }
@@ -60,7 +64,10 @@ macro_rules! select_transitions {
             $($type,)?
             "SELECT " + $more + r#"
                     seq, from_state AS "from_state: ProfileState", to_state AS "to_state: ProfileState", enabled, raw_state,
-                    kind AS "kind: TransitionKind", reason AS "reason: OverdueReason", occurred_at AS "occurred_at: Timestamp",
+                    kind AS "kind: TransitionKind", reason AS "reason: OverdueReason",
+                    coalesce(source, CASE WHEN delivery_id IS NOT NULL THEN 'webhook'
+                                          WHEN kind <> 'overdue' THEN 'registration' END) AS "source: Source",
+                    occurred_at AS "occurred_at: Timestamp",
                     received_at AS "received_at: Timestamp", provider "# + $rest,
             $($argument),+
         )
@@ -122,6 +129,7 @@ pub async fn list_each(
             raw_state: row.raw_state,
             kind: row.kind,
             reason: row.reason,
+            source: row.source,
             occurred_at: row.occurred_at,
             received_at: row.received_at,
             provider: row.provider,

@@ -29,6 +29,7 @@ use crate::domain::{Outcome, OverdueReason, ProfileState, TransitionKind};
 const DELIVERIES: &str = "esim_status_deliveries_total";
 const TRANSITIONS: &str = "esim_status_transitions_total";
 const OVERDUE: &str = "esim_status_overdue_total";
+const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
@@ -78,6 +79,7 @@ fn collect() -> PrometheusHandle {
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
+    describe_counter!(INQUIRIES, "Questions to a provider's API, by provider and result");
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
@@ -136,6 +138,9 @@ pub fn begin_provider(provider: &'static str) {
     for reason in OverdueReason::ALL {
         count_overdue(provider, reason, 0);
     }
+    for result in INQUIRY_RESULTS {
+        counter!(INQUIRIES, "provider" => provider, "result" => result).increment(0);
+    }
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
 }
 
@@ -185,6 +190,15 @@ pub fn count_transitions(
 pub fn count_overdue(provider: &str, reason: OverdueReason, number: u64) {
     counter!(OVERDUE, "provider" => provider.to_owned(), "reason" => reason.as_str())
         .increment(number);
+}
+
+/// What becomes of a question to a provider's API: `news` and `same` were applied, `overtaken` by a webhook, `unknown` to the
+/// provider, `gone` since, and `failed` if there was no answer.
+const INQUIRY_RESULTS: [&str; 6] = ["news", "same", "overtaken", "unknown", "gone", "failed"];
+
+/// Counts a question to a provider's API.
+pub fn count_inquiry(provider: &'static str, result: &'static str) {
+    counter!(INQUIRIES, "provider" => provider, "result" => result).increment(1);
 }
 
 /// Counts a word for a state that the provider's adapter does not know.

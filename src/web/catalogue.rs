@@ -95,6 +95,10 @@ catalogue! {
     NoActivationCode = "no-activation-code", NOT_FOUND,
         "This profile has no activation code",
         "Register the profile with the provider's eSIM object, which contains the activation code.";
+    /// A profile whose provider cannot be asked.
+    CannotAsk = "cannot-ask", CONFLICT,
+        "The provider of this profile cannot be asked",
+        "Set ESIM_STATUS_GIGASTORE_API_USER and ESIM_STATUS_GIGASTORE_API_PASSWORD to ask Gigastore. No other provider can be asked.";
     /// No resource at this path.
     UnknownPath = "unknown-path", NOT_FOUND,
         "Nothing exists at this path",

@@ -13,9 +13,15 @@ use super::callers::Subject;
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::access::Caller;
-use crate::domain::{Credentials, Iccid, Journey, ProfileState, Progress, Step, Timestamp};
+use crate::domain::{
+    Credentials, Iccid, Journey, Profile, ProfileState, Progress, Step, Timestamp,
+};
 use crate::providers::{self, Provider};
+use crate::store::inquiries::{self, Urgency};
 use crate::store::{StoreError, Vault, deliveries, install_credentials, transitions};
+
+/// How long nothing must have come, and a user must have looked, before the provider is asked; in seconds.
+const ASKED_AFTER: i64 = 60;
 
 /// How many transitions the progress is computed from. The current life of a profile has far fewer.
 const HISTORY: i64 = 100;
@@ -115,6 +121,10 @@ pub async fn show(
         } else {
             None
         };
+        if is_waited_for(&app, &subject, &profile) {
+            let (now, soon) = (subject.received_at, subject.received_at.plus_seconds(ASKED_AFTER));
+            inquiries::want(connection, &profile, Urgency::Soon, soon, now).await?;
+        }
         Ok((journey, credentials))
     });
     let (journey, credentials) = read.await?;
@@ -135,6 +145,15 @@ pub async fn show(
     let mut response = Json(view).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Whether a user looks at a profile of which a webhook may have been lost, and its provider can be asked.
+fn is_waited_for(app: &AppState, subject: &Subject, profile: &Profile) -> bool {
+    let quiet_since = subject.received_at.plus_seconds(-ASKED_AFTER);
+    matches!(subject.caller, Caller::User { .. })
+        && app.asked.contains(&profile.provider.as_str())
+        && profile.is_under_way()
+        && profile.last_delivery_at.is_none_or(|at| at < quiet_since)
 }
 
 /// Reads and decrypts the install credentials of a profile; empty if none were registered.

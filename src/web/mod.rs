@@ -20,6 +20,8 @@ mod registration;
 
 mod tokens;
 
+mod inquiry;
+
 pub mod page;
 
 mod deliveries;
@@ -82,6 +84,7 @@ fn documented() -> OpenApiRouter<AppState> {
         // backends and support
         .routes(routes!(profiles::list))
         .routes(routes!(tokens::create, tokens::end))
+        .routes(routes!(inquiry::ask))
         .routes(routes!(deliveries::of_profile))
         .routes(routes!(deliveries::list))
         .routes(routes!(summary::show))

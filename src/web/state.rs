@@ -27,6 +27,8 @@ pub struct AppState(Arc<Parts>);
 /// The contents of an [`AppState`].
 #[derive(Debug)]
 pub struct Parts {
+    /// The providers whose API can be asked, by their slugs.
+    pub asked: Vec<&'static str>,
     /// The hooks that providers deliver to.
     pub hooks: Hooks,
     /// The API keys and token secrets.

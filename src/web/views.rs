@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::domain::{
-    Eid, Iccid, OverdueReason, ProfileState, Timestamp, Transition, TransitionKind,
+    Eid, Iccid, OverdueReason, ProfileState, Source, Timestamp, Transition, TransitionKind,
 };
 use crate::store::{ProfileReader, StoredProfile};
 
@@ -199,6 +199,8 @@ pub struct TransitionView {
     /// With the kind `overdue`: what did not happen.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<OverdueReason>,
+    /// What told of it; null with the kind `overdue`.
+    source: Option<Source>,
     /// The provider's time of the event, if it sends one.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,6 +222,7 @@ impl From<Transition> for TransitionView {
             raw_state: transition.raw_state,
             kind: transition.kind,
             reason: transition.reason,
+            source: transition.source,
             occurred_at: transition.occurred_at,
             received_at: transition.received_at,
             provider: transition.provider,

@@ -4,7 +4,7 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Timestamp, Transition,
+    Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Source, Timestamp, Transition,
     TransitionKind,
 };
 use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
@@ -66,6 +66,7 @@ async fn install(
         raw_state: "INSTALLED".to_owned(),
         kind: TransitionKind::Normal,
         reason: None,
+        source: Some(Source::Webhook),
         occurred_at: None,
         received_at: Timestamp::parse("2026-11-23T10:00:00Z").unwrap(),
         provider: "gigastore".to_owned(),

@@ -180,6 +180,7 @@ async fn every_answer_about_one_esim() {
           "enabled": null,
           "rawState": "RELEASED",
           "kind": "normal",
+          "source": "registration",
           "receivedAt": "(time)",
           "provider": "gigastore"
         },
@@ -190,6 +191,7 @@ async fn every_answer_about_one_esim() {
           "enabled": true,
           "rawState": "INSTALLED",
           "kind": "normal",
+          "source": "webhook",
           "receivedAt": "(time)",
           "provider": "gigastore"
         }

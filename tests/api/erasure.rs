@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
-use sqlx::Connection;
+use sqlx::{Connection, Executor};
 
 use super::esim::{
     IMSI, MATCHING_ID, PAGE_TOKEN, activation_code, erase, object, places_of, put, register, relay,
@@ -292,6 +292,26 @@ async fn concurrent_erasures_registrations_and_webhooks_leave_no_partial_profile
             assert_eq!(traces(&app).await, Vec::<String>::new(), "{round}");
         }
     }
+}
+
+/// The erasure is slow between two of the tables that it deletes from.
+#[tokio::test]
+async fn a_registration_during_an_erasure_keeps_its_whole_history() {
+    let app = TestApp::start().await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+                CREATE TRIGGER slow BEFORE DELETE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    app.database.connect().await.execute(sqlx::raw_sql(slow)).await.unwrap();
+    let deleting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let (erased, registered) = join(erase(&app.backend, ICCID), async {
+        wait_until("the erasure deletes", async || app.database.scalar::<i64>(deleting).await > 0)
+            .await;
+        put(&app.backend, ICCID, object(ICCID).to_string()).await
+    })
+    .await;
+    assert_eq!((erased.status.as_u16(), registered.status.as_u16()), (404, 201));
+    assert_eq!(app.transitions(ICCID).await.len(), 1);
+    app.assert_straight(ICCID).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
 }
 
 /// A writer of another replica is in a transaction that began before the erasure and so does not see the erasure.

@@ -24,6 +24,7 @@ mod esim;
 mod event_ids;
 mod events;
 mod hostile;
+mod inquiries;
 mod journey;
 mod lists;
 mod long_poll;

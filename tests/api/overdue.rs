@@ -21,7 +21,7 @@ const DAY: i64 = 24 * HOUR;
 async fn look(app: &TestApp, after: i64) -> u64 {
     let mut connection = app.database.connect().await;
     let now = clock::now().plus_seconds(after);
-    find_overdue(&mut connection, &Patience::default(), now).await.unwrap()
+    find_overdue(&mut connection, &Patience::default(), &[], now).await.unwrap()
 }
 
 async fn listed(app: &TestApp, query: &str) -> Vec<String> {

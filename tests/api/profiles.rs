@@ -89,7 +89,7 @@ async fn the_history_is_paged_by_seq() {
     assert!(transition["receivedAt"].take().is_string());
     let expected = json!({
         "seq": 2, "fromState": "RELEASED", "toState": "DOWNLOADED", "enabled": null, "rawState": "DOWNLOADED",
-        "kind": "normal", "receivedAt": null, "provider": "gigastore",
+        "kind": "normal", "source": "webhook", "receivedAt": null, "provider": "gigastore",
     });
     assert_eq!(transition, expected);
 }

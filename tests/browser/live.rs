@@ -172,3 +172,33 @@ fn now() -> f64 {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     time.unwrap_or_default().as_secs_f64() * 1_000.0
 }
+
+/// From ready to connected: the last step is there once the provider tells of connections, and is done only by one.
+#[tokio::test]
+async fn the_page_says_connected_only_on_evidence() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    let shows = |step: &'static str| {
+        format!("return all('.steps li').some((it) => it.textContent.includes('{step}'))")
+    };
+    browser.open(&page(&app, 600)).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    assert_eq!(browser.run(&shows("onnect")).await, false);
+    // The provider tells of another profile's connection.
+    let other = "89972123300990000007";
+    assert_eq!(app.report(other, "INSTALLED").await, "moved");
+    let country = |iccid: &str| {
+        json!({ "iccid": iccid, "previousCountry": null, "newCountry": "PL" }).to_string()
+    };
+    assert_eq!(app.deliver(country(other)).await.outcome(), "connected");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    browser.wait_for_text("h1", "Your eSIM is installed").await;
+    browser.wait_for(&shows("Connect")).await;
+    assert_eq!(browser.run(&shows("Connected")).await, false);
+    assert!(browser.text(".hero").await.contains("data roaming"));
+    assert_eq!(app.deliver(country(ICCID)).await.outcome(), "connected");
+    browser.wait_for_text("h1", "Your eSIM is connected").await;
+    browser.wait_for(&shows("Connected")).await;
+    assert_accessible(&browser, "connected").await;
+    browser.assert_clean().await;
+}

@@ -65,6 +65,8 @@ pub struct Transition {
     pub kind: TransitionKind,
     /// What did not happen, if the kind is `overdue`.
     pub reason: Option<OverdueReason>,
+    /// What told of it; `None` if the kind is `overdue`.
+    pub source: Option<Source>,
     /// The provider's event time, if it sends one that can be true.
     pub occurred_at: Option<Timestamp>,
     /// When we received the delivery, or found that the profile is overdue.
@@ -84,6 +86,20 @@ words! {
         Late = "late",
         /// Something should have happened and did not. The state stays.
         Overdue = "overdue",
+    }
+}
+
+words! {
+    /// What told of a transition.
+    pub enum Source or UnknownSource {
+        /// The provider sent a webhook.
+        Webhook = "webhook",
+        /// A backend registered the profile.
+        Registration = "registration",
+        /// The provider was asked.
+        ProviderApi = "provider-api",
+        /// A stored webhook was read again.
+        Reread = "reread",
     }
 }
 
@@ -279,6 +295,7 @@ fn transition(
         raw_state: report.raw_state.clone(),
         kind,
         reason: None,
+        source: Some(Source::Webhook),
         occurred_at: event_time(report),
         received_at: report.received_at,
         provider: report.provider.to_owned(),

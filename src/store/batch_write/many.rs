@@ -83,10 +83,10 @@ pub(super) async fn write(
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
-                                        received_at, provider, delivery_id)
+                                        received_at, provider, delivery_id, source)
                SELECT t.* FROM UNNEST($18::text[], $19::bigint[], $20::text[], $21::text[], $22::boolean[],
                                       $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[], $27::text[],
-                                      $28::uuid[]) AS t
+                                      $28::uuid[], $51::text[]) AS t
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            kept AS (
@@ -167,6 +167,8 @@ pub(super) async fn write(
         &count.from_state as &[Option<&str>],
         &count.to_state as &[Option<&str>],
         &count.n,
+        // Where the transitions come from: $51.
+        &transition.source as &[Option<&str>],
     )
     .fetch_one(connection)
     .await?;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::BatchWrite;
 use super::tally::{self, CountChange};
-use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState};
+use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState, Source};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::NewDelivery;
 use crate::store::erasures::ErasureKey;
@@ -92,7 +92,7 @@ pub(super) async fn write(
 }
 
 /// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
-/// parameters $1 to $26 are the same in each; those of the part itself follow. Returns a row only if it has written.
+/// parameters $1 to $27 are the same in each; those of the part itself follow. Returns a row only if it has written.
 macro_rules! write_one {
     ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
         let (transition, delivery, count) = ($one.transition, $one.delivery, $one.count);
@@ -101,8 +101,8 @@ macro_rules! write_one {
             "WITH " + $written + r#",
              appended AS (
                  INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
-                                          received_at, provider, delivery_id)
-                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM written WHERE $2::bigint IS NOT NULL
+                                          received_at, provider, delivery_id, source)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $27 FROM written WHERE $2::bigint IS NOT NULL
              ),
              kept AS (
                  INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
@@ -144,6 +144,7 @@ macro_rules! write_one {
             count.and_then(|it| it.delivered).map(|(day, _)| day),
             count.and_then(|it| it.from).map(ProfileState::as_str),
             count.and_then(|it| it.to).map(ProfileState::as_str),
+            moved.and_then(|it| it.source).map(Source::as_str),
             $($argument),*
         )
     }};
@@ -157,13 +158,13 @@ async fn save(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "free AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $27 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $28 FOR UPDATE SKIP LOCKED
          ),
          written AS (
              UPDATE profiles
-             SET provider = $28, state = $29, enabled = $30, raw_state = $31, imsi = $32, eid = $33, since = $34,
-                 seq = $35, installs_seen = $36, deliveries = $37, last_delivery_at = $38, last_occurred_at = $39,
-                 first_connected_at = $40, last_connected_at = $41, country = $42, updated_at = now(),
+             SET provider = $29, state = $30, enabled = $31, raw_state = $32, imsi = $33, eid = $34, since = $35,
+                 seq = $36, installs_seen = $37, deliveries = $38, last_delivery_at = $39, last_occurred_at = $40,
+                 first_connected_at = $41, last_connected_at = $42, country = $43, updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -201,10 +202,10 @@ async fn create(
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
                                    country, updated_at)
-             SELECT $1, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, now()
+             SELECT $1, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $27)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $28)
              RETURNING 1
          )",
         profile.iccid.as_str(),
@@ -238,7 +239,7 @@ async fn leave(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "written AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $27 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $28 FOR UPDATE SKIP LOCKED
          )",
         iccid.as_str(),
         one,
@@ -258,7 +259,7 @@ async fn keep(
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $27)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $28)
          )",
         iccid.map_or("", Iccid::as_str),
         one,

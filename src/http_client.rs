@@ -1,4 +1,4 @@
-//! The HTTP client of the commands that call a running service.
+//! The HTTP client of the commands that call a running service, and of the questions to providers.
 
 use std::time::Duration;
 

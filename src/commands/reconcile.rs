@@ -1,0 +1,65 @@
+//! `esim-status reconcile`: asks the provider about all profiles that are under way, after webhooks may have been lost.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::serve::Signals;
+use crate::config::{ApiArgs, DatabaseArgs, LogArgs};
+use crate::domain::Timestamp;
+use crate::inquiry::{self, Api};
+use crate::providers::{Gigastore, Provider};
+use crate::store::{ErasureKey, Session, inquiries};
+use crate::telemetry;
+
+/// The arguments of `reconcile`.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// Ask about the profiles that have changed since this time (RFC 3339): some weeks before the outage, because those that were
+    /// bought before may have been installed during it
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    since: Timestamp,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    api: ApiArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Notes every profile that is under way, and asks about each, within the budget of calls.
+///
+/// # Errors
+/// If settings or the database cannot be used, or if the API does not answer; says what to do. It is safe to run it again.
+pub async fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
+    telemetry::log_to_stderr(args.log.log_format);
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = reconcile(args) => done,
+        () = signals.any() => anyhow::bail!("stopped by a signal: what is not answered yet is asked by a running service, or when you run this again"),
+    }
+}
+
+async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
+    let connector = args.database.connector().map_err(anyhow::Error::msg)?;
+    let api = args.api.settings().map_err(anyhow::Error::msg)?.context(
+        "nothing says how to ask: set ESIM_STATUS_GIGASTORE_API_USER and ESIM_STATUS_GIGASTORE_API_PASSWORD",
+    )?;
+    let mut api = Api::new(api)?;
+    api.authenticate().await?;
+    let mut connection = connector.connect(Session::Upkeep).await?;
+    let wanted = inquiries::want_under_way(&mut connection, Gigastore.slug(), args.since).await?;
+    println!("Profiles to ask about: {wanted}.");
+    let key = ErasureKey::default();
+    match inquiry::ask_what_is_due(&mut connection, &key, api).await? {
+        Some(asked) => {
+            println!("Asked: {asked}. What has changed is in the histories (source provider-api).");
+        }
+        None => println!("A running service asks already, and asks about these too."),
+    }
+    Ok(ExitCode::SUCCESS)
+}

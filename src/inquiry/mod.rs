@@ -1,0 +1,220 @@
+//! Asks providers about profiles of which a webhook may have been lost: providers do not send one again.
+//!
+//! What to ask is a table, which anybody fills: a user looks at the page and nothing comes, a profile is overdue or has jumped,
+//! support or an operator wants to know. One replica at a time asks, within a budget of calls, those first for which somebody
+//! waits. An answer is an observation like any other; a webhook that came meanwhile counts. If the API is away, nothing is
+//! assumed.
+
+mod api;
+
+mod pace;
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
+
+pub use api::{Api, AskError};
+
+use crate::clock;
+use crate::config::ApiSettings;
+use crate::domain::{Timestamp, ask_again_at, is_asked_long_enough};
+use crate::providers::{Gigastore, Provider};
+use crate::registry::{self, Applied};
+use crate::store::inquiries::{self, Inquiry};
+use crate::store::{Connector, ErasureKey, Session, StoreError, profiles};
+use crate::telemetry;
+
+/// How often the table is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often a replica tries to become the one that asks, and how long it waits after an error of the database.
+const TRY: Duration = Duration::from_secs(15);
+
+/// How often unexpected jumps are looked for, and how long after their receipt.
+const JUMPS: Duration = Duration::from_mins(1);
+const JUMPS_SETTLED_SECONDS: i64 = 30;
+
+/// The pauses after errors of the API: from the first to the longest, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+/// Asks until it is aborted. Connects again whenever the connection to the database is lost.
+pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSettings) {
+    let api = match Api::new(settings) {
+        Ok(api) => api,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "TLS cannot be set up: no provider will be asked");
+            return;
+        }
+    };
+    let mut inquirer = Inquirer { erasure_key, api, failures: 0 };
+    loop {
+        // Others report that the database is away. The error that ends this is that of a lost connection.
+        if let Ok(mut connection) = connector.connect(Session::Upkeep).await
+            && let Err(error) = inquirer.ask_all(&mut connection).await
+            && !matches!(&error, StoreError::Database(error) if crate::store::is_away(error))
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a provider could not be asked; that will be retried");
+        }
+        sleep(TRY).await;
+    }
+}
+
+/// Why not everything was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnaskedError {
+    /// The database failed.
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    /// The API gave no answer.
+    #[error("the provider's API gave no answer")]
+    Api(#[from] AskError),
+}
+
+/// Asks about everything that is due now, and returns how many profiles were asked about; `None` if another process is
+/// asking. An error of the API ends it.
+///
+/// # Errors
+/// [`UnaskedError`]; what was answered before is applied.
+pub async fn ask_what_is_due(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    api: Api,
+) -> Result<Option<u64>, UnaskedError> {
+    if !inquiries::begin(connection).await? {
+        return Ok(None);
+    }
+    let mut inquirer = Inquirer { erasure_key: erasure_key.clone(), api, failures: 0 };
+    let begun = clock::now();
+    let mut asked = 0;
+    while let Some(inquiry) = inquiries::next_due(connection, Gigastore.slug(), begun).await? {
+        inquirer.ask(connection, &inquiry).await??;
+        asked += 1;
+    }
+    Ok(Some(asked))
+}
+
+struct Inquirer {
+    erasure_key: ErasureKey,
+    api: Api,
+    /// How often in a row the API has not answered.
+    failures: u32,
+}
+
+impl Inquirer {
+    /// Asks whenever something is due. Returns only if another replica does, or with an error.
+    async fn ask_all(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        if !inquiries::begin(connection).await? {
+            return Ok(());
+        }
+        let (mut jumps_until, mut jumps_at) = (settled(), Instant::now() + JUMPS);
+        loop {
+            if Instant::now() >= jumps_at {
+                let until = settled();
+                let provider = Gigastore.slug();
+                inquiries::want_unexpected(connection, provider, jumps_until, until).await?;
+                (jumps_until, jumps_at) = (until, Instant::now() + JUMPS);
+            }
+            match inquiries::next_due(connection, Gigastore.slug(), clock::now()).await? {
+                None => sleep(LOOK).await,
+                Some(inquiry) => {
+                    if let Err(error) = self.ask(connection, &inquiry).await? {
+                        self.rest(&error).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks about one profile. The inner error is that of the API.
+    async fn ask(
+        &mut self,
+        connection: &mut PgConnection,
+        inquiry: &Inquiry,
+    ) -> Result<Result<(), AskError>, StoreError> {
+        let iccid = &inquiry.iccid;
+        let provider = Gigastore.slug();
+        let known = profiles::read(connection, &[iccid.as_str().to_owned()]).await?.pop();
+        let is_settled =
+            known.is_none_or(|(known, _)| known.seq != inquiry.seq && !known.is_under_way());
+        if is_settled {
+            inquiries::delete(connection, iccid).await?;
+            return Ok(Ok(()));
+        }
+        if is_asked_long_enough(inquiry.wanted_at, clock::now()) {
+            self.go_on(connection, inquiry, None).await?;
+            return Ok(Ok(()));
+        }
+        let again = |now| ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, now);
+        let (asked_at, report) = match self.api.find(iccid, clock::now).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                telemetry::count_inquiry(provider, "failed");
+                // One that the API cannot digest must not keep the others waiting.
+                if error.is_about_the_question() {
+                    self.go_on(connection, inquiry, again(clock::now())).await?;
+                }
+                return Ok(Err(error));
+            }
+        };
+        self.failures = 0;
+        let Some(report) = report else {
+            telemetry::count_inquiry(provider, "unknown");
+            self.go_on(connection, inquiry, again(asked_at)).await?;
+            return Ok(Ok(()));
+        };
+        let applied = registry::apply_answer(connection, &self.erasure_key, &report).await?;
+        let (result, profile) = match applied {
+            Applied::Done(profile, Some(_)) => ("news", Some(profile)),
+            Applied::Done(profile, None) => ("same", Some(profile)),
+            Applied::Overtaken(profile) => ("overtaken", Some(profile)),
+            Applied::Gone => ("gone", None),
+        };
+        telemetry::count_inquiry(provider, result);
+        match profile {
+            Some(profile) if profile.is_under_way() => {
+                self.go_on(connection, inquiry, again(asked_at)).await?;
+            }
+            _ => inquiries::delete(connection, iccid).await?,
+        }
+        Ok(Ok(()))
+    }
+
+    async fn go_on(
+        &self,
+        connection: &mut PgConnection,
+        inquiry: &Inquiry,
+        next: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        if next.is_none() {
+            let iccid = &inquiry.iccid;
+            tracing::info!(
+                ?iccid,
+                "its provider was asked for seven days, and will not be asked any more"
+            );
+        }
+        inquiries::note_attempt(connection, inquiry, next).await
+    }
+
+    /// Waits after an error of the API.
+    async fn rest(&mut self, error: &AskError) {
+        self.failures += 1;
+        if self.failures == 1 {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the provider's API does not answer; it will be asked again later"
+            );
+        }
+        let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.failures.min(10) - 1);
+        sleep(doubled.min(LONGEST_PAUSE)).await;
+    }
+}
+
+/// The time until which all deliveries are written.
+fn settled() -> Timestamp {
+    clock::now().plus_seconds(-JUMPS_SETTLED_SECONDS)
+}

@@ -1,0 +1,205 @@
+//! The table `inquiries`: profiles whose provider is to be asked.
+
+use sqlx::PgConnection;
+
+use super::decode::datetime_option;
+use super::deliveries::first_id;
+use super::error::StoreError;
+use crate::domain::{Iccid, Profile, Timestamp};
+
+/// The key of the advisory lock that lets one replica at a time ask. The number is arbitrary and must not change.
+const LOCK: i64 = 0x6573_696d_6173_6b73;
+
+/// A profile whose provider is to be asked.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The profile.
+    pub iccid: Iccid,
+    /// The `seq` of its last transition when this was wanted.
+    pub seq: i64,
+    /// When this was first wanted.
+    pub wanted_at: Timestamp,
+    /// How often the provider was asked.
+    pub attempts: i32,
+}
+
+/// How soon an answer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Support waits for it: at once, and from the beginning if the provider was asked before.
+    AtOnce,
+    /// A user looks at the page.
+    Soon,
+    /// Nobody waits.
+    Sometime,
+}
+
+/// Takes the lock that lets one replica at a time ask. Returns whether this session has it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
+    Ok(locked.fetch_one(connection).await?)
+}
+
+/// Notes that the provider is to be asked about a profile at `due_at`. If that is noted already, and the profile has not
+/// changed since, only [`Urgency::AtOnce`] changes it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn want(
+    connection: &mut PgConnection,
+    profile: &Profile,
+    urgency: Urgency,
+    due_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+         SELECT $1, $2, $3, $4, $5, $6
+         WHERE $7 OR NOT EXISTS (SELECT FROM inquiries WHERE iccid = $1 AND seq = $3)
+         ON CONFLICT (iccid) DO UPDATE
+         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = EXCLUDED.urgent, wanted_at = EXCLUDED.wanted_at,
+             due_at = EXCLUDED.due_at, attempts = 0
+         WHERE $7 OR i.seq <> EXCLUDED.seq",
+        profile.iccid.as_str(),
+        profile.provider,
+        profile.seq,
+        urgency != Urgency::Sometime,
+        now.as_datetime(),
+        due_at.as_datetime(),
+        urgency == Urgency::AtOnce
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the provider is to be asked about the profiles that were moved unexpectedly by deliveries of this time. Returns
+/// how many.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn want_unexpected(
+    connection: &mut PgConnection,
+    provider: &str,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<u64, StoreError> {
+    let wanted = sqlx::query!(
+        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+         SELECT DISTINCT ON (p.iccid) p.iccid, p.provider, p.seq, false, now(), now()
+         FROM deliveries AS d
+         JOIN profiles AS p ON p.iccid = d.iccid AND p.provider = $1
+         JOIN transitions AS t ON t.iccid = p.iccid AND t.seq = p.seq AND t.kind = 'unexpected'
+         WHERE d.id >= $2 AND d.id < $3 AND d.received_at >= $4 AND d.received_at < $5 AND d.outcome = 'moved'
+         ORDER BY p.iccid
+         ON CONFLICT (iccid) DO UPDATE
+         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
+         WHERE i.seq <> EXCLUDED.seq",
+        provider,
+        first_id(from),
+        first_id(until),
+        from.as_datetime(),
+        until.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(wanted.rows_affected())
+}
+
+/// How many profiles one statement looks at.
+const PAGE: i64 = 2_000;
+
+/// Notes that the provider is to be asked about all its profiles that are under way and changed at `since` or later. Returns
+/// how many.
+///
+/// # Errors
+/// [`StoreError`]; what was noted before stays noted.
+pub async fn want_under_way(
+    connection: &mut PgConnection,
+    provider: &str,
+    since: Timestamp,
+) -> Result<u64, StoreError> {
+    let (mut after, mut wanted) = (Some(String::new()), 0);
+    while let Some(last) = after {
+        let page = sqlx::query!(
+            r#"WITH page AS MATERIALIZED (
+                   SELECT iccid, provider, seq, state, installs_seen, since FROM profiles
+                   WHERE iccid > $1 ORDER BY iccid LIMIT $4
+               ),
+               wanted AS (
+                   INSERT INTO inquiries (iccid, provider, seq, urgent, wanted_at, due_at)
+                   SELECT iccid, provider, seq, false, now(), now() FROM page
+                   WHERE provider = $2 AND since >= $3
+                     AND (state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR state = 'RELEASED' AND installs_seen = 0)
+                   ON CONFLICT (iccid) DO UPDATE
+                   SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
+                   RETURNING 1
+               )
+               SELECT (SELECT max(iccid) FROM page) AS last, (SELECT count(*) FROM wanted) AS "wanted!""#,
+            last,
+            provider,
+            since.as_datetime(),
+            PAGE
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        wanted += u64::try_from(page.wanted).unwrap_or_default();
+        after = page.last;
+    }
+    Ok(wanted)
+}
+
+/// The profile to ask this provider about next, if one is due: those first for which somebody waits.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn next_due(
+    connection: &mut PgConnection,
+    provider: &str,
+    now: Timestamp,
+) -> Result<Option<Inquiry>, StoreError> {
+    let next = sqlx::query_as!(
+        Inquiry,
+        r#"SELECT iccid AS "iccid: Iccid", seq, wanted_at AS "wanted_at: Timestamp", attempts
+           FROM inquiries WHERE due_at <= $1 AND provider = $2
+           ORDER BY urgent DESC, due_at LIMIT 1"#,
+        now.as_datetime(),
+        provider
+    );
+    Ok(next.fetch_optional(connection).await?)
+}
+
+/// Notes an attempt, and when to make the next one, if any.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_attempt(
+    connection: &mut PgConnection,
+    inquiry: &Inquiry,
+    next: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    // Support may have asked for another one meanwhile.
+    sqlx::query!(
+        "UPDATE inquiries SET attempts = attempts + 1, due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
+        inquiry.iccid.as_str(),
+        datetime_option(next),
+        inquiry.wanted_at.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes an inquiry: there is nothing more to ask.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM inquiries WHERE iccid = $1", iccid.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The call by which support has the provider asked about a profile.
+
+use axum::extract::State;
+use http::StatusCode;
+
+use super::AppState;
+use super::callers::BackendSubject;
+use super::extract::Params;
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::store::inquiries::{self, Urgency};
+
+/// Asks the provider's API about the profile, as soon as the budget of calls allows. If the answer differs from what is known,
+/// it is a transition with the source `provider-api`.
+#[utoipa::path(
+    post, path = "/v1/profiles/{iccid}/inquiry", tag = "profiles",
+    security(("apiKey" = [])),
+    params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
+    responses(
+        (status = 202, description = "The provider will be asked"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
+        (status = 409, body = ProblemDocument, description = "`cannot-ask`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn ask(
+    State(app): State<AppState>,
+    subject: BackendSubject,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    params.finish()?;
+    let stored = app.reader.find(&subject.iccid).await?;
+    let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
+    if !app.asked.contains(&profile.provider.as_str()) {
+        return Err(Problem::new(Code::CannotAsk));
+    }
+    let now = subject.received_at;
+    let want = app.registrations.run(async |connection| {
+        inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await
+    });
+    want.await?;
+    Ok(StatusCode::ACCEPTED)
+}
