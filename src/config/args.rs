@@ -41,7 +41,8 @@ pub struct BrandArgs {
 /// When a profile is overdue.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OverdueArgs {
-    /// After how many hours a profile that can be installed and was not is overdue, 0 to 8760; not before its day of travel
+    /// After how many hours a profile that can be installed and was not is overdue, 0 to 8760; from its day of travel on, if that is
+    /// later
     #[arg(
         long = "overdue-not-installed-hours", env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS", default_value_t = 24, value_name = "HOURS",
         value_parser = clap::value_parser!(u16).range(0..=8760)

@@ -20,7 +20,7 @@ words! {
 /// How long each may take, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// From the moment at which it can be installed to an install.
+    /// From the moment at which it can be installed, or from the beginning of the day of travel, to an install.
     pub not_installed: i64,
     /// From the download to an install.
     pub not_finished: i64,
@@ -80,18 +80,16 @@ impl Profile {
             _ => return None,
         };
         let expected = expected_from.map(Day::begins);
-        let since = self.since.plus_seconds(patience.of(reason));
-        let due = match (reason, expected) {
+        let begun = match (reason, expected) {
             // Whoever bought for a later day may install on that day.
-            (OverdueReason::NotInstalled, Some(expected)) => since.max(expected),
-            (OverdueReason::NotConnected, Some(expected)) => {
-                since.max(expected.plus_seconds(patience.not_connected))
+            (OverdueReason::NotInstalled | OverdueReason::NotConnected, Some(expected)) => {
+                self.since.max(expected)
             }
             (OverdueReason::NotConnected, None) => return None,
-            _ => since,
+            _ => self.since,
         };
-        let is_due = due <= now && self.evidence.first_connected_at.is_none();
-        is_due.then_some(reason)
+        let is_due = begun.plus_seconds(patience.of(reason)) <= now;
+        (is_due && self.evidence.first_connected_at.is_none()).then_some(reason)
     }
 
     /// The line in the history that says so: the next one, and the state stays.
@@ -148,12 +146,18 @@ mod tests {
         use ProfileState::{Deleted, Disabled, Downloaded, Error, Installed, Preparing, Released};
         for (states, day, due, reason) in [
             (&[Released][..], None, Some(DAY), Some(OverdueReason::NotInstalled)),
-            // The day of travel begins 14 hours after the profile was released: too early; or three days later.
-            (&[Released], Some("2026-11-24"), Some(DAY), Some(OverdueReason::NotInstalled)),
+            // The day of travel begins before the release, or 14 hours after it, or two days later than that.
+            (&[Released], Some("2026-11-23"), Some(DAY), Some(OverdueReason::NotInstalled)),
+            (
+                &[Released],
+                Some("2026-11-24"),
+                Some(DAY + 14 * 3_600),
+                Some(OverdueReason::NotInstalled),
+            ),
             (
                 &[Released],
                 Some("2026-11-26"),
-                Some(3 * DAY - 10 * 3_600),
+                Some(3 * DAY + 14 * 3_600),
                 Some(OverdueReason::NotInstalled),
             ),
             (&[Released, Downloaded], None, Some(3_600), Some(OverdueReason::NotFinished)),

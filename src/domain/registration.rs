@@ -35,6 +35,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The server that installs the profile.
+    pub fn smdp_address(&self) -> Option<&str> {
+        self.activation_code.as_ref().map(ActivationCode::smdp_address)
+    }
+
     /// Completes these from those that are `known`: an object that lacks a member removes nothing. A different
     /// activation code replaces all of them, because the links belong to their code.
     #[must_use]

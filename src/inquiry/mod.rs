@@ -22,7 +22,7 @@ use crate::domain::{Timestamp, ask_again_at, is_asked_long_enough};
 use crate::providers::{Gigastore, Provider};
 use crate::registry::{self, Applied};
 use crate::store::inquiries::{self, Inquiry};
-use crate::store::{Connector, ErasureKey, Session, StoreError, profiles};
+use crate::store::{self, Connector, ErasureKey, Session, StoreError, profiles};
 use crate::telemetry;
 
 /// How often the table is looked at.
@@ -54,7 +54,7 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
         // Others report that the database is away. The error that ends this is that of a lost connection.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = inquirer.ask_all(&mut connection).await
-            && !matches!(&error, StoreError::Database(error) if crate::store::is_away(error))
+            && !matches!(&error, StoreError::Database(error) if store::is_away(error))
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a provider could not be asked; that will be retried");
@@ -166,7 +166,14 @@ impl Inquirer {
             self.go_on(connection, inquiry, again(asked_at)).await?;
             return Ok(Ok(()));
         };
-        let applied = registry::apply_answer(connection, &self.erasure_key, &report).await?;
+        let applied = match registry::apply_answer(connection, &self.erasure_key, &report).await {
+            // Another transaction holds the profile: the others need not wait for that.
+            Err(StoreError::Database(error)) if store::is_time_out(&error) => {
+                self.go_on(connection, inquiry, again(asked_at)).await?;
+                return Ok(Ok(()));
+            }
+            applied => applied?,
+        };
         let (result, profile) = match applied {
             Applied::Done(profile, Some(_)) => ("news", Some(profile)),
             Applied::Done(profile, None) => ("same", Some(profile)),

@@ -148,8 +148,9 @@ async fn try_register(
         let known = install_credentials::find(&mut transaction, iccid).await?;
         // Credentials that cannot be opened, because their key is lost, are replaced by those of the registration.
         let known = known.and_then(|sealed| vault.open(iccid, &sealed).ok()).unwrap_or_default();
-        let sealed = vault.seal(iccid, &registration.credentials.clone().or(known))?;
-        install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
+        let credentials = registration.credentials.clone().or(known);
+        let (sealed, host) = (vault.seal(iccid, &credentials)?, credentials.smdp_address());
+        install_credentials::save(&mut transaction, iccid, &sealed, host, now).await?;
     }
     // Even without a transition: followers must learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;

@@ -41,7 +41,8 @@ pub async fn seal_anew(
             match vault.open(iccid, sealed) {
                 Ok(credentials) => {
                     let sealed = vault.seal(iccid, &credentials)?;
-                    install_credentials::save(&mut transaction, iccid, &sealed, now).await?;
+                    let host = credentials.smdp_address();
+                    install_credentials::save(&mut transaction, iccid, &sealed, host, now).await?;
                     done.sealed += 1;
                 }
                 Err(error) => {

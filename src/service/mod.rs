@@ -26,8 +26,7 @@ use crate::registry;
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
-use crate::web::metrics::{self, NewestDeliveries};
-use crate::web::{self, AppState, Draining, Followers, Parts};
+use crate::web::{self, AppState, Draining, Followers, HookTallies, Parts, metrics};
 use preparation::Preparation;
 
 /// At shutdown: how long requests in flight on the admin listener may take.
@@ -177,7 +176,7 @@ impl Service {
         let (ingest, writers) =
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks);
         let metrics = metrics::begin(&settings.hooks);
-        let newest = NewestDeliveries::of(&settings.hooks);
+        let tallies = HookTallies::of(&settings.hooks);
         let asked = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
             asked: asked.into_iter().collect(),
@@ -195,7 +194,7 @@ impl Service {
             spool,
             metrics,
             draining: Draining::default(),
-            newest,
+            tallies,
             reads: Pool::new(&connector, Session::Reads, readers, budget::READ),
             scans: Semaphore::new(SCANS.min(readers.saturating_sub(1)).max(1)),
             probe: Pool::new(&connector, Session::Probe, 1, budget::READINESS),
@@ -362,7 +361,7 @@ async fn learn_newest(app: &AppState) {
     loop {
         let found = app.reads.run(async |connection| store::deliveries::newest(connection).await);
         match found.await {
-            Ok(newest) => return app.newest.learn(&newest),
+            Ok(newest) => return app.tallies.learn(&newest),
             Err(_) => tokio::time::sleep(NEWEST_PAUSE).await,
         }
     }
@@ -380,6 +379,7 @@ async fn look_after_tables(
         Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
         None => upkeep::add_up(&mut connection).await?,
     }
+    web::keep_tallies(app.clone()).await?;
     registry::find_overdue(&mut connection, patience, &app.asked, clock::now()).await?;
     Ok(connection.close().await?)
 }

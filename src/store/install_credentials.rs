@@ -6,7 +6,7 @@ use super::error::StoreError;
 use super::vault::{Sealed, Vault};
 use crate::domain::{Iccid, Timestamp};
 
-/// Saves the credentials of a profile whose lock is held.
+/// Saves the credentials of a profile whose lock is held, and the SM-DP+ address of its activation code, which is no secret.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -14,16 +14,18 @@ pub async fn save(
     connection: &mut PgConnection,
     iccid: &Iccid,
     sealed: &Sealed,
+    host: Option<&str>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        r#"INSERT INTO install_credentials (iccid, key_id, sealed, updated_at) VALUES ($1, $2, $3, $4)
+        r#"INSERT INTO install_credentials (iccid, key_id, sealed, updated_at, host) VALUES ($1, $2, $3, $4, lower($5))
            ON CONFLICT (iccid) DO UPDATE
-           SET key_id = EXCLUDED.key_id, sealed = EXCLUDED.sealed, updated_at = EXCLUDED.updated_at"#,
+           SET key_id = EXCLUDED.key_id, sealed = EXCLUDED.sealed, updated_at = EXCLUDED.updated_at, host = EXCLUDED.host"#,
         iccid.as_str(),
         sealed.key_id.as_deref(),
         sealed.bytes,
-        at.as_datetime()
+        at.as_datetime(),
+        host
     )
     .execute(connection)
     .await?;

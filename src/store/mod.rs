@@ -24,6 +24,8 @@ pub mod batch_write;
 
 pub mod event_ids;
 
+pub mod hook_health;
+
 pub mod inquiries;
 
 pub mod install_credentials;
@@ -49,6 +51,8 @@ mod indexes;
 mod marks;
 
 mod counts;
+
+pub mod smdp;
 
 pub mod summary;
 

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{counts, event_ids, indexes, marks, partitions};
+use super::{counts, event_ids, hook_health, indexes, marks, partitions};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -66,6 +66,7 @@ pub async fn look_after(
             }
         }
     }
+    hook_health::forget(connection, now).await?;
     counts::add_up(connection).await?;
     counts::count_anew(connection, now).await?;
     marks::mark_all(connection).await

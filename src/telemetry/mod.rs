@@ -29,6 +29,11 @@ use crate::domain::{Outcome, OverdueReason, ProfileState, TransitionKind};
 const DELIVERIES: &str = "esim_status_deliveries_total";
 const TRANSITIONS: &str = "esim_status_transitions_total";
 const OVERDUE: &str = "esim_status_overdue_total";
+const HOOK_ACCEPTED: &str = "esim_status_hook_accepted";
+const HOOK_REFUSED: &str = "esim_status_hook_refused";
+const HOOK_USUAL: &str = "esim_status_hook_usual";
+const SMDP_TRIED: &str = "esim_status_smdp_tried";
+const SMDP_ARRIVED: &str = "esim_status_smdp_arrived";
 const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
@@ -79,6 +84,20 @@ fn collect() -> PrometheusHandle {
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
+    describe_gauge!(
+        HOOK_ACCEPTED,
+        "Webhooks of a hook that all replicas accepted since the hour before this one began"
+    );
+    describe_gauge!(HOOK_REFUSED, "Those that could not be authenticated");
+    describe_gauge!(
+        HOOK_USUAL,
+        "Webhooks that the hook accepted in that hour of the last weeks on average; 0 if unknown"
+    );
+    describe_gauge!(
+        SMDP_TRIED,
+        "Of the last 20 profiles of an SM-DP+ that changed within a day, those that tried to install"
+    );
+    describe_gauge!(SMDP_ARRIVED, "Of these, those that are on a device");
     describe_counter!(INQUIRIES, "Questions to a provider's API, by provider and result");
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
@@ -281,6 +300,23 @@ pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
 /// Sets the age of the newest delivery of a hook. Only configured hooks have one, so the label is bounded.
 pub fn set_newest_age(hook: &str, age: f64) {
     gauge!(NEWEST, "hook" => hook.to_owned()).set(age);
+}
+
+/// Sets what came by a hook since the hour before this one began, over all replicas, and what is usual in that hour.
+pub fn set_hook(hook: &str, accepted: i64, refused: i64, usual: f64) {
+    let labels = [("hook", hook.to_owned())];
+    let number = |n: i64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    gauge!(HOOK_ACCEPTED, &labels).set(number(accepted));
+    gauge!(HOOK_REFUSED, &labels).set(number(refused));
+    gauge!(HOOK_USUAL, &labels).set(usual);
+}
+
+/// Sets what became of the last installs from an SM-DP+. The caller bounds the number of hosts.
+pub fn set_smdp(host: &str, tried: i64, arrived: i64) {
+    let labels = [("host", host.to_owned())];
+    let number = |n: i64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    gauge!(SMDP_TRIED, &labels).set(number(tried));
+    gauge!(SMDP_ARRIVED, &labels).set(number(arrived));
 }
 
 /// Counts a connection that a writer has given up because it failed or did not answer.

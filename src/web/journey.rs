@@ -44,7 +44,8 @@ pub struct JourneyView {
     /// When the profile entered this state, by the service's clock.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// When the last webhook about the profile was received. It tells how old this knowledge is.
+    /// When the last webhook about the profile was received, or the provider last answered a question about it. It tells
+    /// how old this knowledge is.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_delivery_at: Option<Timestamp>,
     /// The progress so far.

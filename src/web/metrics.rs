@@ -1,9 +1,5 @@
 //! `/metrics`: the series that exist from the start, and the gauges that are read for each scrape.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use axum::extract::State;
 use http::{HeaderName, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,11 +9,9 @@ use super::catalogue::CATALOGUE;
 use super::webhooks::ROUTES;
 use crate::clock;
 use crate::delivery::NotAuthentic;
-use crate::domain::Timestamp;
 use crate::hook::Hooks;
 use crate::spool::Figures;
 use crate::store::Session;
-use crate::store::deliveries::Newest;
 use crate::telemetry;
 
 /// The statuses of answers to webhooks whose first occurrence must be visible.
@@ -29,6 +23,7 @@ pub fn begin(hooks: &Hooks) -> PrometheusHandle {
     let rendering = telemetry::metrics();
     for hook in hooks.values() {
         telemetry::begin_provider(hook.provider.slug());
+        telemetry::set_hook(&hook.path, 0, 0, 0.0);
         for refusal in NotAuthentic::ALL {
             telemetry::begin_not_authentic(&hook.path, refusal.as_str());
         }
@@ -53,7 +48,7 @@ pub(super) async fn render(
         ("registrations", app.connector.connections(&[Session::Registrations])),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools);
-    for (hook, age) in app.newest.ages(clock::now()) {
+    for (hook, age) in app.tallies.ages(clock::now()) {
         telemetry::set_newest_age(hook, age);
     }
     if let Some(spool) = &app.spool {
@@ -69,46 +64,4 @@ pub(super) async fn render(
 /// How many seconds the oldest delivery has waited in the spool.
 pub(super) fn age(figures: &Figures) -> Option<f64> {
     figures.oldest.map(|oldest| clock::now().seconds_since(oldest).max(0.0))
-}
-
-/// When each hook last received a delivery, from the database at the start and from what this process has accepted
-/// since.
-#[derive(Debug)]
-pub struct NewestDeliveries {
-    /// Seconds since 1970; 0 while unknown.
-    by_hook: BTreeMap<Arc<str>, AtomicI64>,
-    started: Timestamp,
-}
-
-impl NewestDeliveries {
-    /// The state at the start: nothing is known about these hooks yet.
-    pub fn of(hooks: &Hooks) -> Self {
-        let by_hook = hooks.keys().map(|path| (path.clone(), AtomicI64::new(0))).collect();
-        Self { by_hook, started: clock::now() }
-    }
-
-    /// Notes that a delivery that was received at that time was accepted.
-    pub(super) fn note(&self, hook: &str, received_at: Timestamp) {
-        if let Some(newest) = self.by_hook.get(hook) {
-            newest.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
-        }
-    }
-
-    /// Learns from the newest deliveries in the database. A hook that is not among them has had none since the oldest
-    /// of them. If the database has no deliveries, the age counts from the start of this process.
-    pub fn learn(&self, known: &Newest) {
-        for path in self.by_hook.keys() {
-            let newest = known.by_hook.get(&**path).copied();
-            self.note(path, newest.or(known.back_to).unwrap_or(self.started));
-        }
-    }
-
-    /// Seconds since the newest delivery of each hook for which it is known.
-    fn ages(&self, now: Timestamp) -> impl Iterator<Item = (&str, f64)> {
-        self.by_hook.iter().filter_map(move |(hook, newest)| {
-            let newest = newest.load(Ordering::Relaxed);
-            #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^53")]
-            (newest > 0).then(|| (&**hook, (now.unix_seconds() - newest).max(0) as f64))
-        })
-    }
 }

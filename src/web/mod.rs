@@ -22,6 +22,8 @@ mod tokens;
 
 mod inquiry;
 
+mod hooks;
+
 pub mod page;
 
 mod deliveries;
@@ -63,6 +65,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use followers::Followers;
 pub use health::routes as admin_routes;
+pub use hooks::{HookTallies, keep as keep_tallies};
 pub use state::{AppState, Draining, Parts};
 
 use crate::store::{ReadError, StoreError};
@@ -88,6 +91,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(deliveries::of_profile))
         .routes(routes!(deliveries::list))
         .routes(routes!(summary::show))
+        .routes(routes!(hooks::list))
 }
 
 /// The OpenAPI document of this binary.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::followers::Followers;
-use super::metrics::NewestDeliveries;
+use super::hooks::HookTallies;
 use crate::access::Access;
 use crate::budget;
 use crate::config::Brand;
@@ -67,8 +67,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// Whether the service is shutting down.
     pub draining: Draining,
-    /// When each hook received its last delivery.
-    pub newest: NewestDeliveries,
+    /// What has come by each hook.
+    pub tallies: HookTallies,
 }
 
 impl AppState {

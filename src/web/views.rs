@@ -30,7 +30,8 @@ pub struct ProfileView {
     since: Timestamp,
     /// The `seq` of the last transition. Continue the history (`after`) or the stream (`Last-Event-ID`) from it.
     seq: i64,
-    /// When the last webhook about the profile was received. It tells how old this knowledge is.
+    /// When the last webhook about the profile was received, or the provider last answered a question about it. It tells
+    /// how old this knowledge is.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_delivery_at: Option<Timestamp>,
     /// How many webhooks reported something about the profile.

@@ -188,6 +188,7 @@ async fn accept(
         .keeping(hook.provider.headers());
     let delivery = hook.authenticator.check(delivery).map_err(|refusal| {
         telemetry::count_not_authentic(&hook.path, refusal.as_str());
+        app.tallies.refused(&hook.path, received_at, refusal);
         if let Some(left_out) = NOT_AUTHENTIC[refusal as usize].due() {
             tracing::warn!(
                 hook = %hook.path,
@@ -212,7 +213,7 @@ async fn accept(
         }
     })?;
     let malformed = |reason, id| Err(Problem::because(Code::Malformed, reason).of_delivery(id));
-    app.newest.note(&hook.path, received_at);
+    app.tallies.accepted(&hook.path, received_at);
     match accepted {
         Accepted::Committed(Receipt { delivery_id, outcome, reason }) => {
             if outcome == Outcome::Malformed {

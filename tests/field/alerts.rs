@@ -141,6 +141,22 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
         !prometheus.firing().await.contains("EsimStatusSilence")
     })
     .await;
+    // Twenty installs from one server fail, and twenty from another do not.
+    for number in 10..50 {
+        let (host, state) =
+            if number < 30 { ("ill.example", "ERROR") } else { ("well.example", "INSTALLED") };
+        let object = json!({ "iccid": iccid(number), "state": "RELEASED", "activationCode": format!("LPA:1${host}$X{number}") });
+        let path = format!("/v1/profiles/{}", iccid(number));
+        let put = service.backend().request(reqwest::Method::PUT, &path).body(object.to_string());
+        assert_eq!(put.send().await.unwrap().status(), 201);
+        let report = json!({ "iccid": iccid(number), "profileState": state }).to_string();
+        assert_eq!(anybody.post(&TestApp::hook_path(), report).await.outcome(), "moved");
+    }
+    let told = service.backend().get("/v1/hooks").await.json();
+    let smdp = json!([{ "host": "ill.example", "tried": 20, "arrived": 0, "ill": true },
+                      { "host": "well.example", "tried": 20, "arrived": 20, "ill": false }]);
+    assert_eq!(told["smdp"], smdp);
+    prometheus.fires("EsimStatusInstallsFail").await;
     every_metric_of_a_rule_exists(&service).await;
 }
 
@@ -159,6 +175,55 @@ async fn every_metric_of_a_rule_exists(service: &Service) {
     for name in names {
         assert!(exposed.contains(&format!("\n{name}")), "{name} is not exposed");
     }
+}
+
+/// One hook was busy at this hour of the last weeks and has fallen silent; the other has a secret that the provider does not
+/// use any more. Both are told right after a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_is_silent_and_one_that_refuses_fire_after_a_restart() {
+    let _turn = beside_others().await;
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let mut service = Service::start(&url).await;
+    let anybody = Client::new(format!("http://{}", service.address()));
+    for _ in 0..8 {
+        let refused = anybody.post("/webhooks/gigastore/country-change/old-secret", "{}").await;
+        assert_eq!(refused.status, 401);
+    }
+    let hooks = service.backend().get("/v1/hooks").await.json();
+    let health = |hooks: &serde_json::Value, hook: &str| {
+        let items = hooks["items"].as_array().unwrap();
+        items.iter().find(|it| it["hook"] == hook).unwrap()["health"].clone()
+    };
+    assert_eq!(health(&hooks, "gigastore/country-change"), "refusing");
+    assert_eq!(health(&hooks, "gigastore/esim-status"), "unused");
+    service.terminate();
+    service.ended().await;
+    let mut connection = database.connect().await;
+    let weeks = "INSERT INTO hook_health (hook, accepted_at) VALUES ('gigastore/esim-status', now() - interval '3 h');
+                 INSERT INTO hook_hours SELECT 'gigastore/esim-status', date_trunc('hour', now(), 'UTC') + day * interval '1 d' + hour * interval '1 h', 40, 0
+                 FROM (VALUES (-7), (-14), (-21)) AS d (day), generate_series(-1, 2) AS hour";
+    connection.execute(sqlx::raw_sql(weeks)).await.unwrap();
+    service.start_again().await;
+    let hooks = service.backend().get("/v1/hooks").await.json();
+    assert_eq!(health(&hooks, "gigastore/esim-status"), "silent");
+    let prometheus = Prometheus::start(&service.admin_address().to_string()).await;
+    for alert in ["HookSilent", "HookRefuses"] {
+        prometheus.fires(&format!("EsimStatus{alert}")).await;
+    }
+    // Both are well again after some webhooks.
+    let anybody = Client::new(format!("http://{}", service.address()));
+    for number in 0..10 {
+        let report = json!({ "iccid": iccid(number), "profileState": "RELEASED" }).to_string();
+        assert_eq!(anybody.post(&TestApp::hook_path(), report).await.outcome(), "moved");
+        let country = json!({ "iccid": iccid(number), "newCountry": "PL" }).to_string();
+        let path = TestApp::hook_path().replace("esim-status", "country-change");
+        assert_eq!(anybody.post(&path, country).await.outcome(), "connected");
+    }
+    let hooks = service.backend().get("/v1/hooks").await.json();
+    assert_eq!(health(&hooks, "gigastore/esim-status"), "well");
+    assert_eq!(health(&hooks, "gigastore/country-change"), "well");
+    assert_eq!(health(&hooks, "gigastore/balance-alert"), "unused");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Profile {
     pub installs_seen: i32,
     /// How many deliveries reported on it; duplicates and those of other providers do not count.
     pub deliveries: i64,
-    /// When the last of them was received: the age of the evidence.
+    /// When the last of them was received, or its provider last answered a question: the age of the evidence.
     pub last_delivery_at: Option<Timestamp>,
     /// The newest event time that was applied, if the provider sends event times.
     pub last_occurred_at: Option<Timestamp>,
