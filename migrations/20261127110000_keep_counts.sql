@@ -13,7 +13,7 @@ CREATE TABLE count_changes (
 )
 -- All rows are deleted every minute, so the table is vacuumed by what it has lost, not by its size.
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-      autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 1000000);
+      autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = false, autovacuum_analyze_threshold = 1000000);
 
 COMMENT ON TABLE count_changes IS 'What has changed the counts and is not added to them yet';
 COMMENT ON COLUMN count_changes.provider IS 'slug of the provider of the deliveries and profiles';

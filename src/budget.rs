@@ -63,6 +63,8 @@ limits! {
     STATEMENT = 1_500;
     /// A writer's statement waits this long for a lock: of a profile that another transaction is just creating, or an event id that it is just reserving. Then the batch is split. Existing profiles that are locked are skipped without a wait.
     HELD_ROW = 50;
+    /// A migration waits this long for a table that another transaction uses, and then tries again later: webhooks wait behind it.
+    MIGRATION_LOCK = 700;
     /// A batch that takes longer makes the next ones smaller.
     SLOW_BATCH = 800;
     /// The smaller batches are sized to take this long.
@@ -130,6 +132,7 @@ assert_order! {
     STEADY_BATCH < SLOW_BATCH,
     SLOW_BATCH < STATEMENT,
     HELD_ROW < QUESTION,
+    MIGRATION_LOCK and HELD_ROW < STATEMENT,
     QUESTION < QUIET,
     // With a spool, a delivery may wait for the end of a drain, then tries the database, and is then spooled.
     WITH_SPOOL and LAST_OF_SPOOL and WRITERS_PAUSE < DELIVERY,

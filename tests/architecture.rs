@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "inquiry",
         &[
+            "budget",
             "clock",
             "config",
             "domain",

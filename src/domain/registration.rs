@@ -21,6 +21,8 @@ pub struct Registration {
     pub credentials: Credentials,
     /// What the reseller adds. The adapter of a provider leaves it empty.
     pub order: Order,
+    /// Whether the reseller takes back that the profile was given out for another one.
+    pub replaces_none: bool,
 }
 
 /// The credentials that install a profile. `Debug` hides them.

@@ -12,21 +12,25 @@ mod pace;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use api::{Api, AskError};
 
+use crate::budget;
 use crate::clock;
 use crate::config::ApiSettings;
 use crate::domain::{Timestamp, ask_again_at, is_asked_long_enough};
 use crate::providers::{Gigastore, Provider};
 use crate::registry::{self, Applied};
 use crate::store::inquiries::{self, Inquiry};
-use crate::store::{self, Connector, ErasureKey, Session, StoreError, profiles};
+use crate::store::{self, Clocks, Connector, ErasureKey, Session, StoreError, profiles};
 use crate::telemetry;
 
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How much later a profile is asked about again if the API fails, in seconds.
+const POSTPONED_SECONDS: i64 = 60;
 
 /// How often a replica tries to become the one that asks, and how long it waits after an error of the database.
 const TRY: Duration = Duration::from_secs(15);
@@ -88,10 +92,17 @@ pub async fn ask_what_is_due(
         return Ok(None);
     }
     let mut inquirer = Inquirer { erasure_key: erasure_key.clone(), api, failures: 0 };
-    let begun = clock::now();
+    // By the database's clock, which has noted what is due.
+    let begun = Clocks::read(connection, clock::now()).await?.theirs;
     let mut asked = 0;
     while let Some(inquiry) = inquiries::next_due(connection, Gigastore.slug(), begun).await? {
-        inquirer.ask(connection, &inquiry).await??;
+        match inquirer.ask(connection, &inquiry).await? {
+            Err(error) if error.is_about_the_question() => {
+                let (iccid, error) = (&inquiry.iccid, &error as &dyn std::error::Error);
+                tracing::warn!(?iccid, error, "the provider's API has no usable answer");
+            }
+            answered => answered?,
+        }
         asked += 1;
     }
     Ok(Some(asked))
@@ -118,10 +129,14 @@ impl Inquirer {
                 inquiries::want_unexpected(connection, provider, jumps_until, until).await?;
                 (jumps_until, jumps_at) = (until, Instant::now() + JUMPS);
             }
-            match inquiries::next_due(connection, Gigastore.slug(), clock::now()).await? {
+            // A connection that was lost without an error would be waited for for ever.
+            let next = inquiries::next_due(connection, Gigastore.slug(), clock::now());
+            match timeout(budget::READ, next).await.unwrap_or(Err(StoreError::Busy))? {
                 None => sleep(LOOK).await,
                 Some(inquiry) => {
-                    if let Err(error) = self.ask(connection, &inquiry).await? {
+                    if let Err(error) = self.ask(connection, &inquiry).await?
+                        && !error.is_about_the_question()
+                    {
                         self.rest(&error).await;
                     }
                 }
@@ -137,25 +152,35 @@ impl Inquirer {
     ) -> Result<Result<(), AskError>, StoreError> {
         let iccid = &inquiry.iccid;
         let provider = Gigastore.slug();
-        let known = profiles::read(connection, &[iccid.as_str().to_owned()]).await?.pop();
+        let again = |now| ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, now);
+        let known = match profiles::read(connection, &[iccid.as_str().to_owned()]).await {
+            // Nothing can be applied to a row that cannot be read.
+            Err(StoreError::Corrupt { .. }) => {
+                self.go_on(connection, inquiry, again(clock::now())).await?;
+                return Ok(Ok(()));
+            }
+            known => known?.pop(),
+        };
         let is_settled =
             known.is_none_or(|(known, _)| known.seq != inquiry.seq && !known.is_under_way());
         if is_settled {
-            inquiries::delete(connection, iccid).await?;
+            inquiries::end(connection, inquiry).await?;
             return Ok(Ok(()));
         }
         if is_asked_long_enough(inquiry.wanted_at, clock::now()) {
             self.go_on(connection, inquiry, None).await?;
             return Ok(Ok(()));
         }
-        let again = |now| ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, now);
         let (asked_at, report) = match self.api.find(iccid, clock::now).await {
             Ok(answer) => answer,
             Err(error) => {
                 telemetry::count_inquiry(provider, "failed");
-                // One that the API cannot digest must not keep the others waiting.
+                // One that the API cannot digest must not keep the others waiting, whatever it answers.
                 if error.is_about_the_question() {
                     self.go_on(connection, inquiry, again(clock::now())).await?;
+                } else {
+                    let later = clock::now().plus_seconds(POSTPONED_SECONDS);
+                    inquiries::postpone(connection, inquiry, later).await?;
                 }
                 return Ok(Err(error));
             }
@@ -185,7 +210,7 @@ impl Inquirer {
             Some(profile) if profile.is_under_way() => {
                 self.go_on(connection, inquiry, again(asked_at)).await?;
             }
-            _ => inquiries::delete(connection, iccid).await?,
+            _ => inquiries::end(connection, inquiry).await?,
         }
         Ok(Ok(()))
     }

@@ -6,7 +6,7 @@ use super::lock;
 use crate::domain::{Profile, Report, Transition};
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::transitions::NewTransition;
-use crate::store::{ErasureKey, StoreError};
+use crate::store::{ErasureKey, StoreError, profiles};
 use crate::telemetry;
 
 /// What an answer did.
@@ -48,6 +48,7 @@ pub async fn apply_answer(
         // The row is locked, so nobody can have changed it.
         return Err(StoreError::Busy);
     }
+    profiles::mark_unreported(&mut transaction, iccid).await?;
     transaction.commit().await?;
     if let Some(transition) = &moved {
         telemetry::count_transitions(report.provider, transition.to_state, transition.kind, 1);

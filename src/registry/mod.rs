@@ -22,6 +22,7 @@ use crate::budget;
 use crate::domain::{
     Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
+use crate::store;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::erasures::Erasure;
 use crate::store::profiles::Revision;
@@ -109,17 +110,21 @@ async fn try_register(
     let last_seq = erasure.map_or(0, |erasure| erasure.last_seq);
     let (profile, moved) = Profile::register(known.as_ref(), &registration.report, last_seq);
     let is_new = known.is_none();
-    let (changed, new) = match (&known, revision) {
+    let (mut changed, mut unchanged, mut new) = (Vec::new(), Vec::new(), Vec::new());
+    match (&known, revision) {
+        // A backend that registers again what is registered writes nothing.
+        (Some(known), Some(revision)) if *known == profile => unchanged.push((iccid, revision)),
         (Some(known), Some(revision)) => {
             let before = (known.provider.as_str(), known.state);
-            (vec![Changed { profile: &profile, revision, before }], Vec::new())
+            changed.push(Changed { profile: &profile, revision, before });
         }
-        _ => (Vec::new(), vec![&profile]),
-    };
+        _ => new.push(&profile),
+    }
     let moved = moved.as_ref();
     let new_transition = |transition| NewTransition { iccid, transition, delivery_id: None };
     let write = BatchWrite {
         changed,
+        unchanged,
         new,
         not_erased: if is_new && erasure.is_none() { vec![iccid] } else { Vec::new() },
         transitions: moved.into_iter().map(new_transition).collect(),
@@ -134,14 +139,9 @@ async fn try_register(
         last_seen: registration.last_seen,
     };
     profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
-    if registration.order != Order::default() {
-        orders::save(&mut transaction, iccid, &registration.order, now).await?;
-    }
-    if let Some(replaced) = &registration.order.replaces {
-        // Its user is led to the new profile from now on.
-        notify::wake(&mut transaction, replaced).await?;
-    }
+    save_order(&mut transaction, registration).await?;
     if let Some(Erasure { at, .. }) = erasure {
+        orders::begin_anew(&mut transaction, iccid).await?;
         profiles::begin_anew(&mut transaction, iccid, at, after_all_tokens(at)).await?;
     }
     if registration.credentials != Credentials::default() {
@@ -161,6 +161,25 @@ async fn try_register(
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
     Ok(Some(if is_new { Registered::New } else { Registered::Known }))
+}
+
+async fn save_order(
+    connection: &mut PgConnection,
+    registration: &Registration,
+) -> Result<(), StoreError> {
+    let Registration { report, order, replaces_none, .. } = registration;
+    if *order == Order::default() && !replaces_none {
+        return Ok(());
+    }
+    if order.expected_from.is_some() {
+        // What is overdue depends on the day.
+        store::overdue::delete(connection, &report.iccid).await?;
+    }
+    if let Some(replaced) = &order.replaces {
+        // Its users are led to this profile from now on, also those who are led to another one yet.
+        wake_all(connection, replaced).await?;
+    }
+    orders::save(connection, &report.iccid, order, *replaces_none, report.received_at).await
 }
 
 /// Revokes all access tokens of a profile that were issued until now. Returns whether the profile exists.

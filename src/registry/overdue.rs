@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::domain::{OverdueReason, Patience, Profile, Timestamp};
 use crate::store::inquiries::{self, Urgency};
-use crate::store::{StoreError, overdue, profiles};
+use crate::store::{StoreError, StoredProfile, overdue, profiles};
 use crate::telemetry;
 
 /// Changes are looked at this many seconds later, when all of them are written.
@@ -16,8 +16,9 @@ const SETTLED_SECONDS: i64 = 120;
 /// How far back the first look of all goes, in seconds: whoever begins to use this has many old profiles.
 const FIRST_LOOK_SECONDS: i64 = 86_400;
 
-/// The changes of how many seconds one statement looks at.
+/// The changes of how many seconds one statement looks at, at least, and how many statements look for one reason.
 const SLICE_SECONDS: i64 = 600;
+const MAX_SLICES: i64 = 100;
 
 /// How many profiles are read at a time.
 const PAGE: usize = 500;
@@ -53,8 +54,9 @@ async fn find_all(
         let first = end.plus_seconds(-FIRST_LOOK_SECONDS);
         let mut from = overdue::scanned_until(connection, reason, first).await?;
         let mut is_complete = true;
+        let slice = (end.unix_seconds() - from.unix_seconds()) / MAX_SLICES;
         while from < end {
-            let until = from.plus_seconds(SLICE_SECONDS).min(end);
+            let until = from.plus_seconds(slice.max(SLICE_SECONDS)).min(end);
             let candidates =
                 overdue::find_candidates(connection, reason.state(), from, until).await?;
             for page in candidates.chunks(PAGE) {
@@ -73,6 +75,25 @@ async fn find_all(
     Ok(found)
 }
 
+/// Reads these profiles, without those that cannot be read: one such row must not keep the others waiting.
+async fn find(
+    connection: &mut PgConnection,
+    iccids: &[String],
+) -> Result<Vec<StoredProfile>, StoreError> {
+    match profiles::find(connection, iccids).await {
+        Err(StoreError::Corrupt { .. }) => {}
+        together => return together,
+    }
+    let mut found = Vec::new();
+    for iccid in iccids {
+        match profiles::find(connection, std::slice::from_ref(iccid)).await {
+            Err(StoreError::Corrupt { .. }) => {}
+            alone => found.extend(alone?),
+        }
+    }
+    Ok(found)
+}
+
 /// Returns how many of these profiles were found to be overdue, and how many could not be written.
 async fn note(
     connection: &mut PgConnection,
@@ -82,7 +103,7 @@ async fn note(
     now: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
     let (mut noted, mut held) = (0, 0);
-    for stored in profiles::find(connection, iccids).await? {
+    for stored in find(connection, iccids).await? {
         let profile = &stored.profile;
         let expected_from = stored.order.expected_from;
         let Some(reason) = profile.overdue(expected_from, patience, now) else { continue };

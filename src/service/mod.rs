@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -24,7 +25,7 @@ use crate::listener::{self, Limits, serve};
 use crate::providers::{Gigastore, Provider};
 use crate::registry;
 use crate::spool::{Spool, SpoolError};
-use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
+use crate::store::{self, Clocks, ErasureKey, Pool, SchemaError, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::{self, AppState, Draining, Followers, HookTallies, Parts, metrics};
 use preparation::Preparation;
@@ -257,6 +258,8 @@ impl Service {
         // Requests on the admin listener that had to be closed do not matter.
         drop(self.admin_serving.await);
         self.background.iter().for_each(JoinHandle::abort);
+        // What came by the hooks in the last minute. If the database is away, only figures are lost.
+        drop(timeout(budget::DRAIN / 5, web::keep_tallies(self.app.clone())).await);
         // This is the last handle to the writers' queues. The writers end once their queues are empty.
         drop(self.app);
         let mut writers = self.writers;
@@ -374,12 +377,24 @@ async fn look_after_tables(
     retention_days: Option<u32>,
     patience: &Patience,
 ) -> Result<(), StoreError> {
+    // Each does without the others: a table that cannot be looked after must not hide that a hook is silent.
+    let kept = web::keep_tallies(app.clone()).await.map(drop);
     let mut connection = app.connector.connect(Session::Upkeep).await?;
+    let overdue = find_overdue(app, &mut connection, patience).await;
     match retention_days {
         Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
         None => upkeep::add_up(&mut connection).await?,
     }
-    web::keep_tallies(app.clone()).await?;
-    registry::find_overdue(&mut connection, patience, &app.asked, clock::now()).await?;
+    kept.and(overdue)?;
     Ok(connection.close().await?)
+}
+
+/// Looks for what is overdue by this machine's clock and by the database's: one that is ahead must not write what is not true.
+async fn find_overdue(
+    app: &AppState,
+    connection: &mut PgConnection,
+    patience: &Patience,
+) -> Result<(), StoreError> {
+    let now = Clocks::read(connection, clock::now()).await?.earlier();
+    registry::find_overdue(connection, patience, &app.asked, now).await.map(drop)
 }

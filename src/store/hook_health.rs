@@ -73,7 +73,7 @@ async fn add(connection: &mut PgConnection, came: &Came, now: Timestamp) -> Resu
     sqlx::query!(
         "WITH hour AS (
              INSERT INTO hook_hours AS h (hook, hour, accepted, refused)
-             SELECT $1, date_trunc('hour', $2::timestamptz, 'UTC'), $3, $4
+             SELECT $1, date_trunc('hour', least($2::timestamptz, now()), 'UTC'), $3, $4
              ON CONFLICT (hook, hour) DO UPDATE
              SET accepted = h.accepted + EXCLUDED.accepted, refused = h.refused + EXCLUDED.refused
          )
@@ -103,7 +103,7 @@ async fn read(
 ) -> Result<Vec<HookFigures>, StoreError> {
     let figures = sqlx::query_as!(
         HookFigures,
-        r#"WITH now AS (SELECT date_trunc('hour', $1::timestamptz, 'UTC') - interval '1 hour' AS before),
+        r#"WITH now AS (SELECT date_trunc('hour', least($1::timestamptz, now()), 'UTC') - interval '1 hour' AS before),
                 counts AS (
                     SELECT h.hook,
                            coalesce(sum(accepted) FILTER (WHERE hour >= before), 0)::bigint AS accepted,

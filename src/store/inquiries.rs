@@ -39,8 +39,13 @@ pub enum Urgency {
 /// # Errors
 /// [`StoreError`].
 pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
-    Ok(locked.fetch_one(connection).await?)
+    // If this machine is lost, the server must notice, or nobody else could ask.
+    let locked = sqlx::query!(
+        r#"SELECT pg_try_advisory_lock($1) AS "locked!", set_config('tcp_keepalives_idle', '30', false) AS idle,
+                  set_config('tcp_keepalives_interval', '10', false) AS interval, set_config('tcp_keepalives_count', '3', false) AS count"#,
+        LOCK
+    );
+    Ok(locked.fetch_one(connection).await?.locked)
 }
 
 /// Notes that the provider is to be asked about a profile at `due_at`. If that is noted already, and the profile has not
@@ -193,11 +198,46 @@ pub async fn note_attempt(
     Ok(())
 }
 
-/// Deletes an inquiry: there is nothing more to ask.
+/// Puts an inquiry off without counting an attempt.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+pub async fn postpone(
+    connection: &mut PgConnection,
+    inquiry: &Inquiry,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE inquiries SET due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
+        inquiry.iccid.as_str(),
+        until.as_datetime(),
+        inquiry.wanted_at.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes an inquiry, because there is nothing more to ask; not if it was wanted anew meanwhile.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end(connection: &mut PgConnection, inquiry: &Inquiry) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM inquiries WHERE iccid = $1 AND wanted_at = $2",
+        inquiry.iccid.as_str(),
+        inquiry.wanted_at.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes what is kept about a profile.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
     sqlx::query!("DELETE FROM inquiries WHERE iccid = $1", iccid.as_str())
         .execute(connection)
         .await?;

@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 use super::error::StoreError;
 use crate::domain::{Day, Iccid, Order, Reference, Timestamp};
 
-/// Saves an order. Members that it leaves out keep the value of an earlier registration.
+/// Saves an order. Members that it leaves out keep the value of an earlier registration. A profile cannot have been given out for
+/// one that was erased and began anew after it: then nothing is said about that.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -13,22 +14,45 @@ pub async fn save(
     connection: &mut PgConnection,
     iccid: &Iccid,
     order: &Order,
+    replaces_none: bool,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO orders AS o (iccid, reference, expected_from, replaces, replaced_at)
-         VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NOT NULL THEN $5::timestamptz END)
+        "WITH replaced AS (
+             SELECT $4::text AS iccid WHERE $4::text IS NOT NULL AND NOT EXISTS (
+                 SELECT FROM profiles AS p WHERE p.iccid = $4
+                    AND p.erased_at > (SELECT min(received_at) FROM transitions WHERE iccid = $1))
+         )
+         INSERT INTO orders AS o (iccid, reference, expected_from, replaces, replaced_at)
+         SELECT $1, $2, $3, r.iccid, CASE WHEN r.iccid IS NOT NULL THEN $5::timestamptz END
+         FROM (SELECT (SELECT iccid FROM replaced)) AS r
          ON CONFLICT (iccid) DO UPDATE
          SET reference = coalesce(EXCLUDED.reference, o.reference),
              expected_from = coalesce(EXCLUDED.expected_from, o.expected_from),
-             replaces = coalesce(EXCLUDED.replaces, o.replaces),
-             replaced_at = CASE WHEN EXCLUDED.replaces IS DISTINCT FROM o.replaces
+             replaces = CASE WHEN NOT $6 THEN coalesce(EXCLUDED.replaces, o.replaces) END,
+             replaced_at = CASE WHEN $6 THEN NULL
+                                WHEN EXCLUDED.replaces IS DISTINCT FROM o.replaces
                                 THEN coalesce(EXCLUDED.replaced_at, o.replaced_at) ELSE o.replaced_at END",
         iccid.as_str(),
         order.reference.as_ref().map(Reference::as_str),
         order.expected_from.map(Day::as_date),
         order.replaces.as_ref().map(Iccid::as_str),
-        at.as_datetime()
+        at.as_datetime(),
+        replaces_none
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that no other profile was given out for this one, which begins anew.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin_anew(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE orders SET replaces = NULL, replaced_at = NULL WHERE replaces = $1",
+        iccid.as_str()
     )
     .execute(connection)
     .await?;
@@ -66,12 +90,7 @@ pub async fn successors(
 /// # Errors
 /// [`StoreError`].
 pub(super) async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE orders SET replaces = NULL, replaced_at = NULL WHERE replaces = $1",
-        iccid.as_str()
-    )
-    .execute(&mut *connection)
-    .await?;
+    begin_anew(&mut *connection, iccid).await?;
     sqlx::query!("DELETE FROM orders WHERE iccid = $1", iccid.as_str()).execute(connection).await?;
     Ok(())
 }

@@ -202,7 +202,7 @@ pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub(super) async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+pub async fn delete(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
     sqlx::query!("DELETE FROM overdue WHERE iccid = $1", iccid.as_str())
         .execute(connection)
         .await?;

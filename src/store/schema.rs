@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::backends::{self, Backend};
 use super::connector::{ConnectError, Connected, Connector, Session, is_away};
 use super::error::StoreError;
+use super::pool::is_lock_time_out;
 
 /// How long a migration may take before we log that it is under way, and how often we log it.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// How long asking the server whether it is still migrating may take.
 const ASKING: Duration = Duration::from_secs(10);
+
+/// The pause before a migration that could not get a lock in time is tried again. Webhooks go on meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often we test for a pooler before we conclude that there is none.
 const SHARING_TRIES: usize = 5;
@@ -79,8 +83,20 @@ pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
     refuse_shared_sessions(connector, &mut connection).await?;
     // If the server does not tell us which process serves us, it is not watched.
     let backend = backends::current(&mut connection).await.ok();
-    let migrating = MIGRATOR.run_direct(None, &mut *connection, false);
-    let result = watched(connector, backend, migrating).await?;
+    let mut result;
+    loop {
+        let migrating = MIGRATOR.run_direct(None, &mut *connection, false);
+        result = watched(connector, backend, migrating).await?;
+        match &result {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+                if is_lock_time_out(error) =>
+            {
+                say_that_we_wait();
+                sleep(LOCK_PAUSE).await;
+            }
+            _ => break,
+        }
+    }
     // The result no longer depends on how the connection closes.
     drop(connection.close().await);
     result.map_err(|error| match error {
@@ -179,9 +195,7 @@ async fn watched<T>(
         if let Ok(result) = timeout(QUIET, &mut migrating).await {
             return Ok(result);
         }
-        tracing::warn!(
-            "waiting for the schema: this or another process is migrating it; pg_stat_activity shows what blocks it"
-        );
+        say_that_we_wait();
         let is_lost = async {
             let mut other = connector.connect(Session::Probe).await?;
             let is_lost = match &backend {
@@ -195,6 +209,12 @@ async fn watched<T>(
             return Err(SchemaError::Silent);
         }
     }
+}
+
+fn say_that_we_wait() {
+    tracing::warn!(
+        "waiting for the schema: this or another process is migrating it; pg_stat_activity shows what blocks it"
+    );
 }
 
 /// The version of the newest migration in this binary.

@@ -9,7 +9,7 @@ use crate::domain::Timestamp;
 /// How many of the last profiles of a server are looked at. Percentages of fewer say nothing.
 pub const LOOKED_AT: i64 = 20;
 
-/// How far back they are looked for, in seconds, and in how many deliveries at most.
+/// How far back they are looked for, in seconds, and in how many of the last changes: on a busy system, those of an hour.
 const BACK_SECONDS: i64 = 86_400;
 const MAX_DELIVERIES: i64 = 5_000;
 
@@ -21,8 +21,8 @@ const MAX_HOSTS: i64 = 50;
 pub struct Arrivals {
     /// The SM-DP+ address.
     pub host: String,
-    /// How many of the last [`LOOKED_AT`] profiles that changed within a day have tried: they failed, arrived, or were
-    /// downloaded more than a quarter of an hour ago.
+    /// How many profiles have tried within a day, the last [`LOOKED_AT`] at most: they failed, arrived, or were downloaded
+    /// more than a quarter of an hour ago.
     pub tried: i64,
     /// How many of these are on a device.
     pub arrived: i64,

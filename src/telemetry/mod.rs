@@ -95,7 +95,7 @@ fn collect() -> PrometheusHandle {
     );
     describe_gauge!(
         SMDP_TRIED,
-        "Of the last 20 profiles of an SM-DP+ that changed within a day, those that tried to install"
+        "The last profiles, at most 20, that tried to install from an SM-DP+ within a day"
     );
     describe_gauge!(SMDP_ARRIVED, "Of these, those that are on a device");
     describe_counter!(INQUIRIES, "Questions to a provider's API, by provider and result");

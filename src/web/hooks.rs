@@ -221,11 +221,11 @@ pub struct SmdpView {
     /// Its address, from the activation codes.
     #[schema(example = "smdp.example.org")]
     host: String,
-    /// How many profiles have tried, of the last 20 that changed within a day.
+    /// How many profiles have tried within a day; the last 20 at most, of the last 5,000 changes.
     tried: i64,
     /// How many of these are on a device.
     arrived: i64,
-    /// Whether all of the last 20 have failed.
+    /// Whether 20 have tried and none has arrived.
     ill: bool,
 }
 

@@ -54,7 +54,8 @@ struct EsimObject {
     /// The day of travel: the first on which the profile is expected to be used.
     #[schema(format = Date, example = "2026-12-24")]
     expected_from: Option<String>,
-    /// The ICCID of the profile that this one was given out for. Its users' access tokens show this profile from now on.
+    /// The ICCID of the profile that this one was given out for. Its users' access tokens show this profile from now on, until
+    /// either is erased or this one is registered with null. Erase a profile before you give its ICCID to somebody else.
     #[schema(pattern = "^[0-9]{18,22}$")]
     replaces: Option<String>,
 }
@@ -96,7 +97,7 @@ pub async fn register(
     let mut registration = registrar
         .parse_esim_object(&body, subject.received_at)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
-    registration.order = providers::parse_order(&body)
+    (registration.order, registration.replaces_none) = providers::parse_order(&body)
         .map_err(|malformed| Problem::because(Code::InvalidBody, malformed.reason))?;
     if registration.report.iccid != iccid {
         let reason = "iccid differs from the ICCID in the path; send each object to its own path";

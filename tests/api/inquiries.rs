@@ -176,6 +176,11 @@ async fn a_lost_install_is_found_because_support_asks_and_reaches_the_page() {
     );
     let profile = app.profile(ICCID).await;
     assert_eq!((&profile["state"], &profile["deliveries"]), (&json!("INSTALLED"), &json!(0)));
+    let recent = app
+        .backend
+        .get(&format!("/v1/profiles?updatedSince={}", clock::now().plus_seconds(-60)))
+        .await;
+    assert_eq!(recent.json()["items"][0]["state"], "INSTALLED");
     assert!(profile["lastDeliveryAt"].is_string());
     assert_eq!(app.report(ICCID, "DISABLED").await, "moved");
     let sources: Vec<_> =

@@ -180,3 +180,33 @@ async fn whoever_is_led_to_another_profile_loses_it_with_the_own_token() {
     assert_eq!(app.profile(&second).await["replaces"], Value::Null);
     assert_eq!(places_of(&app.database, &first).await, Vec::<String>::new());
 }
+
+/// The ICCID of a replaced profile goes to another customer: the replacement is not theirs.
+#[tokio::test]
+async fn a_new_owner_of_a_replaced_profile_is_not_led_to_the_former_owners() {
+    let app = TestApp::start().await;
+    let (old, new) = (iccid(1), iccid(2));
+    let shown =
+        async || app.invited(&old).await.get("/v1/profiles/self").await.json()["iccid"].clone();
+    register(&app, &object(&old)).await;
+    replace(&app, &old, &new).await;
+    assert_eq!(shown().await, *new);
+    // The backend takes it back, and says it again.
+    register(&app, &ordered(&new, &json!({ "replaces": null }))).await;
+    assert_eq!(shown().await, *old);
+    replace(&app, &old, &new).await;
+    assert_eq!(shown().await, *new);
+
+    assert_eq!(erase(&app.backend, &old).await.status, 204);
+    // An idempotent registration of the new one, from a backend that does not know of the erasure, before and after.
+    replace(&app, &old, &new).await;
+    register(&app, &object(&old)).await;
+    assert_eq!(shown().await, *old);
+    replace(&app, &old, &new).await;
+    assert_eq!(shown().await, *old);
+    // One that was bought later can be given out for it.
+    let later = iccid(3);
+    register(&app, &object(&later)).await;
+    replace(&app, &old, &later).await;
+    assert_eq!(shown().await, *later);
+}

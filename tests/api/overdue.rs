@@ -155,3 +155,27 @@ async fn a_profile_that_another_transaction_holds_is_found_later() {
     assert_eq!(look(&app, 2 * HOUR).await, 1);
     assert_eq!(listed(&app, "overdue=true").await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_backend_that_registers_again_and_again_postpones_nothing_and_a_bad_row_blocks_nothing() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let before = app.profile(ICCID).await;
+    // Half a day later, and the same object again.
+    let earlier = "UPDATE profiles SET since = since - interval '12 h', updated_at = updated_at - interval '12 h',
+                                       unreported_at = unreported_at - interval '12 h'";
+    app.database.connect().await.execute(earlier).await.unwrap();
+    assert_eq!(register(&app, &object(ICCID)).await.status, 200);
+    assert_eq!(app.profile(ICCID).await["seq"], before["seq"]);
+    assert_eq!(app.report(&iccid(1), "ERROR").await, "moved");
+    let bad = "UPDATE profiles SET eid = 'zz' WHERE state = 'ERROR'";
+    app.database.connect().await.execute(bad).await.unwrap();
+    assert_eq!(look(&app, 12 * HOUR + 60).await, 1);
+    assert_eq!(app.profile(ICCID).await["overdue"], "not-installed");
+    // Another day of travel, and the profile is not late any more.
+    let travel = clock::now().plus_seconds(30 * DAY).to_string()[..10].to_owned();
+    register(&app, &object_with(ICCID, "expectedFrom", travel)).await;
+    assert_eq!(app.profile(ICCID).await["overdue"], Value::Null);
+    assert_eq!(look(&app, 31 * DAY + 60).await, 1);
+    assert_eq!(app.transitions(ICCID).await.len(), 3);
+}

@@ -5,10 +5,13 @@
 use std::time::Instant;
 
 use esim_status_testing::{Database, server, wait_until};
-use sqlx::migrate::Migrate;
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::{Connection, Executor};
 
 use super::service::Service;
 use super::turn::{beside_others, measured};
+
+static MIGRATOR: Migrator = sqlx::migrate!();
 
 fn url(database: &Database) -> String {
     server().url(database.options.get_database().unwrap_or_default())
@@ -20,8 +23,10 @@ async fn serve_waits_for_a_migration_that_runs_elsewhere_and_logs_it() {
     let database = Database::empty().await;
     let mut elsewhere = database.connect().await;
     elsewhere.lock().await.unwrap();
+    // It waits in short pieces.
     let waits = "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event = 'advisory' AND now() - query_start > '3 s'";
+                 WHERE datname = current_database() AND application_name = 'esim-status migrate'
+                   AND query ILIKE '%pg_advisory_lock%' AND now() - backend_start > '3 s'";
     let url = url(&database);
     let ending = async {
         wait_until("the service waits for the lock", async || {
@@ -39,6 +44,35 @@ async fn serve_waits_for_a_migration_that_runs_elsewhere_and_logs_it() {
         "migration running elsewhere",
         format!("waits, logs it, and serves {took:.2?} after the migration ends"),
     );
+}
+
+/// Someone reads a table that a migration changes, for a long time, such as a dump. Whoever writes it meanwhile must not wait behind
+/// the migration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_do_not_wait_behind_a_migration_that_waits_for_a_reader() {
+    let _turn = beside_others().await;
+    let database = Database::empty().await;
+    let mut connection = database.connect().await;
+    MIGRATOR.run_direct(Some(20_261_126_130_000), &mut connection, false).await.unwrap();
+    let mut reader = connection.begin().await.unwrap();
+    reader.execute("SELECT count(*) FROM profiles").await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'esim-status migrate'
+                   AND wait_event_type = 'Lock'";
+    let url = url(&database);
+    let writing = async {
+        let mut writer = database.connect().await;
+        writer.execute("SET statement_timeout = 1500").await.unwrap();
+        for _ in 0..5 {
+            wait_until("the migration waits", async || database.scalar::<i64>(waits).await > 0)
+                .await;
+            writer.execute("UPDATE profiles SET deliveries = deliveries").await.unwrap();
+        }
+        reader.rollback().await.unwrap();
+    };
+    let (service, ()) = tokio::join!(Service::start(&url), writing);
+    service.ready().await;
+    assert!(service.log().contains("waiting for the schema"), "{}", service.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,7 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
             installation_url: text(&object, "installationUrl")?.and_then(real_link),
         },
         order: Order::default(),
+        replaces_none: false,
     })
 }
 

@@ -93,7 +93,11 @@ impl Session {
             }
             Self::Migrate => Duration::ZERO,
         };
-        let lock = if self == Self::Writer { budget::HELD_ROW } else { Duration::ZERO };
+        let lock = match self {
+            Self::Writer => budget::HELD_ROW,
+            Self::Migrate => budget::MIGRATION_LOCK,
+            _ => Duration::ZERO,
+        };
         let mut settings: Vec<Setting> = Vec::new();
         let mut limit = |name, time| settings.push((name, budget::in_postgres(time).into()));
         limit("statement_timeout", statement);

@@ -100,4 +100,6 @@ mod registration;
 pub use list::{Filter, Listed, list};
 pub use lock::{Revision, lock_free, read, wait_for_locks};
 pub use look_up::{StoredProfile, find};
-pub use registration::{RegistrationFacts, begin_anew, end_tokens, save_registration};
+pub use registration::{
+    RegistrationFacts, begin_anew, end_tokens, mark_unreported, save_registration,
+};

@@ -17,8 +17,8 @@ pub struct RegistrationFacts {
     pub last_seen: Option<Timestamp>,
 }
 
-/// Saves the registration of a profile whose lock is held. Members that it leaves out keep the value of an earlier
-/// registration.
+/// Saves the registration of a profile whose lock is held, unless it says nothing new. Members that it leaves out keep the value of
+/// an earlier registration.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -32,7 +32,9 @@ pub async fn save_registration(
         r#"UPDATE profiles
            SET registered_at = $2, uid = coalesce($3, uid), activated_at = coalesce($4, activated_at),
                last_seen = coalesce($5, last_seen), updated_at = now()
-           WHERE iccid = $1"#,
+           WHERE iccid = $1
+             AND (registered_at IS NULL OR (uid, activated_at, last_seen) IS DISTINCT FROM
+                  (coalesce($3, uid), coalesce($4, activated_at), coalesce($5, last_seen)))"#,
         iccid.as_str(),
         at.as_datetime(),
         registration.uid.as_deref(),
@@ -41,6 +43,21 @@ pub async fn save_registration(
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Marks a profile as changed without a delivery. The trigger does not see that, because an answer of the provider is as recent as
+/// a delivery would be.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn mark_unreported(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<(), StoreError> {
+    sqlx::query!("UPDATE profiles SET unreported_at = updated_at WHERE iccid = $1", iccid.as_str())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
