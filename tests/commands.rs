@@ -621,6 +621,11 @@ async fn the_commands_that_dev_prints_work_when_pasted_and_ctrl_c_leaves_nothing
         let answer = curl(&line).await;
         assert_eq!(answer.status, 200, "{line}: {answer:?}");
     }
+    // The provider's other webhooks have the same secret.
+    let hook = dev.lines("Webhook URL").remove(0);
+    let hook = hook.rsplit(' ').next().unwrap().replace("esim-status", "country-change");
+    let country = r#"{"iccid":"89972123300991848961","previousCountry":null,"newCountry":"PL"}"#;
+    assert_eq!(Client::new(hook).post("", country).await.outcome(), "connected");
     let client = Client::new(dev.base());
     assert_eq!(client.get("/openapi.json").await.status, 200);
     for line in dev.lines("/install#") {

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -20,7 +19,6 @@ use super::welcome::{self, Welcome};
 use crate::access::Access;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
-use crate::hook::Hooks;
 use crate::http_client;
 use crate::service::{Service, StartError};
 use crate::store::Connector;
@@ -196,9 +194,8 @@ async fn create_database(server: &Embedded) -> Result<(), sqlx::Error> {
 }
 
 fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
-    let hook =
-        config::url_secret_hook(Secrets::parse("the generated secret", [&home.secrets.hook])?);
-    let hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
+    let secrets = Secrets::parse("the generated secret", [&home.secrets.hook])?;
+    let hooks = config::hooks_with(secrets);
     let access = Access {
         api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
         token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,

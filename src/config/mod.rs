@@ -317,6 +317,14 @@ fn add_other_hooks(hooks: &mut Hooks) {
     }
 }
 
+/// The built-in hook with these URL secrets, and those of the provider's other webhooks.
+pub fn hooks_with(secrets: Secrets) -> Hooks {
+    let hook = url_secret_hook(secrets);
+    let mut hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
+    add_other_hooks(&mut hooks);
+    hooks
+}
+
 /// The built-in hook with these URL secrets.
 pub fn url_secret_hook(secrets: Secrets) -> Hook {
     Hook {
