@@ -5,6 +5,8 @@ mod api;
 
 mod args;
 
+mod built_in;
+
 mod keys;
 
 mod known;
@@ -15,7 +17,6 @@ mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -26,17 +27,14 @@ pub use known::is_this_machine;
 
 pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
+pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
-use crate::delivery::{Authenticator, Scheme, Secret, Secrets};
+use crate::delivery::Secret;
 use crate::domain::Patience;
-use crate::hook::{Hook, Hooks};
-use crate::providers::{Gigastore, Provider};
+use crate::hook::Hooks;
 use crate::store::{Connector, Vault};
-
-/// The path of the hook that exists without a configuration file.
-pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
 
 /// The checked settings of `serve`.
 #[derive(Debug)]
@@ -130,7 +128,7 @@ impl Settings {
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
         let mut complaints = Complaints::default();
         let database = complaints.note(args.database.connector());
-        let hooks = complaints.note(load_hooks(args)).unwrap_or_default();
+        let hooks = complaints.note(built_in::load_hooks(args)).unwrap_or_default();
         let api_keys = complaints.note(keys::api_keys(&args.secrets));
         let token_secrets = complaints.note(token_secrets(&args.tokens));
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
@@ -286,53 +284,6 @@ impl DatabaseArgs {
 fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
     let folder = args.spool_dir.clone()?;
     Some(SpoolSettings { folder, max_bytes: u64::from(args.spool_max_mb) << 20 })
-}
-
-/// The hooks of the configuration file, and the built-in one unless the file has a hook of the same path. If the file
-/// has hooks, the built-in one is optional.
-fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
-    let mut hooks = match &args.config {
-        Some(path) => hooks::load(path)?,
-        None => Hooks::new(),
-    };
-    let secrets = args.secrets.gigastore_secrets();
-    if !hooks.contains_key(BUILT_IN_HOOK) && (secrets.is_given() || hooks.is_empty()) {
-        let parse = |values| Secrets::parse("ESIM_STATUS_GIGASTORE_SECRETS", values);
-        let hook = url_secret_hook(secrets.required(parse)?);
-        hooks.insert(hook.path.clone(), Arc::new(hook));
-    }
-    add_other_hooks(&mut hooks);
-    Ok(hooks)
-}
-
-/// A provider has a webhook for each kind of event, and its portal a URL for each. Those that are not configured have the secrets
-/// of the built-in hook.
-fn add_other_hooks(hooks: &mut Hooks) {
-    let Some(first) = hooks.get(BUILT_IN_HOOK).cloned() else { return };
-    for name in first.provider.other_hooks() {
-        let path: Arc<str> = Arc::from(format!("{}/{name}", first.provider.slug()));
-        let hook =
-            Hook { path: path.clone(), authenticator: first.authenticator.clone(), ..*first };
-        hooks.entry(path).or_insert_with(|| Arc::new(hook));
-    }
-}
-
-/// The built-in hook with these URL secrets, and those of the provider's other webhooks.
-pub fn hooks_with(secrets: Secrets) -> Hooks {
-    let hook = url_secret_hook(secrets);
-    let mut hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
-    add_other_hooks(&mut hooks);
-    hooks
-}
-
-/// The built-in hook with these URL secrets.
-pub fn url_secret_hook(secrets: Secrets) -> Hook {
-    Hook {
-        path: Arc::from(BUILT_IN_HOOK),
-        provider: &Gigastore as &dyn Provider,
-        authenticator: Arc::new(Authenticator::new(Scheme::UrlSecret(secrets))),
-        takes_tests: false,
-    }
 }
 
 /// Whether a part of this secret is lost if it is pasted into a URL unencoded. A `/` is lost only at the end.
