@@ -6,14 +6,16 @@
 use sqlx::PgConnection;
 
 use crate::domain::{OverdueReason, Patience, Profile, Timestamp};
+use crate::store::exclusive::{self, Work};
 use crate::store::inquiries::{self, Urgency};
-use crate::store::{StoreError, StoredProfile, overdue, profiles};
+use crate::store::overdue::{self, Noted};
+use crate::store::{StoreError, StoredProfile, profiles};
 use crate::telemetry;
 
 /// Changes are looked at this many seconds later, when all of them are written.
 const SETTLED_SECONDS: i64 = 120;
 
-/// How far back the first look of all goes, in seconds: whoever begins to use this has many old profiles.
+/// How far back the first look of all goes, in seconds: an installation that is upgraded has many old profiles.
 const FIRST_LOOK_SECONDS: i64 = 86_400;
 
 /// The changes of how many seconds one statement looks at, at least, and how many statements look for one reason.
@@ -34,11 +36,11 @@ pub async fn find_overdue(
     asked: &[&str],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    if !overdue::begin(connection).await? {
+    if !exclusive::begin(connection, Work::Overdue).await? {
         return Ok(0);
     }
     let found = find_all(connection, patience, asked, now).await;
-    overdue::end(connection).await?;
+    exclusive::end(connection, Work::Overdue).await?;
     found
 }
 
@@ -109,7 +111,7 @@ async fn note(
         let Some(reason) = profile.overdue(expected_from, patience, now) else { continue };
         let line = profile.note_overdue(reason, now);
         match overdue::note(connection, &stored, &line).await? {
-            Some(true) => {
+            Noted::Written => {
                 noted += 1;
                 telemetry::count_overdue(&profile.provider, reason, 1);
                 if asked.contains(&profile.provider.as_str()) {
@@ -117,8 +119,8 @@ async fn note(
                     inquiries::want(connection, &noted, Urgency::Sometime, now, now).await?;
                 }
             }
-            Some(false) => {}
-            None => held += 1,
+            Noted::Changed => {}
+            Noted::Held => held += 1,
         }
     }
     Ok((noted, held))

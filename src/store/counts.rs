@@ -9,11 +9,8 @@ use sqlx::{Connection, PgConnection};
 use time::Duration;
 
 use super::error::StoreError;
+use super::exclusive::{self, Work};
 use crate::domain::Timestamp;
-
-/// The key of the advisory lock that lets one replica at a time add up or count. The number is arbitrary and must not
-/// change.
-const LOCK: i64 = 0x6573_696d_636f_756e;
 
 /// The max number of changes that one statement adds up, and the max number of such statements in one upkeep.
 const MAX_ADDED: i64 = 50_000;
@@ -60,7 +57,7 @@ async fn add_some(connection: &mut PgConnection) -> Result<i64, StoreError> {
                ON CONFLICT (day, provider, outcome) DO UPDATE SET deliveries = c.deliveries + EXCLUDED.deliveries
            )
            SELECT count(*) AS "added!" FROM taken"#,
-        LOCK,
+        Work::Counts.key(),
         MAX_ADDED
     );
     Ok(added.fetch_one(connection).await?)
@@ -74,12 +71,11 @@ async fn add_some(connection: &mut PgConnection) -> Result<i64, StoreError> {
 /// # Errors
 /// [`StoreError`]. What was counted before the error stays, and the next call continues.
 pub async fn count_anew(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
-    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
-    if !locked.fetch_one(&mut *connection).await? {
+    if !exclusive::begin(connection, Work::Counts).await? {
         return Ok(());
     }
     let counted = count_what_is_due(connection, now).await;
-    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
+    exclusive::end(connection, Work::Counts).await?;
     counted
 }
 

@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use super::error::StoreError;
+use super::exclusive::{self, Work};
 
 /// An index to be built without blocking the writers of its table.
 #[derive(Debug, Clone, Copy)]
@@ -17,10 +18,6 @@ pub(super) struct Index {
     pub drop_former: Option<&'static str>,
 }
 
-/// The key of the advisory lock that lets one replica at a time build an index. The number is arbitrary and must not
-/// change.
-const LOCK: i64 = 0x6573_696d_6576_6964;
-
 /// Builds an index, unless it exists. Readers and writers of the table do not wait for this. It may take minutes, and
 /// longer while other transactions stay open. Returns whether the index can be used: not while another replica is
 /// building one.
@@ -34,12 +31,11 @@ pub(super) async fn ensure(
     if is_valid(connection, index).await? == Some(true) {
         return Ok(true);
     }
-    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK);
-    if !locked.fetch_one(&mut *connection).await? {
+    if !exclusive::begin(connection, Work::Index).await? {
         return Ok(false);
     }
     let built = build(connection, index).await;
-    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
+    exclusive::end(connection, Work::Index).await?;
     built.map(|()| true)
 }
 
@@ -49,9 +45,7 @@ async fn build(connection: &mut PgConnection, index: Index) -> Result<(), StoreE
     if valid == Some(true) {
         return Ok(());
     }
-    let time_out = sqlx::query_scalar!(r#"SELECT current_setting('statement_timeout') AS "it!""#);
-    let time_out = time_out.fetch_one(&mut *connection).await?;
-    set_time_out(connection, "0").await?;
+    let time_out = exclusive::lift_time_out(connection).await?;
     let built = async {
         if valid.is_some() {
             // Left over from an interrupted build.
@@ -68,7 +62,7 @@ async fn build(connection: &mut PgConnection, index: Index) -> Result<(), StoreE
         Ok(())
     };
     let built = built.await;
-    set_time_out(connection, &time_out).await?;
+    exclusive::set_time_out(connection, &time_out).await?;
     built
 }
 
@@ -79,10 +73,4 @@ async fn is_valid(connection: &mut PgConnection, index: Index) -> Result<Option<
         index.name
     );
     Ok(valid.fetch_optional(connection).await?)
-}
-
-async fn set_time_out(connection: &mut PgConnection, value: &str) -> Result<(), StoreError> {
-    let set = sqlx::query!("SELECT set_config('statement_timeout', $1, false)", value);
-    set.fetch_one(connection).await?;
-    Ok(())
 }

@@ -5,10 +5,8 @@ use sqlx::PgConnection;
 use super::decode::datetime_option;
 use super::deliveries::first_id;
 use super::error::StoreError;
+use super::exclusive::{self, Work};
 use crate::domain::{Iccid, Profile, Timestamp};
-
-/// The key of the advisory lock that lets one replica at a time ask. The number is arbitrary and must not change.
-const LOCK: i64 = 0x6573_696d_6173_6b73;
 
 /// A profile whose provider is to be asked.
 #[derive(Debug)]
@@ -39,13 +37,13 @@ pub enum Urgency {
 /// # Errors
 /// [`StoreError`].
 pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    // If this machine is lost, the server must notice, or nobody else could ask.
-    let locked = sqlx::query!(
-        r#"SELECT pg_try_advisory_lock($1) AS "locked!", set_config('tcp_keepalives_idle', '30', false) AS idle,
-                  set_config('tcp_keepalives_interval', '10', false) AS interval, set_config('tcp_keepalives_count', '3', false) AS count"#,
-        LOCK
+    // If this machine is lost, the server must notice, or no other replica could ask.
+    let noticed = sqlx::query!(
+        "SELECT set_config('tcp_keepalives_idle', '30', false) AS idle,
+                set_config('tcp_keepalives_interval', '10', false) AS interval, set_config('tcp_keepalives_count', '3', false) AS count"
     );
-    Ok(locked.fetch_one(connection).await?.locked)
+    noticed.fetch_one(&mut *connection).await?;
+    exclusive::begin(connection, Work::Inquiries).await
 }
 
 /// Notes that the provider is to be asked about a profile at `due_at`. If that is noted already, and the profile has not

@@ -46,6 +46,8 @@ mod clocks;
 
 pub mod upkeep;
 
+pub mod exclusive;
+
 mod indexes;
 
 mod marks;

@@ -4,34 +4,10 @@ use sqlx::{Connection, PgConnection};
 
 use super::deliveries::first_id;
 use super::error::StoreError;
+use super::exclusive;
 use super::notify;
 use super::profiles::StoredProfile;
 use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition};
-
-/// The key of the advisory lock that lets one replica at a time look. The number is arbitrary and must not change.
-const LOCK: i64 = 0x6573_696d_6f76_6572;
-
-/// Takes the lock that lets one replica at a time look for what is overdue. Returns whether this one has it. Its statements may
-/// then take as long as they need.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let locked = sqlx::query!(
-        r#"SELECT pg_try_advisory_lock($1) AS "locked!", set_config('statement_timeout', '0', false)"#,
-        LOCK
-    );
-    Ok(locked.fetch_one(connection).await?.locked)
-}
-
-/// Gives the lock back.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn end(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query!("SELECT pg_advisory_unlock($1)", LOCK).fetch_one(connection).await?;
-    Ok(())
-}
 
 /// The time before which all changes have been looked at for this reason; at first `otherwise`.
 ///
@@ -75,7 +51,7 @@ pub async fn note_scanned(
 const WRITTEN_WITHIN_SECONDS: i64 = 120;
 
 /// Finds the profiles in this state, never connected and not known to be overdue, that changed from `from` until `until`, or
-/// that are expected to be used from one of the days of that time on.
+/// that are expected to be used from one of the days of that time on. This may take long.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -86,6 +62,7 @@ pub async fn find_candidates(
     until: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let received_from = from.plus_seconds(-WRITTEN_WITHIN_SECONDS);
+    let time_out = exclusive::lift_time_out(connection).await?;
     let found = sqlx::query_scalar!(
         "SELECT p.iccid
          FROM (SELECT iccid FROM deliveries
@@ -108,11 +85,23 @@ pub async fn find_candidates(
         from.plus_seconds(-1).as_datetime().date(),
         until.as_datetime().date()
     );
-    Ok(found.fetch_all(connection).await?)
+    let found = found.fetch_all(&mut *connection).await;
+    exclusive::set_time_out(connection, &time_out).await?;
+    Ok(found?)
 }
 
-/// Writes the line that says that a profile is overdue, unless the profile has changed since it was read. Returns whether it
-/// has written it: `None` if another transaction holds the profile, so that this must be tried again.
+/// What became of the line that says that a profile is overdue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// It was written.
+    Written,
+    /// The profile has changed since it was read, or was erased.
+    Changed,
+    /// Another transaction holds the profile: try again later.
+    Held,
+}
+
+/// Writes the line that says that a profile is overdue, unless the profile has changed since it was read.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -120,7 +109,7 @@ pub async fn note(
     connection: &mut PgConnection,
     stored: &StoredProfile,
     line: &Transition,
-) -> Result<Option<bool>, StoreError> {
+) -> Result<Noted, StoreError> {
     let iccid = &stored.profile.iccid;
     let mut transaction = connection.begin().await?;
     let free = sqlx::query_scalar!(
@@ -130,14 +119,14 @@ pub async fn note(
     );
     match free.fetch_optional(&mut *transaction).await? {
         Some(true) => {}
-        Some(false) => return Ok(Some(false)),
+        Some(false) => return Ok(Noted::Changed),
         None => {
             let exists = sqlx::query_scalar!(
                 r#"SELECT EXISTS (SELECT FROM profiles WHERE iccid = $1) AS "it!""#,
                 iccid.as_str()
             );
             let is_held = exists.fetch_one(&mut *transaction).await?;
-            return Ok((!is_held).then_some(false));
+            return Ok(if is_held { Noted::Held } else { Noted::Changed });
         }
     }
     let reason = line.reason.map(OverdueReason::as_str);
@@ -167,7 +156,7 @@ pub async fn note(
     .await?;
     notify::wake(&mut transaction, iccid).await?;
     transaction.commit().await?;
-    Ok(Some(true))
+    Ok(Noted::Written)
 }
 
 /// The max number of rows that one statement looks at.

@@ -1,0 +1,68 @@
+//! Work that one replica at a time does. An advisory lock of the session excludes the others, and ends with the session.
+
+use sqlx::PgConnection;
+
+use super::error::StoreError;
+
+/// The work, with the key of its lock. The numbers are arbitrary and must not change: replicas of other releases use them.
+#[derive(Debug, Clone, Copy)]
+#[repr(i64)]
+pub enum Work {
+    /// Builds an index.
+    Index = 0x6573_696d_6576_6964,
+    /// Adds up or counts.
+    Counts = 0x6573_696d_636f_756e,
+    /// Looks for what is overdue.
+    Overdue = 0x6573_696d_6f76_6572,
+    /// Asks providers.
+    Inquiries = 0x6573_696d_6173_6b73,
+}
+
+impl Work {
+    /// The key of the lock.
+    pub(super) fn key(self) -> i64 {
+        self as i64
+    }
+}
+
+/// Takes the lock. Returns whether this session has it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin(connection: &mut PgConnection, work: Work) -> Result<bool, StoreError> {
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, work.key());
+    Ok(locked.fetch_one(connection).await?)
+}
+
+/// Releases the lock.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end(connection: &mut PgConnection, work: Work) -> Result<(), StoreError> {
+    sqlx::query!("SELECT pg_advisory_unlock($1)", work.key()).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// Lets the next statements of the session take as long as they need. Returns the former timeout, for [`set_time_out`].
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn lift_time_out(connection: &mut PgConnection) -> Result<String, StoreError> {
+    let former = sqlx::query_scalar!(r#"SELECT current_setting('statement_timeout') AS "it!""#);
+    let former = former.fetch_one(&mut *connection).await?;
+    set_time_out(connection, "0").await?;
+    Ok(former)
+}
+
+/// Sets the statement timeout of the session.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn set_time_out(
+    connection: &mut PgConnection,
+    value: &str,
+) -> Result<(), StoreError> {
+    let set = sqlx::query!("SELECT set_config('statement_timeout', $1, false)", value);
+    set.fetch_one(connection).await?;
+    Ok(())
+}
