@@ -254,7 +254,8 @@ async fn list_of(
     iccids: &[String],
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!(
+    fetch_stored!(
+        connection,
         "WHERE iccid = ANY($1)
            AND ($2::text IS NULL OR state = $2)
            AND ($3::text IS NULL OR provider = $3)
@@ -266,9 +267,6 @@ async fn list_of(
         datetime_option(filter.updated_since),
         limit
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }
 
 /// Lists the profiles after `after` up to `until`.
@@ -279,7 +277,8 @@ async fn list_between(
     until: &str,
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!(
+    fetch_stored!(
+        connection,
         "WHERE iccid > $1 AND iccid <= $2
            AND ($3::text IS NULL OR state = $3)
            AND ($4::text IS NULL OR provider = $4)
@@ -292,9 +291,6 @@ async fn list_between(
         datetime_option(filter.updated_since),
         limit
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }
 
 /// The same of profiles in a rare state.
@@ -305,7 +301,8 @@ async fn list_rare_between(
     until: &str,
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!(
+    fetch_stored!(
+        connection,
         "WHERE rare_state = $3 AND iccid > $1 AND iccid <= $2
            AND ($4::text IS NULL OR provider = $4)
            AND ($5::timestamptz IS NULL OR updated_at >= $5)
@@ -317,9 +314,6 @@ async fn list_rare_between(
         datetime_option(filter.updated_since),
         limit
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }
 
 /// Lists the profiles after `after` by one of the identifiers that have an index.
@@ -329,7 +323,8 @@ async fn list_found(
     after: &str,
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!(
+    fetch_stored!(
+        connection,
         "WHERE ($1::text IS NULL OR state = $1)
              AND ($2::text IS NULL OR provider = $2)
              AND ($3::text IS NULL OR uid = $3)
@@ -353,9 +348,6 @@ async fn list_found(
         after,
         limit
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }
 
 /// Lists the profiles after `after` that are overdue and match. What is no longer true is deleted soon, so most rows of the table
@@ -366,7 +358,8 @@ async fn list_overdue(
     after: &str,
     limit: i64,
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!(
+    fetch_stored!(
+        connection,
         "WHERE iccid = ANY(ARRAY(
              SELECT o.iccid FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
              WHERE o.iccid > $1 AND p.first_connected_at IS NULL
@@ -381,7 +374,4 @@ async fn list_overdue(
         datetime_option(filter.updated_since),
         limit
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
 }

@@ -34,6 +34,5 @@ pub async fn find(
     connection: &mut PgConnection,
     iccids: &[String],
 ) -> Result<Vec<StoredProfile>, StoreError> {
-    let rows = select_stored!("WHERE iccid = ANY($1)", iccids).fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|row| stored!(row)).collect())
+    fetch_stored!(connection, "WHERE iccid = ANY($1)", iccids)
 }

@@ -89,6 +89,14 @@ macro_rules! stored {
     };
 }
 
+/// Fetches what [`select_stored`] selects.
+macro_rules! fetch_stored {
+    ($connection:expr, $rest:literal, $($argument:expr),+ $(,)?) => {{
+        let rows = select_stored!($rest, $($argument),+).fetch_all($connection).await?;
+        Ok(rows.into_iter().map(|row| stored!(row)).collect())
+    }};
+}
+
 mod look_up;
 
 mod list;
