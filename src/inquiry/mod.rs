@@ -108,6 +108,16 @@ pub async fn ask_what_is_due(
     Ok(Some(asked))
 }
 
+/// What follows a question.
+enum Next {
+    /// There is nothing more to ask.
+    Nothing,
+    /// The API failed, and is asked a little later.
+    Postponed,
+    /// It was an attempt at this time: the next one comes after a pause, or never.
+    After(Timestamp),
+}
+
 struct Inquirer {
     erasure_key: ErasureKey,
     api: Api,
@@ -144,58 +154,74 @@ impl Inquirer {
         }
     }
 
-    /// Asks about one profile. The inner error is that of the API.
+    /// Asks about one profile, and notes what follows. The inner error is that of the API.
     async fn ask(
         &mut self,
         connection: &mut PgConnection,
         inquiry: &Inquiry,
     ) -> Result<Result<(), AskError>, StoreError> {
-        let iccid = &inquiry.iccid;
-        let provider = Gigastore.slug();
-        let again = |now| ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, now);
+        let (next, answered) = self.try_ask(connection, inquiry).await?;
+        match next {
+            Next::Nothing => inquiries::end(connection, inquiry).await?,
+            Next::Postponed => {
+                let later = clock::now().plus_seconds(POSTPONED_SECONDS);
+                inquiries::postpone(connection, inquiry, later).await?;
+            }
+            Next::After(attempt) => {
+                let next = ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, attempt);
+                if next.is_none() {
+                    let iccid = &inquiry.iccid;
+                    tracing::info!(
+                        ?iccid,
+                        "its provider was asked for seven days, and will not be asked any more"
+                    );
+                }
+                inquiries::note_attempt(connection, inquiry, next).await?;
+            }
+        }
+        Ok(answered)
+    }
+
+    /// Asks about one profile, unless there is no need, and applies the answer.
+    async fn try_ask(
+        &mut self,
+        connection: &mut PgConnection,
+        inquiry: &Inquiry,
+    ) -> Result<(Next, Result<(), AskError>), StoreError> {
+        let (iccid, provider, now) = (&inquiry.iccid, Gigastore.slug(), clock::now());
         let known = match profiles::read(connection, &[iccid.as_str().to_owned()]).await {
             // Nothing can be applied to a row that cannot be read.
-            Err(StoreError::Corrupt { .. }) => {
-                self.go_on(connection, inquiry, again(clock::now())).await?;
-                return Ok(Ok(()));
-            }
+            Err(StoreError::Corrupt { .. }) => return Ok((Next::After(now), Ok(()))),
             known => known?.pop(),
         };
         let is_settled =
             known.is_none_or(|(known, _)| known.seq != inquiry.seq && !known.is_under_way());
         if is_settled {
-            inquiries::end(connection, inquiry).await?;
-            return Ok(Ok(()));
+            return Ok((Next::Nothing, Ok(())));
         }
-        if is_asked_long_enough(inquiry.wanted_at, clock::now()) {
-            self.go_on(connection, inquiry, None).await?;
-            return Ok(Ok(()));
+        if is_asked_long_enough(inquiry.wanted_at, now) {
+            return Ok((Next::After(now), Ok(())));
         }
         let (asked_at, report) = match self.api.find(iccid, clock::now).await {
             Ok(answer) => answer,
             Err(error) => {
                 telemetry::count_inquiry(provider, "failed");
                 // One that the API cannot digest must not keep the others waiting, whatever it answers.
-                if error.is_about_the_question() {
-                    self.go_on(connection, inquiry, again(clock::now())).await?;
-                } else {
-                    let later = clock::now().plus_seconds(POSTPONED_SECONDS);
-                    inquiries::postpone(connection, inquiry, later).await?;
-                }
-                return Ok(Err(error));
+                let is_its_fault = error.is_about_the_question();
+                let next = if is_its_fault { Next::After(clock::now()) } else { Next::Postponed };
+                return Ok((next, Err(error)));
             }
         };
         self.failures = 0;
+        let again = Next::After(asked_at);
         let Some(report) = report else {
             telemetry::count_inquiry(provider, "unknown");
-            self.go_on(connection, inquiry, again(asked_at)).await?;
-            return Ok(Ok(()));
+            return Ok((again, Ok(())));
         };
         let applied = match registry::apply_answer(connection, &self.erasure_key, &report).await {
             // Another transaction holds the profile: the others need not wait for that.
             Err(StoreError::Database(error)) if store::is_time_out(&error) => {
-                self.go_on(connection, inquiry, again(asked_at)).await?;
-                return Ok(Ok(()));
+                return Ok((again, Ok(())));
             }
             applied => applied?,
         };
@@ -206,29 +232,8 @@ impl Inquirer {
             Applied::Gone => ("gone", None),
         };
         telemetry::count_inquiry(provider, result);
-        match profile {
-            Some(profile) if profile.is_under_way() => {
-                self.go_on(connection, inquiry, again(asked_at)).await?;
-            }
-            _ => inquiries::end(connection, inquiry).await?,
-        }
-        Ok(Ok(()))
-    }
-
-    async fn go_on(
-        &self,
-        connection: &mut PgConnection,
-        inquiry: &Inquiry,
-        next: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        if next.is_none() {
-            let iccid = &inquiry.iccid;
-            tracing::info!(
-                ?iccid,
-                "its provider was asked for seven days, and will not be asked any more"
-            );
-        }
-        inquiries::note_attempt(connection, inquiry, next).await
+        let is_under_way = profile.is_some_and(|profile| profile.is_under_way());
+        Ok((if is_under_way { again } else { Next::Nothing }, Ok(())))
     }
 
     /// Waits after an error of the API.
