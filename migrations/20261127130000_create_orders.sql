@@ -1,4 +1,4 @@
--- What a reseller says about the sale of a profile, beside the provider's own object. It is a table of its own because
+-- What a reseller says about the sale of a profile, beside the provider's own object. It is a separate table because
 -- webhooks never touch it, and because its indexes are made in no time: a table of profiles may be large.
 CREATE TABLE orders (
     iccid text COLLATE "C" PRIMARY KEY,

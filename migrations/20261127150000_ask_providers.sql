@@ -1,8 +1,9 @@
--- Where a transition comes from. What is older than this column is told by its delivery: webhooks have one, registrations do not.
+-- Where a transition comes from. A row that is older than this column shows it by its delivery: webhooks have one, registrations
+-- do not.
 ALTER TABLE transitions ADD COLUMN source text;
 ALTER TABLE transitions ADD CONSTRAINT transitions_source_check
     CHECK (source IN ('webhook', 'registration', 'provider-api', 'reread')) NOT VALID;
-COMMENT ON COLUMN transitions.source IS 'what told of it: webhook, registration, provider-api or reread; null before this column, and if kind is overdue';
+COMMENT ON COLUMN transitions.source IS 'where it comes from: webhook, registration, provider-api or reread; null before this column, and if kind is overdue';
 
 -- Profiles whose provider is to be asked.
 CREATE TABLE inquiries (

@@ -81,7 +81,7 @@ impl Profile {
         };
         let expected = expected_from.map(Day::begins);
         let begun = match (reason, expected) {
-            // Whoever bought for a later day may install on that day.
+            // A user who bought for a later day may install on that day.
             (OverdueReason::NotInstalled | OverdueReason::NotConnected, Some(expected)) => {
                 self.since.max(expected)
             }

@@ -82,7 +82,7 @@ async fn delete(
     let mut transaction = connection.begin().await?;
     erasures::take_turn(&mut transaction, iccid).await?;
     let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |(profile, _)| profile.seq);
-    // Whoever was led from this profile to another one has no access any more.
+    // Users who were led from this profile to another one have no access any more.
     wake_all(&mut transaction, iccid).await?;
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Remember it again: a registration in between may have lifted the erasure.

@@ -81,7 +81,7 @@ pub async fn register(
     done.unwrap_or(Err(StoreError::Busy))?.ok_or(RegisterError::Circle)
 }
 
-/// Two registrations at the same moment can still close a circle. Whoever follows one ends after
+/// Two registrations at the same moment can still close a circle. A reader of the chain stops after
 /// [`orders::LONGEST_CHAIN`] steps.
 async fn replaces_in_a_circle(
     connection: &mut PgConnection,

@@ -288,13 +288,16 @@ pub fn count_stream(more: f64) {
 /// Sets the gauges that are read for each scrape. Each pool has the numbers of its open connections and of those in
 /// use.
 pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
-    gauge!(QUEUE).set(u32::try_from(queue).unwrap_or(u32::MAX));
+    gauge!(QUEUE).set(exact(queue));
     for (pool, (open, busy)) in pools {
-        let [open, idle] = [*open, open.saturating_sub(*busy)]
-            .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        gauge!(POOL, "pool" => *pool, "use" => "open").set(open);
-        gauge!(POOL, "pool" => *pool, "use" => "idle").set(idle);
+        gauge!(POOL, "pool" => *pool, "use" => "open").set(exact(*open));
+        gauge!(POOL, "pool" => *pool, "use" => "idle").set(exact(open.saturating_sub(*busy)));
     }
+}
+
+/// A count as a gauge takes it: one that a float has exactly.
+fn exact(count: impl TryInto<u32>) -> u32 {
+    count.try_into().unwrap_or(u32::MAX)
 }
 
 /// Sets the age of the newest delivery of a hook. Only configured hooks have one, so the label is bounded.
@@ -305,18 +308,16 @@ pub fn set_newest_age(hook: &str, age: f64) {
 /// Sets what came by a hook since the hour before this one began, over all replicas, and what is usual in that hour.
 pub fn set_hook(hook: &str, accepted: i64, refused: i64, usual: f64) {
     let labels = [("hook", hook.to_owned())];
-    let number = |n: i64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    gauge!(HOOK_ACCEPTED, &labels).set(number(accepted));
-    gauge!(HOOK_REFUSED, &labels).set(number(refused));
+    gauge!(HOOK_ACCEPTED, &labels).set(exact(accepted));
+    gauge!(HOOK_REFUSED, &labels).set(exact(refused));
     gauge!(HOOK_USUAL, &labels).set(usual);
 }
 
 /// Sets what became of the last installs from an SM-DP+. The caller bounds the number of hosts.
 pub fn set_smdp(host: &str, tried: i64, arrived: i64) {
     let labels = [("host", host.to_owned())];
-    let number = |n: i64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    gauge!(SMDP_TRIED, &labels).set(number(tried));
-    gauge!(SMDP_ARRIVED, &labels).set(number(arrived));
+    gauge!(SMDP_TRIED, &labels).set(exact(tried));
+    gauge!(SMDP_ARRIVED, &labels).set(exact(arrived));
 }
 
 /// Counts a connection that a writer has given up because it failed or did not answer.

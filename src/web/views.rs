@@ -200,7 +200,7 @@ pub struct TransitionView {
     /// With the kind `overdue`: what did not happen.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<OverdueReason>,
-    /// What told of it; null with the kind `overdue`.
+    /// Where the transition comes from; null with the kind `overdue`.
     source: Option<Source>,
     /// The provider's time of the event, if it sends one.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -46,7 +46,7 @@ async fn serve_waits_for_a_migration_that_runs_elsewhere_and_logs_it() {
     );
 }
 
-/// Someone reads a table that a migration changes, for a long time, such as a dump. Whoever writes it meanwhile must not wait behind
+/// Someone reads a table that a migration changes, for a long time, such as a dump. Writers of the table must not wait behind
 /// the migration.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_do_not_wait_behind_a_migration_that_waits_for_a_reader() {

@@ -65,7 +65,7 @@ pub struct Transition {
     pub kind: TransitionKind,
     /// What did not happen, if the kind is `overdue`.
     pub reason: Option<OverdueReason>,
-    /// What told of it; `None` if the kind is `overdue`.
+    /// Where it comes from; `None` if the kind is `overdue`.
     pub source: Option<Source>,
     /// The provider's event time, if it sends one that can be true.
     pub occurred_at: Option<Timestamp>,
@@ -90,7 +90,7 @@ words! {
 }
 
 words! {
-    /// What told of a transition.
+    /// Where a transition comes from.
     pub enum Source or UnknownSource {
         /// The provider sent a webhook.
         Webhook = "webhook",
