@@ -54,7 +54,7 @@ pub(super) struct Shared {
     leave: OnceLock<Leave>,
 }
 
-/// The period in which all idle connections are closed.
+/// The period in which all connections are closed.
 #[derive(Debug, Clone, Copy)]
 struct Leave {
     from: Instant,
@@ -63,11 +63,12 @@ struct Leave {
 
 impl Leave {
     /// When to close a connection that waits for a request. A connection that was idle before is closed at its own
-    /// random moment. A connection whose client may be about to send is closed at the end, and not before the client
-    /// has had time to send.
+    /// random moment in the second half: a client that sends often has sent again by then, and so was told to close
+    /// the connection itself; only for others does the service close it, perhaps just as they send. A connection whose
+    /// client may be about to send is closed at the end, and not before the client has had time to send.
     fn of(self, standing: &Standing, share: f64) -> Instant {
         if standing.has_answered() && standing.since() <= self.from {
-            self.from + (self.until - self.from).mul_f64(share)
+            self.from + (self.until - self.from).mul_f64(0.5 + share / 2.0)
         } else {
             self.until.max(standing.since() + TO_SEND)
         }

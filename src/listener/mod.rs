@@ -70,8 +70,9 @@ pub struct Limits {
     /// streams whose client has left end after this time.
     pub half_closed: Duration,
     /// How long the server still accepts connections after it was asked to shut down. Every answer in this time closes
-    /// its connection, and idle connections are closed one after another. A client that reuses connections loses a
-    /// request if its connection is closed just as it sends, and would lose many if all were closed together.
+    /// its connection. Connections that stay idle are closed in the second half, one after another. A client that
+    /// reuses connections loses a request if its connection is closed just as it sends: the later the close, the fewer
+    /// clients still send, and if all were closed together, it could lose many at once.
     pub notice: Duration,
     /// The max number of connections. For a further one, the longest idle ones are closed. If none is idle, or none
     /// closes within 1.5 s, the new connection is answered 503, so that its client can try another replica or retry
