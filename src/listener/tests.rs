@@ -585,7 +585,10 @@ async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_late_
     // Until then, a client that sends often learns from an answer that its connection closes.
     assert_eq!(before(notice / 2), 0, "{ends:?}");
     let early = before(notice * 3 / 4);
-    assert!((IDLE / 5..=IDLE * 4 / 5).contains(&early), "{early} of {IDLE} before the last quarter");
+    assert!(
+        (IDLE / 5..=IDLE * 4 / 5).contains(&early),
+        "{early} of {IDLE} before the last quarter"
+    );
     assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
