@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 11] = [
+const SAMPLES: [(i64, &str); 12] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -89,6 +89,12 @@ const SAMPLES: [(i64, &str); 11] = [
         20_261_127_160_000,
         "INSERT INTO hook_hours (hook, hour, accepted, refused) VALUES ('gigastore/esim-status', '2026-11-23T10:00:00Z', 2, 1);
          INSERT INTO hook_health (hook, accepted_at) VALUES ('gigastore/esim-status', '2026-11-23T10:00:02Z')",
+    ),
+    (
+        20_261_127_180_000,
+        "INSERT INTO funnel_counts (day, provider, milestone, profiles) VALUES ('2026-11-23', 'gigastore', 'ready', 1);
+         INSERT INTO install_times (day, provider, took, profiles) VALUES ('2026-11-23', 'gigastore', 8, 1);
+         INSERT INTO intents (iccid, intent, at) VALUES ('89480100000472018362', 'opened', '2026-11-23T10:00:01Z')",
     ),
 ];
 

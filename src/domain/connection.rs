@@ -80,13 +80,16 @@ impl Profile {
         match known {
             None => Verdict::Unplaced,
             Some(profile) if profile.provider != connection.provider => Verdict::Foreign,
-            Some(profile) => Verdict::Connected(Self {
-                imsi: connection.imsi.clone().or_else(|| profile.imsi.clone()),
-                evidence: profile.evidence.with(connection),
-                deliveries: profile.deliveries + 1,
-                last_delivery_at: profile.last_delivery_at.max(Some(connection.received_at)),
-                ..profile.clone()
-            }),
+            Some(profile) => {
+                let connected = Self {
+                    imsi: connection.imsi.clone().or_else(|| profile.imsi.clone()),
+                    evidence: profile.evidence.with(connection),
+                    deliveries: profile.deliveries + 1,
+                    last_delivery_at: profile.last_delivery_at.max(Some(connection.received_at)),
+                    ..profile.clone()
+                };
+                Verdict::Connected(connected.advanced(connection.received_at))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
+//! - **Milestone**: what a profile reaches on its way from ready to connected.
 //! - **Overdue**: what should have happened to a profile and did not.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
@@ -29,6 +30,8 @@ mod order;
 
 mod overdue;
 
+mod milestone;
+
 mod inquiry;
 
 mod activation_code;
@@ -40,6 +43,7 @@ pub use connection::{Connection, Country, Evidence};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ask_again_at, is_asked_long_enough};
 pub use journey::{Journey, Progress, Step, StepStatus};
+pub use milestone::{Advance, Intent, Milestone, Took, UnknownIntent, UnknownMilestone, Way};
 pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};
 pub use overdue::{OverdueReason, Patience, UnknownOverdueReason};
 pub use profile::{

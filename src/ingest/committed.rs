@@ -59,6 +59,9 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     for ((provider, state, kind), number) in tally(changes) {
         telemetry::count_transitions(provider, state, kind, number);
     }
+    for (provider, advance) in plan.advances() {
+        telemetry::count_advance(provider, advance);
+    }
 }
 
 /// Counts the items of each kind. Looking a counter up by its labels is expensive; adding to it is not.

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Arrival, Submission};
-use crate::domain::{Iccid, Outcome, Profile, ProfileState, Transition};
+use crate::domain::{Advance, Iccid, Outcome, Profile, ProfileState, Transition, Way};
 use crate::providers::Content;
-use crate::store::batch_write::Changed;
+use crate::store::batch_write::{Before, Changed};
 use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
@@ -57,8 +57,8 @@ pub(super) struct Plan {
 struct Planned {
     /// Its state after the batch.
     profile: Profile,
-    /// The revision and the state in which it was read; `None` if it did not exist.
-    read: Option<(Revision, ProfileState)>,
+    /// The revision in which it was read, and its state and its way then; `None` if it did not exist.
+    read: Option<(Revision, ProfileState, Option<Way>)>,
     /// Whether the batch changes or creates it.
     is_touched: bool,
 }
@@ -79,7 +79,7 @@ impl Plan {
             places: HashMap::with_capacity(batch.len()),
         };
         for (profile, revision) in known {
-            let read = Some((revision, profile.state));
+            let read = Some((revision, profile.state, profile.way));
             plan.add(Planned { profile, read, is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
@@ -105,34 +105,39 @@ impl Plan {
 
     /// The profiles to change.
     pub fn changed_profiles(&self) -> Vec<Changed<'_>> {
-        self.known_profiles()
-            .filter(|(planned, ..)| planned.is_touched)
-            .map(|(Planned { profile, .. }, revision, state)| {
+        self.profiles
+            .iter()
+            .filter(|planned| planned.is_touched)
+            .filter_map(|Planned { profile, read, .. }| {
+                let (revision, state, way) = (*read)?;
                 // Reports of another provider are foreign, so none changes the provider.
-                Changed { profile, revision, before: (&profile.provider, state) }
+                let before = Before { provider: &profile.provider, state, way };
+                Some(Changed { profile, revision, before })
             })
             .collect()
     }
 
     /// The profiles that were read and do not change.
     pub fn unchanged_profiles(&self) -> Vec<(&Iccid, Revision)> {
-        self.known_profiles()
-            .filter(|(planned, ..)| !planned.is_touched)
-            .map(|(planned, revision, _)| (&planned.profile.iccid, revision))
+        self.profiles
+            .iter()
+            .filter(|planned| !planned.is_touched)
+            .filter_map(|planned| Some((&planned.profile.iccid, planned.read?.0)))
             .collect()
+    }
+
+    /// What the profiles newly reach, each with its provider.
+    pub fn advances(&self) -> impl Iterator<Item = (&str, Advance)> {
+        self.profiles.iter().filter_map(|Planned { profile, read, .. }| {
+            let before = read.and_then(|(.., way)| way);
+            Some((profile.provider.as_str(), Advance::between(before, profile)?))
+        })
     }
 
     /// Whether the profile was read, so that it existed.
     pub fn knows(&self, iccid: &Iccid) -> bool {
         let place = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
         place.is_some_and(|planned| planned.read.is_some())
-    }
-
-    fn known_profiles(&self) -> impl Iterator<Item = (&Planned, Revision, ProfileState)> {
-        self.profiles.iter().filter_map(|planned| {
-            let (revision, state) = planned.read?;
-            Some((planned, revision, state))
-        })
     }
 
     fn add(&mut self, planned: Planned) {
@@ -292,7 +297,7 @@ mod tests {
         let [Changed { profile: changed, before, .. }] = plan.changed_profiles()[..] else {
             panic!("{plan:?}")
         };
-        assert_eq!(before, ("gigastore", ProfileState::Installed));
+        assert_eq!((before.provider, before.state), ("gigastore", ProfileState::Installed));
         assert_eq!((new.iccid.as_str(), new.seq), (A, 2));
         assert_eq!((changed.iccid.as_str(), changed.seq), (B, 2));
         let kinds: Vec<_> = plan.transitions.iter().map(|(_, it)| it.kind).collect();

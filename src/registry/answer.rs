@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::lock;
-use crate::domain::{Profile, Report, Transition};
+use crate::domain::{Advance, Profile, Report, Transition};
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::transitions::NewTransition;
 use crate::store::{ErasureKey, StoreError, profiles};
@@ -37,10 +37,9 @@ pub async fn apply_answer(
         return Ok(Applied::Overtaken(Box::new(known)));
     };
     let iccid = &profile.iccid;
-    let before = (known.provider.as_str(), known.state);
     let new = |transition| NewTransition { iccid, transition, delivery_id: None };
     let write = BatchWrite {
-        changed: vec![Changed { profile: &profile, revision, before }],
+        changed: vec![Changed { profile: &profile, revision, before: (&known).into() }],
         transitions: moved.as_ref().into_iter().map(new).collect(),
         ..BatchWrite::default()
     };
@@ -52,6 +51,9 @@ pub async fn apply_answer(
     transaction.commit().await?;
     if let Some(transition) = &moved {
         telemetry::count_transitions(report.provider, transition.to_state, transition.kind, 1);
+    }
+    if let Some(advance) = Advance::between(known.way, &profile) {
+        telemetry::count_advance(&profile.provider, advance);
     }
     Ok(Applied::Done(Box::new(profile), moved.map(Box::new)))
 }

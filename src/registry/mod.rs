@@ -20,7 +20,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::budget;
 use crate::domain::{
-    Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
+    Advance, Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
 };
 use crate::store;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
@@ -115,8 +115,7 @@ async fn try_register(
         // A backend that registers again what is registered writes nothing.
         (Some(known), Some(revision)) if *known == profile => unchanged.push((iccid, revision)),
         (Some(known), Some(revision)) => {
-            let before = (known.provider.as_str(), known.state);
-            changed.push(Changed { profile: &profile, revision, before });
+            changed.push(Changed { profile: &profile, revision, before: known.into() });
         }
         _ => new.push(&profile),
     }
@@ -159,6 +158,9 @@ async fn try_register(
     if let Some(transition) = moved {
         let provider = registration.report.provider;
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
+    }
+    if let Some(advance) = Advance::between(known.as_ref().and_then(|it| it.way), &profile) {
+        telemetry::count_advance(&profile.provider, advance);
     }
     Ok(Some(if is_new { Registered::New } else { Registered::Known }))
 }

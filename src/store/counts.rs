@@ -10,7 +10,7 @@ use time::Duration;
 
 use super::error::StoreError;
 use super::exclusive::{self, Work};
-use crate::domain::Timestamp;
+use crate::domain::{Milestone, Timestamp};
 
 /// The max number of changes that one statement adds up, and the max number of such statements in one upkeep.
 const MAX_ADDED: i64 = 50_000;
@@ -39,7 +39,7 @@ async fn add_some(connection: &mut PgConnection) -> Result<i64, StoreError> {
            taken AS (
                DELETE FROM count_changes
                WHERE ctid = ANY(ARRAY(SELECT ctid FROM count_changes WHERE (SELECT locked FROM mine) LIMIT $2))
-               RETURNING provider, day, outcome, from_state, to_state, n
+               RETURNING provider, day, outcome, from_state, to_state, ready_on, milestones, took, n
            ),
            states AS (
                INSERT INTO profile_counts AS c (provider, state, profiles)
@@ -55,10 +55,25 @@ async fn add_some(connection: &mut PgConnection) -> Result<i64, StoreError> {
                SELECT day, provider, outcome, sum(n) FROM taken WHERE day IS NOT NULL
                GROUP BY day, provider, outcome
                ON CONFLICT (day, provider, outcome) DO UPDATE SET deliveries = c.deliveries + EXCLUDED.deliveries
+           ),
+           funnel AS (
+               INSERT INTO funnel_counts AS c (day, provider, milestone, profiles)
+               SELECT ready_on, provider, m.milestone, sum(n)
+               FROM taken JOIN UNNEST($3::text[], $4::smallint[]) AS m (milestone, bit) ON milestones & bit <> 0
+               GROUP BY ready_on, provider, m.milestone
+               ON CONFLICT (day, provider, milestone) DO UPDATE SET profiles = c.profiles + EXCLUDED.profiles
+           ),
+           times AS (
+               INSERT INTO install_times AS c (day, provider, took, profiles)
+               SELECT ready_on, provider, took, sum(n) FROM taken WHERE took IS NOT NULL
+               GROUP BY ready_on, provider, took
+               ON CONFLICT (day, provider, took) DO UPDATE SET profiles = c.profiles + EXCLUDED.profiles
            )
            SELECT count(*) AS "added!" FROM taken"#,
         Work::Counts.key(),
-        MAX_ADDED
+        MAX_ADDED,
+        &Milestone::ALL.map(Milestone::as_str) as &[&str],
+        &Milestone::ALL.map(Milestone::bit)
     );
     Ok(added.fetch_one(connection).await?)
 }
@@ -106,7 +121,13 @@ async fn count_what_is_due(
         }
         count_days(connection, from.saturating_sub(Duration::days(1)), from).await?;
     }
-    sqlx::query!("DELETE FROM delivery_counts WHERE day < $1", oldest).execute(connection).await?;
+    sqlx::query!("DELETE FROM delivery_counts WHERE day < $1", oldest)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM funnel_counts WHERE day < $1", oldest)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM install_times WHERE day < $1", oldest).execute(connection).await?;
     Ok(())
 }
 

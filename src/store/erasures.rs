@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{inquiries, orders, overdue};
+use super::{funnel, inquiries, orders, overdue};
 use crate::domain::{Iccid, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -192,6 +192,7 @@ pub async fn delete_all(
     orders::delete(connection, profile).await?;
     overdue::delete(connection, profile).await?;
     inquiries::delete(connection, profile).await?;
+    funnel::delete(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about.
     sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
         .execute(connection)

@@ -54,6 +54,8 @@ mod marks;
 
 mod counts;
 
+pub mod funnel;
+
 pub mod smdp;
 
 pub mod summary;

@@ -1,5 +1,5 @@
-//! Counts for operators: how many profiles are in which state, how many deliveries came on which day, and which profiles
-//! seem stuck.
+//! Counts for operators: how many profiles are in which state, how many deliveries came on which day, how far profiles come, and
+//! which seem stuck.
 //!
 //! Each part is read by itself, for a limited time: one that fails does not take the others with it.
 
@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::counts;
 use super::error::StoreError;
+use super::funnel::{self, DayFunnel};
 use super::marks;
 use crate::budget;
 use crate::domain::{Iccid, Outcome, ProfileState, Timestamp};
@@ -19,6 +20,8 @@ pub struct Summary {
     pub states: Option<Vec<StateCount>>,
     /// Deliveries by day.
     pub days: Option<Days>,
+    /// How far profiles come, by day.
+    pub funnel: Option<Vec<DayFunnel>>,
     /// The profiles that have been stuck longest.
     pub stuck: Option<Vec<Stuck>>,
 }
@@ -69,7 +72,7 @@ pub struct Stuck {
     pub since: Timestamp,
 }
 
-/// Reads every part that can be read: deliveries from the day of `since` on, and up to `max_stuck` profiles.
+/// Reads every part that can be read: deliveries and the funnel from the day of `since` on, and up to `max_stuck` profiles.
 ///
 /// # Errors
 /// [`StoreError`] if the connection fails, or no part can be read.
@@ -82,12 +85,14 @@ pub async fn read(
     let since = since.as_datetime().date();
     let states = alone(connection, count_states).await?;
     let days = alone(connection, async |connection| count_days(connection, since).await).await?;
+    let funnel = alone(connection, async |it| funnel::read(it, since).await).await?;
     let stuck = async |connection: &mut _| list_stuck(connection, now, max_stuck).await;
-    match (states, days, alone(connection, stuck).await?) {
-        (Err(error), Err(_), Err(_)) => Err(error),
-        (states, days, stuck) => Ok(Summary {
+    match (states, days, funnel, alone(connection, stuck).await?) {
+        (Err(error), Err(_), Err(_), Err(_)) => Err(error),
+        (states, days, funnel, stuck) => Ok(Summary {
             states: readable("states", states),
             days: readable("days", days).flatten(),
+            funnel: readable("funnel", funnel),
             stuck: readable("stuck", stuck),
         }),
     }

@@ -24,10 +24,12 @@ pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
 pub use seldom::{INTERVAL, Seldom};
 
-use crate::domain::{Outcome, OverdueReason, ProfileState, TransitionKind};
+use crate::domain::{Advance, Milestone, Outcome, OverdueReason, ProfileState, TransitionKind};
 
 const DELIVERIES: &str = "esim_status_deliveries_total";
 const TRANSITIONS: &str = "esim_status_transitions_total";
+const MILESTONES: &str = "esim_status_milestones_total";
+const INSTALLS: &str = "esim_status_install_duration_seconds";
 const OVERDUE: &str = "esim_status_overdue_total";
 const HOOK_ACCEPTED: &str = "esim_status_hook_accepted";
 const HOOK_REFUSED: &str = "esim_status_hook_refused";
@@ -59,6 +61,9 @@ const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
 
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// From a minute to a month.
+const INSTALL_SECONDS: [f64; 9] =
+    [60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0];
 const COUNTS: [f64; 8] = [1.0, 2.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0];
 
 /// The handle that renders the metrics of this process. The first call starts collecting them.
@@ -74,6 +79,9 @@ fn collect() -> PrometheusHandle {
         .and_then(|builder| {
             builder.set_buckets_for_metric(Matcher::Full(BATCH_SIZE.to_owned()), &COUNTS)
         })
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full(INSTALLS.to_owned()), &INSTALL_SECONDS)
+        })
         .map_or_else(
             |_| PrometheusBuilder::new().build_recorder(),
             PrometheusBuilder::build_recorder,
@@ -83,6 +91,11 @@ fn collect() -> PrometheusHandle {
     drop(metrics::set_global_recorder(recorder));
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
+    describe_counter!(
+        MILESTONES,
+        "Profiles that came so far for the first time, by provider and milestone"
+    );
+    describe_histogram!(INSTALLS, "Time from ready to installed, by provider");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
     describe_gauge!(
         HOOK_ACCEPTED,
@@ -154,6 +167,10 @@ pub fn begin_provider(provider: &'static str) {
             count_transitions(provider, state, kind, 0);
         }
     }
+    for milestone in Milestone::ALL {
+        count_milestone(provider, milestone, 0);
+    }
+    drop(histogram!(INSTALLS, "provider" => provider));
     for reason in OverdueReason::ALL {
         count_overdue(provider, reason, 0);
     }
@@ -203,6 +220,22 @@ pub fn count_transitions(
     let (state, kind) = (state.as_str(), kind.as_str());
     counter!(TRANSITIONS, "provider" => provider, "state" => state, "kind" => kind)
         .increment(number);
+}
+
+/// Counts what a profile has newly reached.
+pub fn count_advance(provider: &str, advance: Advance) {
+    for milestone in advance.milestones() {
+        count_milestone(provider, milestone, 1);
+    }
+    if let Some(took) = advance.took {
+        histogram!(INSTALLS, "provider" => provider.to_owned()).record(took.seconds());
+    }
+}
+
+/// Counts profiles that have come so far for the first time.
+pub fn count_milestone(provider: &str, milestone: Milestone, number: u64) {
+    let labels = [("provider", provider.to_owned()), ("milestone", milestone.as_str().to_owned())];
+    counter!(MILESTONES, &labels).increment(number);
 }
 
 /// Counts profiles that were found to be overdue.

@@ -22,6 +22,8 @@ mod tokens;
 
 mod inquiry;
 
+mod intents;
+
 mod hooks;
 
 pub mod page;
@@ -81,6 +83,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(profiles::show, registration::register, registration::erase))
         .routes(routes!(profiles::history))
         .routes(routes!(journey::show))
+        .routes(routes!(intents::note))
         .routes(routes!(events::follow))
         .routes(routes!(qr::svg))
         .routes(routes!(qr::png))
@@ -152,7 +155,7 @@ fn cors(app: &AppState) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(app.allowed_origins.clone())
-            .allow_methods([Method::GET])
+            .allow_methods([Method::GET, Method::PUT])
             // Tracing and error libraries add headers to each request. No header gives a page more rights than its
             // token does.
             .allow_headers(AllowHeaders::mirror_request())

@@ -1,4 +1,4 @@
-//! Counts of profiles and deliveries, and the profiles that seem stuck.
+//! Counts of profiles and deliveries, how far profiles come, and the profiles that seem stuck.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,8 @@ use super::callers::Backend;
 use super::extract::Params;
 use super::middleware::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};
-use crate::domain::{Outcome, ProfileState, Timestamp};
+use crate::domain::{Milestone, Outcome, ProfileState, Timestamp, Took};
+use crate::store::funnel::DayFunnel;
 use crate::store::summary::{self, DayCount, Days, StateCount, Stuck};
 
 /// How many days of deliveries are counted by default.
@@ -34,11 +35,15 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "2026-11-23")]
     days_since: Option<String>,
+    /// How far profiles come, by provider and the day in UTC on which they were ready to be installed. Profiles that nobody called
+    /// ready before they were on a device are not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    funnel: Option<Vec<FunnelView>>,
     /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
     /// downloaded for more than an hour, or if it has been in preparation for more than a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     stuck: Option<Vec<StuckView>>,
-    /// The parts (`states`, `days`, `stuck`) that could not be read and are left out. Only present if there are any.
+    /// The parts (`states`, `days`, `funnel`, `stuck`) that could not be read and are left out. Only present if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<&'static str>,
 }
@@ -62,6 +67,43 @@ struct DayView {
     provider: String,
     outcome: Outcome,
     deliveries: i64,
+}
+
+/// How far the profiles of one provider have come that were ready on one day. Each number counts profiles once.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DayFunnel)]
+#[serde(rename_all = "camelCase")]
+struct FunnelView {
+    /// The day in UTC.
+    #[schema(example = "2026-11-23")]
+    day: String,
+    provider: String,
+    /// How many could be installed.
+    ready: i64,
+    /// How many users opened the page, perhaps before the profile was ready.
+    opened: i64,
+    /// How many users tapped the link that opens the phone's own setup.
+    link_tapped: i64,
+    /// How many users were shown the QR code.
+    qr_shown: i64,
+    /// How many a device has downloaded, as was reported or follows from an install.
+    downloaded: i64,
+    /// How many were installed, as was reported or follows from a connection.
+    installed: i64,
+    /// How many were connected to a mobile network.
+    connected: i64,
+    /// How long it took from ready to installed; null if no install was reported.
+    seconds_to_install: Option<TimesView>,
+}
+
+/// How long installs took, in seconds, to within 5 %.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InstallTimes)]
+struct TimesView {
+    /// Half of them took no longer.
+    p50: u64,
+    /// Nine of ten took no longer.
+    p90: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,6 +130,40 @@ impl From<DayCount> for DayView {
     }
 }
 
+impl From<DayFunnel> for FunnelView {
+    fn from(funnel: DayFunnel) -> Self {
+        let DayFunnel { day, provider, reached, times } = funnel;
+        let count = |milestone| {
+            reached.iter().find(|(it, _)| *it == milestone).map_or(0, |(_, profiles)| *profiles)
+        };
+        let quantile = |share| Took::quantile(&times, share).map(whole_seconds);
+        Self {
+            day,
+            provider,
+            ready: count(Milestone::Ready),
+            opened: count(Milestone::Opened),
+            link_tapped: count(Milestone::LinkTapped),
+            qr_shown: count(Milestone::QrShown),
+            downloaded: count(Milestone::Downloaded),
+            installed: count(Milestone::Installed),
+            connected: count(Milestone::Connected),
+            seconds_to_install: quantile(0.5)
+                .zip(quantile(0.9))
+                .map(|(p50, p90)| TimesView { p50, p90 }),
+        }
+    }
+}
+
+fn whole_seconds(took: Took) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "never negative, and a step is at most some decades"
+    )]
+    let seconds = took.seconds().round() as u64;
+    seconds
+}
+
 impl From<Stuck> for StuckView {
     fn from(stuck: Stuck) -> Self {
         let Stuck { iccid, provider, state, since } = stuck;
@@ -95,11 +171,11 @@ impl From<Stuck> for StuckView {
     }
 }
 
-/// Counts profiles by state and deliveries by day, each by provider, and lists the profiles that seem stuck.
+/// Counts profiles by state, deliveries by day, and how far profiles come, each by provider, and lists the profiles that seem stuck.
 #[utoipa::path(
     get, path = "/v1/summary", tag = "summary",
     security(("apiKey" = [])),
-    params(("days" = Option<i64>, Query, minimum = 1, maximum = 90, description = "How many days of deliveries to count; default 7")),
+    params(("days" = Option<i64>, Query, minimum = 1, maximum = 90, description = "How many days of deliveries, and of profiles that were ready, to count; default 7")),
     responses(
         (status = 200, body = Summary),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
@@ -123,14 +199,19 @@ pub async fn show(
     // While a table is locked, summaries take long, and must leave connections to the other reads.
     let read =
         app.scan(async |connection| summary::read(connection, since, now, STUCK_SHOWN).await);
-    let summary::Summary { states, days, stuck } = read.await?;
-    let missing =
-        [("states", states.is_none()), ("days", days.is_none()), ("stuck", stuck.is_none())];
+    let summary::Summary { states, days, funnel, stuck } = read.await?;
+    let missing = [
+        ("states", states.is_none()),
+        ("days", days.is_none()),
+        ("funnel", funnel.is_none()),
+        ("stuck", stuck.is_none()),
+    ];
     let (days, days_since) = days.map(|Days { counts, since }| (counts, since)).unzip();
     Ok(Json(Summary {
         states: states.map(views),
         days: days.map(views),
         days_since: days_since.flatten().map(|day| day.to_string()),
+        funnel: funnel.map(views),
         stuck: stuck.map(views),
         missing: missing.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect(),
     }))

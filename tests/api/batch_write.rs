@@ -4,8 +4,8 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Source, Timestamp, Transition,
-    TransitionKind,
+    Country, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Source, Timestamp,
+    Transition, TransitionKind, Way,
 };
 use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
@@ -74,11 +74,7 @@ async fn install(
     meanwhile().await;
     let iccid = Iccid::parse(ICCID).unwrap();
     let write = BatchWrite {
-        changed: vec![Changed {
-            profile: &after,
-            revision: revisions[0],
-            before: (&first.provider, first.state),
-        }],
+        changed: vec![Changed { profile: &after, revision: revisions[0], before: first.into() }],
         unchanged: match of {
             Of::One => Vec::new(),
             Of::Many => vec![(&before[1].iccid, revisions[1])],
@@ -273,6 +269,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         last_delivery_at: Some(at(1)),
         last_occurred_at: None,
         evidence: Evidence::default(),
+        way: Some(Way { ready_at: at(1), reached: Milestone::Ready }),
         erased_at: None,
     };
     let changed = Profile {
@@ -294,6 +291,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
             last_connected_at: Some(at(6)),
             country: Country::parse("PL"),
         },
+        way: Some(Way { ready_at: at(0), reached: Milestone::Connected }),
         // Only a registration sets it.
         erased_at: None,
     };
@@ -302,7 +300,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
     let read = profiles::read(&mut connection, &[iccid.to_owned()]).await.unwrap();
     let (first, revision) = &read[0];
     assert_eq!(first, &created);
-    let before = (first.provider.as_str(), first.state);
+    let before = first.into();
     let write = BatchWrite {
         changed: vec![Changed { profile: &changed, revision: *revision, before }],
         ..BatchWrite::default()

@@ -19,7 +19,7 @@ async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
     let app = TestApp::start().await;
     assert_eq!(
         app.backend.get("/v1/summary").await.json(),
-        json!({ "states": [], "days": [], "stuck": [] })
+        json!({ "states": [], "days": [], "funnel": [], "stuck": [] })
     );
     for (number, state) in
         ["INSTALLED", "INSTALLED", "ERROR", "RELEASED", "TELEPORTED"].iter().enumerate()
@@ -81,21 +81,27 @@ async fn a_profile_is_stuck_in_error_immediately_downloaded_after_an_hour_prepar
 #[tokio::test]
 async fn a_part_that_cannot_be_read_is_named_and_the_others_are_answered() {
     let app = TestApp::start().await;
+    app.report(&iccid(0), "RELEASED").await;
     app.report(&iccid(0), "ERROR").await;
     let mut connection = app.database.connect().await;
-    for (table, part) in
-        [("profile_counts", "states"), ("delivery_counts", "days"), ("profiles", "stuck")]
-    {
+    for (table, part) in [
+        ("profile_counts", "states"),
+        ("delivery_counts", "days"),
+        ("funnel_counts", "funnel"),
+        ("profiles", "stuck"),
+    ] {
         let mut held = connection.begin().await.unwrap();
         let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
         sqlx::query(AssertSqlSafe(lock)).execute(&mut *held).await.unwrap();
         let summary = app.backend.get("/v1/summary").await.json();
         assert_eq!(summary["missing"], json!([part]), "{summary:#}");
-        for (name, count) in [
-            ("states", &summary["states"][0]["profiles"]),
-            ("days", &summary["days"][0]["deliveries"]),
+        for (name, count, expected) in [
+            ("states", &summary["states"][0]["profiles"], 1),
+            ("days", &summary["days"][0]["deliveries"], 2),
+            ("funnel", &summary["funnel"][0]["ready"], 1),
         ] {
-            assert_eq!(*count, if name == part { Value::Null } else { json!(1) }, "{summary:#}");
+            let expected = if name == part { Value::Null } else { json!(expected) };
+            assert_eq!(*count, expected, "{summary:#}");
         }
         let stuck = if part == "stuck" { Value::Null } else { json!(iccid(0)) };
         assert_eq!(summary["stuck"][0]["iccid"], stuck, "{summary:#}");
@@ -105,7 +111,7 @@ async fn a_part_that_cannot_be_read_is_named_and_the_others_are_answered() {
     assert!(summary.get("missing").is_none(), "{summary:#}");
     // If no part can be read, there is no summary.
     let mut held = connection.begin().await.unwrap();
-    let lock = "LOCK TABLE upkeep, profiles IN ACCESS EXCLUSIVE MODE";
+    let lock = "LOCK TABLE upkeep, profiles, funnel_counts IN ACCESS EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *held).await.unwrap();
     assert_eq!(app.backend.get("/v1/summary").await.problem(), "unavailable");
 }
@@ -228,7 +234,8 @@ async fn what_an_older_release_wrote_before_and_beside_this_one_is_counted() {
     let older = "INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
                  SELECT gen_random_uuid(), now() - interval '1 day' * n, 'h', 'gigastore', 'ignored', '{}', ''
                  FROM generate_series(0, 20) AS n";
-    for statement in [before, "DELETE FROM count_changes", older] {
+    let unknown = "UPDATE profiles SET ready_at = NULL, reached = NULL";
+    for statement in [before, "DELETE FROM count_changes", unknown, older] {
         connection.execute(statement).await.unwrap();
     }
     let summary = app.backend.get("/v1/summary").await.json();

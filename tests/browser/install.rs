@@ -2,6 +2,7 @@
 //!
 //! Chromium emulates phones and a desktop, opens the page of a real service, and is used by mouse and keyboard.
 
+use esim_status_testing::{TestApp, wait_until};
 use serde_json::json;
 use thirtyfour::Key;
 
@@ -98,6 +99,34 @@ async fn the_details_can_be_copied_by_keyboard_and_copying_is_announced() {
         ["eSIM number (ICCID) copied", super::profile::ICCID],
     ]);
     assert_eq!(json!(copied), expected);
+}
+
+/// What the page has reported of its user.
+async fn intents(app: &TestApp) -> String {
+    let all = "SELECT coalesce(string_agg(intent, ' ' ORDER BY intent), '') FROM intents";
+    app.database.scalar::<String>(all).await
+}
+
+#[tokio::test]
+async fn the_page_reports_what_its_user_does_once() {
+    for (device, at_first, then) in [
+        (DESKTOP, "opened qr-shown", "opened qr-shown"),
+        (IPHONE, "opened", "link-tapped opened qr-shown"),
+    ] {
+        let app = start().await;
+        let browser = opened(&page(&app, 600), device).await;
+        browser.wait_for("return find('.qr img')?.naturalWidth > 0").await;
+        wait_until("the page reports", async || intents(&app).await == at_first).await;
+        // The link leads out of the browser; only the tap matters here.
+        let tap = "const link = find('a.button'); link?.addEventListener('click', (event) => event.preventDefault());
+                   link?.click(); link && find('.action summary').click()";
+        browser.run(tap).await;
+        wait_until("the page reports", async || intents(&app).await == then).await;
+        browser.reload().await;
+        browser.wait_for_text("h1", "Install your eSIM").await;
+        browser.assert_clean().await;
+        assert_eq!(intents(&app).await, then);
+    }
 }
 
 async fn opened(url: &str, device: Device) -> Browser {

@@ -2,7 +2,7 @@
 
 use super::words::words;
 use super::{
-    Claim, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report, Timestamp,
+    Claim, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report, Timestamp, Way,
 };
 
 /// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
@@ -44,6 +44,8 @@ pub struct Profile {
     pub last_occurred_at: Option<Timestamp>,
     /// What is known of its connections.
     pub evidence: Evidence,
+    /// How far it has come since it was ready.
+    pub way: Option<Way>,
     /// When it was last erased. Deliveries that were received earlier do not concern it.
     pub erased_at: Option<Timestamp>,
 }
@@ -205,8 +207,10 @@ impl Profile {
             last_delivery_at: Some(report.received_at),
             last_occurred_at: event_time(report),
             evidence: Evidence::default(),
+            way: None,
             erased_at: None,
-        };
+        }
+        .advanced(report.received_at);
         (profile, transition(1, None, claim, TransitionKind::Normal, report))
     }
 
@@ -239,7 +243,7 @@ impl Profile {
         }
         let kind = kind_of(self.state, claim.state, other_device);
         let transition = transition(profile.seq, Some(self.state), claim, kind, report);
-        Verdict::Moved { profile, transition }
+        Verdict::Moved { profile: profile.advanced(report.received_at), transition }
     }
 
     fn claim(&self) -> Claim {

@@ -55,19 +55,19 @@ pub(super) async fn write(
                SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                     $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
                                     $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-                                    $17::boolean[])
+                                    $17::boolean[], $52::timestamptz[], $53::text[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                           deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                          country, is_new)
+                          country, is_new, ready_at, reached)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            made AS (
                INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq,
                                      installs_seen, deliveries, last_delivery_at, last_occurred_at, first_connected_at,
-                                     last_connected_at, country, updated_at)
+                                     last_connected_at, country, ready_at, reached, updated_at)
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, u.first_connected_at,
-                      u.last_connected_at, u.country, now()
+                      u.last_connected_at, u.country, u.ready_at, u.reached, now()
                FROM given AS u WHERE u.is_new
                RETURNING 1
            ),
@@ -77,7 +77,8 @@ pub(super) async fn write(
                    imsi = u.imsi, eid = u.eid, since = u.since, seq = u.seq, installs_seen = u.installs_seen,
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, first_connected_at = u.first_connected_at,
-                   last_connected_at = u.last_connected_at, country = u.country, updated_at = now(), revision = p.revision + 1
+                   last_connected_at = u.last_connected_at, country = u.country, ready_at = u.ready_at,
+                   reached = u.reached, updated_at = now(), revision = p.revision + 1
                FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($1) AND NOT u.is_new
                RETURNING 1
            ),
@@ -100,8 +101,9 @@ pub(super) async fn write(
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            counted AS (
-               INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n)
-               SELECT c.* FROM UNNEST($45::text[], $46::date[], $47::text[], $48::text[], $49::text[], $50::bigint[]) AS c
+               INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n, ready_on, milestones, took)
+               SELECT c.* FROM UNNEST($45::text[], $46::date[], $47::text[], $48::text[], $49::text[], $50::bigint[], $54::date[],
+                                      $55::smallint[], $56::smallint[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            )
            SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
@@ -169,6 +171,13 @@ pub(super) async fn write(
         &count.n,
         // Where the transitions come from: $51.
         &transition.source as &[Option<&str>],
+        // How far the profiles have come: $52, $53.
+        &profile.ready_at as &[Option<OffsetDateTime>],
+        &profile.reached as &[Option<&str>],
+        // The rest of the counts: $54 to $56.
+        &count.ready_on as &[Option<Date>],
+        &count.milestones as &[Option<i16>],
+        &count.took as &[Option<i16>],
     )
     .fetch_one(connection)
     .await?;
@@ -193,6 +202,8 @@ struct ProfileColumns<'a> {
     first_connected_at: Vec<Option<OffsetDateTime>>,
     last_connected_at: Vec<Option<OffsetDateTime>>,
     country: Vec<Option<&'a str>>,
+    ready_at: Vec<Option<OffsetDateTime>>,
+    reached: Vec<Option<&'a str>>,
 }
 
 impl<'a> ProfileColumns<'a> {
@@ -216,6 +227,8 @@ impl<'a> ProfileColumns<'a> {
             first_connected_at: evidence().map(|e| datetime_option(e.first_connected_at)).collect(),
             last_connected_at: evidence().map(|e| datetime_option(e.last_connected_at)).collect(),
             country: evidence().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
+            ready_at: each().map(|p| datetime_option(p.way.map(|way| way.ready_at))).collect(),
+            reached: each().map(|p| p.way.map(|way| way.reached.as_str())).collect(),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::error::StoreError;
 use super::notify;
 use super::profiles::Revision;
 use super::transitions::NewTransition;
-use crate::domain::{Iccid, Profile, ProfileState};
+use crate::domain::{Iccid, Profile, ProfileState, Way};
 
 /// What to write, and what must be unchanged for that.
 #[derive(Debug, Default)]
@@ -49,8 +49,25 @@ pub struct Changed<'a> {
     pub profile: &'a Profile,
     /// The revision that was read.
     pub revision: Revision,
-    /// The provider and the state that were read, for the counts.
-    pub before: (&'a str, ProfileState),
+    /// What was read, for the counts.
+    pub before: Before<'a>,
+}
+
+/// What the counts depend on of a profile that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before<'a> {
+    /// Its provider.
+    pub provider: &'a str,
+    /// Its state.
+    pub state: ProfileState,
+    /// How far it had come.
+    pub way: Option<Way>,
+}
+
+impl<'a> From<&'a Profile> for Before<'a> {
+    fn from(profile: &'a Profile) -> Self {
+        Self { provider: &profile.provider, state: profile.state, way: profile.way }
+    }
 }
 
 impl BatchWrite<'_> {

@@ -92,7 +92,7 @@ pub(super) async fn write(
 }
 
 /// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
-/// parameters $1 to $27 are the same in each; those of the part itself follow. Returns a row only if it has written.
+/// parameters $1 to $30 are the same in each; those of the part itself follow. Returns a row only if it has written.
 macro_rules! write_one {
     ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
         let (transition, delivery, count) = ($one.transition, $one.delivery, $one.count);
@@ -110,8 +110,8 @@ macro_rules! write_one {
                  FROM written WHERE $12::uuid IS NOT NULL
              ),
              counted AS (
-                 INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n)
-                 SELECT $23, $24, $16, $25, $26, 1 FROM written WHERE $23::text IS NOT NULL
+                 INSERT INTO count_changes (provider, day, outcome, from_state, to_state, ready_on, milestones, took, n)
+                 SELECT $23, $24, $16, $25, $26, $28, $29, $30, 1 FROM written WHERE $23::text IS NOT NULL
              )
              SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
                     -- is written before, because it is in FROM: what nothing refers to is executed last.
@@ -145,6 +145,9 @@ macro_rules! write_one {
             count.and_then(|it| it.from).map(ProfileState::as_str),
             count.and_then(|it| it.to).map(ProfileState::as_str),
             moved.and_then(|it| it.source).map(Source::as_str),
+            count.and_then(|it| it.reached).map(|it| it.ready_on),
+            count.and_then(|it| it.reached).map(|it| it.milestones),
+            count.and_then(|it| it.reached).and_then(|it| it.took),
             $($argument),*
         )
     }};
@@ -158,13 +161,13 @@ async fn save(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "free AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $28 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $31 FOR UPDATE SKIP LOCKED
          ),
          written AS (
              UPDATE profiles
-             SET provider = $29, state = $30, enabled = $31, raw_state = $32, imsi = $33, eid = $34, since = $35,
-                 seq = $36, installs_seen = $37, deliveries = $38, last_delivery_at = $39, last_occurred_at = $40,
-                 first_connected_at = $41, last_connected_at = $42, country = $43, updated_at = now(),
+             SET provider = $32, state = $33, enabled = $34, raw_state = $35, imsi = $36, eid = $37, since = $38,
+                 seq = $39, installs_seen = $40, deliveries = $41, last_delivery_at = $42, last_occurred_at = $43,
+                 first_connected_at = $44, last_connected_at = $45, country = $46, ready_at = $47, reached = $48, updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -187,6 +190,8 @@ async fn save(
         datetime_option(profile.evidence.first_connected_at),
         datetime_option(profile.evidence.last_connected_at),
         profile.evidence.country.as_ref().map(Country::as_str),
+        datetime_option(profile.way.map(|way| way.ready_at)),
+        profile.way.map(|way| way.reached.as_str()),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -201,11 +206,11 @@ async fn create(
         "written AS (
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                                   country, updated_at)
-             SELECT $1, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, now()
+                                   country, ready_at, reached, updated_at)
+             SELECT $1, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $28)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $31)
              RETURNING 1
          )",
         profile.iccid.as_str(),
@@ -226,6 +231,8 @@ async fn create(
         datetime_option(profile.evidence.first_connected_at),
         datetime_option(profile.evidence.last_connected_at),
         profile.evidence.country.as_ref().map(Country::as_str),
+        datetime_option(profile.way.map(|way| way.ready_at)),
+        profile.way.map(|way| way.reached.as_str()),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -239,7 +246,7 @@ async fn leave(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "written AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $28 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $31 FOR UPDATE SKIP LOCKED
          )",
         iccid.as_str(),
         one,
@@ -259,7 +266,7 @@ async fn keep(
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $28)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $31)
          )",
         iccid.map_or("", Iccid::as_str),
         one,

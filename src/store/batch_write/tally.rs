@@ -2,8 +2,8 @@
 
 use time::Date;
 
-use super::BatchWrite;
-use crate::domain::{Outcome, ProfileState};
+use super::{BatchWrite, Before};
+use crate::domain::{Advance, Milestone, Outcome, Profile, ProfileState};
 
 /// A row of `count_changes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,38 +16,67 @@ pub(super) struct CountChange<'a> {
     pub from: Option<ProfileState>,
     /// The state that they are in now.
     pub to: Option<ProfileState>,
+    /// What they have newly reached.
+    pub reached: Option<Reached>,
     /// How many.
     pub n: i64,
+}
+
+/// What profiles have newly reached on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// The day in UTC on which they were ready.
+    pub ready_on: Date,
+    /// The sum of the milestones.
+    pub milestones: i16,
+    /// How long the install took.
+    pub took: Option<i16>,
+}
+
+impl From<Advance> for Reached {
+    fn from(advance: Advance) -> Self {
+        Self {
+            ready_on: advance.ready_at.as_datetime().date(),
+            milestones: advance.milestones().map(Milestone::bit).sum(),
+            took: advance.took.map(|took| took.0),
+        }
+    }
 }
 
 /// One row for each kind of change; for a single delivery one row in all. A profile that changes several times within the
 /// batch is counted from the state that was read to the state that is saved.
 pub(super) fn of<'a>(write: &BatchWrite<'a>) -> Vec<CountChange<'a>> {
-    let profile = |provider, from, to| CountChange { provider, delivered: None, from, to, n: 1 };
+    let profile = |provider, from, to, reached: Option<Advance>| CountChange {
+        provider,
+        delivered: None,
+        from,
+        to,
+        reached: reached.map(Reached::from),
+        n: 1,
+    };
     let delivered = write.deliveries.iter().map(|it| {
         let day = it.received_at.as_datetime().date();
         let delivered = Some((day, it.outcome));
-        CountChange { provider: it.provider, delivered, from: None, to: None, n: 1 }
+        CountChange { provider: it.provider, delivered, from: None, to: None, reached: None, n: 1 }
     });
-    let new = write.new.iter().map(|it| profile(it.provider.as_str(), None, Some(it.state)));
+    let enter = |now: &'a Profile, before| {
+        profile(&now.provider, None, Some(now.state), Advance::between(before, now))
+    };
+    let new = write.new.iter().map(|it| enter(it, None));
     let changed = write.changed.iter().flat_map(|it| {
-        let (provider, state) = it.before;
+        let Before { provider, state, way } = it.before;
         let now = it.profile;
-        let (left, entered) = if provider != now.provider {
-            (
-                profile(provider, Some(state), None),
-                Some(profile(&now.provider, None, Some(now.state))),
-            )
-        } else if state != now.state {
-            (profile(provider, Some(state), Some(now.state)), None)
-        } else {
-            return [None, None];
-        };
-        [Some(left), entered]
+        if provider != now.provider {
+            return [Some(profile(provider, Some(state), None, None)), Some(enter(now, way))];
+        }
+        let (from, to) = (state != now.state).then_some((state, now.state)).unzip();
+        let reached = Advance::between(way, now);
+        let is_any = from.is_some() || reached.is_some();
+        [is_any.then(|| profile(provider, from, to, reached)), None]
     });
     let mut tally: Vec<CountChange<'a>> = Vec::new();
     for change in delivered.chain(new).chain(changed.flatten()) {
-        let kind = |it: &CountChange<'a>| (it.provider, it.delivered, it.from, it.to);
+        let kind = |it: &CountChange<'a>| (it.provider, it.delivered, it.from, it.to, it.reached);
         match tally.iter_mut().find(|known| kind(known) == kind(&change)) {
             Some(known) => known.n += change.n,
             None => tally.push(change),
@@ -58,7 +87,7 @@ pub(super) fn of<'a>(write: &BatchWrite<'a>) -> Vec<CountChange<'a>> {
         && delivery.delivered.is_some()
         && profile.delivered.is_none()
     {
-        tally = vec![CountChange { from: profile.from, to: profile.to, ..delivery }];
+        tally = vec![CountChange { delivered: delivery.delivered, ..profile }];
     }
     tally
 }
@@ -70,6 +99,9 @@ pub(super) struct CountColumns<'a> {
     pub outcome: Vec<Option<&'a str>>,
     pub from_state: Vec<Option<&'a str>>,
     pub to_state: Vec<Option<&'a str>>,
+    pub ready_on: Vec<Option<Date>>,
+    pub milestones: Vec<Option<i16>>,
+    pub took: Vec<Option<i16>>,
     pub n: Vec<i64>,
 }
 
@@ -82,6 +114,9 @@ impl<'a> CountColumns<'a> {
             outcome: each().map(|it| it.delivered.map(|(_, outcome)| outcome.as_str())).collect(),
             from_state: each().map(|it| it.from.map(ProfileState::as_str)).collect(),
             to_state: each().map(|it| it.to.map(ProfileState::as_str)).collect(),
+            ready_on: each().map(|it| it.reached.map(|it| it.ready_on)).collect(),
+            milestones: each().map(|it| it.reached.map(|it| it.milestones)).collect(),
+            took: each().map(|it| it.reached.and_then(|it| it.took)).collect(),
             n: each().map(|it| it.n).collect(),
         }
     }
@@ -117,6 +152,7 @@ mod tests {
             last_delivery_at: None,
             last_occurred_at: None,
             evidence: Evidence::default(),
+            way: None,
             erased_at: None,
         }
     }
@@ -136,7 +172,8 @@ mod tests {
         }
     }
 
-    fn changed<'a>(now: &'a Profile, before: (&'a str, ProfileState)) -> Changed<'a> {
+    fn changed<'a>(now: &'a Profile, (provider, state): (&'a str, ProfileState)) -> Changed<'a> {
+        let before = Before { provider, state, way: None };
         Changed { profile: now, revision: Revision(1), before }
     }
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{RegistrationFacts, StoredProfile};
 use crate::domain::{
-    Country, Day, Eid, Evidence, Iccid, Imsi, Order, OverdueReason, Profile, ProfileState,
-    Reference, Timestamp,
+    Country, Day, Eid, Evidence, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
+    ProfileState, Reference, Timestamp, Way,
 };
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::first_id;

@@ -2,7 +2,9 @@
 
 use sqlx::PgConnection;
 
-use crate::domain::{Country, Eid, Evidence, Iccid, Imsi, Profile, ProfileState, Timestamp};
+use crate::domain::{
+    Country, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp, Way,
+};
 use crate::store::error::StoreError;
 
 /// The revision of a profile's row when it was read. Every write of the row raises it, so a row with the same revision is

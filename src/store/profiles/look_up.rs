@@ -4,8 +4,8 @@ use sqlx::PgConnection;
 
 use super::RegistrationFacts;
 use crate::domain::{
-    Country, Day, Eid, Evidence, Iccid, Imsi, Order, OverdueReason, Profile, ProfileState,
-    Reference, Timestamp,
+    Country, Day, Eid, Evidence, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
+    ProfileState, Reference, Timestamp, Way,
 };
 use crate::store::error::StoreError;
 

@@ -14,7 +14,8 @@ macro_rules! select_profiles {
                     seq AS "seq!", installs_seen AS "installs_seen!", deliveries AS "deliveries!",
                     last_delivery_at AS "last_delivery_at: Timestamp", last_occurred_at AS "last_occurred_at: Timestamp",
                     first_connected_at AS "first_connected_at: Timestamp", last_connected_at AS "last_connected_at: Timestamp",
-                    country AS "country: Country", erased_at AS "erased_at: Timestamp"
+                    country AS "country: Country", ready_at AS "ready_at: Timestamp", reached AS "reached: Milestone",
+                    erased_at AS "erased_at: Timestamp"
              FROM profiles "# + $join + $rest,
             $($argument),+
         )
@@ -43,6 +44,10 @@ macro_rules! profile {
                 last_connected_at: $row.last_connected_at,
                 country: $row.country,
             },
+            way: $row
+                .ready_at
+                .zip($row.reached)
+                .map(|(ready_at, reached)| Way { ready_at, reached }),
             erased_at: $row.erased_at,
         }
     };

@@ -37,7 +37,7 @@ const NEVER: [(&str, &str); 5] = [
 ];
 
 /// The same about the counts, with the changes that are not added up yet.
-const NEVER_MISCOUNTED: [(&str, &str); 2] = [
+const NEVER_MISCOUNTED: [(&str, &str); 3] = [
     (
         "states with another number of profiles than is counted",
         "SELECT count(*) FROM (
@@ -60,6 +60,28 @@ const NEVER_MISCOUNTED: [(&str, &str); 2] = [
          FULL JOIN (SELECT (received_at AT TIME ZONE 'UTC')::date AS day, provider, outcome, count(*) AS n
                     FROM deliveries GROUP BY 1, 2, 3) AS stored USING (day, provider, outcome)
          WHERE coalesce(counted.n, 0) <> coalesce(stored.n, 0)",
+    ),
+    (
+        // An erased profile stays counted, and one that got another provider is counted for the one that it had.
+        "days on which another number of profiles were ready, and have come so far, than is counted",
+        "SELECT count(*) FROM (
+             SELECT day, milestone, sum(n) AS n
+             FROM (SELECT day, milestone, profiles AS n FROM funnel_counts
+                   UNION ALL
+                   SELECT ready_on, m.milestone, n FROM count_changes
+                   JOIN (VALUES ('ready', 1), ('downloaded', 16), ('installed', 32), ('connected', 64)) AS m (milestone, bit)
+                       ON milestones & bit <> 0) AS c
+             WHERE milestone IN ('ready', 'downloaded', 'installed', 'connected') GROUP BY day, milestone) AS counted
+         FULL JOIN (
+             SELECT (ready_at AT TIME ZONE 'UTC')::date AS day, m.milestone, count(*) AS n
+             FROM profiles JOIN (VALUES ('ready', 1), ('downloaded', 2), ('installed', 3), ('connected', 4)) AS r (reached, step)
+                 USING (reached)
+             JOIN (VALUES ('ready', 1), ('downloaded', 2), ('installed', 3), ('connected', 4)) AS m (milestone, step)
+                 ON m.step <= r.step
+             GROUP BY 1, 2) AS stored USING (day, milestone)
+         WHERE coalesce(counted.n, 0) < coalesce(stored.n, 0)
+            OR coalesce(counted.n, 0) > coalesce(stored.n, 0)
+               AND NOT EXISTS (SELECT FROM erasures) AND NOT EXISTS (SELECT FROM profiles WHERE erased_at IS NOT NULL)",
     ),
 ];
 

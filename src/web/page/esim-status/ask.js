@@ -27,14 +27,14 @@ class Failure extends Error {
   }
 }
 
-/** Sends a request with the user's access token. Resolves for 200 and 304 only. */
-async function ask(base, path, token, { headers = {}, signal } = {}) {
+/** Sends a request with the user's access token. `rest` is passed to `fetch`. Resolves for 2xx and 304 only. */
+async function ask(base, path, token, { headers = {}, ...rest } = {}) {
   const response = await fetch(new URL(path.replace(/^\/+/, ''), base), {
     headers: { ...headers, Authorization: `Bearer ${token}` },
     cache: 'no-store',
     credentials: 'omit',
     referrerPolicy: 'no-referrer',
-    signal,
+    ...rest,
   });
   if (response.ok || response.status === 304) return response;
   throw new Failure(`${path} was answered ${response.status}`, { status: response.status, pause: retryAfter(response.headers) });

@@ -34,6 +34,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #pauses = new Pauses();
   #timers = new Set();
   #qr = '';
+  #reported = new Set();
   #stop = null;
 
   get words() { return this.#words; }
@@ -70,6 +71,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#stop = new AbortController();
     this.#pauses = new Pauses();
     this.#reading = false;
+    this.#reported.clear();
     this.#journey = null;
     this.#link = '';
     if (!this.#token) {
@@ -162,6 +164,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
         this.#isLost = false;
         failures = 0;
         this.#show(journey);
+        this.#report('opened');
         this.dispatchEvent(new CustomEvent('esim-change', { detail: journey, bubbles: true, composed: true }));
       } catch (error) {
         if (signal.aborted) return;
@@ -172,6 +175,14 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       }
     }
     if (!signal.aborted) this.#reading = false;
+  }
+
+  /** Tells the service what the user did. It counts that once for each profile; if it fails, only the count is wrong. */
+  #report(intent) {
+    if (this.#reported.has(intent)) return;
+    this.#reported.add(intent);
+    // The page may be left at once.
+    ask(this.#base, `v1/profiles/self/intents/${intent}`, this.#token, { method: 'PUT', keepalive: true }).catch(() => {});
   }
 
   // Display
@@ -265,23 +276,25 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   }
 
   #install(install) {
-    const { isPhone, system, takesLink, name } = this.#device;
+    const { system, takesLink, name } = this.#device;
     const words = this.#words;
     const href = takesLink && install.links?.[system];
     const manual = this.#manual(install);
     const note = install.confirmationCodeRequired && h('p', { class: 'muted', part: 'confirmation' }, words.needsConfirmation);
     if (href) {
       return [
-        h('a', { class: 'button', part: 'button', href, rel: 'noreferrer' }, words.button[system](name)),
+        h('a', { class: 'button', part: 'button', href, rel: 'noreferrer', click: () => this.#report('link-tapped') },
+          words.button[system](name)),
         h('p', { class: 'muted' }, words.buttonHint[system]),
         note,
-        h('details', { part: 'details' }, h('summary', {}, words.otherWays),
+        h('details', { part: 'details', toggle: (event) => event.target.open && this.#report('qr-shown') }, h('summary', {}, words.otherWays),
           h('div', { class: 'action' },
             h('p', { class: 'muted' }, words.otherPhone),
             h('div', { class: 'scan' }, this.#qrCode(install)),
             manual)),
       ];
     }
+    this.#report('qr-shown');
     return [
       h('div', { class: 'scan' }, this.#qrCode(install), numbered(words.scan)),
       note,
