@@ -23,6 +23,7 @@ mod erasure;
 mod esim;
 mod event_ids;
 mod events;
+mod evidence;
 mod hostile;
 mod inquiries;
 mod journey;
