@@ -45,6 +45,8 @@ pub mod telemetry;
 
 pub mod access;
 
+pub mod signing;
+
 pub mod hook;
 
 pub mod listener;

@@ -620,6 +620,7 @@ async fn the_commands_that_dev_prints_work_when_pasted_and_ctrl_c_leaves_nothing
     for line in curls {
         let answer = curl(&line).await;
         assert_eq!(answer.status, 200, "{line}: {answer:?}");
+        assert!(!line.ends_with("/evidence") || answer.json()["signed"].is_string(), "{answer:?}");
     }
     // The provider's other webhooks have the same secret.
     let hook = dev.lines("Webhook URL").remove(0);
@@ -680,8 +681,17 @@ async fn a_data_folder_keeps_profiles_and_secrets_and_is_used_by_one_dev_at_a_ti
     assert!(first.running.end().await.0.success());
     all_gone(&first.database).await;
 
+    // As a folder from before there were evidence sheets. The key is the last line.
+    let secrets = outer.path().join("dev/secrets.toml");
+    let text = std::fs::read_to_string(&secrets).unwrap();
+    let (before, _) = text.split_once("evidence_key").unwrap();
+    std::fs::write(&secrets, before).unwrap();
+
     let second = Dev::start(&flags);
     let again = read.replace(&first.base(), &second.base());
+    let sheet = curl(&again.replace("/transitions", "/evidence")).await.json();
+    assert!(sheet["signed"].is_string(), "{sheet}");
+    assert!(std::fs::read_to_string(&secrets).unwrap().contains("evidence_key"));
     let kept = curl(&again).await.json()["items"].as_array().unwrap().len();
     assert!(kept >= history && history > 0, "{history} became {kept}");
 }

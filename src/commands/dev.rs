@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Executor};
@@ -21,6 +23,7 @@ use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::http_client;
 use crate::service::{Service, StartError};
+use crate::signing::SigningKeys;
 use crate::store::Connector;
 use crate::telemetry;
 use embedded_postgres::{Embedded, EmbeddedError, default_data_dir};
@@ -64,12 +67,24 @@ struct DevSecrets {
     pub hook: String,
     pub api_key: String,
     pub token: String,
+    /// Empty in a folder from before there were evidence sheets.
+    #[serde(default)]
+    pub evidence_key: String,
 }
 
 impl DevSecrets {
     fn generate() -> Self {
         let secret = || hex::encode(rand::random::<[u8; 24]>());
-        Self { hook: secret(), api_key: secret(), token: secret() }
+        Self {
+            hook: secret(),
+            api_key: secret(),
+            token: secret(),
+            evidence_key: Self::generate_key(),
+        }
+    }
+
+    fn generate_key() -> String {
+        STANDARD.encode(rand::random::<[u8; 32]>())
     }
 
     /// Reads the secrets of the folder. The first start generates them, readable by their owner only.
@@ -77,12 +92,17 @@ impl DevSecrets {
         let file = folder.join("secrets.toml");
         if file.exists() {
             let text = fs::read_to_string(&file)?;
-            return toml::from_str(&text).map_err(|_| {
+            let mut secrets: Self = toml::from_str(&text).map_err(|_| {
                 anyhow::anyhow!(
                     "{} is damaged: delete it, and the next start generates new secrets",
                     file.display()
                 )
-            });
+            })?;
+            if secrets.evidence_key.is_empty() {
+                secrets.evidence_key = Self::generate_key();
+                fs::write(&file, toml::to_string(&secrets)?)?;
+            }
+            return Ok(secrets);
         }
         let secrets = Self::generate();
         OpenOptions::new()
@@ -200,12 +220,15 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
         token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
     };
+    let evidence_key = config::random_key("the generated key", &home.secrets.evidence_key);
+    let evidence_key = evidence_key.map_err(anyhow::Error::msg)?;
     Ok(Settings {
         listen: args.listen.unwrap_or_else(|| free_address(8080)),
         admin_listen: args.admin_listen.unwrap_or_else(|| free_address(9090)),
         api_key_names: vec!["dev".to_owned()],
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
+        evidence_keys: SigningKeys::new([evidence_key]),
         ..Settings::usual(home.database.clone(), hooks, access)
     })
 }

@@ -51,6 +51,7 @@ pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>
   Read it back:
     curl -s -H 'Authorization: Bearer {key}' {base}/v1/profiles/{ICCID}
     curl -s -H 'Authorization: Bearer {key}' {base}/v1/profiles/{ICCID}/transitions
+    curl -s -H 'Authorization: Bearer {key}' {base}/v1/profiles/{ICCID}/evidence
 
   Ctrl-C ends it.
 "

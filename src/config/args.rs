@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::{ApiArgs, DataKeyArgs, SecretArgs, TokenSecretArgs};
+use super::{ApiArgs, DataKeyArgs, EvidenceKeyArgs, SecretArgs, TokenSecretArgs};
 use crate::domain::Patience;
 use crate::telemetry::LogFormat;
 
@@ -110,6 +110,10 @@ pub struct ServeArgs {
     /// The data keys.
     #[command(flatten)]
     pub data: DataKeyArgs,
+
+    /// The keys that sign evidence sheets.
+    #[command(flatten)]
+    pub evidence: EvidenceKeyArgs,
 
     /// A TOML file with further hooks
     #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]

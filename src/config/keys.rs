@@ -1,11 +1,12 @@
-//! API keys, token secrets and data keys.
+//! API keys, token secrets, data keys and the keys of evidence sheets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
-use super::{DataKeyArgs, SecretArgs, TokenSecretArgs};
+use super::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 use crate::delivery::Secrets;
+use crate::signing::SigningKeys;
 use crate::store::Vault;
 
 /// What the log shows for an API key without a name.
@@ -55,25 +56,43 @@ pub fn token_secrets(args: &TokenSecretArgs) -> Result<Secrets, String> {
 /// # Errors
 /// If one is not the base64 of 32 bytes; never echoes it.
 pub fn vault(args: &DataKeyArgs) -> Result<Vault, String> {
-    const WANTED: &str = "ESIM_STATUS_DATA_KEYS: each key must be the base64 of 32 random bytes: generate one with `openssl rand -base64 32`";
-    let source = args.data_keys();
-    if !source.is_given() {
-        return Ok(Vault::default());
+    optional_keys("ESIM_STATUS_DATA_KEYS", &args.data_keys()).map(Vault::new)
+}
+
+/// Reads the keys that sign evidence sheets. There may be none; the sheets then say so.
+///
+/// # Errors
+/// If one is not the base64 of 32 bytes, or is a data key too; never echoes it.
+pub fn evidence_keys(args: &EvidenceKeyArgs, vault: &Vault) -> Result<SigningKeys, String> {
+    let keys = optional_keys("ESIM_STATUS_EVIDENCE_KEYS", &args.evidence_keys())?;
+    if keys.iter().any(|key| vault.has(key)) {
+        return Err("ESIM_STATUS_EVIDENCE_KEYS and ESIM_STATUS_DATA_KEYS have a key in common: generate a separate one with `openssl rand -base64 32`".to_owned());
     }
-    let keys = source.required(|values| {
-        values
-            .into_iter()
-            .map(|value| {
-                let bytes = Zeroizing::new(STANDARD.decode(value.trim()).map_err(|_| WANTED)?);
-                let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| WANTED)?;
-                // Thirty-two equal bytes are not a random key.
-                if key.iter().all(|byte| *byte == key[0]) {
-                    Err(WANTED)
-                } else {
-                    Ok(Zeroizing::new(key))
-                }
-            })
-            .collect::<Result<Vec<_>, &str>>()
-    })?;
-    Ok(Vault::new(keys))
+    Ok(SigningKeys::new(keys))
+}
+
+fn optional_keys(name: &str, source: &SecretSource<'_>) -> Result<Vec<RandomKey>, String> {
+    if !source.is_given() {
+        return Ok(Vec::new());
+    }
+    source.required(|values| values.iter().map(|value| random_key(name, value)).collect())
+}
+
+/// A key of 32 random bytes.
+pub type RandomKey = Zeroizing<[u8; 32]>;
+
+/// Reads a key.
+///
+/// # Errors
+/// If it is not the base64 of 32 bytes; never echoes it.
+pub fn random_key(name: &str, value: &str) -> Result<RandomKey, String> {
+    let decoded = STANDARD.decode(value.trim()).ok().map(Zeroizing::new);
+    let key = decoded.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    // Thirty-two equal bytes are not a random key.
+    let key = key.filter(|key| key.iter().any(|byte| *byte != key[0]));
+    key.map(Zeroizing::new).ok_or_else(|| {
+        format!(
+            "{name}: each key must be the base64 of 32 random bytes: generate one with `openssl rand -base64 32`"
+        )
+    })
 }

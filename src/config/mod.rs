@@ -22,18 +22,19 @@ use std::time::Duration;
 use http::HeaderValue;
 use url::{Origin, Url};
 
-pub use keys::{token_secrets, vault};
+pub use keys::{evidence_keys, random_key, token_secrets, vault};
 pub use known::is_this_machine;
 
 pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
 pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
-pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
+pub use secrets::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
 use crate::delivery::Secret;
 use crate::domain::Patience;
 use crate::hook::Hooks;
+use crate::signing::SigningKeys;
 use crate::store::{Connector, Vault};
 
 /// The checked settings of `serve`.
@@ -69,6 +70,8 @@ pub struct Settings {
     pub readers: u32,
     /// The keys that encrypt credentials at rest.
     pub vault: Vault,
+    /// The keys that sign evidence sheets.
+    pub evidence_keys: SigningKeys,
     /// The branding of the install page.
     pub brand: Brand,
     /// The max number of live streams.
@@ -140,15 +143,19 @@ impl Settings {
             complaints.note(all.check_example(args.listen, public_url.as_deref()));
         }
         let vault = complaints.note(vault(&args.data));
+        let no_vault = Vault::default();
+        let known_vault = vault.as_ref().unwrap_or(&no_vault);
+        let evidence_keys = complaints.note(evidence_keys(&args.evidence, known_vault));
         let brand = complaints.note(check_brand(&args.brand));
         let api = complaints.note(args.api.settings()).flatten();
-        match (database, api_keys, token_secrets, allowed_origins, vault, brand) {
+        match (database, api_keys, token_secrets, allowed_origins, vault, evidence_keys, brand) {
             (
                 Some(database),
                 Some((api_keys, api_key_names)),
                 Some(token_secrets),
                 Some(allowed_origins),
                 Some(vault),
+                Some(evidence_keys),
                 Some(brand),
             ) if complaints.0.is_empty() => {
                 let access = Access { api_keys, token_secrets };
@@ -159,6 +166,7 @@ impl Settings {
                     allowed_origins,
                     api,
                     vault,
+                    evidence_keys,
                     brand,
                     ..settings
                 })
@@ -190,6 +198,7 @@ impl Settings {
             writers: args.writers,
             readers: args.readers,
             vault: Vault::default(),
+            evidence_keys: SigningKeys::default(),
             brand: Brand::default(),
             max_streams: args.max_streams,
             max_connections: args.max_connections,
@@ -212,6 +221,7 @@ impl Settings {
             api_keys = self.api_key_names.join(", "),
             token_secrets = self.access.token_secrets.len(),
             credentials_encrypted = self.vault.seals(),
+            evidence_key = self.evidence_keys.public().next().map(|key| key.id),
             settings = self.effective.join(" "),
             "effective settings"
         );

@@ -55,6 +55,19 @@ pub struct DataKeyArgs {
     data_keys_file: Option<PathBuf>,
 }
 
+/// The keys that sign evidence sheets.
+#[derive(Clone, Default, Args)]
+pub struct EvidenceKeyArgs {
+    /// Keys that sign evidence sheets, comma-separated, each the base64 of 32 bytes; the first signs, the public keys of all are
+    /// at `/.well-known/jwks.json`; without a key the sheets are not signed
+    #[arg(long, env = "ESIM_STATUS_EVIDENCE_KEYS", hide_env_values = true, value_name = "KEYS")]
+    evidence_keys: Option<String>,
+
+    /// A file with the same, one a line
+    #[arg(long, env = "ESIM_STATUS_EVIDENCE_KEYS_FILE", value_name = "FILE")]
+    evidence_keys_file: Option<PathBuf>,
+}
+
 /// The values are secrets.
 impl std::fmt::Debug for SecretArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,6 +86,13 @@ impl std::fmt::Debug for TokenSecretArgs {
 impl std::fmt::Debug for DataKeyArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("DataKeyArgs(…)")
+    }
+}
+
+/// The values are secrets.
+impl std::fmt::Debug for EvidenceKeyArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EvidenceKeyArgs(…)")
     }
 }
 
@@ -108,6 +128,14 @@ impl DataKeyArgs {
     /// The source of the data keys; there may be none.
     pub fn data_keys(&self) -> SecretSource<'_> {
         source("ESIM_STATUS_DATA_KEYS", self.data_keys.as_ref(), self.data_keys_file.as_ref())
+    }
+}
+
+impl EvidenceKeyArgs {
+    /// The source of the keys that sign evidence sheets; there may be none.
+    pub fn evidence_keys(&self) -> SecretSource<'_> {
+        let name = "ESIM_STATUS_EVIDENCE_KEYS";
+        source(name, self.evidence_keys.as_ref(), self.evidence_keys_file.as_ref())
     }
 }
 

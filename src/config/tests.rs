@@ -456,3 +456,34 @@ fn secrets_that_a_url_cuts_and_those_on_the_command_line_are_warned_of() {
     args.note_values(&matches);
     assert_eq!(args.on_command_line, ["ESIM_STATUS_API_KEYS", "ESIM_STATUS_TOKEN_SECRETS"]);
 }
+
+#[test]
+fn a_key_that_signs_evidence_is_the_base64_of_32_random_bytes_and_is_never_echoed() {
+    let (good, equal) = (
+        "csQ2yh4Nk0VDZ7seke8zkbjfH9f98ibdk1+WXW4doAQ=",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    );
+    let ids = |settings: Settings| settings.evidence_keys.public().count();
+    assert_eq!(ids(load_with(&[]).unwrap()), 0);
+    assert_eq!(ids(load_with(&["--evidence-keys", good]).unwrap()), 1);
+    let (_folder, path) = file(&format!("{good}\n\n{good}\n"));
+    let path = path.to_str().unwrap();
+    assert_eq!(ids(load_with(&["--evidence-keys-file", path]).unwrap()), 2);
+    for bad in
+        ["x5x9", &good[1..], equal, "not base64 at all", "m5x9EIPlF2GgNvWq6cLgXrBh0yTtZkAI,x"]
+    {
+        let complaint = complaint(load_with(&["--evidence-keys", bad]));
+        assert!(
+            complaint.starts_with("ESIM_STATUS_EVIDENCE_KEYS: ")
+                && complaint.contains("openssl rand"),
+            "{complaint}"
+        );
+        assert!(!complaint.contains(bad), "{complaint}");
+    }
+    let both = complaint(load_with(&["--evidence-keys", good, "--evidence-keys-file", path]));
+    assert!(both.contains("both set"), "{both}");
+    let shared = complaint(load_with(&["--evidence-keys", good, "--data-keys", good]));
+    assert!(shared.contains("in common") && !shared.contains(good), "{shared}");
+    let log = format!("{:?}", load_with(&["--evidence-keys", good]).unwrap());
+    assert!(log.contains("SigningKeys(1 keys)") && !log.contains(good), "{log}");
+}

@@ -133,11 +133,12 @@ async fn try_register(
         return Ok(None);
     }
     let facts = RegistrationFacts {
+        at: now,
         uid: registration.uid.clone(),
         activated_at: registration.activated_at,
         last_seen: registration.last_seen,
     };
-    profiles::save_registration(&mut transaction, iccid, now, &facts).await?;
+    profiles::save_registration(&mut transaction, iccid, &facts).await?;
     save_order(&mut transaction, registration).await?;
     if let Some(Erasure { at, .. }) = erasure {
         orders::begin_anew(&mut transaction, iccid).await?;

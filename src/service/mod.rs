@@ -173,6 +173,7 @@ impl Service {
             feed: feed.clone(),
             followers: Followers::new(settings.max_streams, settings.max_connections),
             vault,
+            evidence_keys: settings.evidence_keys,
             erasure_key: erasure_key.clone(),
             brand: settings.brand,
             reader: store::ProfileReader::start(connector.clone()),

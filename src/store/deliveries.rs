@@ -236,6 +236,68 @@ pub async fn list_with_outcome(
     Ok(found.fetch_all(connection).await?)
 }
 
+/// What identifies a delivery without its content.
+#[derive(Debug)]
+pub struct Digest {
+    /// The path of the hook.
+    pub hook: String,
+    /// The sender's event id.
+    pub event_id: Option<String>,
+    /// The SHA-256 of the raw body.
+    pub body_sha256: Vec<u8>,
+}
+
+/// A delivery that caused no transition.
+#[derive(Debug)]
+pub struct Uneventful {
+    /// Its id.
+    pub id: Uuid,
+    /// When we received it.
+    pub received_at: Timestamp,
+    /// The hook's provider.
+    pub provider: String,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// The reason for that outcome.
+    pub reason: Option<String>,
+    /// What identifies it.
+    pub digest: Digest,
+}
+
+/// Lists the last `limit` deliveries about a profile that caused no transition, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_uneventful(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    limit: i64,
+) -> Result<Vec<Uneventful>, StoreError> {
+    let rows = sqlx::query!(
+        // The inner query has the limit, so only the bodies that it finds are hashed.
+        r#"SELECT id, received_at AS "received_at: Timestamp", hook, provider, outcome AS "outcome: Outcome", reason,
+                  event_id, sha256(body) AS "body_sha256!"
+           FROM (SELECT * FROM deliveries AS d
+                 WHERE iccid = $1
+                   AND NOT EXISTS (SELECT FROM transitions AS t WHERE t.iccid = $1 AND t.delivery_id = d.id)
+                 ORDER BY id DESC LIMIT $2) AS last
+           ORDER BY id"#,
+        iccid.as_str(),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let each = rows.into_iter().map(|row| Uneventful {
+        id: row.id,
+        received_at: row.received_at,
+        provider: row.provider,
+        outcome: row.outcome,
+        reason: row.reason,
+        digest: Digest { hook: row.hook, event_id: row.event_id, body_sha256: row.body_sha256 },
+    });
+    Ok(each.collect())
+}
+
 /// The id below those of all deliveries that were received at this time or later.
 pub(super) fn first_id(received_at: Timestamp) -> Uuid {
     let millis = received_at.as_datetime().unix_timestamp_nanos() / 1_000_000;

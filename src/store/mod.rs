@@ -36,6 +36,8 @@ pub mod overdue;
 
 pub mod erasures;
 
+pub mod evidence;
+
 pub mod notify;
 
 mod vault;

@@ -5,6 +5,7 @@ use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::decode::datetime_option;
+use super::deliveries::Digest;
 use super::error::StoreError;
 use crate::domain::{
     Iccid, OverdueReason, ProfileState, Source, Timestamp, Transition, TransitionKind,
@@ -158,4 +159,61 @@ pub async fn list_last(
     let mut last = rows.fetch_all(connection).await?;
     last.reverse();
     Ok(last)
+}
+
+/// A transition with the delivery that caused it.
+#[derive(Debug)]
+pub struct Caused {
+    /// The transition.
+    pub transition: Transition,
+    /// The id of the delivery; `None` if no webhook caused the transition.
+    pub delivery_id: Option<Uuid>,
+    /// What is shown of the delivery; `None` if it is no longer kept.
+    pub delivery: Option<Digest>,
+}
+
+/// Lists the last `limit` transitions of a profile with their deliveries, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_caused(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    limit: i64,
+) -> Result<Vec<Caused>, StoreError> {
+    let rows = select_transitions!(query!(
+        r#"delivery_id, hook AS "hook?", event_id AS "event_id?", body_sha256 AS "body_sha256?","#,
+        "FROM (SELECT * FROM transitions WHERE iccid = $1 ORDER BY seq DESC LIMIT $2) AS last
+         LEFT JOIN LATERAL (
+             SELECT hook, event_id, sha256(body) AS body_sha256
+             FROM deliveries WHERE deliveries.iccid = $1 AND id = last.delivery_id
+         ) AS kept ON true
+         ORDER BY seq",
+        iccid.as_str(),
+        limit
+    ))
+    .fetch_all(connection)
+    .await?;
+    let each = rows.into_iter().map(|row| Caused {
+        delivery_id: row.delivery_id,
+        delivery: row.hook.zip(row.body_sha256).map(|(hook, body_sha256)| Digest {
+            hook,
+            event_id: row.event_id,
+            body_sha256,
+        }),
+        transition: Transition {
+            seq: row.seq,
+            from_state: row.from_state,
+            to_state: row.to_state,
+            enabled: row.enabled,
+            raw_state: row.raw_state,
+            kind: row.kind,
+            reason: row.reason,
+            source: row.source,
+            occurred_at: row.occurred_at,
+            received_at: row.received_at,
+            provider: row.provider,
+        },
+    });
+    Ok(each.collect())
 }

@@ -48,11 +48,15 @@ impl Vault {
     /// A vault with these keys. The first one seals, all of them open.
     pub fn new(keys: impl IntoIterator<Item = Zeroizing<[u8; 32]>>) -> Self {
         let key = |key: Zeroizing<[u8; 32]>| Key {
-            // Identifies a key without revealing it: a hash of 256 random bits.
-            id: hex::encode(&Sha256::digest(key.as_slice())[..6]),
+            id: id_of(&key),
             cipher: XChaCha20Poly1305::new(&(*key).into()),
         };
         Self { keys: keys.into_iter().map(key).collect() }
+    }
+
+    /// Whether this is one of the keys.
+    pub fn has(&self, key: &[u8; 32]) -> bool {
+        self.opens(&id_of(key))
     }
 
     /// Whether credentials are encrypted.
@@ -120,6 +124,11 @@ impl Vault {
             installation_url: plain.installation_url,
         })
     }
+}
+
+/// Identifies a key without revealing it: a hash of 256 random bits.
+fn id_of(key: &[u8; 32]) -> String {
+    hex::encode(&Sha256::digest(key)[..6])
 }
 
 impl fmt::Debug for Vault {

@@ -24,6 +24,8 @@ mod inquiry;
 
 mod intents;
 
+mod evidence;
+
 mod hooks;
 
 pub mod page;
@@ -92,9 +94,12 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(tokens::create, tokens::end))
         .routes(routes!(inquiry::ask))
         .routes(routes!(deliveries::of_profile))
+        .routes(routes!(evidence::show))
         .routes(routes!(deliveries::list))
         .routes(routes!(summary::show))
         .routes(routes!(hooks::list))
+        // anybody
+        .routes(routes!(evidence::keys))
 }
 
 /// The OpenAPI document of this binary.

@@ -17,6 +17,7 @@ use crate::config::Brand;
 use crate::feed::Feed;
 use crate::hook::Hooks;
 use crate::ingest::Ingest;
+use crate::signing::SigningKeys;
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
 
@@ -47,6 +48,8 @@ pub struct Parts {
     pub followers: Followers,
     /// Encrypts install credentials at rest.
     pub vault: Arc<Vault>,
+    /// Sign evidence sheets.
+    pub evidence_keys: SigningKeys,
     /// The key with which erased ICCIDs are hashed.
     pub erasure_key: ErasureKey,
     /// The operator's branding of the install page.

@@ -185,32 +185,32 @@ impl RegisteredView {
 #[serde(rename_all = "camelCase")]
 pub struct TransitionView {
     /// The number in the profile's history: 1, 2, 3 … without gaps. After an erasure the numbers continue.
-    seq: i64,
+    pub(super) seq: i64,
     /// The state before; null for the first transition.
-    from_state: Option<ProfileState>,
+    pub(super) from_state: Option<ProfileState>,
     /// The reported state.
-    to_state: ProfileState,
+    pub(super) to_state: ProfileState,
     /// Whether the profile is switched on; null if the provider does not say.
-    enabled: Option<bool>,
+    pub(super) enabled: Option<bool>,
     /// The provider's own word for the state.
-    raw_state: String,
+    pub(super) raw_state: String,
     /// The kind of the transition. `late`: recorded, but not applied to the profile. `overdue`: no webhook came; the state is
     /// as before.
-    kind: TransitionKind,
+    pub(super) kind: TransitionKind,
     /// With the kind `overdue`: what did not happen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<OverdueReason>,
+    pub(super) reason: Option<OverdueReason>,
     /// Where the transition comes from; null with the kind `overdue`.
-    source: Option<Source>,
+    pub(super) source: Option<Source>,
     /// The provider's time of the event, if it sends one.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    occurred_at: Option<Timestamp>,
+    pub(super) occurred_at: Option<Timestamp>,
     /// When the service received the webhook, or found that the profile is overdue.
     #[schema(value_type = String, format = DateTime)]
-    received_at: Timestamp,
+    pub(super) received_at: Timestamp,
     /// The slug of the provider that reported the transition.
-    provider: String,
+    pub(super) provider: String,
 }
 
 impl From<Transition> for TransitionView {

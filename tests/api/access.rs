@@ -63,6 +63,7 @@ async fn every_live_api_key_and_nothing_else_opens_every_endpoint() {
         format!("/v1/profiles/{ICCID}"),
         format!("/v1/profiles/{ICCID}/transitions"),
         format!("/v1/profiles/{ICCID}/deliveries"),
+        format!("/v1/profiles/{ICCID}/evidence"),
         "/v1/profiles".to_owned(),
         "/v1/deliveries".to_owned(),
         "/v1/summary".to_owned(),
@@ -213,7 +214,7 @@ async fn endpoints_for_backends_are_forbidden_to_users() {
             assert_unauthenticated(&nobody.await, pattern);
         }
     }
-    assert_eq!(refused, 2 * 10, "the endpoints for backends");
+    assert_eq!(refused, 2 * 11, "the endpoints for backends");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn without_times(value: Value) -> Value {
                     "token" => Some("(token)"),
                     "installUrl" => Some("(URL with the token)"),
                     "day" => Some("(day)"),
+                    "p50" | "p90" => Some("(seconds)"),
                     name if ["since", "at"].contains(&name) || name.ends_with("At") => {
                         Some("(time)")
                     }
@@ -280,6 +281,66 @@ async fn every_answer_about_one_esim() {
       "nextCursor": null
     }
     "#);
+    insta::assert_json_snapshot!(shown(&app.backend.get(&format!("{profile}/evidence")).await, 200), @r#"
+    {
+      "sheet": {
+        "issuedAt": "(time)",
+        "iccid": "89972123300991848961",
+        "provider": "gigastore",
+        "state": "INSTALLED",
+        "enabled": true,
+        "rawState": "INSTALLED",
+        "since": "(time)",
+        "registeredAt": "(time)",
+        "reference": null,
+        "firstConnectedAt": null,
+        "lastConnectedAt": null,
+        "country": null,
+        "transitions": [
+          {
+            "seq": 1,
+            "fromState": null,
+            "toState": "RELEASED",
+            "enabled": null,
+            "rawState": "RELEASED",
+            "kind": "normal",
+            "source": "registration",
+            "receivedAt": "(time)",
+            "provider": "gigastore",
+            "deliveryId": null,
+            "hook": null,
+            "eventId": null,
+            "bodySha256": null
+          },
+          {
+            "seq": 2,
+            "fromState": "RELEASED",
+            "toState": "INSTALLED",
+            "enabled": true,
+            "rawState": "INSTALLED",
+            "kind": "normal",
+            "source": "webhook",
+            "receivedAt": "(time)",
+            "provider": "gigastore",
+            "deliveryId": "(id)",
+            "hook": "gigastore/esim-status",
+            "eventId": null,
+            "bodySha256": "7d46508c09b16d2e6bb3d408fc98b43b89190037291de82f57afa1da730cc6f1"
+          }
+        ],
+        "transitionsComplete": true,
+        "deliveriesGone": 0,
+        "otherDeliveries": [],
+        "otherDeliveriesComplete": true
+      },
+      "signed": null
+    }
+    "#);
+    insta::assert_json_snapshot!(shown(&app.anybody.get("/.well-known/jwks.json").await, 200), @r#"
+    {
+      "keys": []
+    }
+    "#);
     insta::assert_json_snapshot!(shown(&app.backend.get("/v1/summary").await, 200), @r#"
     {
       "states": [
@@ -301,6 +362,23 @@ async fn every_answer_about_one_esim() {
           "provider": "gigastore",
           "outcome": "moved",
           "deliveries": 1
+        }
+      ],
+      "funnel": [
+        {
+          "day": "(day)",
+          "provider": "gigastore",
+          "ready": 1,
+          "opened": 0,
+          "linkTapped": 0,
+          "qrShown": 0,
+          "downloaded": 1,
+          "installed": 1,
+          "connected": 0,
+          "secondsToInstall": {
+            "p50": "(seconds)",
+            "p90": "(seconds)"
+          }
         }
       ],
       "stuck": []

@@ -23,6 +23,7 @@ mod erasure;
 mod esim;
 mod event_ids;
 mod events;
+mod evidence;
 mod funnel;
 mod hostile;
 mod inquiries;

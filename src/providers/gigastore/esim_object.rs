@@ -6,7 +6,7 @@ use url::Url;
 use super::super::Malformed;
 use super::super::json::{Object, Value};
 use super::super::members::{iccid, optional};
-use super::{SLUG, claim};
+use super::{SLUG, claim, kept};
 use crate::domain::{
     ActivationCode, Claim, Credentials, Imsi, Order, ProfileState, Registration, Report, Timestamp,
 };
@@ -43,7 +43,7 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
         report: Report {
             iccid: iccid(&object)?,
             provider: SLUG,
-            raw_state: raw_state.to_owned(),
+            raw_state: kept(raw_state),
             claim: Some(claim),
             eid: None,
             imsi: optional(&object, "imsi", Imsi::parse, &mut remarks)?,
@@ -87,6 +87,7 @@ fn real_link(link: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LONGEST_WORD;
     use super::*;
 
     const SAMPLE: &str = r#"{
@@ -116,6 +117,13 @@ mod tests {
         assert_eq!(credentials.apple_link, None);
         assert!(credentials.installation_url.is_some());
         assert_eq!(registration.uid.as_deref(), Some("7555cab8-72bc-4e85-b56a-6cdf60e2d6e4"));
+    }
+
+    #[test]
+    fn a_long_word_for_the_state_is_cut_as_in_a_webhook() {
+        let word = format!("\"{}\"", "é".repeat(10_000));
+        let registration = parse_with("\"RELEASED\"", &word).unwrap();
+        assert_eq!(registration.report.raw_state, "é".repeat(LONGEST_WORD));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Gigastore;
 /// Its name in paths, settings, rows and metric labels.
 const SLUG: &str = "gigastore";
 
-/// A state word with more bytes is cut to this many characters. The raw body still has all of it.
+/// A state word with more bytes is cut to this many characters. The raw body of a webhook still has all of it.
 const LONGEST_WORD: usize = 64;
 
 /// The member that only a Country Change event has (<https://docs.giga.store/webhooks/country-change>). A first connection is
@@ -65,11 +65,8 @@ impl Provider for Gigastore {
             };
         };
         let raw_state = match word {
-            // Kept exactly as sent, unless it is too long. A word that is only space does not count.
-            Value::Text(word) if word.len() > LONGEST_WORD && !word.trim().is_empty() => {
-                word.trim().chars().take(LONGEST_WORD).collect()
-            }
-            Value::Text(word) if !word.trim().is_empty() => word.clone(),
+            // A word that is only space does not count.
+            Value::Text(word) if !word.trim().is_empty() => kept(word),
             _ => {
                 let reason = "profileState must be a string that is not empty";
                 return Err(malformed(known, iccid_first(iccid, reason)));
@@ -126,6 +123,15 @@ impl Provider for Gigastore {
 
     fn simulator(&self) -> Option<&dyn Simulator> {
         Some(self)
+    }
+}
+
+/// A word for the state as it is kept: exactly as sent, unless it is too long.
+fn kept(word: &str) -> String {
+    if word.len() > LONGEST_WORD {
+        word.trim().chars().take(LONGEST_WORD).collect()
+    } else {
+        word.to_owned()
     }
 }
 

@@ -57,7 +57,7 @@ macro_rules! profile {
 macro_rules! select_stored {
     ($rest:literal, $($argument:expr),+ $(,)?) => {
         select_profiles!(
-            r#"tokens_from AS "tokens_from: Timestamp", registered_at, uid, activated_at AS "activated_at: Timestamp",
+            r#"tokens_from AS "tokens_from: Timestamp", registered_at AS "registered_at: Timestamp", uid, activated_at AS "activated_at: Timestamp",
                last_seen AS "last_seen: Timestamp", reference AS "reference?: Reference",
                expected_from AS "expected_from?: Day", replaces AS "replaces?: Iccid",
                (SELECT n.iccid FROM orders AS n WHERE n.replaces = profiles.iccid
@@ -77,7 +77,8 @@ macro_rules! stored {
     ($row:ident) => {
         StoredProfile {
             tokens_from: $row.tokens_from,
-            registration: $row.registered_at.map(|_| RegistrationFacts {
+            registration: $row.registered_at.map(|at| RegistrationFacts {
+                at,
                 uid: $row.uid,
                 activated_at: $row.activated_at,
                 last_seen: $row.last_seen,

@@ -9,6 +9,8 @@ use crate::store::error::StoreError;
 /// What a backend registered about a profile, except the credentials.
 #[derive(Debug, Clone)]
 pub struct RegistrationFacts {
+    /// When it last registered something new.
+    pub at: Timestamp,
     /// The customer's identifier at the provider.
     pub uid: Option<String>,
     /// When the data package was activated. Says nothing about the install.
@@ -25,7 +27,6 @@ pub struct RegistrationFacts {
 pub async fn save_registration(
     connection: &mut PgConnection,
     iccid: &Iccid,
-    at: Timestamp,
     registration: &RegistrationFacts,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -36,7 +37,7 @@ pub async fn save_registration(
              AND (registered_at IS NULL OR (uid, activated_at, last_seen) IS DISTINCT FROM
                   (coalesce($3, uid), coalesce($4, activated_at), coalesce($5, last_seen)))"#,
         iccid.as_str(),
-        at.as_datetime(),
+        registration.at.as_datetime(),
         registration.uid.as_deref(),
         datetime_option(registration.activated_at),
         datetime_option(registration.last_seen)

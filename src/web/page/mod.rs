@@ -103,7 +103,7 @@ async fn asset(request: Request) -> Result<Response, Problem> {
 }
 
 /// Escapes a text for HTML, as an attribute's value or as content.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
