@@ -2,9 +2,11 @@
 //! one request at a time over one kept-alive connection, and reconnects when that connection is closed.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -137,7 +139,9 @@ impl Reply {
     }
 }
 
-/// Whether the server has closed the connection. It sends nothing unasked, so there is nothing else to read.
+/// Whether the server has closed the connection. It sends nothing unasked, so there is nothing else to read. Asks the system, as
+/// proxies do: tokio learns of a close only when it next waits for events, which a busy test can delay.
 fn is_closed(stream: &TcpStream) -> bool {
-    !matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
