@@ -26,12 +26,13 @@ fn shape(text: &str) -> String {
     shape
 }
 
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 29] = [
     "the body is empty; send one JSON object",
     "the body begins with a byte order mark; send plain UTF-#",
     "the body is not one JSON object; it must begin with {",
     "iccid must be a string of # to # digits",
     "iccid must be a string of # to # digits, not another type",
+    "iccid must be a string of # to # digits; as a number it may have been rounded already",
     "iccid is missing; send it as a string of # to # digits",
     "eid must be a string, not a number",
     "eid was left out: eid must be a string of # to # hexadecimal digits",

@@ -41,12 +41,12 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
     }
     Ok(Registration {
         report: Report {
-            iccid: iccid(&object)?,
+            iccid: iccid(object.member("iccid"))?,
             provider: SLUG,
             raw_state: raw_state.to_owned(),
             claim: Some(claim),
             eid: None,
-            imsi: optional(&object, "imsi", Imsi::parse, &mut remarks)?,
+            imsi: optional("imsi", object.member("imsi"), Imsi::parse, &mut remarks)?,
             occurred_at: None,
             received_at: now,
             remarks,
