@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::http_client;
-use crate::providers::{self, Provider, Sample};
+use crate::providers::{Provider, Providers, Sample};
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
@@ -145,8 +145,10 @@ impl ProofArgs {
 /// # Errors
 /// If the flags contradict each other, or if the service does not answer.
 pub async fn run(args: &SendArgs) -> anyhow::Result<ExitCode> {
-    let provider = providers::find(&args.provider)
-        .with_context(|| format!("--provider must be one of: {}", providers::slugs().join(", ")))?;
+    let providers = Providers::built_in().map_err(anyhow::Error::msg)?;
+    let provider = providers
+        .find(&args.provider)
+        .with_context(|| format!("--provider must be one of: {}", providers.slugs().join(", ")))?;
     let bodies = bodies(args, provider)?;
     let authenticator = args.proof.authenticator()?;
     let client = http_client::new(&args.url)?;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-use super::{Content, Malformed, Provider, Reading};
+use super::{Content, Malformed, Provider, Providers, Reading};
 use crate::delivery::{
     AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_declared,
 };
@@ -130,12 +130,12 @@ fn assert_readings(provider: &dyn Provider) {
 
 #[test]
 fn the_recorded_bodies_of_every_provider_are_read_as_expected() {
-    super::REGISTRY.into_iter().for_each(assert_readings);
+    Providers::built_in().unwrap().all().for_each(assert_readings);
 }
 
 #[test]
 fn every_declared_header_can_be_stored() {
-    for provider in super::REGISTRY {
+    for provider in Providers::built_in().unwrap().all() {
         for name in provider.headers() {
             assert!(HeaderName::from_lowercase(name.as_bytes()).is_ok(), "{name}");
             assert!(may_be_declared(name), "{name} may hold credentials and is not stored");
@@ -147,7 +147,7 @@ fn every_declared_header_can_be_stored() {
 fn every_provider_reads_what_it_composes() {
     let (iccid, eid) = ("89972123300991848961", "89049032123451234512345678901235");
     let imsi = "001010123456789";
-    for provider in super::REGISTRY {
+    for provider in Providers::built_in().unwrap().all() {
         let Some(simulator) = provider.simulator() else { continue };
         for raw_state in simulator.lifecycle() {
             let sample = super::Sample { iccid, raw_state, eid: Some(eid), imsi: Some(imsi) };
