@@ -628,6 +628,14 @@ async fn a_declared_provider_is_served_and_doctor_tries_its_hook() {
     let (success, stdout, stderr) = output(&mut program(&["send", &hook, "--body", &body]));
     assert!(success && stdout.contains("\"moved\""), "{stdout}{stderr}");
 
+    let hook = format!("{url}/webhooks/roamify/events");
+    let mut send = program(&["send", &hook, "--provider", "roamify", "--lifecycle"]);
+    send.args(["--auth", "hmac-sha256", "--header", "X-Roamify-Signature"]);
+    send.args(["--secret", "3b9f27c1d85e40a6f2b7", "--iccid", "8991000000000034562"]);
+    let (success, stdout, stderr) = output(&mut send);
+    assert!(success, "{stdout}{stderr}");
+    assert_eq!(stdout.matches("\"moved\"").count(), 7, "{stdout}");
+
     let mut command = program(&["doctor", "--url", &url]);
     serving(&mut command, &database);
     let (success, text, _) = output(command.env("ESIM_STATUS_CONFIG", &path));

@@ -229,13 +229,15 @@ fn assert_retold(provider: &dyn Provider, report: &Report) {
     }
     assert!(story.history.len() <= 1);
     let simulator = provider.simulator();
-    let words = simulator.iter().flat_map(|it| it.lifecycle().iter().map(move |word| (*it, *word)));
+    let words =
+        simulator.iter().flat_map(|it| it.lifecycle().into_iter().map(move |word| (*it, word)));
     for ((simulator, word), seconds) in words.zip(4..) {
         let sample = providers::Sample {
             iccid: report.iccid.as_str(),
             raw_state: word,
             eid: report.eid.as_ref().map(Eid::as_str),
             imsi: report.imsi.as_ref().map(Imsi::as_str),
+            at: noon(),
         };
         let composed = provider.parse(&delivery(simulator.compose(&sample).as_bytes()));
         let Some(step) = composed.as_ref().ok().and_then(Reading::report) else {

@@ -87,7 +87,7 @@ pub trait Simulator: Send + Sync {
     fn compose(&self, sample: &Sample<'_>) -> String;
 
     /// This provider's words for a whole life of a profile, in order.
-    fn lifecycle(&self) -> &'static [&'static str];
+    fn lifecycle(&self) -> Vec<&str>;
 }
 
 /// What an adapter reads in a delivery.
@@ -178,4 +178,6 @@ pub struct Sample<'a> {
     pub eid: Option<&'a str>,
     /// The subscription, if it should be named.
     pub imsi: Option<&'a str>,
+    /// When it happened, for providers that say so.
+    pub at: Timestamp,
 }

@@ -147,16 +147,17 @@ fn every_declared_header_can_be_stored() {
 fn every_provider_reads_what_it_composes() {
     let (iccid, eid) = ("89972123300991848961", "89049032123451234512345678901235");
     let imsi = "001010123456789";
+    let at = Timestamp::parse("2026-11-23T09:59:00Z").unwrap();
     for provider in Providers::built_in().unwrap().all() {
         let Some(simulator) = provider.simulator() else { continue };
         for raw_state in simulator.lifecycle() {
-            let sample = super::Sample { iccid, raw_state, eid: Some(eid), imsi: Some(imsi) };
+            let sample = super::Sample { iccid, raw_state, eid: Some(eid), imsi: Some(imsi), at };
             let body = simulator.compose(&sample);
             let reading =
                 provider.parse(&delivery(provider, HeaderMap::new(), body.clone().into_bytes()));
             let report = reading.as_ref().ok().and_then(Reading::report);
             let Some(report) = report else { panic!("{reading:?}") };
-            assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, *raw_state));
+            assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, raw_state));
             assert!(report.claim.is_some(), "{raw_state}");
             // Not every provider names the device or the subscription. One that does is read.
             let composed = |text| body.contains(text).then_some(text);

@@ -14,7 +14,7 @@ use super::one_or_many::OneOrMany;
 use super::pointer::{Places, Pointer};
 use super::summary::{NoState, Summary};
 use super::unit::Unit;
-use super::{Declared, plain};
+use super::{Declared, Word, plain};
 use crate::domain::{Claim, ProfileState, Timestamp};
 
 /// One declaration, as it is written.
@@ -121,14 +121,20 @@ impl Declaration {
             only_if: only_if.collect(),
             words: words(self.states, self.ignored_words)?,
             samples: self.samples.len(),
+            template: serde_json::Value::Null,
         };
-        if !self.samples.iter().any(|sample| sample.as_ref().state.is_some()) {
+        let template = self.samples.iter().find(|sample| sample.as_ref().state.is_some());
+        // A body that is no JSON becomes no state, and so is reported below.
+        let template =
+            template.map(|it| serde_json::from_str(&it.as_ref().body).unwrap_or_default());
+        let Some(template) = template else {
             let why = format!(
                 "the provider {} needs a sample of a body that reports a state: add [[providers.samples]] with body, iccid and state",
                 declared.slug
             );
             return Err(Flaw { at: None, why });
-        }
+        };
+        let declared = Declared { template, ..declared };
         for sample in self.samples {
             let at = Some(sample.span());
             sample.into_inner().run(&declared).map_err(|why| Flaw { at, why })?;
@@ -137,11 +143,11 @@ impl Declaration {
     }
 }
 
-/// The meaning of each word; `None` for those that say nothing.
+/// The words, by their plain form.
 fn words(
     states: Spanned<BTreeMap<String, Meaning>>,
     ignored: Vec<Spanned<String>>,
-) -> Result<BTreeMap<String, Option<Claim>>, Flaw> {
+) -> Result<BTreeMap<String, Word>, Flaw> {
     let at = states.span();
     if states.as_ref().is_empty() {
         let why = "states is empty: say what each of the provider's words means, such as states = { Installed = \"INSTALLED\" }";
@@ -151,17 +157,18 @@ fn words(
     let states = states.map(|(word, Meaning(claim))| (at.clone(), word, Some(claim)));
     let ignored = ignored.into_iter().map(|word| (word.span(), word.into_inner(), None));
     let mut words = BTreeMap::new();
-    for (at, word, meaning) in states.chain(ignored) {
-        let plain = plain(&word);
+    for (at, text, claim) in states.chain(ignored) {
+        let plain = plain(&text);
         let flaw = |why: String| Flaw { at: Some(at), why };
-        if plain.is_empty() || word.len() > LONGEST_WORD {
+        if plain.is_empty() || text.len() > LONGEST_WORD {
             return Err(flaw(format!("a word for a state has 1 to {LONGEST_WORD} bytes")));
         }
-        if words.insert(plain, meaning).is_some() {
+        if words.contains_key(&plain) {
             return Err(flaw(format!(
-                "the word {word:?} has two meanings: words are compared without regard to case, and one is either in states or in ignored_words"
+                "the word {text:?} has two meanings: words are compared without regard to case, and one is either in states or in ignored_words"
             )));
         }
+        words.insert(plain, Word { text, claim });
     }
     Ok(words)
 }

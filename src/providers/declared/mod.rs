@@ -8,6 +8,8 @@ mod declaration;
 
 mod summary;
 
+mod simulator;
+
 mod pointer;
 
 mod one_or_many;
@@ -27,7 +29,7 @@ use unit::Unit;
 
 use super::json::{Object, Value};
 use super::members::{self, iccid_first, optional, word};
-use super::{Malformed, Provider, Reading};
+use super::{Malformed, Provider, Reading, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Claim, Eid, Iccid, Imsi, Report, Timestamp};
 
@@ -43,9 +45,20 @@ pub struct Declared {
     occurred_at: Option<(Places, Unit)>,
     /// Members that an event about the state has, each with the texts that it may have.
     only_if: BTreeMap<Pointer, Vec<String>>,
-    /// The meaning of each word, which is [`plain`]; `None` for a word that says nothing about the profile.
-    words: BTreeMap<String, Option<Claim>>,
+    /// The words for states, by their [`plain`] form.
+    words: BTreeMap<String, Word>,
     samples: usize,
+    /// The body of a sample that reports a state.
+    template: serde_json::Value,
+}
+
+/// A word for a state.
+#[derive(Debug)]
+struct Word {
+    /// As it is declared.
+    text: String,
+    /// What it means; `None`: nothing about where the profile is.
+    claim: Option<Claim>,
 }
 
 impl Provider for Declared {
@@ -64,6 +77,10 @@ impl Provider for Declared {
             names.chain(self.identifiers()).any(|places| places.find(body).is_some())
         };
         body.trim_ascii().is_empty() || Object::parse(body).is_ok_and(|body| !says(&body))
+    }
+
+    fn simulator(&self) -> Option<&dyn Simulator> {
+        Some(self)
     }
 }
 
@@ -102,11 +119,11 @@ impl Declared {
             let reason = format!("the state at {} must be a text or a number", self.state);
             return Err(malformed(known, iccid_first(iccid, reason)));
         };
-        let claim = match self.words.get(&plain(&raw_state)) {
+        let claim = match self.words.get(&plain(&raw_state)).map(|word| word.claim) {
             Some(None) => {
                 return ignored("a word that says nothing about where the profile is".to_owned());
             }
-            Some(Some(claim)) => Some(*claim),
+            Some(Some(claim)) => Some(claim),
             None => {
                 remarks.push("the state is a word that the declaration does not know".to_owned());
                 None

@@ -76,6 +76,11 @@ impl Places {
         if all.all(|other| Some(other) == first) { Ok(first) } else { Err(Contradiction) }
     }
 
+    /// The pointers, as they are written.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pointer| pointer.text.as_str())
+    }
+
     fn all<'a>(&self, body: &'a Object) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter_map(|pointer| pointer.find(body))
     }
@@ -89,8 +94,7 @@ impl fmt::Display for Pointer {
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<_> = self.0.iter().map(|pointer| pointer.text.as_str()).collect();
-        f.write_str(&texts.join(" or "))
+        f.write_str(&self.texts().collect::<Vec<_>>().join(" or "))
     }
 }
 

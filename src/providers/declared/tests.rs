@@ -5,7 +5,7 @@ use toml::Spanned;
 
 use super::*;
 use crate::domain::ProfileState;
-use crate::providers::{Content, Providers};
+use crate::providers::{Content, Providers, Sample};
 
 /// A declaration that uses every key.
 const ACME: &str = r#"
@@ -86,7 +86,7 @@ fn words_are_compared_without_case_and_space_and_numbers_are_words() {
 
 #[test]
 fn the_switch_is_known_if_the_declaration_says_so_or_if_the_profile_is_disabled() {
-    let claim = |word: &str| acme().words[word].unwrap();
+    let claim = |word: &str| acme().words[word].claim.unwrap();
     assert_eq!(claim("3"), Claim { state: ProfileState::Installed, enabled: None });
     assert_eq!(claim("on"), Claim { state: ProfileState::Installed, enabled: Some(true) });
     assert_eq!(claim("off"), Claim { state: ProfileState::Disabled, enabled: Some(false) });
@@ -232,6 +232,28 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
 }
 
 #[test]
+fn a_life_is_played_from_the_first_sample_and_read_back() {
+    let acme = acme();
+    let life = ["Ready", "3", "On", "Off", "On", "Gone"];
+    assert_eq!(acme.lifecycle(), life);
+    let roamify = Providers::built_in().unwrap().declared().next().unwrap();
+    let life = ["NEW", "DOWNLOADED", "INSTALLED", "ACTIVATED", "INACTIVE", "ACTIVATED", "DELETED"];
+    assert_eq!(roamify.lifecycle(), life);
+    let iccid = "89972123300991848961";
+    for (word, eid) in [("Off", Some("89049032000000000000000000000002")), ("3", None)] {
+        let sample = Sample { iccid, raw_state: word, eid, imsi: None, at: noon() };
+        let body = acme.compose(&sample);
+        let reading = acme.read(body.as_bytes(), noon()).unwrap();
+        let report = reading.report().unwrap();
+        assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, word));
+        assert_eq!((report.eid.as_ref().map(Eid::as_str), &report.imsi), (eid, &None));
+        assert_eq!(report.occurred_at, Some(noon()));
+        assert_eq!(reading.event_id.unwrap().as_str(), "1795435200000000");
+        assert!(body.contains(r#""created_at":1795435200000,"#), "a number stays a number: {body}");
+    }
+}
+
+#[test]
 fn a_body_that_names_nothing_is_a_portals_test() {
     use crate::delivery::{Authenticator, Delivery, Scheme};
     let is_test = |body: &str| {
@@ -330,7 +352,7 @@ proptest! {
                 let report = reading.report().unwrap();
                 prop_assert!(was_sent(&report.iccid));
                 prop_assert!(texts.iter().any(|it| it.trim().starts_with(report.raw_state.trim())));
-                let word = report.claim.is_none_or(|claim| roamify.words[&plain(&report.raw_state)] == Some(claim));
+                let word = report.claim.is_none_or(|claim| roamify.words[&plain(&report.raw_state)].claim == Some(claim));
                 prop_assert!(word && report.occurred_at.is_none_or(|at| at.as_datetime().year() >= 2010));
                 report.remarks.clone()
             }

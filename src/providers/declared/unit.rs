@@ -49,6 +49,17 @@ impl Unit {
         }
         Ok(at)
     }
+
+    /// Writes a time.
+    pub(super) fn write(self, at: Timestamp) -> String {
+        let nanoseconds = at.as_datetime().unix_timestamp_nanos();
+        match self {
+            Self::Rfc3339 => at.to_string(),
+            Self::Seconds => at.unix_seconds().to_string(),
+            Self::Milliseconds => (nanoseconds / 1_000_000).to_string(),
+            Self::Microseconds => (nanoseconds / 1_000).to_string(),
+        }
+    }
 }
 
 /// Reads a count of units of this many microseconds. `None` if it is no plain decimal number, or beyond the calendar.
@@ -126,6 +137,19 @@ mod tests {
         }
         for value in [Value::Null, Value::Bool(true), Value::Array(Vec::new())] {
             assert!(UNITS.iter().all(|unit| unit.read(&value).is_err()), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_in_the_precision_of_the_unit() {
+        let at = Timestamp::parse("2026-11-23T10:20:30.123456Z").unwrap();
+        for (unit, second) in [
+            (Unit::Rfc3339, "30.123456"),
+            (Unit::Seconds, "30.000000"),
+            (Unit::Milliseconds, "30.123000"),
+            (Unit::Microseconds, "30.123456"),
+        ] {
+            assert_eq!(read(unit, &unit.write(at)), Ok(format!("2026-11-23T10:20:{second}Z")));
         }
     }
 

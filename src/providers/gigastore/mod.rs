@@ -165,8 +165,8 @@ impl Simulator for Gigastore {
         body.to_string()
     }
 
-    fn lifecycle(&self) -> &'static [&'static str] {
-        &["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
+    fn lifecycle(&self) -> Vec<&str> {
+        vec!["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
     }
 }
 
