@@ -674,7 +674,14 @@ fn doctor_shows_what_a_body_becomes_in_the_lines_of_a_sample() {
         "{stdout}"
     );
     let (success, _, stderr) = try_body("{}", &["--provider", "nobody"]);
-    assert!(!success && stderr.contains("gigastore, acme, roamify"), "{stderr}");
+    assert!(!success && stderr.contains("acme, gigastore, roamify"), "{stderr}");
+    // A sample is written from what is printed, so it need not hold yet.
+    for text in [declaration("DELETED"), declaration("INSTALLED").replace("state = \"INST", "#")] {
+        std::fs::write(&config, text).unwrap();
+        let (success, stdout, _) = try_body(&deleted, &["--provider", "acme"]);
+        let (begin, end) = ("# by acme\nstate = \"DELETED\"\n", "# not finished: ");
+        assert!(success && stdout.starts_with(begin) && stdout.contains(end), "{stdout}");
+    }
     let (success, _, stderr) = output(&mut program(&["doctor", "--try-body", "/not/there"]));
     assert!(!success && stderr.contains("cannot read /not/there"), "{stderr}");
 }

@@ -31,7 +31,7 @@ pub use known::is_this_machine;
 
 pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
-pub use providers::providers;
+pub use providers::{OwnProvider, own_providers, providers};
 
 pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
 pub use secrets::{DataKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};

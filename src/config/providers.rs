@@ -1,6 +1,5 @@
 //! The providers: the built-in ones, and those that the operator declares in TOML files.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use toml::Spanned;
 
 use super::args::ServeArgs;
 use super::toml_file::TomlFile;
-use crate::providers::{Declaration, Flaw, Provider, Providers};
+use crate::providers::{Declaration, Draft, Flaw, Providers};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,8 +20,16 @@ struct File {
     _hooks: IgnoredAny,
 }
 
-/// Where each provider of the operator is declared, by its slug.
-type Places = HashMap<&'static str, String>;
+/// A provider that the operator declares.
+#[derive(Debug)]
+pub struct OwnProvider {
+    /// The declaration.
+    pub draft: Draft,
+    /// Where it is.
+    place: String,
+    /// The sample that does not hold, with its file and line.
+    pub flaw: Option<String>,
+}
 
 /// The providers of these settings. A declaration with the slug of a built-in one replaces it.
 ///
@@ -30,36 +37,48 @@ type Places = HashMap<&'static str, String>;
 /// Names the file, the line, and what to do. A sample that does not hold is an error.
 pub fn providers(args: &ServeArgs) -> Result<Providers, String> {
     let mut providers = Providers::built_in()?;
-    let mut places = Places::new();
-    if let Some(path) = &args.config {
-        let file = TomlFile::read("ESIM_STATUS_CONFIG", path)?;
-        declare(&file, &mut providers, &mut places)?;
-    }
-    if let Some(folder) = &args.providers_dir {
-        for path in declarations(folder)? {
-            let file = TomlFile::read("ESIM_STATUS_PROVIDERS_DIR", &path)?;
-            declare(&file, &mut providers, &mut places)?;
-        }
+    for OwnProvider { draft, place, flaw } in own_providers(args)? {
+        let declared = draft.finish().map_err(|error| flaw.unwrap_or(error.why))?;
+        providers.declare(declared).map_err(|error| format!("{place}: {error}"))?;
     }
     Ok(providers)
 }
 
-fn declare(file: &TomlFile, providers: &mut Providers, places: &mut Places) -> Result<(), String> {
-    for declaration in file.parse::<File>()?.providers {
-        let whole = declaration.span();
-        let declared = declaration.into_inner().check().map_err(|Flaw { at, why }| {
-            format!("{}: {why}", file.place(Some(at.unwrap_or(whole.clone()))))
-        })?;
-        let (slug, place) = (declared.slug(), file.place(Some(whole)));
-        if let Some(other) = places.get(slug) {
-            return Err(format!(
-                "{place}: the provider {slug} is declared at {other} too; keep one"
-            ));
-        }
-        providers.declare(declared).map_err(|error| format!("{place}: {error}"))?;
-        places.insert(slug, place);
+/// The providers that the operator declares. Their samples need not hold yet.
+///
+/// # Errors
+/// Names the file, the line, and what to do.
+pub fn own_providers(args: &ServeArgs) -> Result<Vec<OwnProvider>, String> {
+    let mut files = Vec::new();
+    if let Some(path) = &args.config {
+        files.push(TomlFile::read("ESIM_STATUS_CONFIG", path)?);
     }
-    Ok(())
+    if let Some(folder) = &args.providers_dir {
+        for path in declarations(folder)? {
+            files.push(TomlFile::read("ESIM_STATUS_PROVIDERS_DIR", &path)?);
+        }
+    }
+    let mut own: Vec<OwnProvider> = Vec::new();
+    for file in files {
+        for declaration in file.parse::<File>()?.providers {
+            let whole = declaration.span();
+            let place = file.place(Some(whole.clone()));
+            let say = |Flaw { at, why }: &Flaw| {
+                format!("{}: {why}", file.place(Some(at.clone().unwrap_or(whole.clone()))))
+            };
+            let draft = declaration.into_inner().draft().map_err(|flaw| say(&flaw))?;
+            if let Some(other) = own.iter().find(|other| other.draft.slug() == draft.slug()) {
+                return Err(format!(
+                    "{place}: the provider {} is declared at {} too; keep one",
+                    draft.slug(),
+                    other.place
+                ));
+            }
+            let flaw = draft.flaw().map(say);
+            own.push(OwnProvider { draft, place, flaw });
+        }
+    }
+    Ok(own)
 }
 
 /// The TOML files of a folder, in the order of their names.

@@ -18,7 +18,7 @@ mod registry;
 #[cfg(test)]
 mod recorded;
 
-pub use declared::{Declaration, Declared, Flaw, Summary};
+pub use declared::{Declaration, Declared, Draft, Flaw, Summary};
 pub use gigastore::Gigastore;
 pub use order::parse_order;
 pub use registry::{InCode, Providers};

@@ -100,6 +100,14 @@ impl Declaration {
     /// # Errors
     /// The first [`Flaw`].
     pub fn check(self) -> Result<Declared, Flaw> {
+        self.draft()?.finish()
+    }
+
+    /// Checks that the declaration makes sense. Its samples need not hold yet.
+    ///
+    /// # Errors
+    /// The first [`Flaw`].
+    pub fn draft(self) -> Result<Draft, Flaw> {
         let at = Some(self.slug.span());
         let slug = self.slug.into_inner();
         let is_kebab = !slug.is_empty()
@@ -108,6 +116,10 @@ impl Declaration {
             let why = "slug must be a word of a-z, 0-9 and -, such as acme".to_owned();
             return Err(Flaw { at, why });
         }
+        let template = self.samples.iter().find(|sample| sample.as_ref().state.is_some());
+        // A body that is no JSON becomes no state, so that its sample does not hold.
+        let template =
+            template.map(|it| serde_json::from_str(&it.as_ref().body).unwrap_or_default());
         let only_if = self.only_if.into_iter().map(|(at, OneOrMany(texts))| (at, texts));
         let declared = Declared {
             // Metrics, reports and hooks have the slug for as long as the process lives.
@@ -121,26 +133,59 @@ impl Declaration {
             only_if: only_if.collect(),
             words: words(self.states, self.ignored_words)?,
             samples: self.samples.len(),
-            template: serde_json::Value::Null,
+            template: template.unwrap_or_default(),
         };
-        let template = self.samples.iter().find(|sample| sample.as_ref().state.is_some());
-        // A body that is no JSON becomes no state, and so is reported below.
-        let template =
-            template.map(|it| serde_json::from_str(&it.as_ref().body).unwrap_or_default());
-        let Some(template) = template else {
-            let why = format!(
-                "the provider {} needs a sample of a body that reports a state: add [[providers.samples]] with body, iccid and state",
-                declared.slug
-            );
-            return Err(Flaw { at: None, why });
-        };
-        let declared = Declared { template, ..declared };
-        for sample in self.samples {
-            let at = Some(sample.span());
-            sample.into_inner().run(&declared).map_err(|why| Flaw { at, why })?;
-        }
-        Ok(declared)
+        let flaw = check_samples(&declared, self.samples).err();
+        Ok(Draft { declared, flaw })
     }
+}
+
+/// A declaration whose samples may not hold yet. It shows what bodies become, and reads no webhooks.
+#[derive(Debug)]
+pub struct Draft {
+    declared: Declared,
+    flaw: Option<Flaw>,
+}
+
+impl Draft {
+    /// The provider's slug.
+    pub fn slug(&self) -> &'static str {
+        self.declared.slug
+    }
+
+    /// Why it is not finished: a sample is missing, or does not hold.
+    pub fn flaw(&self) -> Option<&Flaw> {
+        self.flaw.as_ref()
+    }
+
+    /// What a body becomes.
+    pub fn read(&self, body: &[u8]) -> Summary {
+        // When it was received has no influence on what it becomes.
+        let received_at = Timestamp::from_datetime(time::OffsetDateTime::UNIX_EPOCH);
+        Summary::of(&self.declared.read(body, received_at))
+    }
+
+    /// The provider that it declares.
+    ///
+    /// # Errors
+    /// The [`Flaw`] because of which it is not finished.
+    pub fn finish(self) -> Result<Declared, Flaw> {
+        self.flaw.map_or(Ok(self.declared), Err)
+    }
+}
+
+fn check_samples(declared: &Declared, samples: Vec<Spanned<Sample>>) -> Result<(), Flaw> {
+    if samples.iter().all(|sample| sample.as_ref().state.is_none()) {
+        let why = format!(
+            "the provider {} needs a sample of a body that reports a state: add [[providers.samples]] with body, iccid and state (`esim-status doctor --try-body FILE` prints them)",
+            declared.slug
+        );
+        return Err(Flaw { at: None, why });
+    }
+    samples.into_iter().try_for_each(|sample| {
+        let at = Some(sample.span());
+        sample.into_inner().run(declared).map_err(|why| Flaw { at, why })
+    })
 }
 
 /// The words, by their plain form.

@@ -1,8 +1,8 @@
 //! A declared provider: one that is described in TOML instead of code, by where its members are and what its words mean.
 //!
 //! `docs/providers.md` explains the keys. There are no conditions and no scripts: a provider that needs them needs an adapter in code.
-//! A declaration carries samples, bodies with what they must become. Only [`Declaration::check`] makes a [`Declared`],
-//! and it runs them, so a declaration that contradicts its samples never reads a webhook.
+//! A declaration carries samples, bodies with what they must become. Only [`Draft::finish`] hands out
+//! a [`Declared`], and only if they hold, so a declaration that contradicts its samples never reads a webhook.
 
 mod declaration;
 
@@ -21,7 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use declaration::{Declaration, Flaw};
+pub use declaration::{Declaration, Draft, Flaw};
 pub use summary::Summary;
 
 use pointer::{Contradiction, Places, Pointer};
