@@ -232,6 +232,20 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
 }
 
 #[test]
+fn the_declaration_in_the_documentation_holds() {
+    let page = include_str!("../../../docs/providers.md");
+    let (_, rest) = page.split_once("```toml\n   [[providers]]").unwrap();
+    let (toml, rest) = rest.split_once("```").unwrap();
+    let declared = declare(&format!("[[providers]]{}", toml.replace("\n   ", "\n"))).unwrap();
+    let (_, sample) = toml.split_once("body = '''\n").unwrap();
+    let (body, _) = sample.split_once("'''").unwrap();
+    let shown = becomes(&declared, body);
+    let (_, printed) = rest.split_once("# by acme\n").unwrap();
+    let (printed, _) = printed.split_once("   ```").unwrap();
+    assert_eq!(printed.replace("   ", ""), shown, "what doctor prints");
+}
+
+#[test]
 fn a_life_is_played_from_the_first_sample_and_read_back() {
     let acme = acme();
     let life = ["Ready", "3", "On", "Off", "On", "Gone"];
