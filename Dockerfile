@@ -27,6 +27,7 @@ RUN mkdir -p src bench/src crates/embedded-postgres/src tests/support/src \
 COPY .sqlx .sqlx
 COPY crates crates
 COPY migrations migrations
+COPY providers providers
 COPY src src
 RUN touch src/main.rs src/lib.rs crates/embedded-postgres/src/lib.rs \
     && cargo build --release --locked --package esim-status --bin esim-status \

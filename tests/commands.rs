@@ -563,6 +563,129 @@ async fn doctor_tries_the_webhook_url_exactly_as_it_is_pasted() {
     }
 }
 
+/// A provider whose only sample says that it becomes this state.
+fn declaration(state: &str) -> String {
+    format!(
+        r#"[[providers]]
+slug = "acme"
+iccid = "/sim/iccid"
+state = "/event"
+states = {{ "profile.installed" = "INSTALLED", "profile.deleted" = "DELETED" }}
+
+[[providers.samples]]
+body = '{{"event":"profile.installed","sim":{{"iccid":"{ICCID}"}}}}'
+iccid = "{ICCID}"
+state = "{state}"
+
+[[hooks]]
+path = "acme/events"
+provider = "acme"
+auth = {{ kind = "url-secret", secrets = ["{HOOK_SECRET}"] }}
+
+[[hooks]]
+path = "roamify/events"
+provider = "roamify"
+auth = {{ kind = "hmac-sha256", header = "X-Roamify-Signature", encoding = "hex", secrets = ["3b9f27c1d85e40a6f2b7"] }}
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_declaration_whose_sample_does_not_hold_refuses_the_start_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("acme.toml");
+    std::fs::write(&path, declaration("DELETED")).unwrap();
+    let database = Database::empty().await;
+    for command in ["serve", "doctor"] {
+        let mut command = program(&[command]);
+        serving(&mut command, &database);
+        let (success, stdout, stderr) = output(command.env("ESIM_STATUS_CONFIG", &path));
+        let text = format!("{stdout}{stderr}");
+        assert!(!success, "{text}");
+        for part in [
+            "acme.toml, line 7: this sample of the provider acme does not hold",
+            "the body becomes INSTALLED, not DELETED",
+            "correct the declaration or the sample",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
+        assert!(!text.contains(ICCID), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_declared_provider_is_served_and_doctor_tries_its_hook() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("acme.toml");
+    std::fs::write(&path, declaration("INSTALLED")).unwrap();
+    let database = Database::empty().await;
+    let mut command = program(&["serve"]);
+    serving(&mut command, &database);
+    let serve = Serve::run(command.env("ESIM_STATUS_CONFIG", &path));
+    let url = format!("http://{}", serve.public);
+    let body = format!(r#"{{"event":"profile.deleted","sim":{{"iccid":"{ICCID}"}}}}"#);
+    let hook = format!("{url}/webhooks/acme/events/{HOOK_SECRET}");
+    let (success, stdout, stderr) = output(&mut program(&["send", &hook, "--body", &body]));
+    assert!(success && stdout.contains("\"moved\""), "{stdout}{stderr}");
+
+    let hook = format!("{url}/webhooks/roamify/events");
+    let mut send = program(&["send", &hook, "--provider", "roamify", "--lifecycle"]);
+    send.args(["--auth", "hmac-sha256", "--header", "X-Roamify-Signature"]);
+    send.args(["--secret", "3b9f27c1d85e40a6f2b7", "--iccid", "8991000000000034562"]);
+    let (success, stdout, stderr) = output(&mut send);
+    assert!(success, "{stdout}{stderr}");
+    assert_eq!(stdout.matches("\"moved\"").count(), 7, "{stdout}");
+
+    let mut command = program(&["doctor", "--url", &url]);
+    serving(&mut command, &database);
+    let (success, text, _) = output(command.env("ESIM_STATUS_CONFIG", &path));
+    assert!(success && text.contains("Nothing is wrong."), "{text}");
+    for said in [
+        "becomes what it says (acme 1, roamify ",
+        "acme/events: accepts credentials by url-secret",
+        "roamify/events: accepts credentials by hmac-sha256",
+    ] {
+        assert!(text.contains(said), "`{said}` is not in: {text}");
+    }
+}
+
+#[test]
+fn doctor_shows_what_a_body_becomes_in_the_lines_of_a_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, body) = (folder.path().join("acme.toml"), folder.path().join("body.json"));
+    std::fs::write(&config, declaration("INSTALLED")).unwrap();
+    let try_body = |text: &str, flags: &[&str]| {
+        std::fs::write(&body, text).unwrap();
+        // It needs neither a database nor secrets.
+        let mut command = program(&["doctor", "--try-body"]);
+        command.arg(&body).args(flags).arg("--config").arg(&config);
+        output(&mut command)
+    };
+    let deleted = format!(r#"{{"event":"profile.deleted","sim":{{"iccid":"{ICCID}"}}}}"#);
+    let (success, stdout, stderr) = try_body(&deleted, &["--provider", "acme"]);
+    assert!(success, "{stderr}");
+    assert_eq!(stdout, format!("# by acme\nstate = \"DELETED\"\niccid = \"{ICCID}\"\n\n"));
+    let (success, stdout, _) = try_body(&deleted, &[]);
+    assert!(success && stdout.contains("# by gigastore\noutcome = \"malformed\"\n"), "{stdout}");
+    assert!(stdout.contains("# by roamify\noutcome = \"ignored\"\n"), "{stdout}");
+    let (success, stdout, _) = try_body("{}", &["--provider", "acme"]);
+    assert!(
+        !success && stdout.contains("# iccid is missing: it should be at /sim/iccid"),
+        "{stdout}"
+    );
+    let (success, _, stderr) = try_body("{}", &["--provider", "nobody"]);
+    assert!(!success && stderr.contains("acme, gigastore, roamify"), "{stderr}");
+    // A sample is written from what is printed, so it need not hold yet.
+    for text in [declaration("DELETED"), declaration("INSTALLED").replace("state = \"INST", "#")] {
+        std::fs::write(&config, text).unwrap();
+        let (success, stdout, _) = try_body(&deleted, &["--provider", "acme"]);
+        let (begin, end) = ("# by acme\nstate = \"DELETED\"\n", "# not finished: ");
+        assert!(success && stdout.starts_with(begin) && stdout.contains(end), "{stdout}");
+    }
+    let (success, _, stderr) = output(&mut program(&["doctor", "--try-body", "/not/there"]));
+    assert!(!success && stderr.contains("cannot read /not/there"), "{stderr}");
+}
+
 #[tokio::test]
 async fn serve_warns_about_secrets_on_the_command_line() {
     let mut command = program(&["serve", "--api-keys", API_KEY]);

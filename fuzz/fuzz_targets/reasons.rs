@@ -26,12 +26,13 @@ fn shape(text: &str) -> String {
     shape
 }
 
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 41] = [
     "the body is empty; send one JSON object",
     "the body begins with a byte order mark; send plain UTF-#",
     "the body is not one JSON object; it must begin with {",
     "iccid must be a string of # to # digits",
     "iccid must be a string of # to # digits, not another type",
+    "iccid must be a string of # to # digits; as a number it may have been rounded already",
     "iccid is missing; send it as a string of # to # digits",
     "eid must be a string, not a number",
     "eid was left out: eid must be a string of # to # hexadecimal digits",
@@ -39,6 +40,18 @@ const REASONS: [&str; 28] = [
     "imsi must be a string, not a number",
     "imsi was left out: imsi must be a string of # to # digits",
     "imsi was left out: it is not a string",
+    "iccid is missing: it should be at /iccid or /data/iccid, a string of # to # digits",
+    "two different iccids are at /iccid or /data/iccid; send one",
+    "an event of another kind, by its member /event_category",
+    "an event of another kind, by its member /event_type",
+    "the state is missing: it should be at /status or /data/status",
+    "two different states are at /status or /data/status; send one",
+    "the state at /status or /data/status must be a text or a number",
+    "a word that says nothing about where the profile is",
+    "the state is a word that the declaration does not know",
+    "occurred_at was left out: it is neither a text nor a number",
+    "occurred_at was left out: it is no time in seconds",
+    "occurred_at was left out: it is before there were eSIMs",
     "profileState is missing",
     "profileState must be a string that is not empty",
     "profileState is a word that this service does not know",

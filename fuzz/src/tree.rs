@@ -69,6 +69,11 @@ impl Tree {
         }
     }
 
+    /// The first member with that name.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        self.members()?.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
     fn children(&self) -> Box<dyn Iterator<Item = &Self> + '_> {
         match self {
             Self::Array(items) => Box::new(items.iter()),

@@ -12,6 +12,8 @@ pub mod send;
 
 pub mod token;
 
+mod try_body;
+
 pub mod doctor;
 
 pub mod reconcile;

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
+use crate::domain::Timestamp;
 use crate::http_client;
-use crate::providers::{self, Provider, Sample};
+use crate::providers::{Provider, Providers, Sample};
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
@@ -21,6 +22,9 @@ Examples:
   Report a whole life, signed, with two seconds between the steps:
     esim-status send http://127.0.0.1:8080/webhooks/gigastore/relayed --lifecycle --pause 2 \\
       --auth standard-webhooks --secret whsec_…
+  Play Roamify, which signs the body:
+    esim-status send http://127.0.0.1:8080/webhooks/roamify/events --provider roamify --lifecycle \\
+      --auth hmac-sha256 --header X-Roamify-Signature --secret …
   Send any body, to see the service's answer:
     esim-status send URL --body '{\"iccid\": 89972123300991848961}'";
 
@@ -145,32 +149,42 @@ impl ProofArgs {
 /// # Errors
 /// If the flags contradict each other, or if the service does not answer.
 pub async fn run(args: &SendArgs) -> anyhow::Result<ExitCode> {
-    let provider = providers::find(&args.provider)
-        .with_context(|| format!("--provider must be one of: {}", providers::slugs().join(", ")))?;
-    let bodies = bodies(args, provider)?;
+    let providers = Providers::built_in().map_err(anyhow::Error::msg)?;
+    let provider = providers
+        .find(&args.provider)
+        .with_context(|| format!("--provider must be one of: {}", providers.slugs().join(", ")))?;
+    let events = events(args, provider)?;
     let authenticator = args.proof.authenticator()?;
     let client = http_client::new(&args.url)?;
     let mut all_taken = true;
-    for (index, (name, body)) in bodies.into_iter().enumerate() {
-        if index > 0 && args.pause > 0.0 {
+    let mut last = None;
+    for (name, compose) in events {
+        if last.is_some() && args.pause > 0.0 {
             tokio::time::sleep(Duration::try_from_secs_f64(args.pause)?).await;
         }
-        let (status, text) = post(&client, &args.url, &authenticator, body).await?;
+        // Many providers tell whole seconds, and events of one second have no order.
+        let next = last.map(|at: Timestamp| at.plus_seconds(1));
+        let at = Some(clock::now()).max(next).unwrap_or_else(clock::now);
+        last = Some(at);
+        let (status, text) = post(&client, &args.url, &authenticator, compose(at)).await?;
         println!("{name}: {status} {text}");
         all_taken &= status.is_success();
     }
     Ok(if all_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn bodies(args: &SendArgs, provider: &dyn Provider) -> anyhow::Result<Vec<(String, String)>> {
+/// The name of an event, and what makes its body for the time at which it happens.
+type Event<'a> = (String, Box<dyn Fn(Timestamp) -> String + 'a>);
+
+fn events<'a>(args: &'a SendArgs, provider: &'a dyn Provider) -> anyhow::Result<Vec<Event<'a>>> {
     if let Some(body) = &args.body {
-        return Ok(vec![("body".to_owned(), body.clone())]);
+        return Ok(vec![("body".to_owned(), Box::new(|_| body.clone()))]);
     }
     let simulator = provider.simulator().with_context(|| {
         format!("{} cannot be played: give --body with a recorded one", provider.slug())
     })?;
     let words: Vec<&str> = if args.lifecycle {
-        simulator.lifecycle().to_vec()
+        simulator.lifecycle()
     } else {
         args.states.iter().map(String::as_str).collect()
     };
@@ -178,8 +192,12 @@ fn bodies(args: &SendArgs, provider: &dyn Provider) -> anyhow::Result<Vec<(Strin
         bail!("nothing to send: give --state INSTALLED, --lifecycle, or --body");
     }
     let (eid, imsi) = (args.eid.as_deref(), args.imsi.as_deref());
-    let compose = |raw_state| Sample { iccid: &args.iccid, raw_state, eid, imsi };
-    Ok(words.into_iter().map(|word| (word.to_owned(), simulator.compose(&compose(word)))).collect())
+    let event = |raw_state: &'a str| -> Event<'a> {
+        let compose =
+            move |at| simulator.compose(&Sample { iccid: &args.iccid, raw_state, eid, imsi, at });
+        (raw_state.to_owned(), Box::new(compose))
+    };
+    Ok(words.into_iter().map(event).collect())
 }
 
 /// Posts one body with its credentials. Returns the status and the text of the answer.

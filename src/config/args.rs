@@ -115,9 +115,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub evidence: EvidenceKeyArgs,
 
-    /// A TOML file with further hooks
+    /// A TOML file with further hooks and providers
     #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// A folder of TOML files, each with further providers
+    #[arg(long, env = "ESIM_STATUS_PROVIDERS_DIR", value_name = "FOLDER")]
+    pub providers_dir: Option<PathBuf>,
 
     /// The address under which callers reach the service; links begin with it [default: http://<listen>]
     #[arg(long, env = "ESIM_STATUS_PUBLIC_URL", value_name = "URL")]

@@ -6,16 +6,16 @@ use super::args::ServeArgs;
 use super::hooks;
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::hook::{Hook, Hooks};
-use crate::providers::{Gigastore, Provider};
+use crate::providers::{Gigastore, Provider, Providers};
 
 /// The path of the hook that exists without a configuration file.
 pub const BUILT_IN_HOOK: &str = "gigastore/esim-status";
 
 /// The hooks of the configuration file, and the built-in one unless the file has a hook of the same path. If the file
 /// has hooks, the built-in one is optional.
-pub(super) fn load_hooks(args: &ServeArgs) -> Result<Hooks, String> {
+pub(super) fn load_hooks(args: &ServeArgs, providers: &Providers) -> Result<Hooks, String> {
     let mut hooks = match &args.config {
-        Some(path) => hooks::load(path)?,
+        Some(path) => hooks::load(path, providers)?,
         None => Hooks::new(),
     };
     let secrets = args.secrets.gigastore_secrets();

@@ -1,24 +1,26 @@
-//! The TOML file with further hooks. An error names the line of what is unknown or wrong, and never echoes a secret.
+//! The hooks of the TOML file.
 
-use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::HeaderName;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::secrets::read_lines;
+use super::toml_file::TomlFile;
 use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::hook::{Hook, Hooks};
-use crate::providers;
+use crate::providers::Providers;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     hooks: Vec<Spanned<Entry>>,
+    #[serde(default, rename = "providers")]
+    _providers: IgnoredAny,
 }
 
 #[derive(Deserialize)]
@@ -80,21 +82,12 @@ fn either() -> Encoding {
 ///
 /// # Errors
 /// Says what is wrong, in which line, and what to write instead.
-pub(super) fn load(path: &Path) -> Result<Hooks, String> {
-    let name = path.display();
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("ESIM_STATUS_CONFIG: the file {name} cannot be read: {error}"))?;
-    let at = |span: Option<Range<usize>>| {
-        let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
-        format!("{name}, line {}", before.matches('\n').count() + 1)
-    };
-    // The error's `Display` would quote the line, which may contain a secret.
-    let file: File = toml::from_str(&text)
-        .map_err(|error| format!("{}: {}", at(error.span()), without_value(error.message())))?;
+pub(super) fn load(path: &Path, providers: &Providers) -> Result<Hooks, String> {
+    let file = TomlFile::read("ESIM_STATUS_CONFIG", path)?;
     let mut hooks = Hooks::new();
-    for entry in file.hooks {
-        let place = at(Some(entry.span()));
-        let hook = hook(entry.into_inner()).map_err(|why| format!("{place}: {why}"))?;
+    for entry in file.parse::<File>()?.hooks {
+        let place = file.place(Some(entry.span()));
+        let hook = hook(entry.into_inner(), providers).map_err(|why| format!("{place}: {why}"))?;
         if hooks.contains_key(&hook.path) {
             return Err(format!("{place}: two hooks have the path {}; keep one", hook.path));
         }
@@ -103,20 +96,7 @@ pub(super) fn load(path: &Path) -> Result<Hooks, String> {
     Ok(hooks)
 }
 
-/// Removes the value that serde's message quotes as unexpected: it may be a secret.
-fn without_value(message: &str) -> String {
-    let shows = ["invalid type", "invalid value", "unknown variant"];
-    let shows = shows.iter().any(|kind| message.starts_with(kind));
-    match message.rsplit_once(", expected ") {
-        Some((_, "a sequence")) if shows => {
-            "a value of another type than expected; write a list, such as [\"…\"]".to_owned()
-        }
-        Some((_, wanted)) if shows => format!("a value that does not fit; expected {wanted}"),
-        _ => message.to_owned(),
-    }
-}
-
-fn hook(entry: Entry) -> Result<Hook, String> {
+fn hook(entry: Entry, providers: &Providers) -> Result<Hook, String> {
     let plain = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -127,8 +107,9 @@ fn hook(entry: Entry) -> Result<Hook, String> {
             "path must be two words of a-z, 0-9 and -, such as gigastore/esim-status".to_owned()
         );
     }
-    let provider = providers::find(&entry.provider).ok_or_else(|| {
-        format!("the provider is unknown; it must be one of: {}", providers::slugs().join(", "))
+    let provider = providers.find(&entry.provider).ok_or_else(|| {
+        let known = providers.slugs().join(", ");
+        format!("the provider is unknown; declare it under [[providers]], or name one of: {known}")
     })?;
     let path: Arc<str> = Arc::from(entry.path);
     let scheme = scheme(&format!("the hook {path}"), entry.auth)?;

@@ -13,6 +13,10 @@ mod known;
 
 mod hooks;
 
+mod providers;
+
+mod toml_file;
+
 mod secrets;
 
 use std::net::SocketAddr;
@@ -27,6 +31,8 @@ pub use known::is_this_machine;
 
 pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
+pub use providers::{OwnProvider, own_providers, providers};
+
 pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
 pub use secrets::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
@@ -34,6 +40,7 @@ use crate::access::Access;
 use crate::delivery::Secret;
 use crate::domain::Patience;
 use crate::hook::Hooks;
+use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::store::{Connector, Vault};
 
@@ -46,6 +53,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address of health and metrics.
     pub admin_listen: SocketAddr,
+    /// The providers that are understood.
+    pub providers: Providers,
     /// The hooks.
     pub hooks: Hooks,
     /// API keys and token secrets.
@@ -131,7 +140,10 @@ impl Settings {
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
         let mut complaints = Complaints::default();
         let database = complaints.note(args.database.connector());
-        let hooks = complaints.note(built_in::load_hooks(args)).unwrap_or_default();
+        let providers = complaints.note(providers(args));
+        // A hook may name a provider whose declaration is wrong. That is one fault, not two.
+        let hooks = providers.as_ref().map(|providers| built_in::load_hooks(args, providers));
+        let hooks = hooks.and_then(|hooks| complaints.note(hooks)).unwrap_or_default();
         let api_keys = complaints.note(keys::api_keys(&args.secrets));
         let token_secrets = complaints.note(token_secrets(&args.tokens));
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
@@ -148,9 +160,20 @@ impl Settings {
         let evidence_keys = complaints.note(evidence_keys(&args.evidence, known_vault));
         let brand = complaints.note(check_brand(&args.brand));
         let api = complaints.note(args.api.settings()).flatten();
-        match (database, api_keys, token_secrets, allowed_origins, vault, evidence_keys, brand) {
+        let all = (
+            database,
+            providers,
+            api_keys,
+            token_secrets,
+            allowed_origins,
+            vault,
+            evidence_keys,
+            brand,
+        );
+        match all {
             (
                 Some(database),
+                Some(providers),
                 Some((api_keys, api_key_names)),
                 Some(token_secrets),
                 Some(allowed_origins),
@@ -161,6 +184,7 @@ impl Settings {
                 let access = Access { api_keys, token_secrets };
                 let settings = Self::of(args, database, hooks, access);
                 Ok(Self {
+                    providers,
                     api_key_names,
                     public_url,
                     allowed_origins,
@@ -186,6 +210,7 @@ impl Settings {
             database,
             listen: args.listen,
             admin_listen: args.admin_listen,
+            providers: Providers::default(),
             hooks,
             access,
             api_key_names: Vec::new(),

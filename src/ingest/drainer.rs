@@ -23,7 +23,7 @@ use super::{Arrival, Submission, WriterContext};
 use crate::budget;
 use crate::domain::Iccid;
 use crate::hook::Hooks;
-use crate::providers;
+use crate::providers::Providers;
 use crate::spool::{Entry, Kept, SpoolError};
 use crate::store::{StoreError, deliveries};
 use crate::telemetry;
@@ -45,6 +45,7 @@ pub(super) async fn run(
     context: WriterContext,
     spooling: Arc<Spooling>,
     hooks: Hooks,
+    providers: Providers,
     connection: WriterConnection,
     mut writers: mpsc::Receiver<()>,
 ) {
@@ -52,6 +53,7 @@ pub(super) async fn run(
         context,
         spooling,
         hooks,
+        providers,
         connection,
         max_batch: MAX_BATCH,
         held: HashSet::new(),
@@ -89,6 +91,7 @@ struct Drainer {
     context: WriterContext,
     spooling: Arc<Spooling>,
     hooks: Hooks,
+    providers: Providers,
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
@@ -167,7 +170,7 @@ impl Drainer {
         }
         let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.behind);
         for entry in entries {
-            match read(entry, &self.hooks) {
+            match read(entry, &self.hooks, &self.providers) {
                 Ok((seq, submission)) => {
                     last = seq;
                     seqs.insert(submission.delivery.id(), seq);
@@ -319,12 +322,16 @@ fn stuck(error: &SpoolError) -> Stuck {
 
 /// Reads a spooled delivery again as its hook did on arrival, so the result is the same. Returns the reason if that is
 /// impossible.
-fn read(entry: Entry, hooks: &Hooks) -> Result<(i64, Submission), (i64, String)> {
+fn read(
+    entry: Entry,
+    hooks: &Hooks,
+    providers: &Providers,
+) -> Result<(i64, Submission), (i64, String)> {
     let Kept { seq, delivery, provider } = match entry {
         Entry::Kept(kept) => *kept,
         Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
     };
-    let Some(provider) = providers::find(&provider) else {
+    let Some(provider) = providers.find(&provider) else {
         return Err((seq, format!("this version knows no provider {provider}")));
     };
     let parsed = match hooks.get(delivery.hook()) {

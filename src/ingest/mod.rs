@@ -43,7 +43,7 @@ use crate::budget;
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Iccid, Outcome, Report, Timestamp};
 use crate::hook::Hooks;
-use crate::providers::{Malformed, Reading};
+use crate::providers::{Malformed, Providers, Reading};
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Session};
 use connection::WriterConnection;
@@ -192,13 +192,14 @@ pub struct Ingest {
 
 impl Ingest {
     /// Starts `writers` writers (at least one), and the drainer if there is a spool. The drainer reads what has waited in
-    /// the spool as these hooks do. When the returned set has finished, everything that was submitted has been answered.
+    /// the spool as these hooks and providers do. When the returned set has finished, everything that was submitted has been answered.
     pub fn start(
         connector: &Connector,
         erasure_key: &ErasureKey,
         writers: usize,
         spool: Option<Spool>,
         hooks: &Hooks,
+        providers: &Providers,
     ) -> (Self, JoinSet<()>) {
         let erasure_key = erasure_key.clone();
         let known = erasure_key.is_known();
@@ -229,6 +230,7 @@ impl Ingest {
                 context,
                 spooling,
                 hooks.clone(),
+                providers.clone(),
                 connection(),
                 writers_alive,
             ));

@@ -1,15 +1,23 @@
-//! The members that most providers send, and how they are read from the object that has them.
+//! The members that most providers send, and how their values are read.
 
-use super::json::{Object, Value};
+use super::json::Value;
 use crate::domain::{Iccid, InvalidIdentifier};
+
+/// A state word with more bytes is cut to this many characters. The raw body still has all of it.
+pub(super) const LONGEST_WORD: usize = 64;
 
 /// Reads the required ICCID.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(super) fn iccid(body: &Object) -> Result<Iccid, String> {
-    match body.member("iccid") {
+pub(super) fn iccid(value: Option<&Value>) -> Result<Iccid, String> {
+    match value {
         Some(Value::Text(text)) => Iccid::parse(text).map_err(|error| error.to_string()),
+        // An ICCID has more digits than a double, so most JSON libraries round it.
+        Some(Value::Number(_)) => Err(
+            "iccid must be a string of 18 to 22 digits; as a number it may have been rounded already"
+                .to_owned(),
+        ),
         Some(_) => Err("iccid must be a string of 18 to 22 digits, not another type".to_owned()),
         None => Err("iccid is missing; send it as a string of 18 to 22 digits".to_owned()),
     }
@@ -21,12 +29,12 @@ pub(super) fn iccid(body: &Object) -> Result<Iccid, String> {
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn optional<T>(
-    body: &Object,
     name: &'static str,
+    value: Option<&Value>,
     parse: impl FnOnce(&str) -> Result<T, InvalidIdentifier>,
     remarks: &mut Vec<String>,
 ) -> Result<Option<T>, String> {
-    match body.member(name) {
+    match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Text(text)) if text.is_empty() => Ok(None),
         Some(Value::Number(_)) => Err(format!("{name} must be a string, not a number")),
@@ -42,4 +50,18 @@ pub(super) fn optional<T>(
             Ok(None)
         }
     }
+}
+
+/// A word for a state, exactly as it was sent unless it is too long; `None` if it is only space.
+pub(super) fn word(text: &str) -> Option<String> {
+    match text.trim() {
+        "" => None,
+        trimmed if text.len() > LONGEST_WORD => Some(trimmed.chars().take(LONGEST_WORD).collect()),
+        _ => Some(text.to_owned()),
+    }
+}
+
+/// Reports a missing or invalid ICCID first, whatever else is wrong with the body.
+pub(super) fn iccid_first(iccid: Result<Iccid, String>, reason: impl Into<String>) -> String {
+    iccid.err().unwrap_or_else(|| reason.into())
 }

@@ -1,6 +1,6 @@
 //! Providers: for each, one file that turns the bytes of its webhooks into our words, without side effects.
 //!
-//! To add one, see `docs/adding-a-provider.md`. There is deliberately no shared list of state words: "released" means
+//! The file is TOML if names are all that differs (`docs/providers.md`), and code otherwise (`docs/adding-a-provider.md`). There is deliberately no shared list of state words: "released" means
 //! *ready to install* at one provider and *deleted from the device* at another.
 
 mod json;
@@ -11,11 +11,17 @@ mod order;
 
 mod gigastore;
 
+mod declared;
+
+mod registry;
+
 #[cfg(test)]
 mod recorded;
 
+pub use declared::{Declaration, Declared, Draft, Flaw, Summary};
 pub use gigastore::Gigastore;
 pub use order::parse_order;
+pub use registry::{InCode, Providers};
 
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Connection, Iccid, Registration, Report, Timestamp};
@@ -81,7 +87,7 @@ pub trait Simulator: Send + Sync {
     fn compose(&self, sample: &Sample<'_>) -> String;
 
     /// This provider's words for a whole life of a profile, in order.
-    fn lifecycle(&self) -> &'static [&'static str];
+    fn lifecycle(&self) -> Vec<&str>;
 }
 
 /// What an adapter reads in a delivery.
@@ -172,17 +178,6 @@ pub struct Sample<'a> {
     pub eid: Option<&'a str>,
     /// The subscription, if it should be named.
     pub imsi: Option<&'a str>,
-}
-
-/// Every provider that this binary understands.
-static REGISTRY: [&dyn Provider; 1] = [&Gigastore];
-
-/// Finds a provider by its slug.
-pub fn find(slug: &str) -> Option<&'static dyn Provider> {
-    REGISTRY.into_iter().find(|provider| provider.slug() == slug)
-}
-
-/// The slugs of all providers, for messages.
-pub fn slugs() -> Vec<&'static str> {
-    REGISTRY.iter().map(|provider| provider.slug()).collect()
+    /// When it happened, for providers that say so.
+    pub at: Timestamp,
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-use super::{Content, Malformed, Provider, Reading};
+use super::{Content, Malformed, Provider, Providers, Reading};
 use crate::delivery::{
     AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_declared,
 };
@@ -130,12 +130,12 @@ fn assert_readings(provider: &dyn Provider) {
 
 #[test]
 fn the_recorded_bodies_of_every_provider_are_read_as_expected() {
-    super::REGISTRY.into_iter().for_each(assert_readings);
+    Providers::built_in().unwrap().all().for_each(assert_readings);
 }
 
 #[test]
 fn every_declared_header_can_be_stored() {
-    for provider in super::REGISTRY {
+    for provider in Providers::built_in().unwrap().all() {
         for name in provider.headers() {
             assert!(HeaderName::from_lowercase(name.as_bytes()).is_ok(), "{name}");
             assert!(may_be_declared(name), "{name} may hold credentials and is not stored");
@@ -147,16 +147,17 @@ fn every_declared_header_can_be_stored() {
 fn every_provider_reads_what_it_composes() {
     let (iccid, eid) = ("89972123300991848961", "89049032123451234512345678901235");
     let imsi = "001010123456789";
-    for provider in super::REGISTRY {
+    let at = Timestamp::parse("2026-11-23T09:59:00Z").unwrap();
+    for provider in Providers::built_in().unwrap().all() {
         let Some(simulator) = provider.simulator() else { continue };
         for raw_state in simulator.lifecycle() {
-            let sample = super::Sample { iccid, raw_state, eid: Some(eid), imsi: Some(imsi) };
+            let sample = super::Sample { iccid, raw_state, eid: Some(eid), imsi: Some(imsi), at };
             let body = simulator.compose(&sample);
             let reading =
                 provider.parse(&delivery(provider, HeaderMap::new(), body.clone().into_bytes()));
             let report = reading.as_ref().ok().and_then(Reading::report);
             let Some(report) = report else { panic!("{reading:?}") };
-            assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, *raw_state));
+            assert_eq!((report.iccid.as_str(), report.raw_state.as_str()), (iccid, raw_state));
             assert!(report.claim.is_some(), "{raw_state}");
             // Not every provider names the device or the subscription. One that does is read.
             let composed = |text| body.contains(text).then_some(text);

@@ -158,14 +158,15 @@ impl Service {
 
         let feed = Feed::default();
         let listening = tokio::spawn(feed.clone().listen(connector.clone()));
-        let (spooling, hooks) = (spool.clone(), &settings.hooks);
+        let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
         let (ingest, writers) =
-            Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks);
+            Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
         let metrics = metrics::begin(&settings.hooks);
         let tallies = HookTallies::of(&settings.hooks);
         let asked = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
             asked: asked.into_iter().collect(),
+            providers: settings.providers,
             hooks: settings.hooks,
             access: settings.access,
             public_url: settings.public_url.unwrap_or_else(|| format!("http://{public}")),

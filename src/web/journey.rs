@@ -16,7 +16,7 @@ use crate::access::Caller;
 use crate::domain::{
     Credentials, Iccid, Journey, Profile, ProfileState, Progress, Step, Timestamp,
 };
-use crate::providers::{self, Provider};
+use crate::providers::Provider;
 use crate::store::inquiries::{self, Urgency};
 use crate::store::{StoreError, Vault, deliveries, install_credentials, transitions};
 
@@ -112,7 +112,7 @@ pub async fn show(
     params.finish()?;
     let stored = app.reader.find(&subject.iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
-    let install_limit = providers::find(&profile.provider).and_then(Provider::install_limit);
+    let install_limit = app.providers.find(&profile.provider).and_then(Provider::install_limit);
     let read = app.reads.run(async |connection| {
         let history = transitions::list_last(connection, &subject.iccid, HISTORY).await?;
         let tells = deliveries::tells_of_connections(connection, &profile.provider).await?;

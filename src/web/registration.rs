@@ -12,7 +12,7 @@ use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
-use crate::providers::{self, Registrar};
+use crate::providers::{self, Providers, Registrar};
 use crate::registry::{self, RegisterError, Registered};
 
 /// The provider of the eSIM object if the call does not name one.
@@ -87,9 +87,10 @@ pub async fn register(
     request: Request,
 ) -> Result<(StatusCode, Json<RegisteredView>), Problem> {
     let iccid = subject.iccid;
-    let registrar = match params.take("provider", registrar_of)? {
+    let registrar = match params.take("provider", |slug| registrar_of(&app.providers, slug))? {
         Some(named) => named,
-        None => registrar_of(USUAL_PROVIDER).map_err(|_| Problem::new(Code::Internal))?,
+        None => registrar_of(&app.providers, USUAL_PROVIDER)
+            .map_err(|_| Problem::new(Code::Internal))?,
     };
     params.finish()?;
     let (parts, body) = request.into_parts();
@@ -122,9 +123,10 @@ pub async fn register(
 }
 
 /// Finds what reads the eSIM object of the provider with this slug. Returns what is wrong with the slug if there is none.
-fn registrar_of(slug: &str) -> Result<&'static dyn Registrar, String> {
-    let provider = providers::find(slug)
-        .ok_or_else(|| format!("must be one of: {}", providers::slugs().join(", ")))?;
+fn registrar_of(providers: &Providers, slug: &str) -> Result<&'static dyn Registrar, String> {
+    let provider = providers
+        .find(slug)
+        .ok_or_else(|| format!("must be one of: {}", providers.slugs().join(", ")))?;
     provider.registrar().ok_or_else(|| {
         format!("must be a provider whose eSIM object is known here; {} is not", provider.slug())
     })

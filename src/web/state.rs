@@ -17,6 +17,7 @@ use crate::config::Brand;
 use crate::feed::Feed;
 use crate::hook::Hooks;
 use crate::ingest::Ingest;
+use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
@@ -30,6 +31,8 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     /// The providers whose API can be asked, by their slugs.
     pub asked: Vec<&'static str>,
+    /// The providers that are understood.
+    pub providers: Providers,
     /// The hooks that providers deliver to.
     pub hooks: Hooks,
     /// The API keys and token secrets.

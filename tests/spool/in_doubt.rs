@@ -11,7 +11,7 @@ use bytes::Bytes;
 use esim_status::clock;
 use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme, StandardSecrets};
 use esim_status::ingest::{Accepted, Arrival, Submission};
-use esim_status::providers;
+use esim_status::providers::Providers;
 use esim_status::spool::Spool;
 use esim_status_testing::{TestApp, wait_until};
 use http::HeaderMap;
@@ -62,7 +62,7 @@ fn event(number: u128, event_id: &str, seconds_ago: i64, body: &str) -> Authenti
 /// Writes a delivery to the database, as for a webhook.
 async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
     let delivery = copy(delivery);
-    let provider = providers::find("gigastore").unwrap();
+    let provider = Providers::default().find("gigastore").unwrap();
     let parsed = provider.parse(&delivery);
     let submission =
         Submission { delivery, provider: provider.slug(), parsed, arrival: Arrival::Direct };
@@ -205,6 +205,37 @@ async fn a_portals_test_that_waited_in_the_spool_is_ignored_if_the_hook_allows_i
         .await
         .unwrap();
     assert_eq!(outcomes, ["ignored", "ignored", "malformed"]);
+}
+
+/// Its hook may be gone: the provider alone says how it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_is_read_by_its_declared_provider_in_the_order_of_its_event_times() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let now = clock::now().unix_seconds();
+    let event = |number: u128, seconds_ago: i64, status: &str, happened_ago: i64| {
+        let data = json!({ "iccid": iccid(1), "status": status, "timestamp": now - happened_ago });
+        let body = json!({ "event_category": "esim", "event_type": "status", "data": data });
+        delivery(number, seconds_ago, &body.to_string())
+    };
+    let deliveries = [
+        event(1, 9, "NEW", 100),
+        event(2, 8, "ACTIVATED", 60),
+        event(3, 7, "INSTALLED", 80),
+        event(4, 6, "INACTIVE", 40),
+    ];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "roamify"))).await;
+    let app = TestApp::start_on(postgres.database.clone(), |settings| {
+        with_spool(folder.path())(settings);
+        settings.providers = Providers::built_in().unwrap();
+    })
+    .await;
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "INSTALLED", "INSTALLED", "DISABLED"]);
+    let kinds: Vec<_> =
+        app.transitions(&iccid(1)).await.iter().map(|it| it["kind"].clone()).collect();
+    assert_eq!(kinds, ["normal", "normal", "late", "normal"]);
+    assert_eq!(app.profile(&iccid(1)).await["provider"], "roamify");
+    app.assert_straight(&iccid(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,8 +5,8 @@ use url::Url;
 
 use super::super::Malformed;
 use super::super::json::{Object, Value};
-use super::super::members::{iccid, optional};
-use super::{SLUG, claim, kept};
+use super::super::members::{iccid, optional, word};
+use super::{SLUG, claim};
 use crate::domain::{
     ActivationCode, Claim, Credentials, Imsi, Order, ProfileState, Registration, Report, Timestamp,
 };
@@ -25,10 +25,10 @@ pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Registration, Malform
 fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
     let object = Object::parse(body)?;
     let mut remarks = Vec::new();
-    let raw_state =
-        text(&object, "state")?.ok_or("state is missing; send the provider's word for it")?;
+    let raw_state = text(&object, "state")?.and_then(word);
+    let raw_state = raw_state.ok_or("state is missing; send the provider's word for it")?;
     // An unknown word must not keep a backend from registering. PREPARING, which makes the user wait, is always safe.
-    let known = claim(raw_state);
+    let known = claim(&raw_state);
     let claim = known.unwrap_or(Claim { state: ProfileState::Preparing, enabled: None });
     // An unreadable code is left out. Refusing the registration would leave the user with nothing at all.
     let activation_code = text(&object, "activationCode")?.and_then(|code| {
@@ -41,12 +41,12 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
     }
     Ok(Registration {
         report: Report {
-            iccid: iccid(&object)?,
+            iccid: iccid(object.member("iccid"))?,
             provider: SLUG,
-            raw_state: kept(raw_state),
+            raw_state,
             claim: Some(claim),
             eid: None,
-            imsi: optional(&object, "imsi", Imsi::parse, &mut remarks)?,
+            imsi: optional("imsi", object.member("imsi"), Imsi::parse, &mut remarks)?,
             occurred_at: None,
             received_at: now,
             remarks,
@@ -87,8 +87,8 @@ fn real_link(link: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LONGEST_WORD;
     use super::*;
+    use crate::providers::members::LONGEST_WORD;
 
     const SAMPLE: &str = r#"{
         "iccid": "89972123300991848961",

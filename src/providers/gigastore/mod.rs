@@ -8,7 +8,7 @@ mod esim_object;
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, optional};
+use super::members::{iccid, iccid_first, optional, word};
 use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{
@@ -21,9 +21,6 @@ pub struct Gigastore;
 
 /// Its name in paths, settings, rows and metric labels.
 const SLUG: &str = "gigastore";
-
-/// A state word with more bytes is cut to this many characters. The raw body of a webhook still has all of it.
-const LONGEST_WORD: usize = 64;
 
 /// The member that only a Country Change event has (<https://docs.giga.store/webhooks/country-change>). A first connection is
 /// one whose `previousCountry` is null.
@@ -42,9 +39,9 @@ impl Provider for Gigastore {
 
     fn parse(&self, delivery: &AuthenticDelivery) -> Result<Reading, Malformed> {
         let body = Object::parse(delivery.body()).map_err(|reason| malformed(None, reason))?;
-        let iccid = iccid(&body);
+        let iccid = iccid(body.member("iccid"));
         let known = iccid.as_ref().ok().cloned();
-        let Some(word) = body.member("profileState") else {
+        let Some(state) = body.member("profileState") else {
             match (body.member(NEW_COUNTRY), &known) {
                 (Some(Value::Null), _) => {
                     let reason = "a Country Change event without a country";
@@ -64,20 +61,17 @@ impl Provider for Gigastore {
                 None => Err(malformed(known, iccid_first(iccid, "profileState is missing"))),
             };
         };
-        let raw_state = match word {
-            // A word that is only space does not count.
-            Value::Text(word) if !word.trim().is_empty() => kept(word),
-            _ => {
-                let reason = "profileState must be a string that is not empty";
-                return Err(malformed(known, iccid_first(iccid, reason)));
-            }
+        let text = if let Value::Text(text) = state { text } else { "" };
+        let Some(raw_state) = word(text) else {
+            let reason = "profileState must be a string that is not empty";
+            return Err(malformed(known, iccid_first(iccid, reason)));
         };
         let iccid = iccid.map_err(|reason| malformed(None, reason))?;
 
         let mut remarks = Vec::new();
-        let eid = optional(&body, "eid", Eid::parse, &mut remarks);
+        let eid = optional("eid", body.member("eid"), Eid::parse, &mut remarks);
         let eid = eid.map_err(|reason| malformed(known.clone(), reason))?;
-        let imsi = optional(&body, "imsi", Imsi::parse, &mut remarks);
+        let imsi = optional("imsi", body.member("imsi"), Imsi::parse, &mut remarks);
         let imsi = imsi.map_err(|reason| malformed(known, reason))?;
         let claim = claim(&raw_state);
         if claim.is_none() {
@@ -126,15 +120,6 @@ impl Provider for Gigastore {
     }
 }
 
-/// A word for the state as it is kept: exactly as sent, unless it is too long.
-fn kept(word: &str) -> String {
-    if word.len() > LONGEST_WORD {
-        word.trim().chars().take(LONGEST_WORD).collect()
-    } else {
-        word.to_owned()
-    }
-}
-
 /// Reads a Country Change event.
 fn connection(
     body: &Object,
@@ -150,7 +135,7 @@ fn connection(
     if country.is_none() {
         remarks.push("newCountry was left out: it must be the two letters of a country".to_owned());
     }
-    let imsi = optional(body, "imsi", Imsi::parse, &mut remarks);
+    let imsi = optional("imsi", body.member("imsi"), Imsi::parse, &mut remarks);
     let imsi = imsi.map_err(|reason| malformed(Some(iccid.clone()), reason))?;
     Ok(Reading::connected(Connection {
         iccid: iccid.clone(),
@@ -180,8 +165,8 @@ impl Simulator for Gigastore {
         body.to_string()
     }
 
-    fn lifecycle(&self) -> &'static [&'static str] {
-        &["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
+    fn lifecycle(&self) -> Vec<&str> {
+        vec!["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
     }
 }
 
@@ -206,9 +191,4 @@ fn claim(word: &str) -> Option<Claim> {
 
 fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
     Malformed { reason: reason.into(), iccid }
-}
-
-/// Reports a missing or invalid ICCID first, whatever else is wrong with the body.
-fn iccid_first(iccid: Result<Iccid, String>, reason: &str) -> String {
-    iccid.err().unwrap_or_else(|| reason.to_owned())
 }
