@@ -59,6 +59,8 @@ pub mod http_client;
 
 pub mod inquiry;
 
+pub mod reread;
+
 pub mod service;
 
 pub mod commands;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use esim_status::cli::{Cli, Command};
-use esim_status::commands::{dev, doctor, health, migrate, openapi, reconcile, send, serve, token};
+use esim_status::commands::{
+    dev, doctor, health, migrate, openapi, reconcile, reread, send, serve, token,
+};
 
 /// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
 /// it. The C library's allocator is slow at that (`bench/README.md`).
@@ -35,6 +37,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Dev(args) => dev::run(&args).await,
             Command::Migrate(args) => migrate::run(&args).await,
             Command::Reconcile(args) => reconcile::run(&args).await,
+            Command::Reread(args) => reread::run(&args).await,
             Command::Send(args) => send::run(&args).await,
             Command::Token(args) => token::run(&args),
             Command::Doctor(args) => doctor::run(&args).await,

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use esim_status::{store, web};
+use esim_status::{clock, store, web};
 use esim_status_testing::process::children;
 use esim_status_testing::{
     API_KEY, Answer, Client, Database, HOOK_SECRET, TOKEN_SECRET, server, wait_until,
@@ -817,4 +817,37 @@ async fn a_data_folder_keeps_profiles_and_secrets_and_is_used_by_one_dev_at_a_ti
     assert!(std::fs::read_to_string(&secrets).unwrap().contains("evidence_key"));
     let kept = curl(&again).await.json()["items"].as_array().unwrap().len();
     assert!(kept >= history && history > 0, "{history} became {kept}");
+}
+
+#[tokio::test]
+async fn reread_shows_and_applies_what_is_understood_now() {
+    let database = Database::migrated().await;
+    // As if the adapter had not known the word when the webhook came.
+    let kept = format!(
+        "INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, headers, body)
+         SELECT '019aaf5e-0000-7000-8000-000000000001', now(), 'gigastore/esim-status', 'gigastore', '{ICCID}', 'unrecognised', '{{}}',
+                convert_to('{{\"iccid\":\"{ICCID}\",\"profileState\":\"INSTALLED\"}}', 'UTF8')"
+    );
+    let mut connection = database.connect().await;
+    store::upkeep::prepare(&mut connection, clock::now(), 90).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(kept)).execute(&mut connection).await.unwrap();
+    let reread = |apply: &[&str], hook: &str| {
+        let mut arguments = vec!["reread", "--hook", hook, "--since", "2020-01-01T00:00:00Z"];
+        arguments.extend(apply);
+        let mut command = program(&arguments);
+        command.env("DATABASE_URL", server().url(database.options.get_database().unwrap()));
+        let (success, text, errors) = output(&mut command);
+        assert!(success, "{text}{errors}");
+        assert!(!format!("{text}{errors}").contains(ICCID), "{text}{errors}");
+        text
+    };
+    let hook = "gigastore/esim-status";
+    let text = reread(&[], hook);
+    assert!(text.contains("unrecognised → moved INSTALLED"), "{text}");
+    assert!(text.contains("Would become: 1 moved."), "{text}");
+    assert!(reread(&["--apply"], "gigastore/other").starts_with("Nothing"));
+    assert!(reread(&["--apply"], hook).contains("Applied: 1 moved."));
+    assert!(reread(&["--apply"], hook).starts_with("Nothing"));
+    let state = "SELECT state FROM profiles";
+    assert_eq!(database.scalar::<String>(state).await, "INSTALLED");
 }

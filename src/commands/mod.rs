@@ -18,6 +18,8 @@ pub mod doctor;
 
 pub mod reconcile;
 
+pub mod reread;
+
 pub mod health;
 
 pub mod openapi;

@@ -175,8 +175,9 @@ impl Delivery {
 }
 
 impl AuthenticDelivery {
-    /// A delivery that was authenticated when it arrived and has waited in the spool since. Its signature is not
-    /// stored, and would be stale by now. Only the spool may call this, which `tests/architecture.rs` checks.
+    /// A delivery that was authenticated when it arrived, and was stored since, in the spool or in the database. Its signature is
+    /// not stored, and would be stale by now. Only what reads from these two may call this, which `tests/architecture.rs`
+    /// checks.
     pub(crate) fn restored(
         id: Uuid,
         received_at: Timestamp,

@@ -216,8 +216,11 @@ fn after_all_tokens(time: Timestamp) -> Timestamp {
     time.plus_seconds(REPLICA_TOLERANCE_SECONDS + 1)
 }
 
-/// Locks a profile, if it exists, and reads it.
-async fn lock(
+/// Locks a profile, if it exists, and reads it. Waits for another transaction that holds it.
+///
+/// # Errors
+/// [`StoreError`], also if the wait hits the statement timeout.
+pub async fn lock(
     connection: &mut PgConnection,
     iccid: &Iccid,
 ) -> Result<Option<(Profile, Revision)>, StoreError> {

@@ -298,6 +298,61 @@ pub async fn list_uneventful(
     Ok(each.collect())
 }
 
+/// Lists the deliveries of one hook that were kept and not understood, received at `since` or later and after `after`, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_unread(
+    connection: &mut PgConnection,
+    hook: &str,
+    since: Timestamp,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let found = select_deliveries!(
+        "WHERE hook = $1 AND outcome IN ('unrecognised', 'ignored', 'malformed')
+           AND id >= $2 AND received_at >= $3 AND ($4::uuid IS NULL OR id > $4)
+         ORDER BY id LIMIT $5",
+        hook,
+        first_id(since),
+        since.as_datetime(),
+        after,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Notes what became of a delivery that was read again, unless another transaction has noted that. Returns whether it has.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_reread(
+    connection: &mut PgConnection,
+    record: &DeliveryRecord,
+    outcome: Outcome,
+    iccid: &Iccid,
+) -> Result<bool, StoreError> {
+    let noted = sqlx::query_scalar!(
+        r#"WITH noted AS (
+               UPDATE deliveries SET outcome = $4, iccid = $5, reason = 'understood when it was read again'
+               WHERE id = $1 AND received_at = $2 AND outcome = $3
+               RETURNING provider, (received_at AT TIME ZONE 'UTC')::date AS day
+           ),
+           counted AS (
+               INSERT INTO count_changes (provider, day, outcome, n)
+               SELECT provider, day, change.outcome, change.n
+               FROM noted, (VALUES ($3, -1), ($4, 1)) AS change (outcome, n)
+           )
+           SELECT count(*) = 1 AS "noted!" FROM noted"#,
+        record.id,
+        record.received_at.as_datetime(),
+        record.outcome.as_str(),
+        outcome.as_str(),
+        iccid.as_str()
+    );
+    Ok(noted.fetch_one(connection).await?)
+}
+
 /// The id below those of all deliveries that were received at this time or later.
 pub(super) fn first_id(received_at: Timestamp) -> Uuid {
     let millis = received_at.as_datetime().unix_timestamp_nanos() / 1_000_000;

@@ -40,6 +40,7 @@ mod proofs;
 mod qr;
 mod raw_socket;
 mod registration;
+mod reread;
 mod retention;
 mod roamify;
 mod sse;

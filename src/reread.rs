@@ -1,0 +1,279 @@
+//! Reads again what was kept and not understood, after an adapter has learned a word, or a provider was declared anew.
+//!
+//! A delivery that is understood now is applied as one that has waited: by its event time if it has one, and else only if nothing newer is
+//! known of the profile. Its row says from then on what became of it, so it is applied once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::delivery::{AuthenticDelivery, EventId};
+use crate::domain::{
+    Iccid, Outcome, Profile, ProfileState, Source, Timestamp, Transition, Verdict,
+};
+use crate::providers::{Content, Providers, Reading};
+use crate::registry;
+use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
+use crate::store::deliveries::{self, DeliveryRecord};
+use crate::store::event_ids::{self, NewEvent};
+use crate::store::transitions::NewTransition;
+use crate::store::{ErasureKey, StoreError, erasures, profiles, transitions};
+
+/// How many deliveries are read from the database at once.
+const PAGE: i64 = 200;
+
+/// The max number of attempts, if a webhook changes the profile at the same moment.
+const TRIES: u32 = 5;
+
+/// A delivery that is understood now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Understood {
+    /// Its id.
+    pub id: Uuid,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// What became of it when it arrived.
+    pub was: Outcome,
+    /// What becomes of it now.
+    pub is: Outcome,
+    /// The state that it reports.
+    pub state: Option<ProfileState>,
+}
+
+/// Reads again what this hook has received since this time, oldest first, and tells of each delivery that is understood now. Changes
+/// nothing, and so does not see events that came twice under one id.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn preview(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    from: &Kept<'_>,
+    mut tell: impl FnMut(Understood),
+) -> Result<(), StoreError> {
+    let mut judged: HashMap<Iccid, Option<Profile>> = HashMap::new();
+    let mut pages = Pages::default();
+    while let Some(page) = pages.next(connection, from).await? {
+        for (record, reading) in page {
+            let Some(iccid) = reading.iccid().cloned() else { continue };
+            let known = match judged.get(&iccid) {
+                Some(known) => known.clone(),
+                None => {
+                    let read = profiles::read(connection, &[iccid.as_str().to_owned()]).await?;
+                    read.into_iter().next().map(|(profile, _)| profile)
+                }
+            };
+            if is_erased(connection, key, known.as_ref(), &iccid, record.received_at).await? {
+                continue;
+            }
+            let Some(verdict) = judge(known.as_ref(), &record, &reading) else { continue };
+            tell(understood(&record, verdict.outcome(), &reading));
+            let profile = verdict.into_parts().0.or(known);
+            judged.insert(iccid, profile);
+        }
+    }
+    Ok(())
+}
+
+/// The same, and applies each. Safe to call again, and beside running services.
+///
+/// # Errors
+/// [`StoreError`]; what was applied before stays applied.
+pub async fn apply(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    from: &Kept<'_>,
+    mut tell: impl FnMut(Understood),
+) -> Result<(), StoreError> {
+    let mut pages = Pages::default();
+    while let Some(page) = pages.next(connection, from).await? {
+        for (record, reading) in page {
+            if let Some(outcome) = apply_one(connection, key, &record, &reading).await? {
+                tell(understood(&record, outcome, &reading));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which deliveries to read again, and by which adapters.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// The path of the hook that has received them.
+    pub hook: &'a str,
+    /// The time from which on they were received.
+    pub since: Timestamp,
+    /// The providers that are known now.
+    pub providers: &'a Providers,
+}
+
+/// Walks through the deliveries.
+#[derive(Debug, Default)]
+struct Pages {
+    last: Option<Uuid>,
+}
+
+impl Pages {
+    /// The deliveries of the next page that now say something of a profile. `None` after the last page.
+    async fn next(
+        &mut self,
+        connection: &mut PgConnection,
+        from: &Kept<'_>,
+    ) -> Result<Option<Vec<(DeliveryRecord, Reading)>>, StoreError> {
+        let Kept { hook, since, providers } = *from;
+        let page = deliveries::list_unread(connection, hook, since, self.last, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.last = Some(last.id);
+        let read = page.into_iter().filter_map(|record| {
+            let reading = read(providers, &record)?;
+            Some((record, reading))
+        });
+        Ok(Some(read.collect()))
+    }
+}
+
+/// What the adapter reads in a stored delivery, if that says something of a profile.
+fn read(providers: &Providers, record: &DeliveryRecord) -> Option<Reading> {
+    let delivery = AuthenticDelivery::restored(
+        record.id,
+        record.received_at,
+        Arc::from(record.hook.as_str()),
+        record.event_id.clone(),
+        record.headers.clone(),
+        Bytes::copy_from_slice(&record.body),
+    );
+    let reading = providers.find(&record.provider)?.parse(&delivery).ok()?;
+    let says_something = match &reading.content {
+        Content::Report(report) => report.claim.is_some(),
+        Content::Connection(_) => true,
+        Content::Ignored { .. } => false,
+    };
+    says_something.then_some(reading)
+}
+
+fn understood(record: &DeliveryRecord, is: Outcome, reading: &Reading) -> Understood {
+    let claim = reading.report().and_then(|report| report.claim);
+    let DeliveryRecord { id, received_at, outcome: was, .. } = *record;
+    Understood { id, received_at, was, is, state: claim.map(|claim| claim.state) }
+}
+
+/// What the delivery does to its profile. `None` if nothing: a connection of a profile that is still not known.
+fn judge(known: Option<&Profile>, record: &DeliveryRecord, reading: &Reading) -> Option<Verdict> {
+    let verdict = match &reading.content {
+        Content::Report(report) => Profile::observe_delayed(known, report),
+        Content::Connection(connection) => Profile::connect(known, connection),
+        Content::Ignored { .. } => return None,
+    };
+    (verdict.outcome() != record.outcome).then_some(verdict)
+}
+
+/// Whether the profile was erased since this time.
+async fn is_erased(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    known: Option<&Profile>,
+    iccid: &Iccid,
+    received_at: Timestamp,
+) -> Result<bool, StoreError> {
+    Ok(match known {
+        Some(known) => known.erased_at.is_some_and(|at| received_at < at),
+        None => erasures::recall(connection, key, iccid).await?.is_some(),
+    })
+}
+
+/// Applies a delivery. Returns what became of it; `None` if nothing, also if another process has applied it.
+async fn apply_one(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    record: &DeliveryRecord,
+    reading: &Reading,
+) -> Result<Option<Outcome>, StoreError> {
+    let Some(iccid) = reading.iccid() else { return Ok(None) };
+    for _ in 0..TRIES {
+        let mut transaction = connection.begin().await?;
+        let (known, revision) = registry::lock(&mut transaction, iccid).await?.unzip();
+        if is_erased(&mut transaction, key, known.as_ref(), iccid, record.received_at).await? {
+            return Ok(None);
+        }
+        let Some(verdict) = judge(known.as_ref(), record, reading) else { return Ok(None) };
+        let is_seen = is_seen(&mut transaction, record, reading).await?;
+        let outcome = if is_seen { Outcome::Duplicate } else { verdict.outcome() };
+        let (profile, moved) = if is_seen { (None, None) } else { verdict.into_parts() };
+        let was_counted = was_counted(&mut transaction, record, iccid).await?;
+        let profile =
+            profile.map(|it| Profile { deliveries: it.deliveries - i64::from(was_counted), ..it });
+        let moved = moved.map(|it| Transition { source: Some(Source::Reread), ..it });
+        let (mut changed, mut new) = (Vec::new(), Vec::new());
+        match (&profile, &known, revision) {
+            (Some(profile), Some(known), Some(revision)) => {
+                changed.push(Changed { profile, revision, before: known.into() });
+            }
+            (Some(profile), ..) => new.push(profile),
+            (None, ..) => {}
+        }
+        let of_it = |transition| NewTransition { iccid, transition, delivery_id: Some(record.id) };
+        let write = BatchWrite {
+            not_erased: if known.is_none() { vec![iccid] } else { Vec::new() },
+            changed,
+            new,
+            transitions: moved.iter().map(of_it).collect(),
+            connected: if outcome == Outcome::Connected { vec![iccid] } else { Vec::new() },
+            ..BatchWrite::default()
+        };
+        if !write_if_unchanged(&mut transaction, key, &write).await? {
+            continue;
+        }
+        if !deliveries::note_reread(&mut transaction, record, outcome, iccid).await? {
+            return Ok(None);
+        }
+        if profile.is_some() {
+            profiles::mark_unreported(&mut transaction, iccid).await?;
+        }
+        transaction.commit().await?;
+        return Ok(Some(outcome));
+    }
+    Err(StoreError::Busy)
+}
+
+/// Whether the event was received before under its id. A body that was not understood as an event has reserved none.
+async fn is_seen(
+    connection: &mut PgConnection,
+    record: &DeliveryRecord,
+    reading: &Reading,
+) -> Result<bool, StoreError> {
+    let in_body = reading.event_id.as_ref().map(EventId::as_str);
+    let event_id = in_body.or(record.event_id.as_deref());
+    let Some(event_id) = event_id.filter(|id| {
+        // The others have reserved their own.
+        record.outcome == Outcome::Malformed || record.event_id.as_deref() != Some(id)
+    }) else {
+        return Ok(false);
+    };
+    let event = NewEvent {
+        hook: &record.hook,
+        event_id,
+        body_sha256: &Sha256::digest(&record.body),
+        iccid: reading.iccid(),
+    };
+    Ok(!event_ids::reserve(connection, &[event]).await?.is_empty())
+}
+
+/// Whether the delivery was counted when it arrived: one with an unknown word was, if its profile was known. A profile that begins
+/// with what was read again was probably not.
+async fn was_counted(
+    connection: &mut PgConnection,
+    record: &DeliveryRecord,
+    iccid: &Iccid,
+) -> Result<bool, StoreError> {
+    if record.outcome != Outcome::Unrecognised {
+        return Ok(false);
+    }
+    let first = transitions::list(connection, iccid, 0, 1).await?;
+    Ok(first.first().is_some_and(|first| {
+        first.source != Some(Source::Reread) && first.received_at <= record.received_at
+    }))
+}

@@ -1,0 +1,208 @@
+//! Reading again what was kept and not understood, by a declaration that has learned it.
+//!
+//! A real service receives webhooks of a declared provider; then another declaration reads them again.
+
+use std::fs;
+use std::path::PathBuf;
+
+use esim_status::clock;
+use esim_status::config::{self, ServeArgs};
+use esim_status::delivery::{Scheme, Secrets};
+use esim_status::providers::Providers;
+use esim_status::reread::{self, Kept, Understood};
+use esim_status::store::ErasureKey;
+use esim_status_testing::history::assert_counted;
+use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::declared::hook_of;
+use super::esim::erase;
+use super::sse::Events;
+use super::{ICCID, iccid};
+
+const HOOK: &str = "acme/status";
+
+/// The declaration, before and after it has learned that `PAIRED` is a word for a state, that `move` events are reports, and that newer
+/// bodies name the profile elsewhere.
+fn providers(learned: bool) -> Providers {
+    let (word, kinds, place) = if learned {
+        (r#"PAIRED = "INSTALLED","#, r#"["state", "move"]"#, r#"["/iccid", "/esim/iccid"]"#)
+    } else {
+        ("", r#""state""#, r#""/iccid""#)
+    };
+    let text = format!(
+        r#"
+        [[providers]]
+        slug = "acme"
+        iccid = {place}
+        state = "/status"
+        event_id = "/id"
+        occurred_at = {{ pointer = "/at", unit = "seconds" }}
+        only_if = {{ "/kind" = {kinds} }}
+        states = {{ {word} LOADED = "DOWNLOADED", GONE = "DELETED" }}
+        [[providers.samples]]
+        body = '{{"kind":"state","iccid":"8910300000019600001","status":"LOADED"}}'
+        iccid = "8910300000019600001"
+        state = "DOWNLOADED"
+        "#
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("esim-status.toml");
+    fs::write(&path, text).unwrap();
+    config::providers(&ServeArgs { config: Some(path), ..ServeArgs::defaults() }).unwrap()
+}
+
+async fn service() -> TestApp {
+    TestApp::start_with(|settings| {
+        settings.providers = providers(false);
+        let secrets = Secrets::parse("test", [HOOK_SECRET]).unwrap();
+        hook_of(settings, "acme", HOOK, Scheme::UrlSecret(secrets));
+    })
+    .await
+}
+
+async fn deliver(app: &TestApp, body: &Value) -> String {
+    let path = format!("/webhooks/{HOOK}/{HOOK_SECRET}");
+    let request = app.anybody.request(Method::POST, &path).body(body.to_string());
+    let answer = Answer::of(request).await;
+    answer.json()["outcome"].as_str().unwrap_or("malformed").to_owned()
+}
+
+/// What becomes of each, as `unrecognised → moved INSTALLED`.
+async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
+    let mut connection = app.database.connect().await;
+    let key = ErasureKey::default();
+    key.load(&mut connection).await.unwrap();
+    let providers = providers(true);
+    let from = Kept { hook: HOOK, since: clock::now().plus_seconds(-3_600), providers: &providers };
+    let mut told = Vec::new();
+    let tell = |Understood { was, is, state, .. }: Understood| {
+        let state = state.map(|state| state.to_string()).unwrap_or_default();
+        told.push(format!("{was} → {is} {state}"));
+    };
+    if apply {
+        reread::apply(&mut connection, &key, &from, tell).await.unwrap();
+    } else {
+        reread::preview(&mut connection, &key, &from, tell).await.unwrap();
+    }
+    told
+}
+
+fn event(iccid: &str, status: &str, at: i64) -> Value {
+    json!({ "kind": "state", "iccid": iccid, "status": status, "at": 1_790_000_000 + at })
+}
+
+#[tokio::test]
+async fn a_word_that_was_learned_is_applied_by_its_event_time_once() {
+    let app = service().await;
+    assert_eq!(deliver(&app, &event(&iccid(0), "LOADED", 10)).await, "moved");
+    let mut events = Events::open(&app.backend, &iccid(0)).await;
+    assert_eq!(events.event().await.event, "profile");
+    for (profile, status, at, outcome) in [
+        (0, "PAIRED", 20, "unrecognised"),
+        (1, "PAIRED", 20, "unrecognised"),
+        (1, "GONE", 30, "moved"),
+        (2, "PAIRED", 20, "unrecognised"),
+        (2, "PAIRED", 20, "unrecognised"),
+        (3, "UNHEARD", 20, "unrecognised"),
+    ] {
+        assert_eq!(deliver(&app, &event(&iccid(profile), status, at)).await, outcome);
+    }
+    let expected = [
+        "unrecognised → moved INSTALLED",
+        "unrecognised → late INSTALLED",
+        "unrecognised → moved INSTALLED",
+        "unrecognised → repeated INSTALLED",
+    ];
+    assert_eq!(read_again(&app, false).await, expected);
+    assert_eq!(app.profile(&iccid(0)).await["state"], "DOWNLOADED", "a look changes nothing");
+
+    assert_eq!(read_again(&app, true).await, expected);
+    let states = [0, 1, 2].map(async |number| app.profile(&iccid(number)).await);
+    let states: Vec<_> = join_all(states).await.iter().map(|it| it["state"].clone()).collect();
+    assert_eq!(states, ["INSTALLED", "DELETED", "INSTALLED"]);
+    for (number, deliveries) in [(0, 2), (1, 2), (2, 2)] {
+        let profile = app.profile(&iccid(number)).await;
+        assert_eq!(profile["deliveries"], deliveries, "{profile:#}");
+        let path = format!("/v1/profiles/{}/transitions", iccid(number));
+        let history = app.backend.get(&path).await.json();
+        let sources: Vec<_> =
+            history["items"].as_array().unwrap().iter().map(|it| it["source"].clone()).collect();
+        assert_eq!(sources.iter().filter(|it| **it == "reread").count(), 1, "{history:#}");
+    }
+    let change = events.event().await;
+    assert_eq!(change.event, "transition");
+    assert_eq!(
+        (&change.data["toState"], &change.data["source"]),
+        (&json!("INSTALLED"), &json!("reread"))
+    );
+    assert_counted(&app.database).await;
+    assert!(read_again(&app, true).await.is_empty());
+    assert!(read_again(&app, false).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_ignored_or_malformed_is_applied_too_and_an_event_that_came_twice_counts_once() {
+    let app = service().await;
+    let mut ignored = event(&iccid(0), "LOADED", 10);
+    ignored["kind"] = json!("move");
+    assert_eq!(deliver(&app, &ignored).await, "ignored");
+    let elsewhere = |id: &str, status: &str| json!({ "kind": "state", "id": id, "esim": { "iccid": iccid(1) }, "status": status, "at": 1_790_000_000 });
+    for _ in 0..2 {
+        assert_eq!(deliver(&app, &elsewhere("e-1", "LOADED")).await, "malformed");
+    }
+    assert_eq!(deliver(&app, &elsewhere("e-2", "UNHEARD")).await, "malformed");
+    assert_eq!(
+        read_again(&app, true).await,
+        [
+            "ignored → moved DOWNLOADED",
+            "malformed → moved DOWNLOADED",
+            "malformed → duplicate DOWNLOADED"
+        ]
+    );
+    for number in [0, 1] {
+        let profile = app.profile(&iccid(number)).await;
+        assert_eq!((&profile["state"], &profile["deliveries"]), (&json!("DOWNLOADED"), &json!(1)));
+    }
+    assert_counted(&app.database).await;
+    assert!(read_again(&app, true).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_erased_profile_is_left_alone() {
+    let app = service().await;
+    assert_eq!(deliver(&app, &event(ICCID, "PAIRED", 20)).await, "unrecognised");
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert!(read_again(&app, false).await.is_empty());
+    assert!(read_again(&app, true).await.is_empty());
+    assert_eq!(
+        app.backend.get(&format!("/v1/profiles/{ICCID}")).await.problem(),
+        "unknown-profile"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_at_the_same_time_and_webhooks_beside_them_apply_each_once() {
+    const PROFILES: usize = 40;
+    let app = service().await;
+    for number in 0..PROFILES {
+        assert_eq!(deliver(&app, &event(&iccid(number), "LOADED", 10)).await, "moved");
+        assert_eq!(deliver(&app, &event(&iccid(number), "PAIRED", 20)).await, "unrecognised");
+    }
+    let webhooks = join_all(
+        (0..PROFILES).map(async |number| deliver(&app, &event(&iccid(number), "GONE", 30)).await),
+    );
+    let again = async || read_again(&app, true).await.len();
+    let (webhooks, first, second) = tokio::join!(webhooks, again(), again());
+    assert_eq!(first + second, PROFILES);
+    assert!(webhooks.iter().all(|outcome| outcome == "moved"), "{webhooks:?}");
+    for number in 0..PROFILES {
+        assert_eq!(app.profile(&iccid(number)).await["state"], "DELETED");
+        app.assert_straight(&iccid(number)).await;
+    }
+    let moved = "SELECT count(*) FROM deliveries WHERE outcome = 'unrecognised'";
+    assert_eq!(app.database.scalar::<i64>(moved).await, 0);
+    assert_counted(&app.database).await;
+}
