@@ -60,12 +60,11 @@ pub async fn preview(
     while let Some(page) = pages.next(connection, from).await? {
         for (record, reading) in page {
             let Some(iccid) = reading.iccid().cloned() else { continue };
-            let known = match judged.get(&iccid) {
-                Some(known) => known.clone(),
-                None => {
-                    let read = profiles::read(connection, &[iccid.as_str().to_owned()]).await?;
-                    read.into_iter().next().map(|(profile, _)| profile)
-                }
+            let known = if let Some(known) = judged.get(&iccid) {
+                known.clone()
+            } else {
+                let read = profiles::read(connection, &[iccid.as_str().to_owned()]).await?;
+                read.into_iter().next().map(|(profile, _)| profile)
             };
             if is_erased(connection, key, known.as_ref(), &iccid, record.received_at).await? {
                 continue;

@@ -73,15 +73,13 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
         println!("… and {} more.", number - LISTED);
     }
     let counts: Vec<_> = outcomes.iter().map(|(it, number)| format!("{number} {it}")).collect();
-    match (number, args.apply) {
-        (0, _) => {
-            println!("Nothing that {hook} has kept since {} is understood better now.", args.since)
-        }
-        (_, true) => println!("Applied: {}.", counts.join(", ")),
-        (_, false) => println!(
-            "Would become: {}. Nothing is changed yet: add --apply to apply it.",
-            counts.join(", ")
-        ),
+    let (counts, since) = (counts.join(", "), args.since);
+    if number == 0 {
+        println!("Nothing that {hook} has kept since {since} is understood better now.");
+    } else if args.apply {
+        println!("Applied: {counts}.");
+    } else {
+        println!("Would become: {counts}. Nothing is changed yet: add --apply to apply it.");
     }
     Ok(ExitCode::SUCCESS)
 }
