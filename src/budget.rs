@@ -92,7 +92,7 @@ limits! {
     /// A read that no index serves waits this long for its turn.
     SCAN_TURN = 1_000;
     /// One part of a summary. The server cancels it, and the part is left out.
-    SUMMARY_PART = 1_900;
+    SUMMARY_PART = 1_400;
     /// A registration, or the revocation of a profile's access tokens.
     REGISTRATION = 4_000;
     /// The same, including the wait for a connection.
@@ -139,7 +139,7 @@ assert_order! {
     STATEMENT < DRAINED_BATCH,
     FIRST_LOOK_UP < LOOK_UP,
     READ_STATEMENT < READ,
-    SUMMARY_PART and SUMMARY_PART and SUMMARY_PART < READ,
+    SUMMARY_PART and SUMMARY_PART and SUMMARY_PART and SUMMARY_PART < READ,
     STATEMENT < REGISTRATION,
     REGISTRATION < REGISTRATION_IN_ALL,
     IDLE_TRANSACTION < EARLIER_TRANSACTIONS,

@@ -1,7 +1,8 @@
-//! Reads again what was kept and not understood, after an adapter has learned a word, or a provider was declared anew.
+//! Reads stored deliveries again that no adapter understood when they arrived, after an adapter has learned a word, or a provider was
+//! declared anew.
 //!
-//! A delivery that is understood now is applied as one that has waited: by its event time if it has one, and else only if nothing newer is
-//! known of the profile. Its row says from then on what became of it, so it is applied once.
+//! A delivery that is understood now is applied by its event time. If it has none, it is `late` if a newer report about its profile was
+//! applied or repeated since. The delivery's row then says what became of it, so it is applied once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::deliveries::{self, DeliveryRecord};
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
-use crate::store::{ErasureKey, StoreError, erasures, profiles, transitions};
+use crate::store::{self, ErasureKey, StoreError, erasures, profiles, transitions};
 
 /// How many deliveries are read from the database at once.
 const PAGE: i64 = 200;
@@ -44,8 +45,17 @@ pub struct Understood {
     pub state: Option<ProfileState>,
 }
 
-/// Reads again what this hook has received since this time, oldest first, and tells of each delivery that is understood now. Changes
-/// nothing, and so does not see events that came twice under one id.
+/// What a run has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The number of deliveries that were kept and not understood.
+    pub looked_at: u64,
+    /// The number of deliveries whose profile another transaction held for too long.
+    pub busy: u64,
+}
+
+/// Reads again what the hook has received since a time, oldest first, and passes each delivery that is understood now to `tell`.
+/// Changes nothing. An event that came twice under one id is passed twice.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -54,7 +64,7 @@ pub async fn preview(
     key: &ErasureKey,
     from: &Kept<'_>,
     mut tell: impl FnMut(Understood),
-) -> Result<(), StoreError> {
+) -> Result<Seen, StoreError> {
     let mut judged: HashMap<Iccid, Option<Profile>> = HashMap::new();
     let mut pages = Pages::default();
     while let Some(page) = pages.next(connection, from).await? {
@@ -69,34 +79,52 @@ pub async fn preview(
             if is_erased(connection, key, known.as_ref(), &iccid, record.received_at).await? {
                 continue;
             }
-            let Some(verdict) = judge(known.as_ref(), &record, &reading) else { continue };
+            let is_overtaken = is_overtaken(connection, known.as_ref(), &record, &iccid).await?;
+            let verdict = judge(known.as_ref(), &record, &reading, is_overtaken);
+            let Some(verdict) = verdict else { continue };
             tell(understood(&record, verdict.outcome(), &reading));
             let profile = verdict.into_parts().0.or(known);
             judged.insert(iccid, profile);
         }
     }
-    Ok(())
+    Ok(Seen { looked_at: pages.looked_at, busy: 0 })
 }
 
-/// The same, and applies each. Safe to call again, and beside running services.
+/// Reads again in the same way, applies each delivery that is understood now, and passes it to `tell`. Safe to call again, and beside
+/// running services. `writing` is a connection that an erasure waits for, as for a registration's.
 ///
 /// # Errors
 /// [`StoreError`]; what was applied before stays applied.
 pub async fn apply(
     connection: &mut PgConnection,
+    writing: &mut PgConnection,
     key: &ErasureKey,
     from: &Kept<'_>,
     mut tell: impl FnMut(Understood),
-) -> Result<(), StoreError> {
+) -> Result<Seen, StoreError> {
     let mut pages = Pages::default();
+    let mut busy = 0;
     while let Some(page) = pages.next(connection, from).await? {
         for (record, reading) in page {
-            if let Some(outcome) = apply_one(connection, key, &record, &reading).await? {
-                tell(understood(&record, outcome, &reading));
+            match apply_one(writing, key, &record, &reading).await {
+                Ok(outcome) => outcome.into_iter().for_each(|outcome| {
+                    tell(understood(&record, outcome, &reading));
+                }),
+                Err(error) if is_busy(&error) => busy += 1,
+                Err(error) => return Err(error),
             }
         }
     }
-    Ok(())
+    Ok(Seen { looked_at: pages.looked_at, busy })
+}
+
+/// Whether another transaction has held the profile for too long.
+fn is_busy(error: &StoreError) -> bool {
+    match error {
+        StoreError::Busy => true,
+        StoreError::Database(error) => store::is_time_out(error) || store::is_lock_time_out(error),
+        _ => false,
+    }
 }
 
 /// Which deliveries to read again, and by which adapters.
@@ -114,6 +142,7 @@ pub struct Kept<'a> {
 #[derive(Debug, Default)]
 struct Pages {
     last: Option<Uuid>,
+    looked_at: u64,
 }
 
 impl Pages {
@@ -127,6 +156,7 @@ impl Pages {
         let page = deliveries::list_unread(connection, hook, since, self.last, PAGE).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.last = Some(last.id);
+        self.looked_at += page.len() as u64;
         let read = page.into_iter().filter_map(|record| {
             let reading = read(providers, &record)?;
             Some((record, reading))
@@ -161,13 +191,30 @@ fn understood(record: &DeliveryRecord, is: Outcome, reading: &Reading) -> Unders
 }
 
 /// What the delivery does to its profile. `None` if nothing: a connection of a profile that is still not known.
-fn judge(known: Option<&Profile>, record: &DeliveryRecord, reading: &Reading) -> Option<Verdict> {
+fn judge(
+    known: Option<&Profile>,
+    record: &DeliveryRecord,
+    reading: &Reading,
+    is_overtaken: bool,
+) -> Option<Verdict> {
     let verdict = match &reading.content {
-        Content::Report(report) => Profile::observe_delayed(known, report),
+        Content::Report(report) => Profile::observe_again(known, report, is_overtaken),
         Content::Connection(connection) => Profile::connect(known, connection),
         Content::Ignored { .. } => return None,
     };
     (verdict.outcome() != record.outcome).then_some(verdict)
+}
+
+/// Whether a newer report about the profile was applied or repeated since. Neither a connection nor a word that is not known says in which
+/// state it is.
+async fn is_overtaken(
+    connection: &mut PgConnection,
+    known: Option<&Profile>,
+    record: &DeliveryRecord,
+    iccid: &Iccid,
+) -> Result<bool, StoreError> {
+    Ok(known.is_some_and(|known| known.since > record.received_at)
+        || deliveries::is_reported_after(connection, iccid, record.id).await?)
 }
 
 /// Whether the profile was erased since this time.
@@ -194,11 +241,14 @@ async fn apply_one(
     let Some(iccid) = reading.iccid() else { return Ok(None) };
     for _ in 0..TRIES {
         let mut transaction = connection.begin().await?;
+        erasures::take_turn(&mut transaction, iccid).await?;
         let (known, revision) = registry::lock(&mut transaction, iccid).await?.unzip();
         if is_erased(&mut transaction, key, known.as_ref(), iccid, record.received_at).await? {
             return Ok(None);
         }
-        let Some(verdict) = judge(known.as_ref(), record, reading) else { return Ok(None) };
+        let is_overtaken = is_overtaken(&mut transaction, known.as_ref(), record, iccid).await?;
+        let verdict = judge(known.as_ref(), record, reading, is_overtaken);
+        let Some(verdict) = verdict else { return Ok(None) };
         let is_seen = is_seen(&mut transaction, record, reading).await?;
         let outcome = if is_seen { Outcome::Duplicate } else { verdict.outcome() };
         let (profile, moved) = if is_seen { (None, None) } else { verdict.into_parts() };

@@ -844,10 +844,10 @@ async fn reread_shows_and_applies_what_is_understood_now() {
     let hook = "gigastore/esim-status";
     let text = reread(&[], hook);
     assert!(text.contains("unrecognised → moved INSTALLED"), "{text}");
-    assert!(text.contains("Would become: 1 moved."), "{text}");
-    assert!(reread(&["--apply"], "gigastore/other").starts_with("Nothing"));
-    assert!(reread(&["--apply"], hook).contains("Applied: 1 moved."));
-    assert!(reread(&["--apply"], hook).starts_with("Nothing"));
+    assert!(text.contains("Would become, of 1 that were kept: 1 moved."), "{text}");
+    assert!(reread(&["--apply"], "gigastore/other").contains("is that the path of the hook?"));
+    assert!(reread(&["--apply"], hook).contains("Applied, of 1 that were kept: 1 moved."));
+    assert!(reread(&["--apply"], hook).contains("has kept nothing"));
     let state = "SELECT state FROM profiles";
     assert_eq!(database.scalar::<String>(state).await, "INSTALLED");
 }

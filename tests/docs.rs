@@ -160,3 +160,26 @@ fn problems_have_unique_names_and_complete_sentences() {
         assert!(!entry.title.ends_with('.') && entry.remedy.ends_with('.'), "{}", entry.name);
     }
 }
+
+/// A reference to a schema that the document does not have is an error for every generator of clients.
+#[test]
+fn every_reference_in_the_openapi_document_leads_somewhere() {
+    fn references<'a>(value: &'a serde_json::Value, into: &mut Vec<&'a str>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                into.extend(members.get("$ref").and_then(serde_json::Value::as_str));
+                members.values().for_each(|value| references(value, into));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|it| references(it, into)),
+            _ => {}
+        }
+    }
+    let document = serde_json::to_value(esim_status::web::openapi()).unwrap();
+    let mut all = Vec::new();
+    references(&document, &mut all);
+    assert!(!all.is_empty());
+    for reference in all {
+        let found = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+        assert!(found.is_some(), "{reference} leads nowhere");
+    }
+}

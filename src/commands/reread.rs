@@ -8,7 +8,7 @@ use clap::Args;
 use super::serve::Signals;
 use crate::config::{self, ServeArgs};
 use crate::domain::{Outcome, Timestamp};
-use crate::reread::{self, Kept, Understood};
+use crate::reread::{self, Kept, Seen, Understood};
 use crate::store::{ErasureKey, Session};
 use crate::telemetry;
 
@@ -64,22 +64,35 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
             println!("{}", line(&understood));
         }
     };
-    if args.apply {
-        reread::apply(&mut connection, &key, &from, tell).await?;
+    let seen = if args.apply {
+        let mut writing = connector.connect(Session::Registrations).await?;
+        reread::apply(&mut connection, &mut writing, &key, &from, tell).await?
     } else {
-        reread::preview(&mut connection, &key, &from, tell).await?;
-    }
+        reread::preview(&mut connection, &key, &from, tell).await?
+    };
     if number > LISTED {
         println!("… and {} more.", number - LISTED);
     }
     let counts: Vec<_> = outcomes.iter().map(|(it, number)| format!("{number} {it}")).collect();
-    let (counts, since) = (counts.join(", "), args.since);
-    if number == 0 {
-        println!("Nothing that {hook} has kept since {since} is understood better now.");
+    let (counts, since, Seen { looked_at, busy }) = (counts.join(", "), args.since, seen);
+    if looked_at == 0 {
+        println!(
+            "{hook} has kept nothing since {since} that was not understood: is that the path of the hook?"
+        );
+    } else if number == 0 {
+        println!(
+            "Of {looked_at} that {hook} has kept since {since}, none is understood better now."
+        );
     } else if args.apply {
-        println!("Applied: {counts}.");
+        println!("Applied, of {looked_at} that were kept: {counts}.");
     } else {
-        println!("Would become: {counts}. Nothing is changed yet: add --apply to apply it.");
+        println!(
+            "Would become, of {looked_at} that were kept: {counts}. Nothing is changed yet: add --apply to apply it."
+        );
+    }
+    if busy > 0 {
+        println!("Left, because other transactions hold their profiles: {busy}. Run it again.");
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -88,7 +88,7 @@ impl Profile {
                     last_delivery_at: profile.last_delivery_at.max(Some(connection.received_at)),
                     ..profile.clone()
                 };
-                Verdict::Connected(connected.advanced(connection.received_at))
+                Verdict::Connected(connected.advanced(Some(profile.state), connection.received_at))
             }
         }
     }

@@ -56,8 +56,8 @@ impl Milestone {
     }
 }
 
-/// How far a profile has come since it was ready. A profile has none if nobody told that it was ready before it was on a device:
-/// how long its install took is not known.
+/// How far a profile has come since it was ready. A profile has none if it was not reported as ready when it was new or
+/// in preparation: how long its install took is then not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     /// When it was ready first, by our clock.
@@ -98,8 +98,9 @@ impl Advance {
 }
 
 impl Profile {
-    /// With what it has reached `at` this time.
-    pub(super) fn advanced(self, at: Timestamp) -> Self {
+    /// With what it has reached `at` this time. `before` is the state in which it was; `None` if it is new. Only what is new or was
+    /// in preparation becomes ready: how long anything else has been ready is not known.
+    pub(super) fn advanced(self, before: Option<ProfileState>, at: Timestamp) -> Self {
         let reached = match self.state {
             _ if self.evidence.first_connected_at.is_some() => Some(Milestone::Connected),
             ProfileState::Released => Some(Milestone::Ready),
@@ -112,7 +113,9 @@ impl Profile {
         };
         let way = match (self.way, reached) {
             (Some(way), Some(reached)) => Some(Way { reached: way.reached.max(reached), ..way }),
-            (None, Some(reached @ Milestone::Ready)) if self.installs_seen == 0 => {
+            (None, Some(reached @ Milestone::Ready))
+                if matches!(before, None | Some(ProfileState::Preparing)) =>
+            {
                 Some(Way { ready_at: at, reached })
             }
             (way, _) => way,
@@ -229,6 +232,7 @@ mod tests {
     #[test]
     fn a_profile_that_nobody_called_ready_is_not_counted() {
         assert_eq!(story("INSTALLED RELEASED INSTALLED +"), ["", "", "", ""]);
+        assert_eq!(story("ERROR RELEASED INSTALLED"), ["", "", ""]);
         assert_eq!(story("DOWNLOADED INSTALLED"), ["", ""]);
     }
 

@@ -92,18 +92,22 @@ async fn delete(
     Ok(known)
 }
 
-/// Deletes malformed bodies that contain the ICCID, page by page, because there may be many: a provider may change its
-/// format.
+/// Deletes bodies that contain the ICCID where no adapter has found it, page by page, because there may be many: a provider may
+/// change its format, or send other kinds of events to the same URL.
 async fn delete_unread(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
-    let (mut after, mut found) = (None, false);
-    loop {
-        let page = erasures::delete_unread(connection, iccid, after).await?;
-        found |= page.deleted;
-        match page.last {
-            Some(last) => after = Some(last),
-            None => return Ok(found),
+    let mut found = false;
+    for outcome in erasures::UNREAD {
+        let mut after = None;
+        loop {
+            let page = erasures::delete_unread(connection, iccid, outcome, after).await?;
+            found |= page.deleted;
+            match page.last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
         }
     }
+    Ok(found)
 }
 
 /// Deletes the profile's refused deliveries from the spool. Deliveries that wait there are soon drained, since the

@@ -310,16 +310,41 @@ pub async fn list_unread(
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
     let found = select_deliveries!(
-        "WHERE hook = $1 AND outcome IN ('unrecognised', 'ignored', 'malformed')
-           AND id >= $2 AND received_at >= $3 AND ($4::uuid IS NULL OR id > $4)
-         ORDER BY id LIMIT $5",
+        // One branch for each outcome, so that each walks the index of what was not applied.
+        "WHERE (id, received_at) IN (
+             (SELECT id, received_at FROM deliveries
+              WHERE outcome = 'unrecognised' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
+             UNION ALL
+             (SELECT id, received_at FROM deliveries
+              WHERE outcome = 'ignored' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
+             UNION ALL
+             (SELECT id, received_at FROM deliveries
+              WHERE outcome = 'malformed' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4))
+         ORDER BY id LIMIT $4",
         hook,
-        first_id(since),
+        after.unwrap_or(first_id(since)),
         since.as_datetime(),
-        after,
         limit
     );
     Ok(found.fetch_all(connection).await?)
+}
+
+/// Whether a report about the profile was applied, or repeated what was known, after this delivery.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_reported_after(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    delivery: Uuid,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM deliveries
+                          WHERE iccid = $1 AND id > $2 AND outcome IN ('moved', 'repeated')) AS "it!""#,
+        iccid.as_str(),
+        delivery
+    );
+    Ok(found.fetch_one(connection).await?)
 }
 
 /// Notes what became of a delivery that was read again, unless another transaction has noted that. Returns whether it has.
@@ -334,7 +359,8 @@ pub async fn note_reread(
 ) -> Result<bool, StoreError> {
     let noted = sqlx::query_scalar!(
         r#"WITH noted AS (
-               UPDATE deliveries SET outcome = $4, iccid = $5, reason = 'understood when it was read again'
+               UPDATE deliveries SET outcome = $4, iccid = $5,
+                   reason = 'was ' || $3 || '; understood when it was read again at ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
                WHERE id = $1 AND received_at = $2 AND outcome = $3
                RETURNING provider, (received_at AT TIME ZONE 'UTC')::date AS day
            ),

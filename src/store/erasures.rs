@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use super::{funnel, inquiries, orders, overdue};
-use crate::domain::{Iccid, Timestamp};
+use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
 #[derive(Clone, Default)]
@@ -200,8 +200,12 @@ pub async fn delete_all(
     Ok(profiles + deliveries > 0)
 }
 
-/// How many malformed bodies one statement searches: usually a few megabytes, at most 64.
+/// How many bodies one statement searches (usually a few megabytes, at most 64), and how many deliveries it passes.
 const UNREAD_PAGE: i64 = 1_000;
+const PASSED: i64 = 20_000;
+
+/// The outcomes of deliveries whose bodies may name a profile where no adapter looks for it.
+pub const UNREAD: [Outcome; 2] = [Outcome::Malformed, Outcome::Ignored];
 
 /// The result of one page of [`delete_unread`].
 #[derive(Debug, Clone, Copy)]
@@ -212,21 +216,26 @@ pub struct UnreadPage {
     pub last: Option<Uuid>,
 }
 
-/// Deletes malformed deliveries that contain this ICCID. Nothing else tells which profile such a body is about, because
-/// it could not be read. Searches one page, after `after`, in the order of receipt.
+/// Deletes deliveries with this outcome that contain this ICCID and of which no profile is known. Nothing else tells which
+/// profile such a body is about, because it could not be read, or is of a kind that names it elsewhere. Searches one page, after
+/// `after`, in the order of receipt.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn delete_unread(
     connection: &mut PgConnection,
     iccid: &Iccid,
+    outcome: Outcome,
     after: Option<Uuid>,
 ) -> Result<UnreadPage, StoreError> {
     let page = sqlx::query!(
-        r#"WITH page AS (
-               SELECT id, received_at FROM deliveries
-               WHERE outcome = 'malformed' AND iccid IS NULL AND ($2::uuid IS NULL OR id > $2)
-               ORDER BY id LIMIT $3
+        r#"WITH passed AS MATERIALIZED (
+               SELECT id, received_at, iccid FROM deliveries
+               WHERE outcome = $4 AND outcome NOT IN ('moved', 'repeated') AND id > $2
+               ORDER BY id LIMIT $5
+           ),
+           page AS MATERIALIZED (
+               SELECT id, received_at FROM passed WHERE iccid IS NULL ORDER BY id LIMIT $3
            ),
            gone AS (
                DELETE FROM deliveries AS d USING page AS p
@@ -237,10 +246,14 @@ pub async fn delete_unread(
                INSERT INTO count_changes (provider, day, outcome, n)
                SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3
            )
-           SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last, EXISTS (SELECT FROM gone) AS "deleted!""#,
+           SELECT CASE WHEN (SELECT count(*) FROM page) = $3 THEN (SELECT id FROM page ORDER BY id DESC LIMIT 1)
+                       ELSE (SELECT id FROM passed ORDER BY id DESC LIMIT 1) END AS last,
+                  EXISTS (SELECT FROM gone) AS "deleted!""#,
         iccid.as_str().as_bytes(),
-        after,
-        UNREAD_PAGE
+        after.unwrap_or(Uuid::nil()),
+        UNREAD_PAGE,
+        outcome.as_str(),
+        PASSED
     )
     .fetch_one(connection)
     .await?;

@@ -28,33 +28,27 @@ pub(super) async fn read(
     connection: &mut PgConnection,
     since: Date,
 ) -> Result<Vec<DayFunnel>, StoreError> {
-    let reached = sqlx::query!(
-        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!", milestone AS "milestone!: Milestone",
+    let rows = sqlx::query!(
+        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!", milestone AS "milestone: Milestone", took,
                   sum(n)::bigint AS "profiles!"
-           FROM (SELECT day, provider, milestone, profiles AS n FROM funnel_counts WHERE day >= $1
+           FROM (SELECT day, provider, milestone, NULL::smallint AS took, profiles AS n FROM funnel_counts WHERE day >= $1
                  UNION ALL
-                 SELECT ready_on, provider, m.milestone, n
+                 SELECT ready_on, provider, m.milestone, NULL, n
                  FROM count_changes JOIN UNNEST($2::text[], $3::smallint[]) AS m (milestone, bit) ON milestones & bit <> 0
-                 WHERE ready_on >= $1) AS counts
-           GROUP BY day, provider, milestone ORDER BY day, provider"#,
+                 WHERE ready_on >= $1
+                 UNION ALL
+                 SELECT day, provider, NULL, took, profiles FROM install_times WHERE day >= $1
+                 UNION ALL
+                 SELECT ready_on, provider, NULL, took, n FROM count_changes WHERE ready_on >= $1 AND took IS NOT NULL) AS counts
+           GROUP BY day, provider, milestone, took ORDER BY day, provider, took"#,
         since,
         &Milestone::ALL.map(Milestone::as_str) as &[&str],
         &Milestone::ALL.map(Milestone::bit)
     )
-    .fetch_all(&mut *connection)
-    .await?;
-    let times = sqlx::query!(
-        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!", took AS "took!", sum(n)::bigint AS "profiles!"
-           FROM (SELECT day, provider, took, profiles AS n FROM install_times WHERE day >= $1
-                 UNION ALL
-                 SELECT ready_on, provider, took, n FROM count_changes WHERE ready_on >= $1 AND took IS NOT NULL) AS counts
-           GROUP BY day, provider, took ORDER BY day, provider, took"#,
-        since
-    )
     .fetch_all(connection)
     .await?;
     let mut days: Vec<DayFunnel> = Vec::new();
-    for row in reached {
+    for row in rows {
         let of_the_same = days.pop_if(|it| it.day == row.day && it.provider == row.provider);
         let (day, provider) = (row.day, row.provider);
         let mut funnel = of_the_same.unwrap_or_else(|| DayFunnel {
@@ -63,14 +57,9 @@ pub(super) async fn read(
             reached: Vec::new(),
             times: Vec::new(),
         });
-        funnel.reached.push((row.milestone, row.profiles));
+        funnel.reached.extend(row.milestone.map(|milestone| (milestone, row.profiles)));
+        funnel.times.extend(row.took.map(|took| (Took(took), row.profiles)));
         days.push(funnel);
-    }
-    for row in times {
-        let its = days.iter_mut().find(|it| it.day == row.day && it.provider == row.provider);
-        if let Some(funnel) = its {
-            funnel.times.push((Took(row.took), row.profiles));
-        }
     }
     Ok(days)
 }
@@ -80,7 +69,7 @@ pub(super) async fn read(
 pub enum Noted {
     /// It is the first one of this profile, and was counted for this provider.
     Counted(String),
-    /// Nothing was counted: it was reported before, or nobody told when the profile was ready.
+    /// Nothing was counted: it was reported before, or it is not known when the profile was ready.
     NotCounted,
 }
 

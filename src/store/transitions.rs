@@ -75,6 +75,25 @@ macro_rules! select_transitions {
     };
 }
 
+/// The transition of a row of [`select_transitions`].
+macro_rules! transition {
+    ($row:ident) => {
+        Transition {
+            seq: $row.seq,
+            from_state: $row.from_state,
+            to_state: $row.to_state,
+            enabled: $row.enabled,
+            raw_state: $row.raw_state,
+            kind: $row.kind,
+            reason: $row.reason,
+            source: $row.source,
+            occurred_at: $row.occurred_at,
+            received_at: $row.received_at,
+            provider: $row.provider,
+        }
+    };
+}
+
 /// Lists the history of one profile after the `seq` `after`, oldest first.
 ///
 /// # Errors
@@ -121,22 +140,7 @@ pub async fn list_each(
     ))
     .fetch_all(connection)
     .await?;
-    let each = rows.into_iter().map(|row| {
-        let transition = Transition {
-            seq: row.seq,
-            from_state: row.from_state,
-            to_state: row.to_state,
-            enabled: row.enabled,
-            raw_state: row.raw_state,
-            kind: row.kind,
-            reason: row.reason,
-            source: row.source,
-            occurred_at: row.occurred_at,
-            received_at: row.received_at,
-            provider: row.provider,
-        };
-        (row.iccid, row.after, transition)
-    });
+    let each = rows.into_iter().map(|row| (row.iccid, row.after, transition!(row)));
     Ok(each.collect())
 }
 
@@ -201,19 +205,7 @@ pub async fn list_caused(
             event_id: row.event_id,
             body_sha256,
         }),
-        transition: Transition {
-            seq: row.seq,
-            from_state: row.from_state,
-            to_state: row.to_state,
-            enabled: row.enabled,
-            raw_state: row.raw_state,
-            kind: row.kind,
-            reason: row.reason,
-            source: row.source,
-            occurred_at: row.occurred_at,
-            received_at: row.received_at,
-            provider: row.provider,
-        },
+        transition: transition!(row),
     });
     Ok(each.collect())
 }

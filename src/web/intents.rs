@@ -20,7 +20,7 @@ use crate::telemetry;
     security(("apiKey" = []), ("accessToken" = [])),
     params(
         ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
-        ("intent" = Intent, Path),
+        ("intent" = inline(Intent), Path),
     ),
     responses(
         (status = 204, description = "Noted, now or before"),

@@ -35,8 +35,8 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "2026-11-23")]
     days_since: Option<String>,
-    /// How far profiles come, by provider and the day in UTC on which they were ready to be installed. Profiles that nobody called
-    /// ready before they were on a device are not counted.
+    /// How far profiles come, by provider and the day in UTC on which they were ready to be installed. Profiles that were not
+    /// reported as ready before they were on a device are not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     funnel: Option<Vec<FunnelView>>,
     /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
@@ -80,7 +80,8 @@ struct FunnelView {
     provider: String,
     /// How many could be installed.
     ready: i64,
-    /// How many users opened the page, perhaps before the profile was ready.
+    /// How many users opened the page. A page that was opened before its profile was ready counts on the day on which it was
+    /// opened.
     opened: i64,
     /// How many users tapped the link that opens the phone's own setup.
     link_tapped: i64,

@@ -81,7 +81,7 @@ async fn what_was_not_reported_follows_from_what_was() {
     app.report(&iccid(1), "RELEASED").await;
     connect(&app, &iccid(1)).await;
     assert_eq!(funnel(&app).await, [2, 0, 0, 0, 2, 2, 1]);
-    // Nobody has said when these were ready.
+    // These were never reported as ready.
     app.report(&iccid(2), "INSTALLED").await;
     app.report(&iccid(3), "DOWNLOADED").await;
     assert_eq!(report(&app.backend, &iccid(2), "opened").await.status, 204);

@@ -16,6 +16,7 @@ use esim_status::config::ApiSettings;
 use esim_status::domain::Patience;
 use esim_status::registry::find_overdue;
 use esim_status_testing::{Answer, TestApp, wait_until};
+use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -272,7 +273,7 @@ async fn nothing_is_invented_while_the_api_fails_and_all_is_asked_afterwards() {
         let tokens = if mood == Mood::Forgetful { 2 } else { 1 };
         assert_eq!(api.tokens(), tokens, "{mood:?}");
     });
-    futures_util::future::join_all(each).await;
+    join_all(each).await;
 }
 
 #[tokio::test]
@@ -318,4 +319,42 @@ async fn what_is_overdue_and_what_jumps_is_asked_about_and_whoever_waits_comes_f
     let took = calls[calls.len() - 1].0 - calls[0].0;
     let least = Duration::from_secs(1) * u32::try_from(calls.len() - 2).unwrap();
     assert!(took >= least, "{} calls in {took:?}", calls.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_overdue_profiles_share_one_budget_and_each_is_asked_about_once() {
+    const PROFILES: usize = 1_000;
+    let (app, api) = start().await;
+    for fifty in (0..PROFILES).collect::<Vec<_>>().chunks(50) {
+        join_all(fifty.iter().map(async |number| {
+            let iccid = iccid(*number);
+            api.says(&iccid, "INSTALLED");
+            register(&app, &object(&iccid)).await;
+        }))
+        .await;
+    }
+    let mut connection = app.database.connect().await;
+    let now = clock::now().plus_seconds(86_400 + 60);
+    let found = find_overdue(&mut connection, &Patience::default(), &["gigastore"], now).await;
+    assert_eq!(found.unwrap(), PROFILES as u64);
+    // They were noted by a clock that is a day ahead.
+    run(&app, "UPDATE inquiries SET due_at = now(), wanted_at = now()").await;
+    for quarter in [250, 500, 750, 1_000] {
+        wait_until("more are installed", async || {
+            let installed = "SELECT count(*) FROM profiles WHERE state = 'INSTALLED'";
+            app.database.scalar::<i64>(installed).await >= quarter
+        })
+        .await;
+    }
+    let mut asked = api.asked();
+    assert_eq!(asked.len(), PROFILES);
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), PROFILES, "one was asked about twice");
+    let calls = api.0.lock().unwrap().calls.clone();
+    let took = calls[calls.len() - 1].0 - calls[0].0;
+    // 6,000 a minute. The first may have been on its way for a while.
+    let least = Duration::from_millis(10) * u32::try_from(calls.len() - 2).unwrap();
+    assert!(took >= least, "{} calls in {took:?}", calls.len());
+    assert_eq!(app.backend.get("/v1/profiles?overdue=true").await.json()["items"], json!([]));
 }

@@ -10,15 +10,16 @@ use esim_status::config::{self, ServeArgs};
 use esim_status::delivery::{Scheme, Secrets};
 use esim_status::providers::Providers;
 use esim_status::reread::{self, Kept, Understood};
-use esim_status::store::ErasureKey;
+use esim_status::store::{ErasureKey, Session};
 use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Executor;
 
 use super::declared::hook_of;
-use super::esim::erase;
+use super::esim::{erase, object, register};
 use super::sse::Events;
 use super::{ICCID, iccid};
 
@@ -83,7 +84,9 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
         told.push(format!("{was} → {is} {state}"));
     };
     if apply {
-        reread::apply(&mut connection, &key, &from, tell).await.unwrap();
+        let connector = app.database.connector();
+        let mut writing = connector.connect(Session::Registrations).await.unwrap();
+        reread::apply(&mut connection, &mut writing, &key, &from, tell).await.unwrap();
     } else {
         reread::preview(&mut connection, &key, &from, tell).await.unwrap();
     }
@@ -171,16 +174,64 @@ async fn what_was_ignored_or_malformed_is_applied_too_and_an_event_that_came_twi
 }
 
 #[tokio::test]
-async fn an_erased_profile_is_left_alone() {
+async fn without_an_event_time_only_a_newer_report_overtakes() {
     let app = service().await;
+    let event = |number: usize, status: &str| json!({ "kind": "state", "iccid": iccid(number), "status": status });
+    for (number, status, outcome) in [
+        (0, "LOADED", "moved"),
+        (0, "PAIRED", "unrecognised"),
+        (0, "UNHEARD", "unrecognised"),
+        (1, "LOADED", "moved"),
+        (1, "PAIRED", "unrecognised"),
+        (1, "LOADED", "repeated"),
+        (2, "PAIRED", "unrecognised"),
+        (2, "GONE", "moved"),
+    ] {
+        assert_eq!(deliver(&app, &event(number, status)).await, outcome);
+    }
+    // As a connection an hour later would.
+    let mut connection = app.database.connect().await;
+    let later = "UPDATE profiles SET last_delivery_at = last_delivery_at + interval '1 hour'";
+    connection.execute(later).await.unwrap();
+    let expected = ["moved", "late", "late"].map(|it| format!("unrecognised → {it} INSTALLED"));
+    assert_eq!(read_again(&app, false).await, expected);
+    assert_eq!(read_again(&app, true).await, expected);
+    assert_eq!(app.profile(&iccid(0)).await["state"], "INSTALLED");
+}
+
+/// What names a profile that was erased must not come back, not even if it is registered again.
+#[tokio::test]
+async fn a_delivery_from_before_an_erasure_is_left_alone() {
+    let app = service().await;
+    let mut elsewhere = event(ICCID, "PAIRED", 20);
+    elsewhere["kind"] = json!("another");
+    elsewhere["sim"] = elsewhere["iccid"].take();
+    assert_eq!(deliver(&app, &elsewhere).await, "ignored");
     assert_eq!(deliver(&app, &event(ICCID, "PAIRED", 20)).await, "unrecognised");
+    let before = clock::now();
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
-    assert!(read_again(&app, false).await.is_empty());
-    assert!(read_again(&app, true).await.is_empty());
-    assert_eq!(
-        app.backend.get(&format!("/v1/profiles/{ICCID}")).await.problem(),
-        "unknown-profile"
-    );
+    let left = "SELECT count(*) FROM deliveries";
+    assert_eq!(app.database.scalar::<i64>(left).await, 0, "no body names the profile any more");
+    // As if the erasure had missed one.
+    let millis = before.as_datetime().unix_timestamp_nanos() / 1_000_000;
+    let missed = "INSERT INTO deliveries (id, received_at, hook, provider, outcome, headers, body)
+                  VALUES ($1::text::uuid, $2::text::timestamptz, 'acme/status', 'acme', 'unrecognised', '{}', convert_to($3, 'UTF8'))";
+    sqlx::query(missed)
+        .bind(format!("{millis:012x}7000800000000000000a"))
+        .bind(before.to_string())
+        .bind(event(ICCID, "PAIRED", 20).to_string())
+        .execute(&mut app.database.connect().await)
+        .await
+        .unwrap();
+    for is_registered_again in [false, true] {
+        if is_registered_again {
+            register(&app, &object(ICCID)).await;
+        }
+        assert!(read_again(&app, false).await.is_empty());
+        assert!(read_again(&app, true).await.is_empty());
+    }
+    let profile = app.profile(ICCID).await;
+    assert_eq!((&profile["state"], &profile["deliveries"]), (&json!("RELEASED"), &json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

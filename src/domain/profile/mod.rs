@@ -179,6 +179,12 @@ impl Profile {
         Self::judge(known, report, is_overtaken)
     }
 
+    /// The same for a report that was not understood when it arrived. `is_overtaken` is whether a newer report was applied since: then
+    /// it is late, unless its event time says otherwise.
+    pub fn observe_again(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
+        Self::judge(known, report, is_overtaken && event_time(report).is_none())
+    }
+
     fn judge(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         match (known, report.claim) {
             (Some(profile), _) if profile.provider != report.provider => Verdict::Foreign,
@@ -210,7 +216,7 @@ impl Profile {
             way: None,
             erased_at: None,
         }
-        .advanced(report.received_at);
+        .advanced(None, report.received_at);
         (profile, transition(1, None, claim, TransitionKind::Normal, report))
     }
 
@@ -243,7 +249,8 @@ impl Profile {
         }
         let kind = kind_of(self.state, claim.state, other_device);
         let transition = transition(profile.seq, Some(self.state), claim, kind, report);
-        Verdict::Moved { profile: profile.advanced(report.received_at), transition }
+        let profile = profile.advanced(Some(self.state), report.received_at);
+        Verdict::Moved { profile, transition }
     }
 
     fn claim(&self) -> Claim {

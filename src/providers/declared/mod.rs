@@ -178,11 +178,17 @@ impl Declared {
             return None;
         };
         let mut identifiers = [&self.iccid].into_iter().chain(self.identifiers());
-        let is_inside = |places: &Places| match places.find(body) {
-            Some(Value::Text(it) | Value::Number(it)) => {
-                !it.is_empty() && text.contains(it.as_str())
-            }
-            _ => false,
+        let lower = text.to_lowercase();
+        let is_inside = |places: &Places| {
+            places.all(body).any(|value| match value {
+                Value::Text(it) | Value::Number(it) => {
+                    // An ICCID may be written with the filler F.
+                    let plain = it.trim().to_lowercase();
+                    let plain = plain.trim_end_matches('f');
+                    !plain.is_empty() && lower.contains(plain)
+                }
+                _ => false,
+            })
         };
         if identifiers.any(is_inside) {
             remarks.push("event_id was left out: it contains an identifier".to_owned());

@@ -81,7 +81,8 @@ impl Places {
         self.0.iter().map(|pointer| pointer.text.as_str())
     }
 
-    fn all<'a>(&self, body: &'a Object) -> impl Iterator<Item = &'a Value> {
+    /// The values of all alternatives that are present.
+    pub(super) fn all<'a>(&self, body: &'a Object) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter_map(|pointer| pointer.find(body))
     }
 }

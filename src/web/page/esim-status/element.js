@@ -181,7 +181,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #report(intent) {
     if (this.#reported.has(intent)) return;
     this.#reported.add(intent);
-    // The page may be left at once.
+    // The user may leave the page before the answer.
     ask(this.#base, `v1/profiles/self/intents/${intent}`, this.#token, { method: 'PUT', keepalive: true }).catch(() => {});
   }
 
