@@ -119,7 +119,7 @@ impl Page {
     }
 
     fn others(&mut self, sheet: &SheetView) {
-        self.subtitle("Webhooks that changed nothing");
+        self.subtitle("Webhooks that did not change the state");
         if !sheet.other_deliveries_complete {
             self.text("These are not all: older ones are left out.");
         }
