@@ -674,7 +674,7 @@ fn doctor_shows_what_a_body_becomes_in_the_lines_of_a_sample() {
         "{stdout}"
     );
     let (success, _, stderr) = try_body("{}", &["--provider", "nobody"]);
-    assert!(!success && stderr.contains("acme, gigastore, roamify"), "{stderr}");
+    assert!(!success && stderr.contains("acme, esim-access, gigastore, roamify"), "{stderr}");
     // A sample is written from what is printed, so it need not hold yet.
     for text in [declaration("DELETED"), declaration("INSTALLED").replace("state = \"INST", "#")] {
         std::fs::write(&config, text).unwrap();

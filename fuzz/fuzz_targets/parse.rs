@@ -136,8 +136,8 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
     match (&reading, tree) {
         (Ok(Reading { content: Content::Report(report), .. }), Some(tree)) => {
             assert_eq!(report.provider, provider.slug());
-            let (word, scopes) = scopes(provider, tree);
-            assert_reported(report, &scopes, word);
+            let (words, scopes) = scopes(provider, tree);
+            assert_reported(report, &scopes, words);
             assert_retold(provider, report);
         }
         (Ok(Reading { content: Content::Connection(connection), .. }), Some(tree)) => {
@@ -160,11 +160,16 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
     }
 }
 
-/// The member with a provider's word for the state, and the objects in which its members may be.
-fn scopes<'a>(provider: &dyn Provider, tree: &'a Tree) -> (&'static str, Vec<&'a Tree>) {
+/// The members with a provider's word for the state, and the objects in which its members may be.
+fn scopes<'a>(provider: &dyn Provider, tree: &'a Tree) -> (&'static [&'static str], Vec<&'a Tree>) {
     match provider.slug() {
-        "roamify" => ("status", [Some(tree), tree.member("data")].into_iter().flatten().collect()),
-        _ => ("profileState", vec![tree]),
+        "esim-access" => {
+            (&["smdpStatus", "esimStatus"], tree.member("content").into_iter().collect())
+        }
+        "roamify" => {
+            (&["status"], [Some(tree), tree.member("data")].into_iter().flatten().collect())
+        }
+        _ => (&["profileState"], vec![tree]),
     }
 }
 
@@ -193,9 +198,9 @@ fn assert_connected(connection: &Connection, tree: &Tree) {
 }
 
 /// Everything in the report was in the body.
-fn assert_reported(report: &Report, scopes: &[&Tree], word: &str) {
+fn assert_reported(report: &Report, scopes: &[&Tree], words: &[&str]) {
     assert!(is_iccid(report.iccid.as_str(), scopes));
-    let mut sent = scopes.iter().filter_map(|tree| tree.member(word));
+    let mut sent = scopes.iter().flat_map(|tree| words.iter().filter_map(|word| tree.member(word)));
     assert!(sent.any(|sent| match sent {
         Tree::Text(sent) => *sent == report.raw_state || sent.trim().starts_with(&report.raw_state),
         // A number may be a word of a declared provider. The tree has it rounded.
@@ -272,7 +277,7 @@ fn assert_esim_object(registrar: &dyn Registrar, body: &[u8], tree: Option<&Tree
 }
 
 fn assert_registered(registration: &Registration, tree: &Tree) {
-    assert_reported(&registration.report, &[tree], "state");
+    assert_reported(&registration.report, &[tree], &["state"]);
     assert!(registration.report.claim.is_some(), "a registration always claims a state");
     let text = |name| tree.text(name);
     let uid = registration.uid.as_deref();

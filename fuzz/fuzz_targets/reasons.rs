@@ -26,7 +26,7 @@ fn shape(text: &str) -> String {
     shape
 }
 
-const REASONS: [&str; 41] = [
+const REASONS: [&str; 51] = [
     "the body is empty; send one JSON object",
     "the body begins with a byte order mark; send plain UTF-#",
     "the body is not one JSON object; it must begin with {",
@@ -52,6 +52,16 @@ const REASONS: [&str; 41] = [
     "occurred_at was left out: it is neither a text nor a number",
     "occurred_at was left out: it is no time in seconds",
     "occurred_at was left out: it is before there were eSIMs",
+    "notifyType must be a string that is not empty",
+    "smdpStatus must be a string that is not empty",
+    "the portal's test of the URL",
+    "an event of another kind",
+    "a step that is under way",
+    "notifyStatus does not say that the step was executed",
+    "smdpStatus is a word that this service does not know",
+    "timestamp was left out: it is missing, or no time by RFC #",
+    "an ESIM_STATUS that says nothing about the install",
+    "an ESIM_STATUS that does not say whether it is installed",
     "profileState is missing",
     "profileState must be a string that is not empty",
     "profileState is a word that this service does not know",

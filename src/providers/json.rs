@@ -17,7 +17,7 @@ const MAX_DEPTH: u8 = 32;
 const FEW: usize = 16;
 
 /// The members of one JSON object, in the order in which they were sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Object(Vec<(String, Value)>);
 
 /// One value.
@@ -65,7 +65,6 @@ impl Object {
     }
 
     /// The object with this name; `None` if the member is absent or of another type.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for adapters of bodies that nest"))]
     pub fn nested(&self, name: &str) -> Option<&Self> {
         match self.member(name) {
             Some(Value::Object(object)) => Some(object),

@@ -11,6 +11,8 @@ mod order;
 
 mod gigastore;
 
+mod esim_access;
+
 mod declared;
 
 mod registry;
@@ -19,6 +21,7 @@ mod registry;
 mod recorded;
 
 pub use declared::{Declaration, Declared, Draft, Flaw, Summary};
+pub use esim_access::EsimAccess;
 pub use gigastore::Gigastore;
 pub use order::parse_order;
 pub use registry::{InCode, Providers};

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::declared::{Declaration, Declared, Flaw};
-use super::{Gigastore, Provider};
+use super::{EsimAccess, Gigastore, Provider};
 
 /// The providers with an adapter in code.
-static IN_CODE: [&dyn Provider; 1] = [&Gigastore];
+static IN_CODE: [&dyn Provider; 2] = [&Gigastore, &EsimAccess];
 
 /// The declarations that this binary has built in, each with the name of its file.
 const BUILT_IN: [(&str, &str); 1] =

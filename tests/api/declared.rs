@@ -147,7 +147,10 @@ fn a_declaration_is_refused_with_its_file_and_line_and_what_to_do() {
         }
         assert!(!refused.contains("8910300000019600001"), "{refused}");
     }
-    assert_eq!(providers_of(LIFECYCLE).unwrap().slugs(), ["gigastore", "connectedyou", "roamify"]);
+    assert_eq!(
+        providers_of(LIFECYCLE).unwrap().slugs(),
+        ["gigastore", "esim-access", "connectedyou", "roamify"]
+    );
 }
 
 #[test]

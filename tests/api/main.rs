@@ -22,6 +22,7 @@ mod deliveries;
 mod drain;
 mod erasure;
 mod esim;
+mod esim_access;
 mod event_ids;
 mod events;
 mod evidence;
