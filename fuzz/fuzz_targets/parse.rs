@@ -3,6 +3,7 @@
 
 #![no_main]
 
+#[expect(dead_code, reason = "only adapters need all of it")]
 #[path = "../../src/providers/json.rs"]
 mod json;
 
