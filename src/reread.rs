@@ -252,7 +252,7 @@ async fn apply_one(
         let is_seen = is_seen(&mut transaction, record, reading).await?;
         let outcome = if is_seen { Outcome::Duplicate } else { verdict.outcome() };
         let (profile, moved) = if is_seen { (None, None) } else { verdict.into_parts() };
-        let was_counted = was_counted(&mut transaction, record, iccid).await?;
+        let was_counted = profile.is_some() && was_counted(&mut transaction, record, iccid).await?;
         let profile =
             profile.map(|it| Profile { deliveries: it.deliveries - i64::from(was_counted), ..it });
         let moved = moved.map(|it| Transition { source: Some(Source::Reread), ..it });

@@ -1,7 +1,7 @@
 //! One webhook request, and the authentication of its sender.
 //!
 //! A [`Delivery`] is a request as it arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or
-//! refuses it. Nothing else creates one (the spool only returns those that it was given), and nothing else gives access
+//! refuses it. Nothing else creates one (the spool and the database only return those that they were given), and nothing else gives access
 //! to a body. So a body whose sender was not authenticated cannot be parsed:
 //!
 //! ```

@@ -63,8 +63,8 @@ struct Leave {
 
 impl Leave {
     /// When to close a connection that waits for a request. A connection that was idle before is closed at its own
-    /// random moment in the second half: a client that sends often has sent again by then, and so was told to close
-    /// the connection itself; only for others does the service close it, perhaps just as they send. A connection whose
+    /// random moment in the second half: a client that sends often has sent again by then, and so knows that it is
+    /// to close the connection; only for others does the service close it, perhaps just as they send. A connection whose
     /// client may be about to send is closed at the end, and not before the client has had time to send.
     fn of(self, standing: &Standing, share: f64) -> Instant {
         if standing.has_answered() && standing.since() <= self.from {

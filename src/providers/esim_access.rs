@@ -7,10 +7,10 @@
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, iccid_first, optional, word};
+use super::members::{contains_identifier, iccid, iccid_first, malformed, optional, word};
 use super::{Malformed, Provider, Reading, Sample, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
-use crate::domain::{Claim, Eid, Iccid, ProfileState, Report, Timestamp};
+use crate::domain::{Claim, Eid, ProfileState, Report, Timestamp};
 
 /// The adapter.
 #[derive(Debug, Clone, Copy)]
@@ -180,13 +180,8 @@ fn claim(word: &str) -> Option<Claim> {
 /// The id of the event. An erasure leaves event ids, so one that contains an identifier is left out.
 fn event_id(body: &Object, content: &Object) -> Option<EventId> {
     let id = text(body, "notifyId")?;
-    let lower = id.to_lowercase();
-    let is_inside = |name| {
-        let identifier = text(content, name).map(|it| it.trim().to_lowercase());
-        // An ICCID may be written with the filler F.
-        identifier.is_some_and(|it| lower.contains(it.trim_end_matches('f')))
-    };
-    if ["iccid", "eid"].into_iter().any(is_inside) { None } else { EventId::parse(id) }
+    let mut identifiers = ["iccid", "eid"].into_iter().filter_map(|name| content.member(name));
+    if identifiers.any(|it| contains_identifier(id, it)) { None } else { EventId::parse(id) }
 }
 
 fn ignored(content: &Object, reason: &str) -> Reading {
@@ -199,10 +194,6 @@ fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
         Some(Value::Text(text)) if !text.trim().is_empty() => Some(text),
         _ => None,
     }
-}
-
-fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
-    Malformed { reason: reason.into(), iccid }
 }
 
 impl Simulator for EsimAccess {

@@ -1,5 +1,6 @@
 //! The members that most providers send, and how their values are read.
 
+use super::Malformed;
 use super::json::Value;
 use crate::domain::{Iccid, InvalidIdentifier};
 
@@ -64,4 +65,18 @@ pub(super) fn word(text: &str) -> Option<String> {
 /// Reports a missing or invalid ICCID first, whatever else is wrong with the body.
 pub(super) fn iccid_first(iccid: Result<Iccid, String>, reason: impl Into<String>) -> String {
     iccid.err().unwrap_or_else(|| reason.into())
+}
+
+/// A body that its provider would not send, with the profile that it names if that could be read all the same.
+pub(super) fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
+    Malformed { reason: reason.into(), iccid }
+}
+
+/// Whether an event id contains an identifier, in whatever case. An erasure leaves event ids, so such an id must not be kept.
+pub(super) fn contains_identifier(event_id: &str, identifier: &Value) -> bool {
+    let (Value::Text(text) | Value::Number(text)) = identifier else { return false };
+    let plain = text.trim().to_lowercase();
+    // An ICCID may be written with the filler F.
+    let plain = plain.trim_end_matches('f');
+    !plain.is_empty() && event_id.to_lowercase().contains(plain)
 }

@@ -1,7 +1,8 @@
 //! Providers: for each, one file that turns the bytes of its webhooks into our words, without side effects.
 //!
-//! The file is TOML if names are all that differs (`docs/providers.md`), and code otherwise (`docs/adding-a-provider.md`). There is deliberately no shared list of state words: "released" means
-//! *ready to install* at one provider and *deleted from the device* at another.
+//! The file is TOML if names are all that differs (`docs/providers.md`), and code otherwise (`docs/adding-a-provider.md`).
+//! There is deliberately no shared list of state words: "released" means *ready to install* at one provider and *deleted from
+//! the device* at another.
 
 mod json;
 

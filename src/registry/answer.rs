@@ -2,12 +2,11 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::lock;
-use crate::domain::{Advance, Profile, Report, Transition};
+use super::{count, lock};
+use crate::domain::{Profile, Report, Transition};
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::transitions::NewTransition;
 use crate::store::{ErasureKey, StoreError, profiles};
-use crate::telemetry;
 
 /// What an answer did.
 #[derive(Debug)]
@@ -49,11 +48,6 @@ pub async fn apply_answer(
     }
     profiles::mark_unreported(&mut transaction, iccid).await?;
     transaction.commit().await?;
-    if let Some(transition) = &moved {
-        telemetry::count_transitions(report.provider, transition.to_state, transition.kind, 1);
-    }
-    if let Some(advance) = Advance::between(known.way, &profile) {
-        telemetry::count_advance(&profile.provider, advance);
-    }
+    count(report.provider, moved.as_ref(), Some(&known), &profile);
     Ok(Applied::Done(Box::new(profile), moved.map(Box::new)))
 }

@@ -20,7 +20,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::budget;
 use crate::domain::{
-    Advance, Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration, Timestamp,
+    Advance, Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration,
+    Timestamp, Transition,
 };
 use crate::store;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
@@ -156,14 +157,23 @@ async fn try_register(
     notify::wake(&mut transaction, iccid).await?;
     erasures::forget(&mut transaction, erasure_key, iccid).await?;
     transaction.commit().await?;
+    count(registration.report.provider, moved, known.as_ref(), &profile);
+    Ok(Some(if is_new { Registered::New } else { Registered::Known }))
+}
+
+/// Counts what was committed: a transition, and what the profile has newly reached since it was `known`.
+fn count(
+    provider: &'static str,
+    moved: Option<&Transition>,
+    known: Option<&Profile>,
+    now: &Profile,
+) {
     if let Some(transition) = moved {
-        let provider = registration.report.provider;
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
-    if let Some(advance) = Advance::between(known.as_ref().and_then(|it| it.way), &profile) {
-        telemetry::count_advance(&profile.provider, advance);
+    if let Some(advance) = Advance::between(known.and_then(|it| it.way), now) {
+        telemetry::count_advance(provider, advance);
     }
-    Ok(Some(if is_new { Registered::New } else { Registered::Known }))
 }
 
 async fn save_order(

@@ -122,7 +122,7 @@ async fn a_provider_that_nobody_wrote_code_for_is_declared_from_a_documented_sam
 #[test]
 fn a_declaration_is_refused_with_its_file_and_line_and_what_to_do() {
     let second = LIFECYCLE.replace("\"connectedyou\"", "\"other\"");
-    for (text, line, told) in [
+    for (text, line, expected) in [
         (LIFECYCLE.replace("\"INSTALLED\"\nenabled = true", "\"DELETED\""), 12, "does not hold"),
         (LIFECYCLE.replace("\"/status\"", "\"status\""), 5, "a JSON Pointer begins with a slash"),
         (LIFECYCLE.replace("\"DISABLED\", DEL", "\"ASLEEP\", DEL"), 10, "a state must be one of"),
@@ -142,7 +142,7 @@ fn a_declaration_is_refused_with_its_file_and_line_and_what_to_do() {
         ("[[provider]]".to_owned(), 1, "unknown field `provider`"),
     ] {
         let refused = providers_of(&text).unwrap_err();
-        for part in ["esim-status.toml", &format!("line {line}:"), told] {
+        for part in ["esim-status.toml", &format!("line {line}:"), expected] {
             assert!(refused.contains(part), "`{part}` is not in: {refused}");
         }
         assert!(!refused.contains("8910300000019600001"), "{refused}");

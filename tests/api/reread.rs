@@ -78,10 +78,10 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
     key.load(&mut connection).await.unwrap();
     let providers = providers(true);
     let from = Kept { hook: HOOK, since: clock::now().plus_seconds(-3_600), providers: &providers };
-    let mut told = Vec::new();
+    let mut passed = Vec::new();
     let tell = |Understood { was, is, state, .. }: Understood| {
         let state = state.map(|state| state.to_string()).unwrap_or_default();
-        told.push(format!("{was} → {is} {state}"));
+        passed.push(format!("{was} → {is} {state}"));
     };
     if apply {
         let connector = app.database.connector();
@@ -90,7 +90,7 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
     } else {
         reread::preview(&mut connection, &key, &from, tell).await.unwrap();
     }
-    told
+    passed
 }
 
 fn event(iccid: &str, status: &str, at: i64) -> Value {

@@ -28,7 +28,7 @@ use pointer::{Contradiction, Places, Pointer};
 use unit::Unit;
 
 use super::json::{Object, Value};
-use super::members::{self, iccid_first, optional, word};
+use super::members::{self, contains_identifier, iccid_first, malformed, optional, word};
 use super::{Malformed, Provider, Reading, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Claim, Eid, Iccid, Imsi, Report, Timestamp};
@@ -178,19 +178,7 @@ impl Declared {
             return None;
         };
         let mut identifiers = [&self.iccid].into_iter().chain(self.identifiers());
-        let lower = text.to_lowercase();
-        let is_inside = |places: &Places| {
-            places.all(body).any(|value| match value {
-                Value::Text(it) | Value::Number(it) => {
-                    // An ICCID may be written with the filler F.
-                    let plain = it.trim().to_lowercase();
-                    let plain = plain.trim_end_matches('f');
-                    !plain.is_empty() && lower.contains(plain)
-                }
-                _ => false,
-            })
-        };
-        if identifiers.any(is_inside) {
+        if identifiers.any(|places| places.all(body).any(|it| contains_identifier(text, it))) {
             remarks.push("event_id was left out: it contains an identifier".to_owned());
             return None;
         }
@@ -224,8 +212,4 @@ fn has(body: &Object, at: &Pointer, texts: &[String]) -> bool {
 /// The form in which words are compared: providers change their case.
 fn plain(word: &str) -> String {
     word.trim().to_lowercase()
-}
-
-fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
-    Malformed { reason: reason.into(), iccid }
 }

@@ -187,7 +187,7 @@ fn a_sample_that_does_not_hold_is_refused_with_what_is_different() {
 #[test]
 fn what_makes_no_sense_is_refused_with_a_remedy() {
     let (without_samples, _) = ACME.split_once("\n[[providers.samples]]").unwrap();
-    for (text, told) in [
+    for (text, expected) in [
         (without_samples.to_owned(), "needs a sample"),
         (
             format!("{without_samples}\n[[providers.samples]]\nbody = '{{}}'\noutcome = 'ignored'"),
@@ -220,9 +220,9 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
         (ACME.replace("iccid = \"8991000000000034562\"\n", ""), "says the iccid too"),
         (ACME.replace("20.25Z", "20.25"), "occurred_at of a sample is not an RFC 3339"),
     ] {
-        assert_ne!(text, ACME, "{told}");
+        assert_ne!(text, ACME, "{expected}");
         let refused = declare(&text).unwrap_err();
-        assert!(refused.contains(told), "`{told}` is not in: {refused}");
+        assert!(refused.contains(expected), "`{expected}` is not in: {refused}");
     }
     let empty = "states = { Ready = \"RELEASED\"";
     let (before, rest) = ACME.split_once(empty).unwrap();

@@ -8,7 +8,7 @@ mod esim_object;
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, iccid_first, optional, word};
+use super::members::{iccid, iccid_first, malformed, optional, word};
 use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{
@@ -187,8 +187,4 @@ fn claim(word: &str) -> Option<Claim> {
         _ => return None,
     };
     Some(Claim { state, enabled })
-}
-
-fn malformed(iccid: Option<Iccid>, reason: impl Into<String>) -> Malformed {
-    Malformed { reason: reason.into(), iccid }
 }
