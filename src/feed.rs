@@ -37,7 +37,12 @@ type Followers = Arc<Mutex<HashMap<u32, watch::Sender<()>>>>;
 #[derive(Debug, Clone, Default)]
 pub struct Feed {
     followers: Followers,
+    all: Arc<watch::Sender<()>>,
 }
+
+/// A follower of all profiles.
+#[derive(Debug)]
+pub struct SubscriptionToAll(watch::Receiver<()>);
 
 /// One follower of one profile.
 #[derive(Debug)]
@@ -97,7 +102,13 @@ impl Feed {
         Subscription { key, followers: self.followers.clone(), woken }
     }
 
+    /// Subscribes to the changes of all profiles from now on.
+    pub fn subscribe_to_all(&self) -> SubscriptionToAll {
+        SubscriptionToAll(self.all.subscribe())
+    }
+
     fn wake(&self, notification: &PgNotification) {
+        self.all.send_replace(());
         let Some(keys) = read_keys(notification.payload()) else { return self.wake_all() };
         let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         for sender in keys.iter().filter_map(|key| followers.get(key)) {
@@ -106,6 +117,7 @@ impl Feed {
     }
 
     fn wake_all(&self) {
+        self.all.send_replace(());
         let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         for sender in followers.values() {
             sender.send_replace(());
@@ -147,10 +159,21 @@ fn tell(is_told: &AtomicBool, error: &StoreError) {
 impl Subscription {
     /// Waits for a wake-up after the last one that this returned for. A wake-up does not always mean a change.
     pub async fn woken(&mut self) {
-        if self.woken.changed().await.is_err() {
-            // The sender exists as long as there are followers, so this does not happen.
-            std::future::pending::<()>().await;
-        }
+        changed(&mut self.woken).await;
+    }
+}
+
+impl SubscriptionToAll {
+    /// As [`Subscription::woken`].
+    pub async fn woken(&mut self) {
+        changed(&mut self.0).await;
+    }
+}
+
+async fn changed(woken: &mut watch::Receiver<()>) {
+    if woken.changed().await.is_err() {
+        // The sender exists as long as there are followers, so this does not happen.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 12] = [
+const SAMPLES: [(i64, &str); 13] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -95,6 +95,13 @@ const SAMPLES: [(i64, &str); 12] = [
         "INSERT INTO funnel_counts (day, provider, milestone, profiles) VALUES ('2026-11-23', 'gigastore', 'ready', 1);
          INSERT INTO install_times (day, provider, took, profiles) VALUES ('2026-11-23', 'gigastore', 8, 1);
          INSERT INTO intents (iccid, intent, at) VALUES ('89480100000472018362', 'opened', '2026-11-23T10:00:01Z')",
+    ),
+    (
+        20_261_127_210_000,
+        "INSERT INTO new_changes (iccid, seq, kind, at)
+         VALUES ('89480100000472018362', 2, 'evidence', '2026-11-23T10:00:03Z');
+         INSERT INTO changes (position, iccid, seq, kind, at)
+         VALUES (1, '89480100000472018362', 1, 'transition', '2026-11-23T10:00:01Z')",
     ),
 ];
 

@@ -7,6 +7,7 @@
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
 //! - **Milestone**: what a profile reaches on its way from ready to connected.
+//! - **Change**: what those who follow all profiles are told.
 //! - **Overdue**: what should have happened to a profile and did not.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
@@ -32,6 +33,8 @@ mod overdue;
 
 mod milestone;
 
+mod change;
+
 mod inquiry;
 
 mod activation_code;
@@ -39,6 +42,7 @@ mod activation_code;
 mod journey;
 
 pub use activation_code::{ActivationCode, InvalidActivationCode};
+pub use change::{ChangeKind, UnknownChangeKind};
 pub use connection::{Connection, Country, Evidence};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ask_again_at, is_asked_long_enough};

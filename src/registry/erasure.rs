@@ -15,7 +15,7 @@ use crate::budget;
 use crate::domain::{Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
-use crate::store::{ErasureKey, Pool, StoreError, backends, erasures};
+use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures};
 
 /// The pause between two checks whether earlier statements have ended.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -81,13 +81,14 @@ async fn delete(
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     erasures::take_turn(&mut transaction, iccid).await?;
-    let last_seq = lock(&mut transaction, iccid).await?.map_or(0, |(profile, _)| profile.seq);
+    let last_seq = lock(&mut transaction, iccid).await?.map(|(profile, _)| profile.seq);
     // Users who were led from this profile to another one have no access any more.
     wake_all(&mut transaction, iccid).await?;
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Remember it again: a registration in between may have lifted the erasure.
-    let erasure = Erasure { at: now, last_seq };
+    let erasure = Erasure { at: now, last_seq: last_seq.unwrap_or_default() };
     erasures::remember(&mut transaction, erasure_key, iccid, erasure).await?;
+    changes::erase(&mut transaction, iccid, last_seq).await?;
     transaction.commit().await?;
     Ok(known)
 }

@@ -20,8 +20,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::budget;
 use crate::domain::{
-    Advance, Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS, Registration,
-    Timestamp, Transition,
+    Advance, ChangeKind, Credentials, Iccid, Order, Profile, REPLICA_TOLERANCE_SECONDS,
+    Registration, Timestamp, Transition,
 };
 use crate::store;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
@@ -29,8 +29,8 @@ use crate::store::erasures::Erasure;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 use crate::store::{
-    ErasureKey, Pool, RegistrationFacts, StoreError, Vault, erasures, install_credentials, notify,
-    orders, profiles,
+    ErasureKey, Pool, RegistrationFacts, StoreError, Vault, changes, erasures, install_credentials,
+    notify, orders, profiles,
 };
 use crate::telemetry;
 
@@ -139,8 +139,8 @@ async fn try_register(
         activated_at: registration.activated_at,
         last_seen: registration.last_seen,
     };
-    profiles::save_registration(&mut transaction, iccid, &facts).await?;
-    save_order(&mut transaction, registration).await?;
+    let mut is_news = profiles::save_registration(&mut transaction, iccid, &facts).await?;
+    is_news |= save_order(&mut transaction, registration).await?;
     if let Some(Erasure { at, .. }) = erasure {
         orders::begin_anew(&mut transaction, iccid).await?;
         profiles::begin_anew(&mut transaction, iccid, at, after_all_tokens(at)).await?;
@@ -149,9 +149,13 @@ async fn try_register(
         let known = install_credentials::find(&mut transaction, iccid).await?;
         // Credentials that cannot be opened, because their key is lost, are replaced by those of the registration.
         let known = known.and_then(|sealed| vault.open(iccid, &sealed).ok()).unwrap_or_default();
-        let credentials = registration.credentials.clone().or(known);
+        let credentials = registration.credentials.clone().or(known.clone());
+        is_news |= credentials != known;
         let (sealed, host) = (vault.seal(iccid, &credentials)?, credentials.smdp_address());
         install_credentials::save(&mut transaction, iccid, &sealed, host, now).await?;
+    }
+    if is_news {
+        changes::note(&mut transaction, iccid, ChangeKind::Registered).await?;
     }
     // Even without a transition: followers must learn that the profile can be installed now.
     notify::wake(&mut transaction, iccid).await?;
@@ -176,23 +180,29 @@ fn count(
     }
 }
 
+/// Returns whether the order says something new.
 async fn save_order(
     connection: &mut PgConnection,
     registration: &Registration,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Registration { report, order, replaces_none, .. } = registration;
     if *order == Order::default() && !replaces_none {
-        return Ok(());
+        return Ok(false);
     }
+    let (iccid, at) = (&report.iccid, report.received_at);
     if order.expected_from.is_some() {
         // What is overdue depends on the day.
-        store::overdue::delete(connection, &report.iccid).await?;
+        store::overdue::delete(connection, iccid).await?;
     }
     if let Some(replaced) = &order.replaces {
         // Its users are led to this profile from now on, also those who are led to another one yet.
         wake_all(connection, replaced).await?;
     }
-    orders::save(connection, &report.iccid, order, *replaces_none, report.received_at).await
+    let is_news = orders::save(connection, iccid, order, *replaces_none, at).await?;
+    if let Some(replaced) = order.replaces.as_ref().filter(|_| is_news) {
+        changes::note(connection, replaced, ChangeKind::Registered).await?;
+    }
+    Ok(is_news)
 }
 
 /// Revokes all access tokens of a profile that were issued until now. Returns whether the profile exists.

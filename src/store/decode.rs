@@ -6,8 +6,8 @@ use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{Decode, Postgres, Type};
 
 use crate::domain::{
-    Country, Day, Eid, Iccid, Imsi, Milestone, Outcome, OverdueReason, ProfileState, Reference,
-    Source, Timestamp, TransitionKind,
+    ChangeKind, Country, Day, Eid, Iccid, Imsi, Milestone, Outcome, OverdueReason, ProfileState,
+    Reference, Source, Timestamp, TransitionKind,
 };
 
 /// A stored text that is no value of this kind.
@@ -44,6 +44,7 @@ decode_text! {
     TransitionKind, "kind", str::parse::<TransitionKind>;
     Outcome, "outcome", str::parse::<Outcome>;
     OverdueReason, "reason", str::parse::<OverdueReason>;
+    ChangeKind, "kind", str::parse::<ChangeKind>;
     Milestone, "milestone", str::parse::<Milestone>;
     Source, "source", str::parse::<Source>;
     Country, "country", |text| Country::parse(text).ok_or(());

@@ -22,6 +22,8 @@ pub mod deliveries;
 
 pub mod batch_write;
 
+pub mod changes;
+
 pub mod event_ids;
 
 pub mod hook_health;

@@ -16,8 +16,8 @@ pub async fn save(
     order: &Order,
     replaces_none: bool,
     at: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let saved = sqlx::query!(
         "WITH replaced AS (
              SELECT $4::text AS iccid WHERE $4::text IS NOT NULL AND NOT EXISTS (
                  SELECT FROM profiles AS p WHERE p.iccid = $4
@@ -32,7 +32,10 @@ pub async fn save(
              replaces = CASE WHEN NOT $6 THEN coalesce(EXCLUDED.replaces, o.replaces) END,
              replaced_at = CASE WHEN $6 THEN NULL
                                 WHEN EXCLUDED.replaces IS DISTINCT FROM o.replaces
-                                THEN coalesce(EXCLUDED.replaced_at, o.replaced_at) ELSE o.replaced_at END",
+                                THEN coalesce(EXCLUDED.replaced_at, o.replaced_at) ELSE o.replaced_at END
+         WHERE (o.reference, o.expected_from, o.replaces) IS DISTINCT FROM
+               (coalesce(EXCLUDED.reference, o.reference), coalesce(EXCLUDED.expected_from, o.expected_from),
+                CASE WHEN NOT $6 THEN coalesce(EXCLUDED.replaces, o.replaces) END)",
         iccid.as_str(),
         order.reference.as_ref().map(Reference::as_str),
         order.expected_from.map(Day::as_date),
@@ -42,7 +45,7 @@ pub async fn save(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(saved.rows_affected() > 0)
 }
 
 /// Notes that no other profile was given out for this one, which begins anew.

@@ -2,12 +2,13 @@
 
 use sqlx::{Connection, PgConnection};
 
+use super::changes;
 use super::deliveries::first_id;
 use super::error::StoreError;
 use super::exclusive;
 use super::notify;
 use super::profiles::StoredProfile;
-use crate::domain::{Iccid, OverdueReason, ProfileState, Timestamp, Transition};
+use crate::domain::{ChangeKind, Iccid, OverdueReason, ProfileState, Timestamp, Transition};
 
 /// The time before which all changes have been looked at for this reason; at first `otherwise`.
 ///
@@ -154,6 +155,7 @@ pub async fn note(
     )
     .execute(&mut *transaction)
     .await?;
+    changes::note(&mut transaction, iccid, ChangeKind::Transition).await?;
     notify::wake(&mut transaction, iccid).await?;
     transaction.commit().await?;
     Ok(Noted::Written)

@@ -1,5 +1,7 @@
 //! The table `transitions`: every profile's history, append-only.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
@@ -142,6 +144,27 @@ pub async fn list_each(
     .await?;
     let each = rows.into_iter().map(|row| (row.iccid, row.after, transition!(row)));
     Ok(each.collect())
+}
+
+/// Finds single transitions by their profiles and `seq`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find_each(
+    connection: &mut PgConnection,
+    wanted: &[(&Iccid, i64)],
+) -> Result<HashMap<(Iccid, i64), Transition>, StoreError> {
+    let iccids: Vec<_> = wanted.iter().map(|(iccid, _)| iccid.as_str()).collect();
+    let seqs: Vec<_> = wanted.iter().map(|(_, seq)| *seq).collect();
+    let rows = select_transitions!(query!(
+        r#"iccid AS "iccid!: Iccid","#,
+        "FROM transitions WHERE (iccid, seq) IN (SELECT * FROM UNNEST($1::text[], $2::bigint[]))",
+        &iccids as &[&str],
+        &seqs
+    ))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.iccid, row.seq), transition!(row))).collect())
 }
 
 /// Lists the last `limit` transitions of a profile, oldest first.

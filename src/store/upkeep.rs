@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{counts, event_ids, hook_health, indexes, marks, partitions};
+use super::{changes, counts, event_ids, hook_health, indexes, marks, partitions};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -34,12 +34,13 @@ pub async fn prepare(
     partitions::make_ahead(connection, clocks, days_before(clocks.earlier(), days)).await
 }
 
-/// The small upkeep, every minute: adds up the counts. Safe to call from any number of replicas.
+/// The small upkeep, every minute: adds up the counts, and gives positions to changes. Safe to call from any number of replicas.
 ///
 /// # Errors
 /// [`StoreError`]; nothing is lost by it.
 pub async fn add_up(connection: &mut PgConnection) -> Result<(), StoreError> {
-    counts::add_up(connection).await
+    counts::add_up(connection).await?;
+    changes::look_after(connection).await
 }
 
 /// The whole upkeep. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
@@ -67,7 +68,7 @@ pub async fn look_after(
         }
     }
     hook_health::forget(connection, now).await?;
-    counts::add_up(connection).await?;
+    add_up(connection).await?;
     counts::count_anew(connection, now).await?;
     marks::mark_all(connection).await
 }

@@ -19,6 +19,7 @@ use super::problem::CATALOGUE;
     tags(
         (name = "webhooks", description = "For providers. Each hook authenticates its sender by a secret in the URL or in a header, or by a signature."),
         (name = "profiles", description = "For backends, and for a user's browser, which can only read that user's profile."),
+        (name = "changes", description = "For backends: all changes of all profiles, in one order."),
         (name = "deliveries", description = "For support: which webhooks were received, and with which outcome."),
         (name = "evidence", description = "For a dispute: what was recorded about a profile, signed, and the keys to check the signature with."),
         (name = "summary", description = "For the operators of the service."),

@@ -93,11 +93,18 @@ impl Params {
         &mut self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Problem> {
-        const WANTED: &str = "must be the nextCursor of an earlier page";
-        self.take("cursor", |text| {
-            let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| WANTED)?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| WANTED)?;
-            parse(text).map_err(|_| WANTED)
+        let wanted = "must be the nextCursor of an earlier page";
+        self.take("cursor", |text| read_cursor(text, parse).ok_or(wanted))
+    }
+
+    /// Takes `wait`: how long to wait for a change, in seconds; `None` if it is absent.
+    ///
+    /// # Errors
+    /// A problem that names the parameter.
+    pub fn take_wait(&mut self) -> Result<Option<Duration>, Problem> {
+        self.take("wait", |text| match text.parse() {
+            Ok(seconds @ 0..=60) => Ok(Duration::from_secs(seconds)),
+            _ => Err("must be a number of seconds from 0 to 60"),
         })
     }
 
@@ -119,6 +126,12 @@ impl Params {
 /// Encodes a position in a list as an opaque cursor.
 pub fn cursor(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
+}
+
+/// Decodes a [`cursor`]; `None` if it is not one, or not of this list.
+pub fn read_cursor<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    parse(std::str::from_utf8(&bytes).ok()?).ok()
 }
 
 /// The caller chooses the name of a parameter, so the answer shows at most 40 characters of it, and only letters and

@@ -55,7 +55,7 @@ impl Followers {
         let full = "too many streams are open; use long polling (GET …?wait=30) instead";
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
-        let place = self.place(subject, Some(permit))?;
+        let place = self.place(user(subject), Some(permit))?;
         telemetry::count_stream(1.0);
         Ok(place)
     }
@@ -65,21 +65,25 @@ impl Followers {
     /// # Errors
     /// `unavailable` if a limit is reached.
     pub(super) fn poll(&self, subject: &Subject) -> Result<Place, Problem> {
-        self.place(subject, None)
+        self.place(user(subject), None)
+    }
+
+    /// Takes a place for a backend's long poll of all profiles.
+    ///
+    /// # Errors
+    /// `unavailable` if the limit is reached.
+    pub(super) fn poll_of_backend(&self) -> Result<Place, Problem> {
+        self.place(None, None)
     }
 
     fn place(
         &self,
-        subject: &Subject,
+        user: Option<Iccid>,
         stream: Option<OwnedSemaphorePermit>,
     ) -> Result<Place, Problem> {
         let full = "too many requests wait for changes; retry without wait";
         let all = Arc::clone(&self.all).try_acquire_owned();
         let all = all.map_err(|_| Problem::because(Code::Unavailable, full))?;
-        let user = match &subject.caller {
-            Caller::Backend => None,
-            Caller::User { iccid, .. } => Some(iccid.clone()),
-        };
         if let Some(iccid) = &user {
             let mut of_users = self.of_users.lock().unwrap_or_else(PoisonError::into_inner);
             let open = of_users.entry(iccid.clone()).or_default();
@@ -90,6 +94,14 @@ impl Followers {
             *open += 1;
         }
         Ok(Place { _all: all, stream, user, of_users: Arc::clone(&self.of_users) })
+    }
+}
+
+/// The profile towards whose users' limit this caller counts.
+fn user(subject: &Subject) -> Option<Iccid> {
+    match &subject.caller {
+        Caller::Backend => None,
+        Caller::User { iccid, .. } => Some(iccid.clone()),
     }
 }
 

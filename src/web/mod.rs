@@ -34,6 +34,8 @@ mod deliveries;
 
 mod summary;
 
+mod changes;
+
 mod callers;
 
 mod catalogue;
@@ -91,6 +93,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(qr::png))
         // backends and support
         .routes(routes!(profiles::list))
+        .routes(routes!(changes::list))
         .routes(routes!(tokens::create, tokens::end))
         .routes(routes!(inquiry::ask))
         .routes(routes!(deliveries::of_profile))

@@ -44,10 +44,7 @@ pub async fn show(
     mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wait = params.take("wait", |text| match text.parse() {
-        Ok(seconds @ 0..=60) => Ok(Duration::from_secs(seconds)),
-        _ => Err("must be a number of seconds from 0 to 60"),
-    })?;
+    let wait = params.take_wait()?;
     params.finish()?;
     let (stored, has_waited) = read(&app, &subject, &headers, wait.unwrap_or_default()).await?;
     let tag = etag::of(&stored, &subject.caller);

@@ -102,7 +102,8 @@ pub(crate) async fn wait_for_waiting(database: &Database, count: i64) {
     .await;
 }
 
-/// Every column of every table that holds this text, as `table.column`.
+/// Every column of every table that holds this text, as `table.column`, apart from the note for those who follow all changes that
+/// a profile was erased: it is all that is kept of the profile, for a week.
 pub(crate) async fn places_of(database: &Database, text: &str) -> Vec<String> {
     let mut connection = database.connect().await;
     let columns: Vec<(String, String)> = sqlx::query_as(
@@ -116,9 +117,11 @@ pub(crate) async fn places_of(database: &Database, text: &str) -> Vec<String> {
     let mut places = Vec::new();
     for (table, column) in columns {
         // A bytea is searched as bytes, everything else as text.
+        let is_of_changes = ["changes", "new_changes"].contains(&table.as_str());
+        let without = if is_of_changes { "kind <> 'erased' AND" } else { "" };
         let query = format!(
             r#"SELECT count(*) FROM "{table}"
-               WHERE position($1 IN CASE pg_typeof("{column}") WHEN 'bytea'::regtype
+               WHERE {without} position($1 IN CASE pg_typeof("{column}") WHEN 'bytea'::regtype
                                     THEN decode(substr("{column}"::text, 3), 'hex')
                                     ELSE convert_to("{column}"::text, 'UTF8') END) > 0"#
         );

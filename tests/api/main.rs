@@ -13,6 +13,7 @@
 mod access;
 mod admin;
 mod batch_write;
+mod changes;
 mod concurrency;
 mod connections;
 mod contract;

@@ -5,6 +5,7 @@ use sqlx::types::time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::tally::{self, CountColumns};
+use super::told::ChangeColumns;
 use super::{BatchWrite, Changed};
 use crate::domain::{Country, Eid, Imsi, Profile};
 use crate::store::decode::datetime_option;
@@ -38,6 +39,7 @@ pub(super) async fn write(
     let transition = TransitionColumns::of(&write.transitions);
     let delivery = DeliveryColumns::of(&write.deliveries);
     let count = CountColumns::of(&tally::of(write));
+    let change = ChangeColumns::of(write);
     let written = sqlx::query!(
         r#"WITH free AS (
                SELECT FROM profiles AS p JOIN UNNEST($39::text[], $40::bigint[]) AS r (iccid, revision)
@@ -104,6 +106,11 @@ pub(super) async fn write(
                INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n, ready_on, milestones, took)
                SELECT c.* FROM UNNEST($45::text[], $46::date[], $47::text[], $48::text[], $49::text[], $50::bigint[], $54::date[],
                                       $55::smallint[], $56::smallint[]) AS c
+               WHERE (SELECT unchanged.all FROM unchanged)
+           ),
+           followed AS (
+               INSERT INTO new_changes (iccid, seq, kind, at)
+               SELECT c.* FROM UNNEST($57::text[], $58::bigint[], $59::text[], $60::timestamptz[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            )
            SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
@@ -178,6 +185,11 @@ pub(super) async fn write(
         &count.ready_on as &[Option<Date>],
         &count.milestones as &[Option<i16>],
         &count.took as &[Option<i16>],
+        // What those who follow all changes are told: $57 to $60.
+        &change.iccid as &[&str],
+        &change.seq,
+        &change.kind as &[&str],
+        &change.at as &[OffsetDateTime],
     )
     .fetch_one(connection)
     .await?;

@@ -10,6 +10,8 @@ mod one;
 
 mod tally;
 
+mod told;
+
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
@@ -74,6 +76,13 @@ impl BatchWrite<'_> {
     /// The profiles of `not_erased`: they were not read, and not known to be erased.
     pub fn absent(&self) -> HashSet<Iccid> {
         self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
+    }
+
+    /// The profiles of `connected`, as they are to be saved.
+    fn connected_profiles(&self) -> impl Iterator<Item = &Profile> {
+        let connected: HashSet<_> = self.connected.iter().copied().collect();
+        let changed = self.changed.iter().map(|it| it.profile);
+        changed.chain(self.new.iter().copied()).filter(move |it| connected.contains(&it.iccid))
     }
 
     /// What to notify the replicas of, if there is anything.

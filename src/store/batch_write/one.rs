@@ -24,6 +24,8 @@ pub(super) struct One<'a> {
     delivery: Option<&'a NewDelivery<'a>>,
     notification: Option<String>,
     count: Option<CountChange<'a>>,
+    /// The profile, if it has a new connection.
+    connected: Option<&'a Profile>,
 }
 
 /// What becomes of the profile.
@@ -54,6 +56,7 @@ impl One<'_> {
 pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
     let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, connected: _ } =
         write;
+    let connected = write.connected_profiles().next();
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
         ([it], [], [], []) => Change::Saved(it.profile, it.revision),
         ([], [(iccid, revision)], [], []) => Change::Unchanged(iccid, *revision),
@@ -73,7 +76,7 @@ pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
         _ => return None,
     };
     let not_erased = !not_erased.is_empty();
-    Some(One { profile, not_erased, transition, delivery, notification, count })
+    Some(One { profile, not_erased, transition, delivery, notification, count, connected })
 }
 
 /// See [`super::write_if_unchanged`].
@@ -92,10 +95,11 @@ pub(super) async fn write(
 }
 
 /// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
-/// parameters $1 to $30 are the same in each; those of the part itself follow. Returns a row only if it has written.
+/// parameters $1 to $32 are the same in each; those of the part itself follow. Returns a row only if it has written.
 macro_rules! write_one {
     ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
         let (transition, delivery, count) = ($one.transition, $one.delivery, $one.count);
+        let connected = $one.connected;
         let moved = transition.map(|it| it.transition);
         sqlx::query!(
             "WITH " + $written + r#",
@@ -112,6 +116,12 @@ macro_rules! write_one {
              counted AS (
                  INSERT INTO count_changes (provider, day, outcome, from_state, to_state, ready_on, milestones, took, n)
                  SELECT $23, $24, $16, $25, $26, $28, $29, $30, 1 FROM written WHERE $23::text IS NOT NULL
+             ),
+             followed AS (
+                 INSERT INTO new_changes (iccid, seq, kind, at)
+                 SELECT $1, c.seq, c.kind, c.at
+                 FROM written, (VALUES ($2, 'transition', $9), ($31::bigint, 'evidence', $32::timestamptz)) AS c (seq, kind, at)
+                 WHERE c.seq IS NOT NULL
              )
              SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
                     -- is written before, because it is in FROM: what nothing refers to is executed last.
@@ -148,6 +158,8 @@ macro_rules! write_one {
             count.and_then(|it| it.reached).map(|it| it.ready_on),
             count.and_then(|it| it.reached).map(|it| it.milestones),
             count.and_then(|it| it.reached).and_then(|it| it.took),
+            connected.map(|it| it.seq),
+            connected.and_then(|it| datetime_option(it.evidence.last_connected_at)),
             $($argument),*
         )
     }};
@@ -161,13 +173,13 @@ async fn save(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "free AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $31 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $33 FOR UPDATE SKIP LOCKED
          ),
          written AS (
              UPDATE profiles
-             SET provider = $32, state = $33, enabled = $34, raw_state = $35, imsi = $36, eid = $37, since = $38,
-                 seq = $39, installs_seen = $40, deliveries = $41, last_delivery_at = $42, last_occurred_at = $43,
-                 first_connected_at = $44, last_connected_at = $45, country = $46, ready_at = $47, reached = $48, updated_at = now(),
+             SET provider = $34, state = $35, enabled = $36, raw_state = $37, imsi = $38, eid = $39, since = $40,
+                 seq = $41, installs_seen = $42, deliveries = $43, last_delivery_at = $44, last_occurred_at = $45,
+                 first_connected_at = $46, last_connected_at = $47, country = $48, ready_at = $49, reached = $50, updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -207,10 +219,10 @@ async fn create(
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
                                    country, ready_at, reached, updated_at)
-             SELECT $1, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, now()
+             SELECT $1, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $31)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
              RETURNING 1
          )",
         profile.iccid.as_str(),
@@ -246,7 +258,7 @@ async fn leave(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "written AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $31 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $33 FOR UPDATE SKIP LOCKED
          )",
         iccid.as_str(),
         one,
@@ -266,7 +278,7 @@ async fn keep(
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $31)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
          )",
         iccid.map_or("", Iccid::as_str),
         one,

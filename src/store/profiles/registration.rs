@@ -20,7 +20,7 @@ pub struct RegistrationFacts {
 }
 
 /// Saves the registration of a profile whose lock is held, unless it says nothing new. Members that it leaves out keep the value of
-/// an earlier registration.
+/// an earlier registration. Returns whether it said something new.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -28,8 +28,8 @@ pub async fn save_registration(
     connection: &mut PgConnection,
     iccid: &Iccid,
     registration: &RegistrationFacts,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let saved = sqlx::query!(
         r#"UPDATE profiles
            SET registered_at = $2, uid = coalesce($3, uid), activated_at = coalesce($4, activated_at),
                last_seen = coalesce($5, last_seen), updated_at = now()
@@ -44,7 +44,7 @@ pub async fn save_registration(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(saved.rows_affected() > 0)
 }
 
 /// Marks a profile as changed without a delivery. The trigger does not see that, because an answer of the provider is as recent as

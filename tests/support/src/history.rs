@@ -85,10 +85,35 @@ const NEVER_MISCOUNTED: [(&str, &str); 3] = [
     ),
 ];
 
-/// Asserts that every history is consistent, and agrees with its profile and with the stored deliveries, and that all are
-/// counted.
+/// What must never be found in the order of all changes.
+const NEVER_MISPLACED: [(&str, &str); 4] = [
+    (
+        "transitions that have no position, and will get none",
+        "SELECT count(*) FROM transitions AS t
+         WHERE NOT EXISTS (SELECT FROM changes AS c
+                           WHERE c.iccid = t.iccid AND c.seq = t.seq AND c.kind IN ('transition', 'overdue'))
+           AND NOT EXISTS (SELECT FROM new_changes AS n WHERE n.iccid = t.iccid AND n.seq >= t.seq)",
+    ),
+    (
+        "transitions with two positions",
+        "SELECT count(*) FROM (SELECT FROM changes WHERE kind IN ('transition', 'overdue')
+                               GROUP BY iccid, seq HAVING count(*) > 1) AS twice",
+    ),
+    (
+        "changes that are placed before an earlier one of their profile",
+        "SELECT count(*) FROM (SELECT seq, lag(seq) OVER (PARTITION BY iccid ORDER BY position) AS before FROM changes) AS c
+         WHERE seq < before",
+    ),
+    (
+        "positions that were not given",
+        "SELECT count(*) FROM changes WHERE position > (SELECT last_position FROM change_feed)",
+    ),
+];
+
+/// Asserts that every history is consistent, and agrees with its profile and with the stored deliveries, that all are counted,
+/// and that every transition has one position among all changes, or will get one.
 pub async fn assert_straight(database: &Database) {
-    for (what, query) in NEVER {
+    for (what, query) in NEVER.into_iter().chain(NEVER_MISPLACED) {
         assert_eq!(database.scalar::<i64>(query).await, 0, "{what}");
     }
     assert_counted(database).await;

@@ -1,0 +1,187 @@
+//! `GET /v1/changes`: all changes of all profiles in one order, for backends that keep a copy or act on each change.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::callers::Backend;
+use super::extract::{Params, cursor, read_cursor};
+use super::middleware::Waited;
+use super::problem::{Code, Problem, ProblemDocument};
+use super::views::{ProfileView, TransitionView};
+use crate::domain::{ChangeKind, Timestamp};
+use crate::store::changes::{self, Change, Changes};
+
+/// One change of one profile.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Change)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeView {
+    /// Where this change is in the order: send it as `after` to continue behind it.
+    cursor: String,
+    /// The profile's number.
+    #[schema(example = "89972123300991848961")]
+    iccid: String,
+    /// What changed. `transition`: its history has a new transition, which may be `late`. `overdue`: something should have
+    /// happened by now and did not. `evidence`: a provider said where it is connected. `registered`: a backend registered it, or
+    /// something new about it. `erased`: it was erased, with all earlier changes of it.
+    kind: ChangeKind,
+    /// When, by the service's clock.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The transition, with the kinds `transition` and `overdue`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transition: Option<TransitionView>,
+    /// The profile as it is now: after this change, or after later ones. Absent with the kind `erased`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<ProfileView>,
+}
+
+impl From<Change> for ChangeView {
+    fn from(change: Change) -> Self {
+        Self {
+            cursor: cursor(&change.position.to_string()),
+            iccid: change.iccid.as_str().to_owned(),
+            kind: change.kind,
+            at: change.at,
+            transition: change.transition.map(TransitionView::from),
+            profile: change.profile.map(ProfileView::from),
+        }
+    }
+}
+
+/// Some changes, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChangePage)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangesView {
+    /// The changes, oldest first; none if nothing has changed.
+    items: Vec<ChangeView>,
+    /// Send this as `after` to get what comes next. Valid for ever.
+    next_cursor: String,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy)]
+enum After {
+    Position(i64),
+    Now,
+}
+
+/// Lists all changes of all profiles, oldest first, in an order that never changes: no change is ever inserted before one that was
+/// answered. For one profile it is the order of its history.
+///
+/// Keep `nextCursor` with what you have done about the items, and send it as `after`. With `wait` the call is a long poll: it is
+/// answered as soon as there are changes. What happened before the release with this call is added in the first minutes after the
+/// upgrade.
+#[utoipa::path(
+    get, path = "/v1/changes", tag = "changes",
+    security(("apiKey" = [])),
+    params(
+        ("after" = Option<String>, Query, description = "A `nextCursor` or `cursor`, or `now` for the present end; by default from the beginning"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Max number of items; default 50"),
+        ("wait" = Option<i64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait for a change if there is none"),
+    ),
+    responses(
+        (status = 200, body = ChangesView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn list(
+    State(app): State<AppState>,
+    _: Backend,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let after = params.take("after", |text| match text {
+        "now" => Ok(After::Now),
+        _ => read_cursor(text, parse_position).map(After::Position).ok_or(WANTED),
+    })?;
+    let limit = params.take_limit()?;
+    let wait = params.take_wait()?;
+    params.finish()?;
+    let mut after = after.unwrap_or(After::Position(0));
+    let deadline = Instant::now() + wait.unwrap_or_default();
+    // Subscribe before reading, so that a change between the two is a wake-up.
+    let mut subscription = app.feed.subscribe_to_all();
+    let mut place = None;
+    loop {
+        let is_over = deadline <= Instant::now() || app.draining.has_begun();
+        let changes = read(&app, after, limit).await?;
+        if !changes.items.is_empty() || is_over || matches!(after, After::Now) {
+            let mut response = Json(ChangesView::from(changes)).into_response();
+            if place.is_some() {
+                // The caller asked for this delay, so it is not counted as the duration of the request.
+                response.extensions_mut().insert(Waited);
+            }
+            return Ok(response);
+        }
+        if let After::Position(position) = &mut after
+            && *position < changes.read_to
+        {
+            // All changes of the page are of profiles that are being erased.
+            *position = changes.read_to;
+            continue;
+        }
+        if place.is_none() {
+            place = Some(app.followers.poll_of_backend()?);
+        }
+        tokio::select! {
+            () = subscription.woken() => {}
+            // If a wake-up was lost.
+            () = tokio::time::sleep(SAFETY_NET) => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = app.draining.begun() => {}
+        }
+    }
+}
+
+/// How often a call that waits reads without a wake-up.
+const SAFETY_NET: Duration = Duration::from_secs(20);
+
+const WANTED: &str = "must be a cursor of an earlier answer, or now";
+
+fn parse_position(text: &str) -> Result<i64, &'static str> {
+    match text.parse() {
+        Ok(position @ 0..) => Ok(position),
+        _ => Err(WANTED),
+    }
+}
+
+async fn read(app: &AppState, after: After, limit: i64) -> Result<Changes, Problem> {
+    let read = app.reads.run(async |connection| {
+        changes::number(connection).await?;
+        match after {
+            After::Position(position) => changes::list(connection, position, limit).await,
+            After::Now => {
+                // What waits for its position is before now.
+                while changes::number(connection).await? > 0 {}
+                let last = changes::last(connection).await?;
+                Ok(Changes { items: Vec::new(), read_to: last, last })
+            }
+        }
+    });
+    let changes = read.await?;
+    match after {
+        After::Position(position) if position > changes.last => Err(Problem::because(
+            Code::InvalidParameter,
+            "after is a cursor that this database has not given yet: it is of another database, or this one was restored from a backup that is older; begin without after, or with a cursor from before the backup",
+        )),
+        _ => Ok(changes),
+    }
+}
+
+impl From<Changes> for ChangesView {
+    fn from(changes: Changes) -> Self {
+        let next_cursor = cursor(&changes.read_to.to_string());
+        Self { items: changes.items.into_iter().map(ChangeView::from).collect(), next_cursor }
+    }
+}
