@@ -146,6 +146,29 @@ pub async fn list_each(
     Ok(each.collect())
 }
 
+/// Lists the histories of all profiles, in the order of their ICCIDs and `seq`, after a transition; without a profile from the
+/// beginning.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_all(
+    connection: &mut PgConnection,
+    after: Option<&Iccid>,
+    after_seq: i64,
+    limit: i64,
+) -> Result<Vec<(Iccid, Transition)>, StoreError> {
+    let rows = select_transitions!(query!(
+        r#"iccid AS "iccid: Iccid","#,
+        "FROM transitions WHERE (iccid, seq) > ($1, $2) ORDER BY iccid, seq LIMIT $3",
+        after.map_or("", Iccid::as_str),
+        after_seq,
+        limit
+    ))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.iccid, transition!(row))).collect())
+}
+
 /// Finds single transitions by their profiles and `seq`.
 ///
 /// # Errors

@@ -36,6 +36,8 @@ mod summary;
 
 mod changes;
 
+mod export;
+
 mod callers;
 
 mod catalogue;
@@ -94,6 +96,7 @@ fn documented() -> OpenApiRouter<AppState> {
         // backends and support
         .routes(routes!(profiles::list))
         .routes(routes!(changes::list))
+        .routes(routes!(export::export))
         .routes(routes!(tokens::create, tokens::end))
         .routes(routes!(inquiry::ask))
         .routes(routes!(deliveries::of_profile))

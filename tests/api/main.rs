@@ -27,6 +27,7 @@ mod esim_access;
 mod event_ids;
 mod events;
 mod evidence;
+mod export;
 mod funnel;
 mod hostile;
 mod inquiries;
