@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{lock, wake_all};
 use crate::budget;
-use crate::domain::{Iccid, Timestamp};
+use crate::domain::{ChangeKind, Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
-use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures};
+use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures, orders};
 
 /// The pause between two checks whether earlier statements have ended.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -84,6 +84,9 @@ async fn delete(
     let last_seq = lock(&mut transaction, iccid).await?.map(|(profile, _)| profile.seq);
     // Users who were led from this profile to another one have no access any more.
     wake_all(&mut transaction, iccid).await?;
+    for partner in orders::partners(&mut transaction, iccid).await? {
+        changes::note(&mut transaction, &partner, ChangeKind::Registered).await?;
+    }
     let known = erasures::delete_all(&mut transaction, iccid).await?;
     // Remember it again: a registration in between may have lifted the erasure.
     let erasure = Erasure { at: now, last_seq: last_seq.unwrap_or_default() };

@@ -198,9 +198,14 @@ async fn save_order(
         // Its users are led to this profile from now on, also those who are led to another one yet.
         wake_all(connection, replaced).await?;
     }
+    let before = orders::replaced_by(connection, iccid).await?;
     let is_news = orders::save(connection, iccid, order, *replaces_none, at).await?;
-    if let Some(replaced) = order.replaces.as_ref().filter(|_| is_news) {
-        changes::note(connection, replaced, ChangeKind::Registered).await?;
+    let now = orders::replaced_by(connection, iccid).await?;
+    if before != now {
+        // Both show by which profile they were replaced.
+        for replaced in before.iter().chain(&now) {
+            changes::note(connection, replaced, ChangeKind::Registered).await?;
+        }
     }
     Ok(is_news)
 }

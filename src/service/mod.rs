@@ -184,6 +184,7 @@ impl Service {
             draining: Draining::default(),
             tallies,
             reads: Pool::new(&connector, Session::Reads, readers, budget::READ),
+            numbering: tokio::sync::Mutex::default(),
             scans: Semaphore::new(SCANS.min(readers.saturating_sub(1)).max(1)),
             probe: Pool::new(&connector, Session::Probe, 1, budget::READINESS),
             registrations: Pool::new(

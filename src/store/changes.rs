@@ -5,19 +5,22 @@
 //! come to a position has missed nothing before it, whatever commits later.
 //!
 //! For each profile that has changed, [`number`] takes the transitions from its history, from where `changes` ends. A transition
-//! is therefore never missing or there twice, even if a writer has not noted it: one of the release before.
+//! is therefore never there twice, and is found even if a writer has not noted it (one of the release before): with the next
+//! change of its profile, or by a search.
 
 use std::collections::{HashMap, HashSet};
 
 use sqlx::{Connection, PgConnection};
 
 use super::error::StoreError;
+use super::notify::wake_key;
 use super::profiles::{self, StoredProfile};
 use super::transitions;
+use crate::budget;
 use crate::domain::{ChangeKind, Iccid, Timestamp, Transition};
 
-/// How many new changes one transaction numbers, and how many such transactions one upkeep makes.
-const MAX_NUMBERED: i64 = 10_000;
+/// About how many changes one transaction numbers, and how many such transactions follow each other at most.
+const MAX_NUMBERED: i64 = 5_000;
 const MAX_ROUNDS: u32 = 100;
 
 /// How many profiles one step of a search looks at.
@@ -43,15 +46,38 @@ pub struct Change {
     pub profile: Option<StoredProfile>,
 }
 
-/// Some changes, and how far there are any.
+/// A place in the order, to continue behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The position of a change, or 0.
+    pub position: i64,
+    /// What the change is known by: where the database was replaced by a backup, there is another change at the position.
+    pub mark: Option<u32>,
+}
+
+impl Place {
+    /// Before everything.
+    pub const BEGINNING: Self = Self { position: 0, mark: None };
+
+    fn of(position: i64, iccid: &Iccid) -> Self {
+        Self { position, mark: Some(wake_key(iccid)) }
+    }
+}
+
+impl Change {
+    /// The place behind it.
+    pub fn place(&self) -> Place {
+        Place::of(self.position, &self.iccid)
+    }
+}
+
+/// Some changes, and how far they go.
 #[derive(Debug)]
 pub struct Changes {
     /// The changes, in their order.
     pub items: Vec<Change>,
-    /// The position up to which the reader has read with them.
-    pub read_to: i64,
-    /// The last position that was given.
-    pub last: i64,
+    /// The place up to which the reader has read with them.
+    pub read_to: Place,
 }
 
 /// Notes that a profile has changed, in the transaction that changes it.
@@ -85,10 +111,11 @@ pub async fn erase(
 ) -> Result<(), StoreError> {
     // Otherwise a transaction that is giving positions could add changes of this profile after they were deleted.
     lock(connection).await?;
-    sqlx::query!("DELETE FROM new_changes WHERE iccid = $1", iccid.as_str())
+    sqlx::query!("DELETE FROM new_changes WHERE iccid = $1 AND kind <> 'erased'", iccid.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query!("DELETE FROM changes WHERE iccid = $1", iccid.as_str())
+    // The note stays, for an erasure that is repeated because its answer was lost.
+    sqlx::query!("DELETE FROM changes WHERE iccid = $1 AND kind <> 'erased'", iccid.as_str())
         .execute(&mut *connection)
         .await?;
     if let Some(seq) = last_seq {
@@ -105,48 +132,70 @@ pub async fn erase(
 }
 
 /// Waits for the lock of those who give positions, and returns the last position. What they have committed is visible to the next
-/// statement.
+/// statement. Until the end of the transaction, neither a statement nor a pause is longer than an erasure waits for the lock.
 async fn lock(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    let last = sqlx::query_scalar!("SELECT last_position FROM change_feed FOR UPDATE");
-    Ok(last.fetch_one(connection).await?)
+    let limit = budget::in_postgres(budget::NUMBERING);
+    let last = sqlx::query!(
+        "SELECT last_position, set_config('statement_timeout', $1, true) AS statement,
+                set_config('idle_in_transaction_session_timeout', $1, true) AS pause
+         FROM change_feed FOR UPDATE",
+        limit
+    );
+    Ok(last.fetch_one(connection).await?.last_position)
 }
 
-/// Gives positions to new changes that are committed, at most [`MAX_NUMBERED`] notes of them. Returns how many notes there were.
+/// Gives positions to new changes that are committed: those of a bounded number of profiles, and about [`MAX_NUMBERED`] changes.
+/// Returns whether there are more.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn number(connection: &mut PgConnection) -> Result<i64, StoreError> {
+pub async fn number(connection: &mut PgConnection) -> Result<bool, StoreError> {
     let is_any = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM new_changes) AS "it!""#);
     if !is_any.fetch_one(&mut *connection).await? {
-        return Ok(0);
+        return Ok(false);
     }
     let mut transaction = connection.begin().await?;
     let last = lock(&mut transaction).await?;
-    let noted = sqlx::query_scalar!(
-        r#"WITH taken AS MATERIALIZED (
-               DELETE FROM new_changes WHERE ctid = ANY(ARRAY(SELECT ctid FROM new_changes LIMIT $2))
+    let are_more = sqlx::query_scalar!(
+        r#"WITH picked AS MATERIALIZED (
+               SELECT DISTINCT iccid FROM (SELECT iccid FROM new_changes LIMIT $2) AS first
+           ),
+           -- All notes of a profile: in which order they lie in the table says nothing.
+           taken AS MATERIALIZED (
+               DELETE FROM new_changes WHERE iccid IN (SELECT iccid FROM picked)
                RETURNING iccid, seq, kind, at
            ),
            known AS MATERIALIZED (
-               SELECT iccid, coalesce((SELECT max(c.seq) FROM changes AS c WHERE c.iccid = t.iccid), 0) AS seq
-               FROM (SELECT DISTINCT iccid FROM taken) AS t
+               SELECT t.iccid, p.iccid IS NOT NULL AS exists, coalesce(c.seq, 0) AS seq,
+                      sum(greatest(t.seq - coalesce(c.seq, 0), 0) + t.others) OVER (ORDER BY t.iccid) AS so_far,
+                      row_number() OVER (ORDER BY t.iccid) AS n
+               FROM (SELECT iccid, max(seq) AS seq, count(*) FILTER (WHERE kind <> 'transition') AS others
+                     FROM taken GROUP BY iccid) AS t
+               LEFT JOIN profiles AS p ON p.iccid = t.iccid
+               LEFT JOIN LATERAL (SELECT max(seq) AS seq FROM changes WHERE iccid = t.iccid) AS c ON true
            ),
-           found AS (
+           found AS MATERIALIZED (
                SELECT k.iccid, t.seq, CASE t.kind WHEN 'overdue' THEN 'overdue' ELSE 'transition' END AS kind,
                       t.received_at AS at, 1 AS turn
                FROM known AS k
-               -- The limit keeps this from becoming another join, that would read the table through.
                CROSS JOIN LATERAL (
                    SELECT seq, kind, received_at FROM transitions
-                   WHERE iccid = k.iccid AND seq > k.seq ORDER BY seq LIMIT 1000000
+                   WHERE iccid = k.iccid AND seq > k.seq ORDER BY seq LIMIT $2
                ) AS t
-               UNION ALL
-               SELECT iccid, seq, kind, max(at), CASE kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END
-               FROM taken WHERE kind <> 'transition' GROUP BY iccid, seq, kind
+               WHERE k.so_far <= $2 OR k.n = 1
+           ),
+           -- Of what an erasure and a registration of another profile noted at the same time, the erasure is true.
+           rest AS (
+               SELECT t.iccid, greatest(t.seq, k.seq) AS seq, t.kind, max(t.at) AS at,
+                      CASE t.kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END AS turn
+               FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
+               WHERE t.kind <> 'transition' AND (k.exists OR t.kind = 'erased') AND (k.so_far <= $2 OR k.n = 1)
+               GROUP BY 1, 2, 3, 5
            ),
            -- By time, as far as that is the order of each profile: clocks go back.
            timed AS (
-               SELECT *, max(at) OVER (PARTITION BY iccid ORDER BY seq, turn) AS not_before FROM found
+               SELECT *, max(at) OVER (PARTITION BY iccid ORDER BY seq, turn) AS not_before
+               FROM (SELECT * FROM found UNION ALL SELECT * FROM rest) AS all_of_them
            ),
            placed AS (
                INSERT INTO changes (position, iccid, seq, kind, at)
@@ -154,37 +203,67 @@ pub async fn number(connection: &mut PgConnection) -> Result<i64, StoreError> {
                RETURNING position
            ),
            counted AS (
-               UPDATE change_feed SET last_position = last_position + (SELECT count(*) FROM placed)
+               UPDATE change_feed SET last_position = (SELECT max(position) FROM placed)
+               WHERE EXISTS (SELECT FROM placed)
+           ),
+           -- What was too much for this pass, and a history that was cut.
+           left_over AS (
+               INSERT INTO new_changes (iccid, seq, kind, at)
+               SELECT t.iccid, t.seq, t.kind, t.at FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
+               WHERE k.so_far > $2 AND k.n > 1
+               UNION ALL
+               SELECT iccid, max(seq), 'transition', max(at) FROM found GROUP BY iccid HAVING count(*) = $2
            )
-           SELECT count(*) AS "noted!" FROM taken"#,
+           SELECT (SELECT count(*) FROM taken) >= $2 OR coalesce(max(so_far), 0) > $2 AS "are_more!" FROM known"#,
         last,
         MAX_NUMBERED
     );
-    let noted = noted.fetch_one(&mut *transaction).await?;
+    let are_more = are_more.fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(noted)
+    Ok(are_more)
 }
 
-/// Lists the changes after a position, with the transitions and profiles that they are about. Changes of a profile that is being
-/// erased are left out.
+/// Gives positions to all new changes that are committed now, unless there are very many.
+///
+/// # Errors
+/// [`StoreError`]; what has a position keeps it.
+pub async fn number_all(connection: &mut PgConnection) -> Result<(), StoreError> {
+    for _ in 0..MAX_ROUNDS {
+        if !number(connection).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Lists the changes after a place, with the transitions and profiles that they are about. Changes of a profile that is being
+/// erased are left out. Returns `None` if this database has not given out that place.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn list(
     connection: &mut PgConnection,
-    after: i64,
+    after: Place,
     limit: i64,
-) -> Result<Changes, StoreError> {
-    let last = last(connection).await?;
+) -> Result<Option<Changes>, StoreError> {
+    let at_place = sqlx::query!(
+        r#"SELECT last_position, (SELECT iccid FROM changes WHERE position = $1) AS "iccid: Iccid" FROM change_feed"#,
+        after.position
+    );
+    let at_place = at_place.fetch_one(&mut *connection).await?;
+    let is_another = |iccid: &Iccid| after.mark.is_some_and(|mark| mark != wake_key(iccid));
+    if after.position > at_place.last_position || at_place.iccid.as_ref().is_some_and(is_another) {
+        return Ok(None);
+    }
     let rows = sqlx::query!(
         r#"SELECT position, iccid AS "iccid: Iccid", seq, kind AS "kind: ChangeKind", at AS "at: Timestamp"
            FROM changes WHERE position > $1 ORDER BY position LIMIT $2"#,
-        after,
+        after.position,
         limit
     )
     .fetch_all(&mut *connection)
     .await?;
-    let read_to = rows.last().map_or(after, |row| row.position);
+    let read_to = rows.last().map_or(after, |row| Place::of(row.position, &row.iccid));
     let has_transition =
         |kind: ChangeKind| matches!(kind, ChangeKind::Transition | ChangeKind::Overdue);
     let wanted = rows.iter().filter(|row| has_transition(row.kind));
@@ -209,16 +288,21 @@ pub async fn list(
         let (position, iccid, kind, at) = (row.position, row.iccid, row.kind, row.at);
         is_whole.then_some(Change { position, iccid, kind, at, transition, profile })
     });
-    Ok(Changes { items: items.collect(), read_to, last })
+    Ok(Some(Changes { items: items.collect(), read_to }))
 }
 
-/// The last position that was given; 0 if none was.
+/// The place behind all that has a position.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn last(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    let last = sqlx::query_scalar!("SELECT last_position FROM change_feed");
-    Ok(last.fetch_one(connection).await?)
+pub async fn end(connection: &mut PgConnection) -> Result<Place, StoreError> {
+    let last = sqlx::query!(
+        r#"SELECT last_position, (SELECT iccid FROM changes WHERE position = last_position) AS "iccid: Iccid"
+           FROM change_feed"#
+    );
+    let last = last.fetch_one(connection).await?;
+    let mark = last.iccid.as_ref().map(wake_key);
+    Ok(Place { position: last.last_position, mark })
 }
 
 /// Gives positions to what nobody has read, continues a search, and forgets who was erased long ago.
@@ -227,11 +311,12 @@ pub async fn last(connection: &mut PgConnection) -> Result<i64, StoreError> {
 /// [`StoreError`]; what was done before the error stays done.
 pub async fn look_after(connection: &mut PgConnection) -> Result<(), StoreError> {
     for _ in 0..MAX_ROUNDS {
-        let is_searching = search(connection).await?;
-        if number(connection).await? < MAX_NUMBERED && !is_searching {
+        number_all(connection).await?;
+        if !search(connection).await? {
             break;
         }
     }
+    number_all(connection).await?;
     sqlx::query!(
         "DELETE FROM changes WHERE kind = 'erased' AND at < now() - make_interval(secs => $1)",
         f64::from(i32::try_from(ERASED_KEPT_SECONDS).unwrap_or(i32::MAX))
@@ -277,5 +362,8 @@ async fn search(connection: &mut PgConnection) -> Result<bool, StoreError> {
     );
     let is_over = is_over.fetch_optional(&mut *transaction).await?.flatten();
     transaction.commit().await?;
+    if is_over == Some(true) {
+        tracing::info!("all histories were searched for changes that /v1/changes lacks");
+    }
     Ok(is_over == Some(false))
 }

@@ -62,6 +62,37 @@ pub async fn begin_anew(connection: &mut PgConnection, iccid: &Iccid) -> Result<
     Ok(())
 }
 
+/// The profile that this one was given out for.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn replaced_by(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<Iccid>, StoreError> {
+    let replaced = sqlx::query_scalar!(
+        r#"SELECT replaces AS "it: Iccid" FROM orders WHERE iccid = $1"#,
+        iccid.as_str()
+    );
+    Ok(replaced.fetch_optional(connection).await?.flatten())
+}
+
+/// The profiles whose orders name this one or are named by its order.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn partners(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Vec<Iccid>, StoreError> {
+    let partners = sqlx::query_scalar!(
+        r#"SELECT iccid AS "it!: Iccid" FROM orders WHERE replaces = $1
+           UNION SELECT replaces FROM orders WHERE iccid = $1 AND replaces IS NOT NULL"#,
+        iccid.as_str()
+    );
+    Ok(partners.fetch_all(connection).await?)
+}
+
 /// The max number of profiles that replace each other in turn.
 pub const LONGEST_CHAIN: i32 = 16;
 

@@ -13,10 +13,10 @@ use super::AppState;
 use super::callers::Backend;
 use super::extract::{Params, cursor, read_cursor};
 use super::middleware::Waited;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
-use crate::store::changes::{self, Change, Changes};
+use crate::store::changes::{self, Change, Changes, Place};
 
 /// One change of one profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +46,7 @@ pub struct ChangeView {
 impl From<Change> for ChangeView {
     fn from(change: Change) -> Self {
         Self {
-            cursor: cursor(&change.position.to_string()),
+            cursor: cursor_of(change.place()),
             iccid: change.iccid.as_str().to_owned(),
             kind: change.kind,
             at: change.at,
@@ -63,23 +63,16 @@ impl From<Change> for ChangeView {
 pub struct ChangesView {
     /// The changes, oldest first; none if nothing has changed.
     items: Vec<ChangeView>,
-    /// Send this as `after` to get what comes next. Valid for ever.
+    /// Send this as `after` to get what comes next. It does not expire.
     next_cursor: String,
-}
-
-/// Where a reader begins.
-#[derive(Debug, Clone, Copy)]
-enum After {
-    Position(i64),
-    Now,
 }
 
 /// Lists all changes of all profiles, oldest first, in an order that never changes: no change is ever inserted before one that was
 /// answered. For one profile it is the order of its history.
 ///
 /// Keep `nextCursor` with what you have done about the items, and send it as `after`. With `wait` the call is a long poll: it is
-/// answered as soon as there are changes. What happened before the release with this call is added in the first minutes after the
-/// upgrade.
+/// answered as soon as there are changes. A report that moves nothing is no change, even if it brings an IMSI or EID that was not
+/// known. What happened before the release with this call is added after the upgrade, and can be recognised by `at`.
 #[utoipa::path(
     get, path = "/v1/changes", tag = "changes",
     security(("apiKey" = [])),
@@ -102,13 +95,16 @@ pub async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let after = params.take("after", |text| match text {
-        "now" => Ok(After::Now),
-        _ => read_cursor(text, parse_position).map(After::Position).ok_or(WANTED),
+        "now" => Ok(None),
+        _ => read_cursor(text, parse_place).map(Some).ok_or(WANTED),
     })?;
     let limit = params.take_limit()?;
     let wait = params.take_wait()?;
     params.finish()?;
-    let mut after = after.unwrap_or(After::Position(0));
+    let Some(mut after) = after.unwrap_or(Some(Place::BEGINNING)) else {
+        let read_to = app.end_of_changes().await?;
+        return Ok(Json(ChangesView::from(Changes { items: Vec::new(), read_to })).into_response());
+    };
     let deadline = Instant::now() + wait.unwrap_or_default();
     // Subscribe before reading, so that a change between the two is a wake-up.
     let mut subscription = app.feed.subscribe_to_all();
@@ -116,7 +112,12 @@ pub async fn list(
     loop {
         let is_over = deadline <= Instant::now() || app.draining.has_begun();
         let changes = read(&app, after, limit).await?;
-        if !changes.items.is_empty() || is_over || matches!(after, After::Now) {
+        if changes.items.is_empty() && after != changes.read_to {
+            // All changes of the page are of profiles that are being erased.
+            after = changes.read_to;
+            continue;
+        }
+        if !changes.items.is_empty() || is_over {
             let mut response = Json(ChangesView::from(changes)).into_response();
             if place.is_some() {
                 // The caller asked for this delay, so it is not counted as the duration of the request.
@@ -124,15 +125,8 @@ pub async fn list(
             }
             return Ok(response);
         }
-        if let After::Position(position) = &mut after
-            && *position < changes.read_to
-        {
-            // All changes of the page are of profiles that are being erased.
-            *position = changes.read_to;
-            continue;
-        }
         if place.is_none() {
-            place = Some(app.followers.poll_of_backend()?);
+            place = Some(app.followers.follow_all()?);
         }
         tokio::select! {
             () = subscription.woken() => {}
@@ -145,43 +139,45 @@ pub async fn list(
 }
 
 /// How often a call that waits reads without a wake-up.
-const SAFETY_NET: Duration = Duration::from_secs(20);
+const SAFETY_NET: Duration = Duration::from_secs(30);
 
 const WANTED: &str = "must be a cursor of an earlier answer, or now";
 
-fn parse_position(text: &str) -> Result<i64, &'static str> {
-    match text.parse() {
-        Ok(position @ 0..) => Ok(position),
+/// The cursor of a place.
+pub(super) fn cursor_of(place: Place) -> String {
+    match place.mark {
+        Some(mark) => cursor(&format!("{}.{mark:08x}", place.position)),
+        None => cursor(&place.position.to_string()),
+    }
+}
+
+fn parse_place(text: &str) -> Result<Place, &'static str> {
+    let (position, mark) = match text.split_once('.') {
+        Some((position, mark)) => {
+            (position, Some(u32::from_str_radix(mark, 16).map_err(|_| WANTED)?))
+        }
+        None => (text, None),
+    };
+    match position.parse() {
+        Ok(position @ 0..) => Ok(Place { position, mark }),
         _ => Err(WANTED),
     }
 }
 
-async fn read(app: &AppState, after: After, limit: i64) -> Result<Changes, Problem> {
-    let read = app.reads.run(async |connection| {
-        changes::number(connection).await?;
-        match after {
-            After::Position(position) => changes::list(connection, position, limit).await,
-            After::Now => {
-                // What waits for its position is before now.
-                while changes::number(connection).await? > 0 {}
-                let last = changes::last(connection).await?;
-                Ok(Changes { items: Vec::new(), read_to: last, last })
-            }
-        }
-    });
-    let changes = read.await?;
-    match after {
-        After::Position(position) if position > changes.last => Err(Problem::because(
-            Code::InvalidParameter,
-            "after is a cursor that this database has not given yet: it is of another database, or this one was restored from a backup that is older; begin without after, or with a cursor from before the backup",
-        )),
-        _ => Ok(changes),
-    }
+async fn read(app: &AppState, after: Place, limit: i64) -> Result<Changes, Problem> {
+    app.number_changes().await?;
+    let read = app.reads.run(async |connection| changes::list(connection, after, limit).await);
+    read.await?.ok_or_else(|| {
+        Problem::parameter(
+            "after",
+            "this database has not given out that cursor: it is of another one, or this one was restored from a backup that is older; read on from a cursor from before the backup, or from the beginning",
+        )
+    })
 }
 
 impl From<Changes> for ChangesView {
     fn from(changes: Changes) -> Self {
-        let next_cursor = cursor(&changes.read_to.to_string());
+        let next_cursor = cursor_of(changes.read_to);
         Self { items: changes.items.into_iter().map(ChangeView::from).collect(), next_cursor }
     }
 }

@@ -13,18 +13,20 @@ use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::AppState;
 use super::callers::Backend;
-use super::extract::{Params, cursor};
+use super::changes::cursor_of;
+use super::extract::Params;
 use super::followers::Place;
 use super::middleware::Waited;
 use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::Iccid;
 use crate::store::profiles::Filter;
-use crate::store::{StoreError, changes, profiles, transitions};
+use crate::store::{StoreError, profiles, transitions};
 
 /// How many lines are read at once.
 const PAGE: i64 = 500;
@@ -151,7 +153,7 @@ const TRANSITION_COLUMNS: [&str; 12] = [
 ///
 /// In CSV, a cell that a spreadsheet would take for a formula begins with `'`. A stream that ends early ends with an error of the
 /// connection: send the ICCID of the last whole line as `after` (for transitions `ICCID:seq`) to continue. To keep a copy, follow
-/// `GET /v1/changes` from `X-Changes-Cursor` on when the export is done.
+/// `GET /v1/changes` when the export is done, from the `X-Changes-Cursor` of its first answer.
 #[utoipa::path(
     get, path = "/v1/export", tag = "changes",
     security(("apiKey" = [])),
@@ -161,7 +163,7 @@ const TRANSITION_COLUMNS: [&str; 12] = [
         ("after" = Option<String>, Query, description = "Continue after this line: its ICCID, or `ICCID:seq`"),
     ),
     responses(
-        (status = 200, body = String, content_type = "application/x-ndjson", headers(("X-Changes-Cursor" = String, description = "Where the changes go on that this export may not have"))),
+        (status = 200, body = String, content_type = "application/x-ndjson", headers(("X-Changes-Cursor" = String, description = "Where the changes begin that this export may not have; absent with `after`"))),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 403, body = ProblemDocument, description = "`forbidden`"),
@@ -180,12 +182,8 @@ pub async fn export(
     let format = params.take("format", str::parse::<Format>)?.unwrap_or(Format::Ndjson);
     let after = params.take("after", |text| parse_after(of, text))?;
     params.finish()?;
-    let place = app.followers.poll_of_backend()?;
-    let position = app.reads.run(async |connection| {
-        while changes::number(connection).await? > 0 {}
-        changes::last(connection).await
-    });
-    let position = cursor(&position.await?.to_string());
+    let place = app.followers.follow_all()?;
+    let end = app.end_of_changes().await?;
     let is_begun = after.is_some();
     let after = after.unwrap_or(After { iccid: None, seq: 0 });
     // The first page is read before the answer begins, so that a database that is away is a problem like any other.
@@ -208,8 +206,9 @@ pub async fn export(
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Ok(position) = HeaderValue::try_from(position) {
-        headers.insert(HeaderName::from_static("x-changes-cursor"), position);
+    // If the export was begun by an earlier call, that call's cursor is the right one.
+    if let Some(end) = HeaderValue::try_from(cursor_of(end)).ok().filter(|_| !is_begun) {
+        headers.insert(HeaderName::from_static("x-changes-cursor"), end);
     }
     Ok(response)
 }
@@ -221,7 +220,7 @@ struct Export {
     format: Format,
     /// `None` at the end.
     next: Option<After>,
-    _place: Place,
+    _place: (Place, OwnedSemaphorePermit),
 }
 
 impl Export {

@@ -18,11 +18,15 @@ use crate::telemetry;
 /// Max concurrent streams and long polls of the users of one profile, on one replica.
 const MAX_OF_A_PROFILE: usize = 8;
 
+/// Max concurrent calls that follow all profiles or export them, on one replica: each change wakes all of them.
+const MAX_OF_ALL_PROFILES: usize = 32;
+
 /// The limits on streams and long polls; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Followers {
     all: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    of_all_profiles: Arc<Semaphore>,
     of_users: Arc<Mutex<HashMap<Iccid, usize>>>,
 }
 
@@ -43,6 +47,7 @@ impl Followers {
         Self {
             all: Arc::new(Semaphore::new(max_connections - max_connections / 4)),
             streams: Arc::new(Semaphore::new(max_streams)),
+            of_all_profiles: Arc::new(Semaphore::new(MAX_OF_ALL_PROFILES)),
             of_users: Arc::default(),
         }
     }
@@ -68,12 +73,15 @@ impl Followers {
         self.place(user(subject), None)
     }
 
-    /// Takes a place for a backend's long poll of all profiles.
+    /// Takes a place for a backend that follows all profiles, or exports them.
     ///
     /// # Errors
-    /// `unavailable` if the limit is reached.
-    pub(super) fn poll_of_backend(&self) -> Result<Place, Problem> {
-        self.place(None, None)
+    /// `unavailable` if a limit is reached.
+    pub(super) fn follow_all(&self) -> Result<(Place, OwnedSemaphorePermit), Problem> {
+        let full = "too many calls follow all changes or export; retry in a moment";
+        let permit = Arc::clone(&self.of_all_profiles).try_acquire_owned();
+        let permit = permit.map_err(|_| Problem::because(Code::Unavailable, full))?;
+        Ok((self.place(None, None)?, permit))
     }
 
     fn place(

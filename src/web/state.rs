@@ -20,7 +20,7 @@ use crate::ingest::Ingest;
 use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::spool::Spool;
-use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
+use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault, changes};
 
 /// The parts of a running service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,6 +69,8 @@ pub struct Parts {
     pub probe: Pool,
     /// The connections for registrations and erasures.
     pub registrations: Pool,
+    /// Held by the call that gives positions to changes. The others of this replica wait for it without a connection.
+    pub numbering: tokio::sync::Mutex<()>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whether the service is shutting down.
@@ -95,6 +97,26 @@ impl AppState {
         // The semaphore is never closed.
         let Ok(Ok(_turn)) = turn else { return Err(StoreError::Crowded) };
         self.reads.run(work).await
+    }
+}
+
+impl AppState {
+    /// Gives positions to all changes that are committed now.
+    ///
+    /// # Errors
+    /// Those of [`Pool::run`].
+    pub(super) async fn number_changes(&self) -> Result<(), StoreError> {
+        let _turn = self.numbering.lock().await;
+        self.reads.run(async |connection| changes::number_all(connection).await).await
+    }
+
+    /// The place behind all changes that are committed now.
+    ///
+    /// # Errors
+    /// Those of [`Pool::run`].
+    pub(super) async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
+        self.number_changes().await?;
+        self.reads.run(async |connection| changes::end(connection).await).await
     }
 }
 

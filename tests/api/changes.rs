@@ -9,7 +9,7 @@ use esim_status::clock;
 use esim_status::domain::Patience;
 use esim_status::registry::find_overdue;
 use esim_status::store::upkeep;
-use esim_status_testing::history::assert_straight;
+use esim_status_testing::history::{assert_placed, assert_straight};
 use esim_status_testing::{Database, TestApp};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
@@ -156,6 +156,77 @@ async fn an_erasure_takes_all_that_was_told_with_it_and_is_told_for_a_week() {
     upkeep::add_up(&mut connection).await.unwrap();
     assert_eq!(lines(&read(&app, "").await.items), [format!("transition {} 1 RELEASED", iccid(1))]);
     assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_repeated_before_anybody_reads_is_still_told() {
+    let app = TestApp::start().await;
+    register(&app, &object(ICCID)).await;
+    let replacement = json!({ "iccid": iccid(1), "state": "RELEASED", "replaces": ICCID });
+    assert!(put(&app.backend, &iccid(1), replacement.to_string()).await.status.is_success());
+    let before = read(&app, "").await;
+    // The replaced profile has changed too: it has a successor now.
+    let last: Vec<_> = before.items.iter().rev().take(3).map(told).collect();
+    assert!(last.contains(&format!("registered {ICCID}")), "{last:?}");
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    // The answer was lost.
+    assert_eq!(erase(&app.backend, ICCID).await.status, 404);
+    let after = read(&app, &format!("after={}", before.next)).await;
+    let told = lines(&after.items);
+    assert!(told.contains(&format!("erased {ICCID}")), "{told:?}");
+    // Who keeps a copy of the replacement learns that it no longer names the erased one.
+    assert!(told.contains(&format!("registered {}", iccid(1))), "{told:?}");
+    assert!(after.items.iter().all(|it| it["profile"]["replaces"].is_null()));
+    assert_eq!(erase(&app.backend, ICCID).await.status, 404);
+    assert_eq!(read(&app, &format!("after={}", before.next)).await.items, after.items);
+}
+
+#[tokio::test]
+async fn a_note_that_commits_after_the_erasure_of_its_profile_is_dropped() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "RELEASED").await;
+    let mut late = app.database.connect().await;
+    let mut transaction = late.begin().await.unwrap();
+    let note = "INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300991848961', 1, 'registered', now())";
+    transaction.execute(note).await.unwrap();
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    transaction.commit().await.unwrap();
+    assert_eq!(lines(&read(&app, "").await.items), [format!("erased {ICCID}")]);
+    let left = "SELECT count(*) FROM changes WHERE kind <> 'erased'";
+    assert_eq!(app.database.scalar::<i64>(left).await, 0);
+}
+
+#[tokio::test]
+async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order() {
+    let app = TestApp::start().await;
+    let mut connection = app.database.connect().await;
+    // 40 profiles with 400 transitions each, one with 12,000, and one erased and begun anew, in no order.
+    let fill = "CREATE TEMP TABLE p AS
+                    SELECT '8997212330099' || lpad(n::text, 7, '0') AS iccid, CASE n WHEN 1 THEN 12000 ELSE 400 END AS seq
+                    FROM generate_series(1, 40) AS n;
+                INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+                SELECT iccid, 'gigastore', 'INSTALLED', 'INSTALLED', now(), seq, 0, 2, now() FROM p;
+                INSERT INTO transitions (iccid, seq, from_state, to_state, raw_state, kind, received_at, provider)
+                SELECT iccid, s, CASE WHEN s > 1 THEN 'RELEASED' END, 'RELEASED', 'x', 'normal', now(), 'gigastore'
+                FROM p, generate_series(1, seq) AS s WHERE iccid <> '89972123300990000002' OR s > 200;
+                INSERT INTO new_changes (iccid, seq, kind, at)
+                SELECT iccid, s, 'transition', now() FROM p, generate_series(1, seq) AS s
+                WHERE iccid <> '89972123300990000002' OR s > 200 ORDER BY random();
+                INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300990000002', 200, 'erased', now())";
+    connection.execute(sqlx::raw_sql(fill)).await.unwrap();
+    app.report(ICCID, "RELEASED").await;
+    let end = read(&app, "after=now").await.next;
+    let (placed, given): (i64, i64) =
+        sqlx::query_as("SELECT (SELECT count(*) FROM changes), last_position FROM change_feed")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!((placed, given), (12_000 + 38 * 400 + 200 + 1 + 1, placed));
+    let anew = "SELECT min(position) FILTER (WHERE kind = 'erased') - min(position) FROM changes
+                WHERE iccid = '89972123300990000002'";
+    assert_eq!(app.database.scalar::<i64>(anew).await, 0, "the erasure comes before the next life");
+    assert_placed(&app.database).await;
+    assert!(read(&app, &format!("after={end}")).await.items.is_empty());
 }
 
 #[tokio::test]
@@ -306,12 +377,17 @@ async fn a_cursor_that_was_not_given_here_is_refused() {
         let answer = app.backend.get(&format!("/v1/changes?{query}")).await;
         assert_eq!(answer.problem(), "invalid-parameter", "{query}");
     }
-    // As after the restore of a backup.
+    // As after the restore of a backup: nothing is at the position, or something else.
     let mut connection = app.database.connect().await;
+    connection.execute("DELETE FROM changes").await.unwrap();
     connection.execute("UPDATE change_feed SET last_position = 0").await.unwrap();
-    let answer = app.backend.get(&format!("/v1/changes?after={}", all.next)).await;
-    assert_eq!(answer.problem(), "invalid-parameter");
-    assert!(answer.text.contains("backup"), "{}", answer.text);
+    for _ in 0..2 {
+        let answer = app.backend.get(&format!("/v1/changes?after={}", all.next)).await;
+        assert_eq!(answer.problem(), "invalid-parameter");
+        assert!(answer.text.contains("backup"), "{}", answer.text);
+        app.report(&iccid(1), "RELEASED").await;
+        read(&app, "after=now").await;
+    }
     let token = app.user(ICCID).get("/v1/changes").await;
     assert_eq!((token.status.as_u16(), &*token.problem()), (403, "forbidden"));
 }
