@@ -17,7 +17,9 @@ const document = JSON.parse(readFileSync(file('../../../docs/openapi.json'), 'ut
 const { schemas } = document.components;
 
 /** Parts of a schema that say what is valid and not what its type is. */
-const WITHOUT_TYPE = ['description', 'example', 'format', 'default', 'pattern', 'minimum', 'maximum', 'minLength', 'maxLength'];
+const WITHOUT_TYPE = [
+  'description', 'example', 'format', 'default', 'pattern', 'minimum', 'maximum', 'minLength', 'maxLength',
+];
 
 /** Fails if a schema has parts that this script would ignore. */
 function expectOnly(schema, ...known) {
@@ -161,13 +163,17 @@ const operations = Object.entries(document.paths)
   .filter(([path]) => !path.startsWith('/webhooks/'))
   .flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => [path, method, operation]));
 
+const declarations = Object.entries(schemas)
+  .filter(([name]) => !name.startsWith('Page_'))
+  .map(([name, schema]) => declare(name, schema));
+
 const generated = `/**
  * The types of the HTTP API. Written by scripts/generate.js from docs/openapi.json and docs/problems.md: do not edit.
  *
  * Times are RFC 3339 in UTC. Identifiers are strings.
  */
 
-${Object.entries(schemas).filter(([name]) => !name.startsWith('Page_')).map(([name, schema]) => declare(name, schema)).join('\n')}
+${declarations.join('\n')}
 ${declarePage()}
 /** Every operation, except those that providers call: what it takes, and what its successful answer contains. */
 export interface Operations {

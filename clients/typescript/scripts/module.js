@@ -1,4 +1,4 @@
-/** The module that the service serves as `/assets/esim-status.js`, put together as `src/web/page/mod.rs` puts it together. */
+/** The module that the service serves as `/assets/esim-status.js`, put together in the same way as in `src/web/page/mod.rs`. */
 import { readFileSync } from 'node:fs';
 
 const page = new URL('../../../src/web/page/', import.meta.url);

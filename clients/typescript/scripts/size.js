@@ -1,4 +1,4 @@
-/** Prints how large each entry is when a bundler has put it into a page: minified, and with gzip at level 9. In bytes. */
+/** Prints how large each entry is when a bundler has put it into a page, in bytes: minified, and with gzip at level 9. */
 import { gzipSync } from 'node:zlib';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
@@ -7,12 +7,11 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** What a page uses of each entry. */
 export const ENTRIES = {
-  'esim-status-client': "export { EsimStatus } from 'esim-status-client'",
-  'esim-status-client/browser (follow)': "export { follow } from 'esim-status-client/browser'",
-  'esim-status-client/browser (all)': "export * from 'esim-status-client/browser'",
-  'esim-status-client/react': "export { useEsim } from 'esim-status-client/react'",
-  'esim-status-client/element': "import 'esim-status-client/element'",
-  'nothing of them': ['', '/browser', '/react'].map((entry) => `import 'esim-status-client${entry}'`).join('\n'),
+  '`.` (`EsimStatus`)': "export { EsimStatus } from 'esim-status-client'",
+  '`/browser`, only `follow`': "export { follow } from 'esim-status-client/browser'",
+  '`/browser`': "export * from 'esim-status-client/browser'",
+  '`/react` (`useEsim`)': "export { useEsim } from 'esim-status-client/react'",
+  '`/element` (`<esim-install>`)': "import 'esim-status-client/element'",
 };
 
 /** The code that a page loads if it has this source. React is not counted: the page has it anyway. */
@@ -29,7 +28,7 @@ export async function bundle(source) {
     build: {
       write: false,
       minify: true,
-      rolldownOptions: { input: 'virtual:entry', external: ['react'], preserveEntrySignatures: 'strict', output: { format: 'es' } },
+      rolldownOptions: { input: 'virtual:entry', external: ['react'], preserveEntrySignatures: 'strict' },
       modulePreload: false,
     },
   });
@@ -39,6 +38,7 @@ export async function bundle(source) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [entry, source] of Object.entries(ENTRIES)) {
     const code = await bundle(source);
-    console.log(`${entry.padEnd(36)} ${String(code.length).padStart(6)} minified ${String(gzipSync(code, { level: 9 }).length).padStart(6)} gzip`);
+    const sizes = [code.length, gzipSync(code, { level: 9 }).length].map((size) => `${(size / 1_000).toFixed(1)} kB`);
+    console.log(`| ${entry} | ${sizes.join(' | ')} |`);
   }
 }

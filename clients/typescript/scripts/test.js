@@ -29,7 +29,10 @@ async function start() {
   for await (const line of createInterface({ input: service.stdout })) {
     const [, name, value] = /^ {2}(Webhook URL|API key) +(\S+)/.exec(line) ?? [];
     if (name === 'API key') process.env.ESIM_STATUS_API_KEY = value;
-    if (name === 'Webhook URL') Object.assign(process.env, { ESIM_STATUS_WEBHOOK_URL: value, ESIM_STATUS_URL: new URL(value).origin });
+    if (name === 'Webhook URL') {
+      process.env.ESIM_STATUS_WEBHOOK_URL = value;
+      process.env.ESIM_STATUS_URL = new URL(value).origin;
+    }
     if (line.includes('Ctrl-C')) return service;
   }
   console.error(`the service does not start:\n${log}`);

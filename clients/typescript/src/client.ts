@@ -4,6 +4,7 @@ import type {
 } from './api.js';
 import { EsimStatusError } from './error.js';
 import { Listing } from './listing.js';
+import { patiently, pause } from './retry.js';
 import { Transport, type AnswerOf, type Call, type CallOptions, type Operation } from './transport.js';
 
 /** How to reach the service. */
@@ -29,8 +30,8 @@ export type ProfileFilter = Omit<Operations['GET /v1/profiles']['query'], 'curso
 export type DeliveryFilter = Omit<Operations['GET /v1/deliveries']['query'], 'cursor'>;
 /** What a page reports of its user. */
 export type Intent = Operations['PUT /v1/profiles/{iccid}/intents/{intent}']['path']['intent'];
-/** The numbers by which {@link EsimStatus.lookUp} finds profiles. */
-export type OwnNumber = Pick<ProfileFilter, 'imsi' | 'eid' | 'uid' | 'reference'>;
+/** What {@link EsimStatus.lookUp} finds profiles by. */
+export type LookUp = { imsi: string } | { eid: string } | { uid: string } | { reference: string };
 
 /** A profile, and the name of this state of it. */
 export interface ProfileReading {
@@ -41,6 +42,8 @@ export interface ProfileReading {
 
 /** The service holds a long poll at most this many seconds. */
 const LONGEST_WAIT = 60;
+/** An answer that comes sooner and has nothing new was not held back. In milliseconds. */
+const SHORTEST_WAIT = 1_000;
 
 /**
  * The API of esim-status for backends. It needs an API key, so it must not run in a browser.
@@ -90,18 +93,31 @@ export class EsimStatus {
     ));
   }
 
-  /** The profile as it is now, and again after every change, until the loop ends or the signal is aborted. */
+  /**
+   * The profile as it is now, and again after every change, until the loop ends or the signal is aborted. An outage is
+   * waited out; what cannot pass, such as `unknown-profile`, is thrown.
+   */
   async *followProfile(iccid: string, { signal }: CallOptions = {}): AsyncGenerator<Profile, never, undefined> {
-    for (let etag: string | null = null; ;) {
-      const reading: ProfileReading | null = await this.profileChange(iccid, { etag, signal });
-      if (!reading) continue;
-      etag = reading.etag;
-      yield reading.profile;
+    let etag: string | null = null;
+    for (let seen = ''; ;) {
+      const asked = Date.now();
+      const reading: ProfileReading | null = await patiently(() => this.profileChange(iccid, { etag, signal }), signal);
+      if (reading) etag = reading.etag;
+      const text = reading ? JSON.stringify(reading.profile) : seen;
+      if (reading && text !== seen) {
+        seen = text;
+        yield reading.profile;
+      } else if (Date.now() - asked < SHORTEST_WAIT) {
+        // Something between does not hold answers back, or removes the ETag. That must not make a rush of requests.
+        await pause(SHORTEST_WAIT, signal);
+      }
     }
   }
 
   /** The history of a profile, oldest first; with `after` only what has a larger `seq`. */
-  transitions(iccid: string, { after, limit, signal }: { after?: number; limit?: number } & CallOptions = {}): Listing<Transition> {
+  transitions(
+    iccid: string, { after, limit, signal }: { after?: number; limit?: number } & CallOptions = {},
+  ): Listing<Transition> {
     return new Listing((cursor) => this.#json('GET /v1/profiles/{iccid}/transitions', {
       path: { iccid }, query: { after: cursor === undefined ? after : Number(cursor), limit }, signal,
     }));
@@ -114,7 +130,8 @@ export class EsimStatus {
 
   /** The activation code as a QR code: an SVG image, as text. */
   qrSvg(iccid: string, options: CallOptions = {}): Promise<string> {
-    return this.#transport.send('GET /v1/profiles/{iccid}/qr.svg', { path: { iccid }, ...options }, (answer) => answer.text());
+    const call = { path: { iccid }, ...options };
+    return this.#transport.send('GET /v1/profiles/{iccid}/qr.svg', call, (answer) => answer.text());
   }
 
   /** The activation code as a QR code: a PNG image of about `size` pixels. */
@@ -185,8 +202,10 @@ export class EsimStatus {
   }
 
   /** The profiles with this IMSI, EID, customer's id or order number, at most 200. */
-  async lookUp(number: OwnNumber, options: CallOptions = {}): Promise<Profile[]> {
-    const { items } = await this.profiles({ ...number, limit: 200, ...options }).page();
+  async lookUp(by: LookUp, options: CallOptions = {}): Promise<Profile[]> {
+    // Without a filter the service would list everybody.
+    if (!Object.values(by).some((value) => value)) throw new TypeError('lookUp needs an imsi, an eid, a uid or a reference');
+    const { items } = await this.profiles({ ...by, limit: 200, ...options }).page();
     return items;
   }
 
@@ -195,7 +214,11 @@ export class EsimStatus {
     return new Listing((cursor) => this.#json('GET /v1/deliveries', { query: { ...filter, cursor }, signal }));
   }
 
-  /** Counts of profiles and webhooks, how far profiles come, and the profiles that seem stuck. `days`: 1 to 90; default 7. */
+  /**
+   * Counts of profiles and webhooks, how far profiles come, and the profiles that seem stuck.
+   *
+   * @param options `days` is how many to count: 1 to 90; default 7
+   */
   summary({ days, signal }: { days?: number } & CallOptions = {}): Promise<Summary> {
     return this.#json('GET /v1/summary', { query: { days }, signal });
   }

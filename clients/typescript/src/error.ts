@@ -67,15 +67,16 @@ export function isProblemCode(code: unknown): code is ProblemCode {
 /** The error that an answer without success stands for. Reads the body, which may be anything. */
 export async function errorOf(operation: string, response: Response): Promise<EsimStatusError> {
   const { status, headers } = response;
-  const problem = await response.json().catch(() => null) as { code?: unknown; detail?: unknown; requestId?: unknown } | null;
-  const text = (value: unknown): string | null => (typeof value === 'string' ? value : null);
-  const known = isProblemCode(problem?.code);
+  const problem: unknown = await response.json().catch(() => null);
+  const { code, detail, requestId } = (problem ?? {}) as Record<'code' | 'detail' | 'requestId', unknown>;
+  const isKnown = isProblemCode(code);
+  const unknown = typeof code === 'string' ? `with the code ${code}` : 'without a problem document: check baseUrl';
   return new EsimStatusError({
     operation,
     status,
-    code: known ? problem?.code as ProblemCode : 'not-understood',
-    detail: (known && text(problem?.detail)) || `answered ${status}${text(problem?.code) ? ` with the code ${text(problem?.code)}` : ' without a problem document: check baseUrl'}`,
-    requestId: text(problem?.requestId) ?? headers.get('X-Request-Id'),
+    code: isKnown ? code : 'not-understood',
+    detail: isKnown && typeof detail === 'string' ? detail : `answered ${status} ${unknown}`,
+    requestId: typeof requestId === 'string' ? requestId : headers.get('X-Request-Id'),
     retryAfter: retryAfterOf(headers),
   });
 }

@@ -1,6 +1,6 @@
 import type { Journey } from './api.js';
 import { EsimStatusError } from './error.js';
-import { backOff, pause } from './retry.js';
+import { pause, pauseAfterFailures } from './retry.js';
 import type { Transport } from './transport.js';
 
 /** What a reader tells. */
@@ -16,7 +16,9 @@ export interface ReaderEvents {
  * There is one read at a time. If the function is called during a read, there is one more, because the answer may be older
  * than the reason for the call.
  */
-export function journeyReader(transport: Transport, signal: AbortSignal, { onJourney, onFailure }: ReaderEvents): () => void {
+export function journeyReader(
+  transport: Transport, signal: AbortSignal, { onJourney, onFailure }: ReaderEvents,
+): () => void {
   let isReading = false;
   let isWanted = false;
 
@@ -25,7 +27,8 @@ export function journeyReader(transport: Transport, signal: AbortSignal, { onJou
       isWanted = false;
       try {
         const call = { path: { iccid: 'self' }, signal };
-        const journey = await transport.send('GET /v1/profiles/{iccid}/journey', call, (answer) => answer.json() as Promise<Journey>);
+        const body = (answer: Response): Promise<Journey> => answer.json();
+        const journey = await transport.send('GET /v1/profiles/{iccid}/journey', call, body);
         failures = 0;
         if (!signal.aborted) onJourney(journey);
       } catch (error) {
@@ -33,8 +36,7 @@ export function journeyReader(transport: Transport, signal: AbortSignal, { onJou
         failures += 1;
         isWanted = true;
         onFailure(error);
-        const least = Math.min(error.retryAfter ?? 0, 3_600) * 1_000;
-        await pause(Math.max(backOff(failures + 2), least), signal).catch(() => {});
+        await pause(pauseAfterFailures(failures, error), signal).catch(() => {});
       }
     }
   };

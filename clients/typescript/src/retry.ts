@@ -1,4 +1,4 @@
-import type { EsimStatusError } from './error.js';
+import { EsimStatusError } from './error.js';
 
 /** Methods that may be sent again: a second request changes nothing that the first did not. */
 const REPEATABLE = ['GET', 'PUT', 'DELETE'];
@@ -9,6 +9,8 @@ const FIRST = 250;
 const LONGEST = 8_000;
 /** The longest `Retry-After` that is waited for, in milliseconds. For a longer one the caller should decide. */
 const LONGEST_ASKED = 30_000;
+/** The longest that is obeyed by somebody who never gives up, in seconds. */
+const LONGEST_OBEYED = 3_600;
 
 /**
  * How many milliseconds to wait before the next attempt, or null if there must be none.
@@ -32,6 +34,23 @@ export function isTemporary({ status, code }: EsimStatusError): boolean {
 /** A random pause in milliseconds, longer after more attempts. */
 export function backOff(attempts: number, random = Math.random): number {
   return Math.min(FIRST * 2 ** (attempts - 1), LONGEST) * (0.5 + random() / 2);
+}
+
+/** Calls something until it succeeds. Only failures that may pass are waited out; others are thrown. */
+export async function patiently<T>(work: () => Promise<T>, signal?: AbortSignal | null): Promise<T> {
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof EsimStatusError) || !isTemporary(error)) throw error;
+      await pause(pauseAfterFailures(failures, error), signal);
+    }
+  }
+}
+
+/** How many milliseconds somebody who never gives up waits after failures in a row: longer than between two attempts. */
+export function pauseAfterFailures(failures: number, { retryAfter }: EsimStatusError): number {
+  return Math.max(backOff(failures + 2), Math.min(retryAfter ?? 0, LONGEST_OBEYED) * 1_000);
 }
 
 /** Waits for some milliseconds. Rejects with the signal's reason if it is aborted. */

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { PROBLEM_CODES } from 'esim-status-client';
 import { baseUrl } from './service.js';
 
@@ -16,8 +17,14 @@ interface Packed {
   files: Array<{ path: string }>;
 }
 
+interface Sizes {
+  ENTRIES: Record<string, string>;
+  bundle(source: string): Promise<string>;
+}
+
 function pack(...options: string[]): Packed {
-  const [packed] = JSON.parse(execFileSync('npm', ['pack', '--json', '--ignore-scripts', ...options], { encoding: 'utf8' })) as Packed[];
+  const said = execFileSync('npm', ['pack', '--json', '--ignore-scripts', ...options], { encoding: 'utf8' });
+  const [packed] = JSON.parse(said) as Packed[];
   assert.ok(packed);
   return packed;
 }
@@ -33,7 +40,8 @@ describe('the generated types', () => {
   });
 
   it('have no operation that the client cannot call', () => {
-    const operations = [...read('src/api.ts').matchAll(/^ {2}'([A-Z]+ \/\S+)': \{$/gm)].map(([, operation]) => operation ?? '');
+    const entries = read('src/api.ts').matchAll(/^ {2}'([A-Z]+ \/\S+)': \{$/gm);
+    const operations = [...entries].map(([, operation]) => operation ?? '');
     assert.ok(operations.length > 15);
     const client = read('src/client.ts');
     const missing = operations.filter((operation) => !client.includes(`'${operation}'`));
@@ -91,6 +99,21 @@ describe('the package', () => {
     assert.deepEqual(users, ['react.js']);
     for (const name of readdirSync('dist').filter((file) => file.endsWith('.js'))) {
       assert.ok(!/^(?:import|export) .*from '(?!\.\/|react')/m.test(read(`dist/${name}`)), name);
+    }
+  });
+
+  it('is as small as its README says, and a page that uses nothing of it loads nothing of it', async () => {
+    const { ENTRIES, bundle } = await import(join(process.cwd(), 'scripts/size.js')) as Sizes;
+    assert.equal(await bundle("import 'esim-status-client'; import 'esim-status-client/react'"), '');
+    const said = [...read('README.md').matchAll(/^\| (`.+) \| ([\d.]+) kB \| ([\d.]+) kB \|$/gm)];
+    assert.deepEqual(said.map(([, entry]) => entry), Object.keys(ENTRIES));
+    for (const [, entry = '', minified, compressed] of said) {
+      const code = await bundle(ENTRIES[entry] ?? '');
+      const sizes: Array<[number, number]> = [
+        [Number(minified) * 1_000, code.length],
+        [Number(compressed) * 1_000, gzipSync(code, { level: 9 }).length],
+      ];
+      for (const [expected, size] of sizes) assert.ok(Math.abs(size / expected - 1) < 0.1, `${entry} has ${size} bytes`);
     }
   });
 

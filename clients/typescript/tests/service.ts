@@ -29,6 +29,7 @@ export async function newProfile(more: { reference?: string } = {}): Promise<str
 
 /** Sends a webhook, as the provider does, and returns its outcome. */
 export async function report(iccid: string, profileState: string): Promise<string> {
-  const answer = await fetch(setting('ESIM_STATUS_WEBHOOK_URL'), { method: 'POST', body: JSON.stringify({ iccid, profileState }) });
+  const body = JSON.stringify({ iccid, profileState });
+  const answer = await fetch(setting('ESIM_STATUS_WEBHOOK_URL'), { method: 'POST', body });
   return (await answer.json() as { outcome: string }).outcome;
 }
