@@ -8,7 +8,7 @@ import { Transport } from './transport.js';
 /**
  * How up to date the journey is.
  *
- * - `connecting`: there is no connection yet;
+ * - `connecting`: there is no connection yet, and what is shown may be old;
  * - `live`, `polling`: changes arrive immediately, or after some seconds;
  * - `reconnecting`: the connection is interrupted, and what is shown may be old;
  * - `unknown`: the service does not know the profile yet, and is asked again;
@@ -92,7 +92,10 @@ export function esimStore(token: string, { baseUrl }: EsimStoreOptions): EsimSto
       listeners.add(own);
       if (listeners.size === 1) start();
       return () => {
-        if (listeners.delete(own) && listeners.size === 0) stop();
+        if (!listeners.delete(own) || listeners.size > 0) return;
+        stop();
+        // What is known stays for the next listener, who must not take it for up to date.
+        if (state.status !== 'expired') state = Object.freeze({ ...state, status: 'connecting', isLive: false });
       };
     },
     getSnapshot: () => state,

@@ -53,6 +53,8 @@ describe('a store', () => {
     assert.equal(store.getSnapshot(), store.getSnapshot());
     store.report('opened');
     keep();
+    const { status, journey: known } = store.getSnapshot();
+    assert.deepEqual([status, known?.state], ['connecting', 'INSTALLED']);
   });
 
   it('sends nothing without a listener, starts again with the next one, and calls none that has left', async () => {

@@ -1,7 +1,7 @@
 /** What the package consists of, and that it is what the service's own documents and modules say. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -16,6 +16,24 @@ interface Packed {
   filename: string;
   files: Array<{ path: string }>;
 }
+
+/** A backend. What it gets wrong must not compile. */
+const BACKEND = `
+  import { EsimStatus, EsimStatusError, type ProblemCode } from 'esim-status-client';
+
+  const client = new EsimStatus({ baseUrl: 'https://esim.example.com', apiKey: 'key' });
+  for await (const { iccid, overdue } of client.profiles({ state: 'ERROR' })) console.log(iccid.length, overdue);
+  // @ts-expect-error: there is no such state
+  client.profiles({ state: 'SINGING' });
+  // @ts-expect-error: an ICCID is a string
+  client.profile(89972123300991848961);
+  // @ts-expect-error: the filter is missing
+  client.lookUp({});
+  const known: ProblemCode = 'unknown-profile';
+  const isOne = (error: EsimStatusError) => error.code === known;
+  // @ts-expect-error: there is no such code
+  export const isOther = (error: EsimStatusError) => isOne(error) || error.code === 'not-found';
+`;
 
 interface Sizes {
   ENTRIES: Record<string, string>;
@@ -72,7 +90,7 @@ describe('the package', () => {
     assert.deepEqual(paths.sort(), [...expected, 'LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'package.json'].sort());
   });
 
-  it('works where it is installed, without React and without types of Node.js', () => {
+  it('works where it is installed, without React, and has types for backends that know no DOM', () => {
     const folder = mkdtempSync(join(tmpdir(), 'esim-status-client-'));
     try {
       const { filename } = pack('--pack-destination', folder);
@@ -86,6 +104,11 @@ describe('the package', () => {
         console.log(typeof EsimStatus, typeof follow, typeof esimStore);`;
       const said = execFileSync(process.execPath, ['--input-type=module', '-e', script], { cwd: folder, encoding: 'utf8' });
       assert.equal(said, 'function function function\n');
+      writeFileSync(join(folder, 'backend.mts'), BACKEND);
+      const types = [join(process.cwd(), 'node_modules/@types')];
+      const compilerOptions = { module: 'nodenext', lib: ['es2022'], strict: true, noEmit: true, types: ['node'], typeRoots: types };
+      writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['backend.mts'] }));
+      execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', folder], { stdio: 'inherit' });
     } finally {
       rmSync(folder, { recursive: true });
     }
