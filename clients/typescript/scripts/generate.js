@@ -118,6 +118,7 @@ const BODIES = {
   'image/svg+xml': () => 'string',
   'image/png': () => 'Blob',
   'text/event-stream': () => 'ReadableStream',
+  'application/x-ndjson': () => 'ReadableStream',
 };
 
 function answerOf(responses) {

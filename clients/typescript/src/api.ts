@@ -59,6 +59,41 @@ export interface CausedTransition extends Transition {
   hook?: string | null;
 }
 
+/** One change of one profile. */
+export interface Change {
+  /** When, by the service's clock. */
+  at: string;
+  /** Where this change is in the order: send it as `after` to continue behind it. */
+  cursor: string;
+  /**
+   * The profile's number.
+   *
+   * @example "89972123300991848961"
+   */
+  iccid: string;
+  /**
+   * What changed. `transition`: its history has a new transition, which may be `late`. `overdue`: something should have
+   * happened by now and did not. `evidence`: a provider said where it is connected. `registered`: a backend registered it, or
+   * something new about it. `erased`: it was erased, with all earlier changes of it.
+   */
+  kind: ChangeKind;
+  /** The profile as it is now: after this change, or after later ones. Absent with the kind `erased`. */
+  profile?: Profile | null;
+  /** The transition, with the kinds `transition` and `overdue`. */
+  transition?: Transition | null;
+}
+
+/** What changed about a profile. */
+export type ChangeKind = 'transition' | 'overdue' | 'evidence' | 'registered' | 'erased';
+
+/** Some changes, in their order. */
+export interface ChangePage {
+  /** The changes, oldest first; none if nothing has changed. */
+  items: Array<Change>;
+  /** Send this as `after` to get what comes next. Valid for ever. */
+  nextCursor: string;
+}
+
 /** Whether check digits are correct. */
 export interface Checks {
   /** The EID has 32 digits and leaves 1 modulo 97. Shown to backends only, if an EID is known. */
@@ -684,6 +719,23 @@ export interface Operations {
     body: undefined;
     answer: KeySet;
   };
+  /**
+   * Lists all changes of all profiles, oldest first, in an order that never changes: no change is ever inserted before one that was
+   * answered. For one profile it is the order of its history.
+   */
+  'GET /v1/changes': {
+    path: undefined;
+    query: {
+      /** A `nextCursor` or `cursor`, or `now` for the present end; by default from the beginning */
+      after?: string;
+      /** Max number of items; default 50 */
+      limit?: number;
+      /** Seconds to wait for a change if there is none */
+      wait?: number;
+    };
+    body: undefined;
+    answer: ChangePage;
+  };
   /** Lists webhooks that were stored but not applied, or those with a given outcome, newest first. */
   'GET /v1/deliveries': {
     path: undefined;
@@ -699,6 +751,23 @@ export interface Operations {
     };
     body: undefined;
     answer: Page<Delivery>;
+  };
+  /**
+   * Streams all profiles as they are now, in the order of their ICCIDs, or all transitions, in the order of their profiles and
+   * `seq`.
+   */
+  'GET /v1/export': {
+    path: undefined;
+    query: {
+      /** What is exported */
+      of: 'profiles' | 'transitions';
+      /** How a line is written; default `ndjson`: one JSON object a line, as `GET /v1/profiles` and `…/transitions` show it */
+      format?: 'ndjson' | 'csv';
+      /** Continue after this line: its ICCID, or `ICCID:seq` */
+      after?: string;
+    };
+    body: undefined;
+    answer: ReadableStream;
   };
   /** Lists the hooks and how they do, and whether installs arrive. What other replicas have received is at most a minute old. */
   'GET /v1/hooks': {

@@ -1,8 +1,9 @@
 import type {
-  Delivery, EsimObject, HookList, Journey, KeySet, Operations, Profile, RegisteredView, SignedEvidence, Summary,
-  TokenView, Transition,
+  Change, ChangePage, Delivery, EsimObject, HookList, Journey, KeySet, Operations, Profile, RegisteredView, SignedEvidence,
+  Summary, TokenView, Transition,
 } from './api.js';
 import { EsimStatusError } from './error.js';
+import { exported, type Export, type ExportedTransition, type Opened } from './export.js';
 import { Listing } from './listing.js';
 import { patiently, pause } from './retry.js';
 import { Transport, type AnswerOf, type Call, type CallOptions, type Operation } from './transport.js';
@@ -231,6 +232,58 @@ export class EsimStatus {
   /** The public keys that verify evidence sheets. */
   evidenceKeys(options: CallOptions = {}): Promise<KeySet> {
     return this.#json('GET /.well-known/jwks.json', options);
+  }
+
+  // A copy of everything
+
+  /**
+   * Some changes of all profiles, oldest first, in an order that never changes. Keep `nextCursor`, and send it as `after`.
+   *
+   * @param options `after` is a cursor, or `now` for the present end; by default the beginning. `limit` is 1 to 200; default
+   *   50. `waitSeconds` is how long to wait for a change if there is none: 0 to 60; default 0.
+   */
+  changes(
+    { after, limit, waitSeconds, signal }: { after?: string; limit?: number; waitSeconds?: number } & CallOptions = {},
+  ): Promise<ChangePage> {
+    const wait = waitSeconds === undefined ? undefined : Math.min(waitSeconds, LONGEST_WAIT);
+    return this.#json('GET /v1/changes', { query: { after, limit, wait }, held: (wait ?? 0) * 1_000, signal });
+  }
+
+  /**
+   * Every change of every profile as it happens, until the loop ends or the signal is aborted. Keep each change's `cursor`
+   * with what you have done about it, and go on after it: no change is missed. An outage is waited out.
+   *
+   * @param options `after` is a cursor, or `now` to skip what has happened so far; by default the beginning
+   */
+  async *followChanges({ after, signal }: { after?: string } & CallOptions = {}): AsyncGenerator<Change, never, undefined> {
+    for (let place = after; ;) {
+      const asked = Date.now();
+      const options = { after: place, limit: 200, waitSeconds: 30, signal };
+      const { items, nextCursor } = await patiently(() => this.changes(options), signal);
+      yield* items;
+      const isHeld = items.length > 0 || place === 'now' || Date.now() - asked > SHORTEST_WAIT;
+      place = nextCursor;
+      if (!isHeld) await pause(SHORTEST_WAIT, signal);
+    }
+  }
+
+  /** All profiles as they are now, in the order of their ICCIDs; with `after` those after this ICCID. */
+  exportProfiles({ after, signal }: { after?: string } & CallOptions = {}): Promise<Export<Profile>> {
+    return exported((place) => this.#export('profiles', place, signal), ({ iccid }) => iccid, { after, signal });
+  }
+
+  /** All transitions, in the order of their profiles and `seq`; with `after`, an `ICCID:seq`, those after it. */
+  exportTransitions({ after, signal }: { after?: string } & CallOptions = {}): Promise<Export<ExportedTransition>> {
+    const nameOf = ({ iccid, seq }: ExportedTransition): string => `${iccid}:${seq}`;
+    return exported((place) => this.#export('transitions', place, signal), nameOf, { after, signal });
+  }
+
+  #export(of: 'profiles' | 'transitions', after: string | undefined, signal: CallOptions['signal']): Promise<Opened> {
+    return this.#transport.send('GET /v1/export', { query: { of, after }, signal }, async ({ body, headers }) => {
+      // Only an answer without a body, such as 204, has none.
+      if (!body) throw new SyntaxError('the answer is empty');
+      return { body, changesCursor: headers.get('X-Changes-Cursor') };
+    });
   }
 
   #json<O extends Operation>(operation: O, call: Call<O>): Promise<AnswerOf<O>> {

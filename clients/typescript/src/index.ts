@@ -5,5 +5,6 @@
 export * from './api.js';
 export * from './client.js';
 export { EsimStatusError, type ErrorCode } from './error.js';
+export type { Export, ExportedTransition } from './export.js';
 export { Listing } from './listing.js';
 export type { CallOptions } from './transport.js';

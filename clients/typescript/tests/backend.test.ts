@@ -125,6 +125,44 @@ describe('a backend', () => {
     assert.deepEqual([code, status], ['cannot-ask', 409]);
   });
 
+  it('follows the changes of all profiles, and goes on where it stopped', async () => {
+    const { nextCursor } = await client.changes({ after: 'now' });
+    const iccid = await newProfile();
+    await report(iccid, 'INSTALLED');
+    const kinds: string[] = [];
+    let cursor = '';
+    for await (const change of client.followChanges({ after: nextCursor })) {
+      if (change.iccid !== iccid) continue;
+      kinds.push(change.kind);
+      cursor = change.cursor;
+      if (change.transition?.toState === 'INSTALLED') break;
+    }
+    assert.ok(kinds.includes('transition'), kinds.join());
+    const waiting = client.changes({ after: cursor, waitSeconds: 30 });
+    await report(iccid, 'DISABLED');
+    assert.ok((await waiting).items.length > 0);
+    for await (const change of client.followChanges({ after: cursor })) {
+      if (change.iccid === iccid && change.profile?.state === 'DISABLED') break;
+    }
+  });
+
+  it('exports all profiles and all transitions, and continues an export', async () => {
+    const iccids = (await Promise.all([1, 2, 3].map(() => newProfile()))).sort();
+    const profiles = await client.exportProfiles();
+    assert.ok(profiles.changesCursor);
+    const all: string[] = [];
+    for await (const { iccid } of profiles) all.push(iccid);
+    assert.deepEqual(all, [...all].sort());
+    assert.deepEqual(iccids.filter((iccid) => !all.includes(iccid)), []);
+    for await (const { iccid } of await client.exportProfiles({ after: iccids[0] })) {
+      assert.ok(iccid > (iccids[0] ?? ''));
+    }
+    for await (const { iccid, seq } of await client.exportTransitions({ after: `${iccids[0]}:0` })) {
+      assert.deepEqual([iccid, seq], [iccids[0], 1]);
+      break;
+    }
+  });
+
   it('creates a token for the user, notes an intent, and ends the token', async () => {
     const iccid = await newProfile();
     const { token, installUrl, expiresAt } = await client.createToken(iccid, { ttlSeconds: 60 });

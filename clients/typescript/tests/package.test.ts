@@ -106,7 +106,9 @@ describe('the package', () => {
       assert.equal(said, 'function function function\n');
       writeFileSync(join(folder, 'backend.mts'), BACKEND);
       const types = [join(process.cwd(), 'node_modules/@types')];
-      const compilerOptions = { module: 'nodenext', lib: ['es2022'], strict: true, noEmit: true, types: ['node'], typeRoots: types };
+      const compilerOptions = {
+        module: 'nodenext', lib: ['es2022'], strict: true, noEmit: true, types: ['node'], typeRoots: types,
+      };
       writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['backend.mts'] }));
       execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', folder], { stdio: 'inherit' });
     } finally {

@@ -132,6 +132,21 @@ describe('following a profile', () => {
   });
 });
 
+describe('an export', () => {
+  it('goes on after its last whole line if the connection breaks', async () => {
+    const broken = (): Response => new Response(new ReadableStream({
+      start: (body) => body.enqueue(new TextEncoder().encode('{"iccid":"1"}\n{"iccid":"2"}\n{"icc')),
+      pull: (body) => body.error(new TypeError('terminated')),
+    }), { headers: { 'X-Changes-Cursor': 'c-1' } });
+    const { client, asked } = clientOf([broken, () => new Response('{"iccid":"3"}\n')]);
+    const all: string[] = [];
+    const profiles = await client.exportProfiles();
+    for await (const { iccid } of profiles) all.push(iccid);
+    assert.deepEqual([all, profiles.changesCursor], [['1', '2', '3'], 'c-1']);
+    assert.deepEqual(asked.map(({ url }) => new URL(url).search), ['?of=profiles', '?of=profiles&after=2']);
+  });
+});
+
 describe('a time limit', () => {
   /** An answer whose body never ends, as long as nobody aborts the request. */
   function hanging(seen: AbortSignal[]): typeof fetch {
@@ -210,7 +225,7 @@ describe('what a caller gets wrong', () => {
       assert.throws(() => new EsimStatus(all), (error) => error instanceof TypeError && !inspect(error).includes(KEY));
     };
     for (const apiKey of ['', `${KEY}\n`, `${KEY} 2`, undefined]) refused({ apiKey });
-    for (const baseUrl of ['esim.example.com', 'ftp://esim.example.com', `https://u:${KEY}@esim.example.com`]) refused({ baseUrl });
-    refused({ baseUrl: `https://esim.example.com?key=${KEY}` });
+    const secret = [`https://u:${KEY}@esim.example.com`, `https://esim.example.com?key=${KEY}`];
+    for (const baseUrl of ['esim.example.com', 'ftp://esim.example.com', ...secret]) refused({ baseUrl });
   });
 });
