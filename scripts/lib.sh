@@ -145,12 +145,19 @@ ensure_browser() {
   macOS            brew install --cask chromium chromedriver"
 }
 
-# axe-core, which checks the page's accessibility, comes from the npm registry; so does Express.
+# axe-core, which checks the page's accessibility, comes from the npm registry; so do Express and what builds the client.
 ensure_npm() {
     if have npm; then return; fi
     say "npm is missing; installing it."
     if [ "$(uname)" = Darwin ] && have brew; then brew install node >&2 || true; else apt_install npm || true; fi
     have npm || die "npm is missing. Install Node.js with npm (Debian, Ubuntu: sudo apt-get install npm), then run this again."
+}
+
+# The TypeScript client is built with Vite, which needs this version. Debian has it from 13 on.
+ensure_node() {
+    ensure_npm
+    node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' ||
+        die "Node.js $(node --version) is too old for the TypeScript client. Install 20.19 or newer (https://nodejs.org), then run this again."
 }
 
 ensure_wrk() {

@@ -168,7 +168,7 @@ async fn follow_fifty() {
 
 /// Milliseconds since 1970, as the browser counts them.
 #[expect(clippy::disallowed_methods, reason = "compared with the clock of the browser")]
-fn now() -> f64 {
+pub fn now() -> f64 {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     time.unwrap_or_default().as_secs_f64() * 1_000.0
 }

@@ -1,4 +1,4 @@
-//! The install page in a real browser, with a real service and a real Postgres.
+//! The install page in a real browser, with a real service and a real Postgres; and the TypeScript client.
 //!
 //! Needs Chromium and `chromedriver`, and Node.js with npm; `scripts/test` installs them.
 
@@ -11,6 +11,7 @@
 mod axe;
 mod browser;
 mod calm;
+mod client;
 mod embedding;
 mod follow;
 mod install;

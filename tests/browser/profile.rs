@@ -4,7 +4,7 @@ use esim_status::config::Brand;
 use esim_status::config::Settings;
 use esim_status_testing::{Answer, TestApp, unix_now};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::browser::Browser;
 
@@ -29,13 +29,17 @@ pub async fn start() -> TestApp {
 
 /// Registers the profile, like a backend that has just ordered it.
 pub async fn register(app: &TestApp) {
-    let object = json!({
+    let request = app.backend.request(Method::PUT, &format!("/v1/profiles/{ICCID}"));
+    let answer = Answer::of(request.json(&esim_object())).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+}
+
+/// The provider's eSIM object of the profile.
+pub fn esim_object() -> Value {
+    json!({
         "iccid": ICCID, "imsi": "260060145143896", "activationCode": ACTIVATION_CODE, "state": "RELEASED",
         "uid": "7555cab8-72bc-4e85-b56a-6cdf60e2d6e4", "active": true, "lastSeen": null, "activatedAt": null,
-    });
-    let request = app.backend.request(Method::PUT, &format!("/v1/profiles/{ICCID}"));
-    let answer = Answer::of(request.json(&object)).await;
-    assert!(answer.status.is_success(), "{answer:?}");
+    })
 }
 
 /// The URL of the page, with a token that is valid for this many seconds.

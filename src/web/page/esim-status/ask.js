@@ -10,7 +10,9 @@
  * need an access token, and find the service where this module came from. See docs/embedding.md.
  */
 
-const HOME = new URL('..', import.meta.url).href;
+/** Apart from `HOME`, because bundlers take `new URL('…', import.meta.url)` for a file to be copied. */
+const HERE = import.meta.url;
+const HOME = new URL('..', HERE).href;
 const SECOND = 1000;
 
 /** How long one read may take, not counting the time for which the service was asked to hold it. */
