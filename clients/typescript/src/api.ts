@@ -90,7 +90,7 @@ export type ChangeKind = 'transition' | 'overdue' | 'evidence' | 'registered' | 
 export interface ChangePage {
   /** The changes, oldest first; none if nothing has changed. */
   items: Array<Change>;
-  /** Send this as `after` to get what comes next. Valid for ever. */
+  /** Send this as `after` to get what comes next. It does not expire. */
   nextCursor: string;
 }
 
