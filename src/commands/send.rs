@@ -25,6 +25,9 @@ Examples:
   Play Roamify, which signs the body:
     esim-status send http://127.0.0.1:8080/webhooks/roamify/events --provider roamify --lifecycle \\
       --auth hmac-sha256 --header X-Roamify-Signature --secret …
+  Play Simlessly, which signs headers and body:
+    esim-status send http://127.0.0.1:8080/webhooks/simlessly/events --provider simlessly --lifecycle \\
+      --auth simlessly --access-key … --secret …
   Send any body, to see the service's answer:
     esim-status send URL --body '{\"iccid\": 89972123300991848961}'";
 

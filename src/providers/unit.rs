@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::super::json::Value;
+use super::json::Value;
 use crate::domain::Timestamp;
 
 /// How a provider writes a time.
