@@ -222,6 +222,14 @@ fn assert_reported(report: &Report, scopes: &[&Tree], words: &[&str]) {
     let is_eid = |eid| is_sent("eid", eid) || is_sent("EID", eid);
     assert!(report.eid.as_ref().is_none_or(|eid| is_eid(eid.as_str())));
     assert!(report.imsi.as_ref().is_none_or(|imsi| is_sent("imsi", imsi.as_str())));
+    if let Some(device) = &report.device {
+        for (name, part) in [("make", device.make()), ("model", device.model())] {
+            let sent = |tree: &&Tree| tree.text(name).map(str::trim) == part;
+            assert!(part.is_none() || scopes.iter().any(sent));
+        }
+        assert!(device.tac().is_none_or(|tac| tac.len() == 8));
+        assert_eq!(format!("{device:?}"), "Device(…)");
+    }
     assert!(report.remarks.len() <= 3);
     report.remarks.iter().for_each(|remark| assert_known(remark));
     let shown = format!("{report:?}");

@@ -156,6 +156,7 @@ fn report(
         raw_state,
         claim,
         eid,
+        device: None,
         imsi: None,
         occurred_at,
         received_at,

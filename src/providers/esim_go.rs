@@ -14,7 +14,7 @@ use super::members::{iccid, iccid_first, malformed, names_none_of, optional, ren
 use super::unit::Unit;
 use super::{Malformed, Provider, Reading, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
-use crate::domain::{Claim, Connection, Country, Eid, ProfileState, Report, Timestamp};
+use crate::domain::{Claim, Connection, Country, Device, Eid, ProfileState, Report, Timestamp};
 
 /// The adapter.
 #[derive(Debug, Clone, Copy)]
@@ -100,11 +100,21 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
         raw_state,
         claim,
         eid,
+        device: kind_of(device),
         imsi: None,
         occurred_at,
         received_at,
         remarks,
     }))
+}
+
+/// Make, model and TAC. The IMEI is not read.
+fn kind_of(device: &Object) -> Option<Device> {
+    let tac = match first(device, ["TAC", "tac"]) {
+        Some(Value::Text(tac) | Value::Number(tac)) => Some(tac.as_str()),
+        _ => None,
+    };
+    Device::new(text(device, "make"), text(device, "model"), tac)
 }
 
 /// The meaning of a status; `None` for an unknown word. There is none for the switch.
@@ -159,7 +169,8 @@ impl Simulator for EsimGo {
         } else {
             json!({
                 "alertType": "ProfileStatusChange", "timestamp": at, "iccid": sample.iccid,
-                STATUS: word, "device": { "EID": sample.eid },
+                STATUS: word,
+                "device": { "EID": sample.eid, "TAC": "35328510", "make": "Apple", "model": "iPhone 15" },
             })
         };
         body.to_string()

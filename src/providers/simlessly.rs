@@ -117,6 +117,7 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
         raw_state,
         claim,
         eid,
+        device: None,
         imsi: None,
         occurred_at,
         received_at,

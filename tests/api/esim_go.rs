@@ -131,6 +131,71 @@ async fn attachments_and_countries_are_evidence_of_a_connection_and_move_no_stat
 }
 
 #[tokio::test]
+async fn the_kind_of_the_device_is_kept_shown_to_backends_only_and_erased() {
+    let app = TestApp::start_with(with_esim_go).await;
+    let installed = |seconds, device: Value| {
+        let mut body = event(ICCID, "Installed", seconds);
+        body["device"] = device;
+        body.to_string()
+    };
+    let path = format!("/v1/profiles/{ICCID}");
+    let kind =
+        |make: &str, model: &str, tac: &str| json!({ "make": make, "model": model, "tac": tac });
+    let phone = json!({ "IMEI": "353285100000018", "EID": EID, "TAC": "35328510", "make": "Apple", "model": "iPhone 15" });
+    assert_eq!(deliver(&app, installed(0, json!({ "EID": EID }))).await.outcome(), "moved");
+    let before = app.backend.get(&path).await;
+    assert_eq!(before.json()["device"], json!(null));
+
+    // It is learned from a repeated report, and an answer from before is no longer valid.
+    assert_eq!(deliver(&app, installed(1, phone)).await.outcome(), "repeated");
+    let tag = before.header("etag");
+    let learned = app.backend.get_with(&path, "if-none-match", tag).await;
+    assert_eq!(learned.json()["device"], kind("Apple", "iPhone 15", "35328510"));
+
+    for (body, device) in [
+        // Neither a body that says less, nor an odd one, nor a late one takes away what is known.
+        (installed(2, json!({ "EID": EID })), kind("Apple", "iPhone 15", "35328510")),
+        (
+            installed(3, json!({ "make": 7, "model": "", "TAC": [] })),
+            kind("Apple", "iPhone 15", "35328510"),
+        ),
+        (
+            installed(4, json!({ "model": "353285100000018" })),
+            kind("Apple", "iPhone 15", "35328510"),
+        ),
+        (installed(-9, json!({ "make": "Nokia" })), kind("Apple", "iPhone 15", "35328510")),
+        // Another phone, of which nothing more is said.
+        (installed(5, json!({ "EID": "89049032000000000000000000000046" })), json!(null)),
+        (
+            installed(6, json!({ "TAC": 35_328_511, "make": "Google", "model": "Pixel 8" })),
+            kind("Google", "Pixel 8", "35328511"),
+        ),
+    ] {
+        assert_eq!(deliver(&app, body.clone()).await.status, 200);
+        assert_eq!(app.profile(ICCID).await["device"], device, "{body}");
+    }
+    app.assert_straight(ICCID).await;
+
+    let listed = app.backend.get("/v1/profiles").await.json();
+    assert_eq!(listed["items"][0]["device"]["model"], "Pixel 8");
+    let user = app.user(ICCID);
+    for part in ["", "/journey", "/transitions"] {
+        let shown = user.get(&format!("/v1/profiles/self{part}")).await;
+        assert_eq!(shown.status, 200);
+        assert!(!shown.text.contains("device") && !shown.text.contains("Pixel"), "{shown:?}");
+    }
+    let stored = "SELECT device::text FROM profiles";
+    let stored = app.database.scalar::<String>(stored).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&stored).unwrap(),
+        kind("Google", "Pixel 8", "35328511")
+    );
+    assert_eq!(app.backend.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM profiles").await, 0);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 0);
+}
+
+#[tokio::test]
 async fn a_wrong_signature_is_refused_and_leaves_nothing() {
     let app = TestApp::start_with(with_esim_go).await;
     let body = event(ICCID, "Installed", 0).to_string().into_bytes();

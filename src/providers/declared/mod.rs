@@ -142,6 +142,7 @@ impl Declared {
             raw_state,
             claim,
             eid,
+            device: None,
             imsi,
             occurred_at,
             received_at,

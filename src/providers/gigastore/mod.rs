@@ -83,6 +83,7 @@ impl Provider for Gigastore {
             raw_state,
             claim,
             eid,
+            device: None,
             imsi,
             occurred_at: None,
             received_at: delivery.received_at(),

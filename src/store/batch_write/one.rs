@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::BatchWrite;
 use super::tally::{self, CountChange};
-use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState, Source};
+use crate::domain::{Country, Device, Eid, Iccid, Imsi, Profile, ProfileState, Source};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::NewDelivery;
 use crate::store::erasures::ErasureKey;
@@ -167,7 +167,7 @@ async fn save(
              UPDATE profiles
              SET provider = $32, state = $33, enabled = $34, raw_state = $35, imsi = $36, eid = $37, since = $38,
                  seq = $39, installs_seen = $40, deliveries = $41, last_delivery_at = $42, last_occurred_at = $43,
-                 first_connected_at = $44, last_connected_at = $45, country = $46, ready_at = $47, reached = $48, updated_at = now(),
+                 first_connected_at = $44, last_connected_at = $45, country = $46, ready_at = $47, reached = $48, device = $49::text::jsonb, updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -192,6 +192,7 @@ async fn save(
         profile.evidence.country.as_ref().map(Country::as_str),
         datetime_option(profile.way.map(|way| way.ready_at)),
         profile.way.map(|way| way.reached.as_str()),
+        profile.device.as_ref().map(Device::to_json),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -206,8 +207,8 @@ async fn create(
         "written AS (
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                                   country, ready_at, reached, updated_at)
-             SELECT $1, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, now()
+                                   country, ready_at, reached, device, updated_at)
+             SELECT $1, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49::text::jsonb, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
                AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $31)
@@ -233,6 +234,7 @@ async fn create(
         profile.evidence.country.as_ref().map(Country::as_str),
         datetime_option(profile.way.map(|way| way.ready_at)),
         profile.way.map(|way| way.reached.as_str()),
+        profile.device.as_ref().map(Device::to_json),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
