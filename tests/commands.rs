@@ -586,6 +586,16 @@ auth = {{ kind = "url-secret", secrets = ["{HOOK_SECRET}"] }}
 path = "roamify/events"
 provider = "roamify"
 auth = {{ kind = "hmac-sha256", header = "X-Roamify-Signature", encoding = "hex", secrets = ["3b9f27c1d85e40a6f2b7"] }}
+
+[[hooks]]
+path = "esim-go/events"
+provider = "esim-go"
+auth = {{ kind = "hmac-sha256", header = "X-Signature-SHA256", secrets = ["Zt5nQ0xR7bLc2VwK8mHdYp3s"] }}
+
+[[hooks]]
+path = "simlessly/events"
+provider = "simlessly"
+auth = {{ kind = "simlessly", access_key = "ak-204417", secrets = ["a41c07d95be8823f6610"] }}
 "#
     )
 }
@@ -628,13 +638,38 @@ async fn a_declared_provider_is_served_and_doctor_tries_its_hook() {
     let (success, stdout, stderr) = output(&mut program(&["send", &hook, "--body", &body]));
     assert!(success && stdout.contains("\"moved\""), "{stdout}{stderr}");
 
-    let hook = format!("{url}/webhooks/roamify/events");
-    let mut send = program(&["send", &hook, "--provider", "roamify", "--lifecycle"]);
-    send.args(["--auth", "hmac-sha256", "--header", "X-Roamify-Signature"]);
-    send.args(["--secret", "3b9f27c1d85e40a6f2b7", "--iccid", "8991000000000034562"]);
-    let (success, stdout, stderr) = output(&mut send);
-    assert!(success, "{stdout}{stderr}");
-    assert_eq!(stdout.matches("\"moved\"").count(), 7, "{stdout}");
+    for (provider, iccid, steps, credentials) in [
+        (
+            "roamify",
+            "8991000000000034562",
+            7,
+            "--auth hmac-sha256 --header X-Roamify-Signature --secret 3b9f27c1d85e40a6f2b7",
+        ),
+        (
+            "esim-go",
+            "8991000000000034563",
+            7,
+            "--auth hmac-sha256 --header X-Signature-SHA256 --encoding base64 --secret Zt5nQ0xR7bLc2VwK8mHdYp3s",
+        ),
+        (
+            "simlessly",
+            "8991000000000034564",
+            6,
+            "--auth simlessly --access-key ak-204417 --secret a41c07d95be8823f6610",
+        ),
+    ] {
+        let hook = format!("{url}/webhooks/{provider}/events");
+        let mut send = program(&["send", &hook, "--provider", provider, "--lifecycle"]);
+        send.args(["--iccid", iccid]).args(credentials.split(' '));
+        let (success, stdout, stderr) = output(&mut send);
+        assert!(success, "{stdout}{stderr}");
+        assert_eq!(stdout.matches("\"moved\"").count(), steps, "{stdout}");
+    }
+    let hook = format!("{url}/webhooks/simlessly/events");
+    let mut send = program(&["send", &hook, "--provider", "simlessly", "--lifecycle"]);
+    let (success, _, stderr) =
+        output(send.args(["--auth", "simlessly", "--secret", "a41c07d95be8823f6610"]));
+    assert!(!success && stderr.contains("--access-key is missing"), "{stderr}");
 
     let mut command = program(&["doctor", "--url", &url]);
     serving(&mut command, &database);
@@ -644,6 +679,9 @@ async fn a_declared_provider_is_served_and_doctor_tries_its_hook() {
         "becomes what it says (acme 1, roamify ",
         "acme/events: accepts credentials by url-secret",
         "roamify/events: accepts credentials by hmac-sha256",
+        "esim-go/events: accepts credentials by hmac-sha256",
+        "simlessly/events: refuses a webhook without credentials",
+        "simlessly/events: accepts credentials by simlessly",
     ] {
         assert!(text.contains(said), "`{said}` is not in: {text}");
     }
@@ -674,7 +712,10 @@ fn doctor_shows_what_a_body_becomes_in_the_lines_of_a_sample() {
         "{stdout}"
     );
     let (success, _, stderr) = try_body("{}", &["--provider", "nobody"]);
-    assert!(!success && stderr.contains("acme, esim-access, gigastore, roamify"), "{stderr}");
+    assert!(
+        !success && stderr.contains("acme, esim-access, esim-go, gigastore, roamify, simlessly"),
+        "{stderr}"
+    );
     // A sample is written from what is printed, so it need not hold yet.
     for text in [declaration("DELETED"), declaration("INSTALLED").replace("state = \"INST", "#")] {
         std::fs::write(&config, text).unwrap();

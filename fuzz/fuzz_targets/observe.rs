@@ -54,6 +54,7 @@ impl Event {
             raw_state: claim.map_or("WHATEVER".to_owned(), |claim| claim.state.to_string()),
             claim,
             eid: self.device.map(|number| Eid::parse(device(number)).expect("an EID")),
+            device: None,
             imsi: self.imsi.map(|number| Imsi::parse(&format!("00101{number}")).expect("an IMSI")),
             occurred_at: self.occurred.as_ref().map(Time::timestamp),
             received_at: self.received.timestamp(),

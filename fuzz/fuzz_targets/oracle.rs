@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use esim_status_fuzz::delivery::{
-    Authenticator, Encoding, NotAuthentic, Scheme, Secrets, StandardSecrets,
+    AccessKey, Authenticator, Encoding, NotAuthentic, Scheme, Secrets, StandardSecrets,
 };
 use esim_status_fuzz::domain::Timestamp;
 use hmac::{Hmac, KeyInit, Mac};
@@ -17,6 +17,9 @@ const STANDARDS: [&str; 3] = [
     "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
     "zqFhFpnqEWwyBNbwnkKZvwXj2MVqYwbS",
 ];
+
+/// The access key of the hook with Simlessly's signature.
+const ACCESS_KEY: &str = "ak-204417";
 
 /// How many of a hook's keys are live; the keys after them are wrong.
 const LIVE: usize = 2;
@@ -33,6 +36,7 @@ pub(crate) enum Kind {
     Header(&'static str),
     Hmac { header: &'static str, hex: bool, base64: bool, prefix: &'static str },
     Standard,
+    Simlessly,
     None,
 }
 
@@ -65,6 +69,7 @@ impl Kind {
         match self {
             Self::Header(header) | Self::Hmac { header, .. } => Some(header),
             Self::Standard => Some("webhook-signature"),
+            Self::Simlessly => Some("signature"),
             Self::Url | Self::None => None,
         }
     }
@@ -72,6 +77,7 @@ impl Kind {
     fn needs(&self) -> Vec<&'static str> {
         match self {
             Self::Standard => vec!["webhook-id", "webhook-timestamp", "webhook-signature"],
+            Self::Simlessly => vec!["timestamp", "request-id", "access-key", "signature"],
             other => other.proving_header().into_iter().collect(),
         }
     }
@@ -96,6 +102,10 @@ impl Kind {
                 let texts = STANDARDS[..LIVE].iter().map(|key| format!("whsec_{key}"));
                 Scheme::StandardWebhooks(StandardSecrets::parse("fuzz", texts).expect("fit"))
             }
+            Self::Simlessly => Scheme::Simlessly {
+                access_key: AccessKey::parse(ACCESS_KEY).expect("fit"),
+                secrets: secrets(),
+            },
             Self::None => Scheme::None,
         }
     }
@@ -113,6 +123,7 @@ pub(crate) fn hooks() -> Vec<Hook> {
         hmac("x-signature", false, true, ""),
         hmac("x-signature", true, true, "sha256="),
         Kind::Standard,
+        Kind::Simlessly,
         Kind::None,
     ];
     let hook = |kind: Kind| {
@@ -156,6 +167,17 @@ pub(crate) fn prove(hook: &Hook, key: &[u8], id: &str, sent_at: &str, request: &
             add("webhook-timestamp", timestamp);
             add("webhook-signature", signature);
         }
+        Kind::Simlessly => {
+            let milliseconds = sent_at.parse::<i64>().ok().and_then(|it| it.checked_mul(1_000));
+            let time = milliseconds.map_or_else(|| sent_at.to_owned(), |it| it.to_string());
+            let signed = format!("{time}{id}{ACCESS_KEY}").into_bytes();
+            let mac = mac(key, &[signed, request.body.clone()].concat());
+            add("timestamp", time.into_bytes());
+            add("request-id", id.as_bytes().to_vec());
+            add("access-key", ACCESS_KEY.as_bytes().to_vec());
+            add("sign-method", b"SHA256".to_vec());
+            add("signature", hex::encode(mac).into_bytes());
+        }
         Kind::None => {}
     }
 }
@@ -188,6 +210,7 @@ pub(crate) fn judge(hook: &Hook, request: &Request) -> Result<Option<String>, &'
             })
         }
         Kind::Standard => return judge_standard(live, request).map(Some),
+        Kind::Simlessly => return judge_simlessly(live, request).map(Some),
         Kind::None => true,
     };
     if holds { Ok(None) } else { Err("no live secret matches the credentials") }
@@ -224,13 +247,46 @@ fn judge_standard(live: &[Vec<u8>], request: &Request) -> Result<String, &'stati
     Ok(String::from_utf8_lossy(id).into_owned())
 }
 
+fn judge_simlessly(live: &[Vec<u8>], request: &Request) -> Result<String, &'static str> {
+    let [timestamp, id, access_key, signature] =
+        ["timestamp", "request-id", "access-key", "signature"].map(|name| request.one(name));
+    let (timestamp, id, access_key, signature) = (timestamp?, id?, access_key?, signature?);
+    match request.all("sign-method")[..] {
+        [] => {}
+        [method] if method.eq_ignore_ascii_case(b"sha256") => {}
+        _ => return Err("the method is another, or given twice"),
+    }
+    if id.is_empty() || id.len() > 256 || id.iter().any(|b| !(0x21..0x7F).contains(b) || *b == b'{')
+    {
+        return Err("the id is malformed");
+    }
+    let text = str::from_utf8(timestamp).map_err(|_| "the time is malformed")?;
+    let sent_at: i64 = text.parse().map_err(|_| "the time is malformed")?;
+    if sent_at <= 0 || sent_at.to_string() != text || text.len() > 18 {
+        return Err("the time is malformed");
+    }
+    let signed = [timestamp, id, access_key, &request.body].concat();
+    let is_by =
+        |key: &Vec<u8>| signature.eq_ignore_ascii_case(hex::encode(mac(key, &signed)).as_bytes());
+    if access_key != ACCESS_KEY.as_bytes() || !live.iter().any(is_by) {
+        return Err("no live secret matches the credentials");
+    }
+    let received = request.received.as_datetime().unix_timestamp_nanos().div_euclid(1_000_000);
+    if (received - i128::from(sent_at)).abs() > 600_000 {
+        return Err("the signature is too old or too new");
+    }
+    Ok(String::from_utf8_lossy(id).into_owned())
+}
+
 /// The reason of a refusal is for operators, so it must point to the actual cause.
 pub(crate) fn assert_reason_holds(hook: &Hook, request: &Request, refusal: NotAuthentic) {
     let counts: Vec<_> = hook.kind.needs().into_iter().map(|it| request.all(it).len()).collect();
     let holds = match refusal {
         NotAuthentic::Missing if matches!(hook.kind, Kind::Url) => request.path.is_none(),
         NotAuthentic::Missing => counts.contains(&0),
-        NotAuthentic::Ambiguous => counts.iter().any(|count| *count > 1),
+        NotAuthentic::Ambiguous => {
+            counts.iter().any(|count| *count > 1) || request.all("sign-method").len() > 1
+        }
         NotAuthentic::Stale => judge(hook, request) == Err("the signature is too old or too new"),
         NotAuthentic::Wrong | NotAuthentic::Garbled => {
             let path_counts = request.path.is_some() && refusal == NotAuthentic::Wrong;

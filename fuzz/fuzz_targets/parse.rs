@@ -143,7 +143,7 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
         }
         (Ok(Reading { content: Content::Connection(connection), .. }), Some(tree)) => {
             assert_eq!(connection.provider, provider.slug());
-            assert_connected(connection, tree);
+            assert_connected(provider, connection, tree);
         }
         (Ok(Reading { content: Content::Ignored { iccid, reason }, .. }), Some(tree)) => {
             assert_known(reason);
@@ -167,6 +167,11 @@ fn scopes<'a>(provider: &dyn Provider, tree: &'a Tree) -> (&'static [&'static st
         "esim-access" => {
             (&["smdpStatus", "esimStatus"], tree.member("content").into_iter().collect())
         }
+        "esim-go" => (
+            &["profileStatus", "event", "alertType"],
+            [Some(tree), tree.member("device")].into_iter().flatten().collect(),
+        ),
+        "simlessly" => (&["notificationType", "NotificationType"], vec![tree]),
         "roamify" => {
             (&["status"], [Some(tree), tree.member("data")].into_iter().flatten().collect())
         }
@@ -184,13 +189,17 @@ fn is_iccid(iccid: &str, scopes: &[&Tree]) -> bool {
 }
 
 /// Everything in the connection was in the body, and the country is not shown.
-fn assert_connected(connection: &Connection, tree: &Tree) {
+fn assert_connected(provider: &dyn Provider, connection: &Connection, tree: &Tree) {
     assert!(is_iccid(connection.iccid.as_str(), &[tree]));
     if let Some(imsi) = &connection.imsi {
         assert_eq!(Some(imsi.as_str()), tree.text("imsi"));
     }
     if let Some(country) = connection.country {
-        let sent = tree.text("newCountry").expect("the body has a country");
+        let sent = match provider.slug() {
+            "esim-go" => tree.member("country").and_then(|country| country.text("code")),
+            _ => tree.text("newCountry"),
+        };
+        let sent = sent.expect("the body has a country");
         assert!(sent.trim().eq_ignore_ascii_case(country.as_str()));
     }
     connection.remarks.iter().for_each(|remark| assert_known(remark));
@@ -210,8 +219,17 @@ fn assert_reported(report: &Report, scopes: &[&Tree], words: &[&str]) {
     }));
     assert!(!report.raw_state.trim().is_empty());
     let is_sent = |name, value| scopes.iter().any(|tree| tree.text(name) == Some(value));
-    assert!(report.eid.as_ref().is_none_or(|eid| is_sent("eid", eid.as_str())));
+    let is_eid = |eid| is_sent("eid", eid) || is_sent("EID", eid);
+    assert!(report.eid.as_ref().is_none_or(|eid| is_eid(eid.as_str())));
     assert!(report.imsi.as_ref().is_none_or(|imsi| is_sent("imsi", imsi.as_str())));
+    if let Some(device) = &report.device {
+        for (name, part) in [("make", device.make()), ("model", device.model())] {
+            let sent = |tree: &&Tree| tree.text(name).map(str::trim) == part;
+            assert!(part.is_none() || scopes.iter().any(sent));
+        }
+        assert!(device.tac().is_none_or(|tac| tac.len() == 8));
+        assert_eq!(format!("{device:?}"), "Device(…)");
+    }
     assert!(report.remarks.len() <= 3);
     report.remarks.iter().for_each(|remark| assert_known(remark));
     let shown = format!("{report:?}");

@@ -26,7 +26,7 @@ fn shape(text: &str) -> String {
     shape
 }
 
-const REASONS: [&str; 51] = [
+const REASONS: [&str; 71] = [
     "the body is empty; send one JSON object",
     "the body begins with a byte order mark; send plain UTF-#",
     "the body is not one JSON object; it must begin with {",
@@ -60,6 +60,26 @@ const REASONS: [&str; 51] = [
     "notifyStatus does not say that the step was executed",
     "smdpStatus is a word that this service does not know",
     "timestamp was left out: it is missing, or no time by RFC #",
+    "alertType must be a string that is not empty",
+    "event must be a string that is not empty",
+    "alertType and event differ; send one",
+    "alertType or event must name the kind of event",
+    "profileStatus must be a string that is not empty",
+    "profileStatus is a word that this service does not know",
+    "the event's type is not one that reports a profileStatus",
+    "the time was left out: timestamp or date is missing, or no time",
+    "country was left out: its code must be the two letters of a country",
+    "notificationType must be a string that is not empty",
+    "NotificationType must be a string that is not empty",
+    "notificationType and NotificationType differ; send one",
+    "notificationType is missing",
+    "notificationType is a word that this service does not know",
+    "notificationStatus says neither success nor failure",
+    "a step that failed, and changes nothing",
+    "timestamp is missing",
+    "timestamp was left out: it is neither a text nor a number",
+    "timestamp was left out: it is no time in milliseconds",
+    "timestamp was left out: it is before there were eSIMs",
     "an ESIM_STATUS that says nothing about the install",
     "an ESIM_STATUS that does not say whether it is installed",
     "profileState is missing",

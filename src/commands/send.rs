@@ -9,7 +9,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
+use crate::delivery::{AccessKey, Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::domain::Timestamp;
 use crate::http_client;
 use crate::providers::{Provider, Providers, Sample};
@@ -25,6 +25,9 @@ Examples:
   Play Roamify, which signs the body:
     esim-status send http://127.0.0.1:8080/webhooks/roamify/events --provider roamify --lifecycle \\
       --auth hmac-sha256 --header X-Roamify-Signature --secret …
+  Play Simlessly, which signs headers and body:
+    esim-status send http://127.0.0.1:8080/webhooks/simlessly/events --provider simlessly --lifecycle \\
+      --auth simlessly --access-key … --secret …
   Send any body, to see the service's answer:
     esim-status send URL --body '{\"iccid\": 89972123300991848961}'";
 
@@ -81,6 +84,10 @@ struct ProofArgs {
     #[arg(long, env = "ESIM_STATUS_SEND_SECRET", hide_env_values = true)]
     secret: Option<String>,
 
+    /// Access key beside the secret, for `simlessly`
+    #[arg(long, value_name = "KEY")]
+    access_key: Option<String>,
+
     /// Name of the header, for `header` and `hmac-sha256`
     #[arg(long, default_value = "X-Signature", value_name = "NAME")]
     header: http::HeaderName,
@@ -107,6 +114,7 @@ enum Auth {
     Header,
     HmacSha256,
     StandardWebhooks,
+    Simlessly,
     None,
 }
 
@@ -139,6 +147,12 @@ impl ProofArgs {
             Auth::StandardWebhooks => {
                 Scheme::StandardWebhooks(StandardSecrets::parse("--secret", [secret])?)
             }
+            Auth::Simlessly => Scheme::Simlessly {
+                access_key: (self.access_key.as_deref().and_then(AccessKey::parse)).context(
+                    "--access-key is missing, or no header can carry it: set it to the hook's",
+                )?,
+                secrets: plain()?,
+            },
             Auth::None => Scheme::None,
         }))
     }

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::secrets::read_lines;
 use super::toml_file::TomlFile;
-use crate::delivery::{Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
+use crate::delivery::{AccessKey, Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::hook::{Hook, Hooks};
 use crate::providers::Providers;
 
@@ -67,6 +67,12 @@ enum Auth {
         secrets_file: Option<PathBuf>,
     },
     StandardWebhooks {
+        #[serde(default)]
+        secrets: Vec<String>,
+        secrets_file: Option<PathBuf>,
+    },
+    Simlessly {
+        access_key: String,
         #[serde(default)]
         secrets: Vec<String>,
         secrets_file: Option<PathBuf>,
@@ -138,6 +144,13 @@ fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
         Auth::StandardWebhooks { secrets, secrets_file } => {
             let secrets = all(name, secrets, secrets_file)?;
             Scheme::StandardWebhooks(StandardSecrets::parse(name, secrets).map_err(text)?)
+        }
+        Auth::Simlessly { access_key, secrets, secrets_file } => {
+            let access_key = AccessKey::parse(&access_key).ok_or_else(|| {
+                "access_key must be the Access-Key that Simlessly's portal shows, without spaces"
+                    .to_owned()
+            })?;
+            Scheme::Simlessly { access_key, secrets: plain(secrets, secrets_file)? }
         }
         Auth::None {} => Scheme::None,
     })

@@ -218,17 +218,30 @@ path = "gigastore/four"
 provider = "gigastore"
 auth = {{ kind = "none" }}
 test_deliveries = "accept"
+
+[[hooks]]
+path = "gigastore/five"
+provider = "gigastore"
+auth = {{ kind = "simlessly", access_key = "11111", secrets = ["{HOOK}"] }}
 "#
     );
     let settings = load_file(&text).unwrap();
     let kinds = |path| settings.hooks[path].authenticator.scheme_name();
-    assert_eq!(settings.hooks.len(), 9, "the four built-in hooks exist too");
+    assert_eq!(settings.hooks.len(), 10, "the four built-in hooks exist too");
     assert_eq!(kinds(BUILT_IN_HOOK), "url-secret");
     assert_eq!(kinds("gigastore/relayed"), "hmac-sha256");
     assert_eq!(kinds("gigastore/one"), "url-secret");
     assert_eq!(kinds("gigastore/two"), "header");
     assert_eq!(kinds("gigastore/three"), "standard-webhooks");
     assert_eq!(kinds("gigastore/four"), "none");
+    assert_eq!(kinds("gigastore/five"), "simlessly");
+    for (key, why) in [("1 1", "access_key must be"), ("", "access_key must be")] {
+        let wrong = text.replace("\"11111\"", &format!("{key:?}"));
+        let complaint = complaint(load_file(&wrong));
+        assert!(complaint.contains(why) && complaint.contains("line 28"), "{complaint}");
+    }
+    let without = complaint(load_file(&text.replace("access_key = \"11111\", ", "")));
+    assert!(without.contains("line 31"), "{without}");
     let takes_tests = settings.hooks.values().filter(|hook| hook.takes_tests);
     assert_eq!(takes_tests.map(|hook| &*hook.path).collect::<Vec<_>>(), ["gigastore/four"]);
 }
@@ -283,7 +296,7 @@ fn what_a_file_gets_wrong_is_named_with_its_line_and_without_its_secrets() {
         ("\"gigastore/relayed\"", "\"Giga store/relayed\"", 2, "path", "gigastore/esim-status"),
         ("\"X-Signature\"", "\"X Signature\"", 2, "header", "X-Signature"),
         ("\"hex\"", "\"hexadecimal\"", 5, "does not fit", "base64"),
-        ("hmac-sha256", "hmac", 5, "does not fit", "standard-webhooks"),
+        ("hmac-sha256", "hmac", 5, "does not fit", "simlessly"),
         (
             "[\"kx81vq02mz77ra40pw55\"]",
             "[\"kx81vq02mz77ra40pw55\", 7]",

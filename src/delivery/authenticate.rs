@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use super::hmac_sha256::{self, Encoding};
 use super::proof::Proof;
 use super::secret::Secrets;
+use super::simlessly::{self, AccessKey};
 use super::standard_webhooks::{self, StandardSecrets};
 use super::{AuthenticDelivery, Delivery};
 use crate::domain::Timestamp;
@@ -42,6 +43,13 @@ pub enum Scheme {
     },
     /// Standard Webhooks: a MAC over id, time and body, which is valid for five minutes.
     StandardWebhooks(StandardSecrets),
+    /// Simlessly: a MAC over time, id, access key and body, which is valid for ten minutes.
+    Simlessly {
+        /// What `Access-Key` must be.
+        access_key: AccessKey,
+        /// The live secret keys.
+        secrets: Secrets,
+    },
     /// No authentication: anyone who knows the address is accepted.
     None,
 }
@@ -60,7 +68,7 @@ pub enum NotAuthentic {
     Wrong,
     /// The signature matches, but its time is too far off.
     #[error(
-        "the time of the signature is over five minutes off; check the clocks on both sides, or this is a replay"
+        "the time of the signature is too far off; check the clocks on both sides, or this is a replay"
     )]
     Stale,
     /// An authentication header occurs more than once.
@@ -130,6 +138,10 @@ impl Authenticator {
                 let signature = &standard_webhooks::NAMES.signature;
                 Ok(delivery.proved(Some(signature), Some(event_id)))
             }
+            Scheme::Simlessly { access_key, secrets } => {
+                let event_id = simlessly::check(&delivery, access_key, secrets)?;
+                Ok(delivery.proved(Some(&simlessly::SIGNATURE), Some(event_id)))
+            }
             Scheme::None => Ok(delivery.proved(None, None)),
         }
     }
@@ -144,7 +156,8 @@ impl Authenticator {
         match &self.scheme {
             Scheme::UrlSecret(secrets)
             | Scheme::Header { secrets, .. }
-            | Scheme::HmacSha256 { secrets, .. } => Some(secrets),
+            | Scheme::HmacSha256 { secrets, .. }
+            | Scheme::Simlessly { secrets, .. } => Some(secrets),
             Scheme::StandardWebhooks(secrets) => Some(secrets.all()),
             Scheme::None => None,
         }
@@ -157,6 +170,7 @@ impl Authenticator {
             Scheme::Header { .. } => "header",
             Scheme::HmacSha256 { .. } => "hmac-sha256",
             Scheme::StandardWebhooks(_) => "standard-webhooks",
+            Scheme::Simlessly { .. } => "simlessly",
             Scheme::None => "none",
         }
     }
@@ -172,7 +186,7 @@ impl Authenticator {
     }
 
     /// The credentials that a sender must add to `body` so that [`check`](Self::check) accepts it, made with the first
-    /// live secret. Only Standard Webhooks uses `id` and `at`. A value that no header can carry is left out, such as an
+    /// live secret. Only Standard Webhooks and Simlessly use `id` and `at`. A value that no header can carry is left out, such as an
     /// `id` with a line break; `check` then reports it missing.
     pub fn proof(&self, id: &str, at: Timestamp, body: &[u8]) -> Proof {
         match &self.scheme {
@@ -195,6 +209,9 @@ impl Authenticator {
                     .with(&names.id, id.as_bytes())
                     .with(&names.timestamp, time.as_bytes())
                     .with_sensitive(&names.signature, signature.as_bytes())
+            }
+            Scheme::Simlessly { access_key, secrets } => {
+                simlessly::proof(access_key, secrets.first(), id, at, body)
             }
             Scheme::None => Proof::default(),
         }
@@ -246,15 +263,21 @@ mod tests {
         ))
     }
 
+    fn by_simlessly(values: &[&str]) -> Authenticator {
+        let access_key = AccessKey::parse("ak-204417").unwrap();
+        Authenticator::new(Scheme::Simlessly { access_key, secrets: secrets(values) })
+    }
+
     /// Makes an authenticator of some scheme from a list of secrets.
     type Maker = fn(&[&str]) -> Authenticator;
 
     /// Every scheme that has secrets, with two secrets for it.
-    const MAKERS: [(Maker, [&str; 2]); 4] = [
+    const MAKERS: [(Maker, [&str; 2]); 5] = [
         (by_url, [OLD, NEW]),
         (by_header, [OLD, NEW]),
         (by_hmac, [OLD, NEW]),
         (by_standard, [STANDARD, STANDARD_NEW]),
+        (by_simlessly, [OLD, NEW]),
     ];
 
     /// A delivery with these credentials, as the sender would send it.
@@ -380,11 +403,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_signed_scheme_has_an_event_id() {
+    fn only_schemes_that_sign_an_event_id_have_one() {
         for (make, values) in MAKERS {
             let hook = make(&values);
             let proved = hook.check(send(&hook.proof("msg_1", noon(), b"{}"), b"{}")).unwrap();
-            let signed = hook.scheme_name() == "standard-webhooks";
+            let signed = ["standard-webhooks", "simlessly"].contains(&hook.scheme_name());
             assert_eq!(proved.event_id(), signed.then_some("msg_1"));
         }
     }
@@ -392,10 +415,13 @@ mod tests {
     #[test]
     fn names_are_those_of_the_configuration() {
         let names = MAKERS.map(|(make, values)| make(&values).scheme_name());
-        assert_eq!(names, ["url-secret", "header", "hmac-sha256", "standard-webhooks"]);
+        assert_eq!(
+            names,
+            ["url-secret", "header", "hmac-sha256", "standard-webhooks", "simlessly"]
+        );
         assert_eq!(Authenticator::new(Scheme::None).scheme_name(), "none");
         let takes = MAKERS.map(|(make, values)| make(&values).takes_url_secret());
-        assert_eq!(takes, [true, false, false, false]);
+        assert_eq!(takes, [true, false, false, false, false]);
     }
 
     #[test]
@@ -418,7 +444,7 @@ mod tests {
                 assert!(!debug.contains(hidden), "{debug}");
             }
             for (name, value) in &proof.headers {
-                let public = ["webhook-id", "webhook-timestamp"].contains(&name.as_str());
+                let public = !name.as_str().contains("signature") && name != "x-webhook-token";
                 assert!(public || !debug.contains(value.to_str().unwrap_or("ra40")), "{debug}");
             }
         }

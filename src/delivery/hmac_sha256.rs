@@ -33,7 +33,8 @@ impl Encoding {
         }
     }
 
-    fn decode(self, text: &[u8]) -> Option<[u8; 32]> {
+    /// Reads a MAC; `None` if it is not written like this.
+    pub(super) fn decode(self, text: &[u8]) -> Option<[u8; 32]> {
         match self {
             Self::Hex => {
                 let mut mac = [0; 32];

@@ -51,6 +51,8 @@ mod hmac_sha256;
 
 mod standard_webhooks;
 
+mod simlessly;
+
 mod event_id;
 
 mod proof;
@@ -80,6 +82,7 @@ pub use event_id::EventId;
 pub use hmac_sha256::Encoding;
 pub use proof::Proof;
 pub use secret::{Secret, Secrets, WeakSecret};
+pub use simlessly::AccessKey;
 pub use standard_webhooks::StandardSecrets;
 
 /// The headers that are stored with every delivery. None of them authenticates anyone.

@@ -170,7 +170,8 @@ fn read_id(value: &[u8]) -> Option<&str> {
     if fit { str::from_utf8(value).ok() } else { None }
 }
 
-fn read_timestamp(value: &[u8]) -> Option<(&str, i64)> {
+/// Reads plain digits without a leading zero, as text and as a number.
+pub(super) fn read_timestamp(value: &[u8]) -> Option<(&str, i64)> {
     let fit = (1..=MAX_TIMESTAMP_DIGITS).contains(&value.len())
         && value.iter().all(u8::is_ascii_digit)
         && value[0] != b'0';

@@ -69,6 +69,7 @@ mod tests {
             raw_state: state.as_str().to_owned(),
             claim: Some(Claim { state, enabled: None }),
             eid: None,
+            device: None,
             imsi: None,
             occurred_at: None,
             received_at: at(seconds),

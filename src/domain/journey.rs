@@ -302,6 +302,7 @@ mod tests {
                     raw_state: word.to_owned(),
                     claim: state.map(|state| Claim { state, enabled }),
                     eid: None,
+                    device: None,
                     imsi: None,
                     occurred_at: None,
                     received_at: at(second),

@@ -175,6 +175,7 @@ mod tests {
             raw_state: state.to_string(),
             claim: Some(Claim { state, enabled: None }),
             eid: None,
+            device: None,
             imsi: None,
             occurred_at: None,
             received_at: at(seconds),

@@ -6,6 +6,7 @@
 //! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
+//! - **Device**: the kind of phone that a profile is on.
 //! - **Milestone**: what a profile reaches on its way from ready to connected.
 //! - **Change**: what those who follow all profiles are told.
 //! - **Overdue**: what should have happened to a profile and did not.
@@ -24,6 +25,8 @@ mod report;
 mod profile;
 
 mod connection;
+
+mod device;
 
 mod registration;
 
@@ -44,6 +47,7 @@ mod journey;
 pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use change::{ChangeKind, UnknownChangeKind};
 pub use connection::{Connection, Country, Evidence};
+pub use device::Device;
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ask_again_at, is_asked_long_enough};
 pub use journey::{Journey, Progress, Step, StepStatus};

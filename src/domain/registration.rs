@@ -117,6 +117,7 @@ mod tests {
             raw_state: state.as_str().to_owned(),
             claim: Some(Claim { state, enabled: None }),
             eid: None,
+            device: None,
             imsi: None,
             occurred_at: None,
             received_at: Timestamp::parse("2026-11-23T10:00:00Z").unwrap(),

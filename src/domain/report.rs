@@ -1,7 +1,7 @@
 //! What a provider claims about a profile, in our words, and the outcome of the claim.
 
 use super::words::words;
-use super::{Eid, Iccid, Imsi, ProfileState, Timestamp};
+use super::{Device, Eid, Iccid, Imsi, ProfileState, Timestamp};
 
 /// One provider's claim about one profile, as its adapter read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Report {
     pub claim: Option<Claim>,
     /// The device, if the body names one.
     pub eid: Option<Eid>,
+    /// What kind of device it is, if the body says so.
+    pub device: Option<Device>,
     /// The subscription, if the body names one.
     pub imsi: Option<Imsi>,
     /// The provider's event time, if it sends one.

@@ -7,7 +7,7 @@
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{contains_identifier, iccid, iccid_first, malformed, optional, word};
+use super::members::{contains_identifier, iccid, iccid_first, malformed, optional, text, word};
 use super::{Malformed, Provider, Reading, Sample, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Claim, Eid, ProfileState, Report, Timestamp};
@@ -156,6 +156,7 @@ fn report(
         raw_state,
         claim,
         eid,
+        device: None,
         imsi: None,
         occurred_at,
         received_at,
@@ -186,14 +187,6 @@ fn event_id(body: &Object, content: &Object) -> Option<EventId> {
 
 fn ignored(content: &Object, reason: &str) -> Reading {
     Reading::ignored(iccid(content.member("iccid")).ok(), reason)
-}
-
-/// A text that is not only space.
-fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    match object.member(name) {
-        Some(Value::Text(text)) if !text.trim().is_empty() => Some(text),
-        _ => None,
-    }
 }
 
 impl Simulator for EsimAccess {

@@ -1,7 +1,7 @@
 //! The members that most providers send, and how their values are read.
 
 use super::Malformed;
-use super::json::Value;
+use super::json::{Object, Value};
 use crate::domain::{Iccid, InvalidIdentifier};
 
 /// A state word with more bytes is cut to this many characters. The raw body still has all of it.
@@ -60,6 +60,42 @@ pub(super) fn word(text: &str) -> Option<String> {
         trimmed if text.len() > LONGEST_WORD => Some(trimmed.chars().take(LONGEST_WORD).collect()),
         _ => Some(text.to_owned()),
     }
+}
+
+/// A text that is not only space.
+pub(super) fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
+    match object.member(name) {
+        Some(Value::Text(text)) if !text.trim().is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// The text of a member that has two names; `None` if it is absent or null by both.
+///
+/// # Errors
+/// If it is no text or only space, or has another text by each name: then nobody knows which of them is meant.
+pub(super) fn renamed<'a>(
+    object: &'a Object,
+    [one, other]: [&str; 2],
+) -> Result<Option<&'a str>, String> {
+    let read = |name| match object.member(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => text(object, name)
+            .map(Some)
+            .ok_or_else(|| format!("{name} must be a string that is not empty")),
+    };
+    match (read(one)?, read(other)?) {
+        (Some(a), Some(b)) if !a.trim().eq_ignore_ascii_case(b.trim()) => {
+            Err(format!("{one} and {other} differ; send one"))
+        }
+        (a, b) => Ok(a.or(b)),
+    }
+}
+
+/// Whether a body is empty, or an object without any of these members: a portal's test of the URL.
+pub(super) fn names_none_of<'a>(body: &[u8], names: impl IntoIterator<Item = &'a str>) -> bool {
+    let has_none = |body: Object| names.into_iter().all(|name| body.member(name).is_none());
+    body.trim_ascii().is_empty() || Object::parse(body).is_ok_and(has_none)
 }
 
 /// Reports a missing or invalid ICCID first, whatever else is wrong with the body.

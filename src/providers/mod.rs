@@ -8,11 +8,17 @@ mod json;
 
 mod members;
 
+mod unit;
+
 mod order;
 
 mod gigastore;
 
 mod esim_access;
+
+mod esim_go;
+
+mod simlessly;
 
 mod declared;
 
@@ -23,9 +29,11 @@ mod recorded;
 
 pub use declared::{Declaration, Declared, Draft, Flaw, Summary};
 pub use esim_access::EsimAccess;
+pub use esim_go::EsimGo;
 pub use gigastore::Gigastore;
 pub use order::parse_order;
 pub use registry::{InCode, Providers};
+pub use simlessly::Simlessly;
 
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Connection, Iccid, Registration, Report, Timestamp};

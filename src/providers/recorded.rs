@@ -86,6 +86,9 @@ fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error
             writeln!(text, "  iccid: {}", report.iccid.as_str())?;
             writeln!(text, "  eid: {}", report.eid.as_ref().map_or("-", Eid::as_str))?;
             writeln!(text, "  imsi: {}", report.imsi.as_ref().map_or("-", Imsi::as_str))?;
+            if let Some(device) = &report.device {
+                writeln!(text, "  device: {}", device.to_json())?;
+            }
             if let Some(at) = report.occurred_at {
                 writeln!(text, "  occurred_at: {at}")?;
             }

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::declared::{Declaration, Declared, Flaw};
-use super::{EsimAccess, Gigastore, Provider};
+use super::{EsimAccess, EsimGo, Gigastore, Provider, Simlessly};
 
 /// The providers with an adapter in code.
-static IN_CODE: [&dyn Provider; 2] = [&Gigastore, &EsimAccess];
+static IN_CODE: [&dyn Provider; 4] = [&Gigastore, &EsimAccess, &EsimGo, &Simlessly];
 
 /// The declarations that this binary has built in, each with the name of its file.
 const BUILT_IN: [(&str, &str); 1] =

@@ -6,8 +6,8 @@ use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{Decode, Postgres, Type};
 
 use crate::domain::{
-    ChangeKind, Country, Day, Eid, Iccid, Imsi, Milestone, Outcome, OverdueReason, ProfileState,
-    Reference, Source, Timestamp, TransitionKind,
+    ChangeKind, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Outcome, OverdueReason,
+    ProfileState, Reference, Source, Timestamp, TransitionKind,
 };
 
 /// A stored text that is no value of this kind.
@@ -47,6 +47,7 @@ decode_text! {
     ChangeKind, "kind", str::parse::<ChangeKind>;
     Milestone, "milestone", str::parse::<Milestone>;
     Source, "source", str::parse::<Source>;
+    Device, "device", |text| Device::from_json(text).ok_or(());
     Country, "country", |text| Country::parse(text).ok_or(());
     Reference, "reference", Reference::parse;
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
 use crate::access::Caller;
-use crate::domain::{Country, Iccid, Profile, Reference, Timestamp};
+use crate::domain::{Country, Device, Iccid, Profile, Reference, Timestamp};
 use crate::store::StoredProfile;
 
 /// The tag of this state of the profile, for this kind of caller.
@@ -25,9 +25,9 @@ pub fn of(stored: &StoredProfile, caller: &Caller) -> HeaderValue {
     value(&format!("\"{}\"", digest(&state)))
 }
 
-/// All that a backend is shown of what backends have said. Texts that can contain spaces come last, each with its length.
+/// All that a backend alone is shown and that the `seq` does not count: what backends have said, and the kind of the device. Texts that can contain spaces come last, each with its length.
 fn registered(stored: &StoredProfile) -> String {
-    let StoredProfile { registration, order, replaced_by, .. } = stored;
+    let StoredProfile { profile, registration, order, replaced_by, .. } = stored;
     let number = |iccid: Option<&Iccid>| iccid.map(|it| it.as_str().to_owned()).unwrap_or_default();
     let time = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
     let text = |text: Option<&str>| text.map(|it| format!("{}:{it}", it.len())).unwrap_or_default();
@@ -42,6 +42,7 @@ fn registered(stored: &StoredProfile) -> String {
         number(replaced_by.as_ref()),
         text(order.reference.as_ref().map(Reference::as_str)),
         text(facts.and_then(|it| it.uid.as_deref())),
+        text(profile.device.as_ref().map(Device::to_json).as_deref()),
     ]
     .join(" ")
 }

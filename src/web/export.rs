@@ -105,7 +105,7 @@ struct TransitionLine {
 }
 
 /// The columns of CSV: the members of a line of JSON, those of an inner object with its name in front.
-const PROFILE_COLUMNS: [&str; 26] = [
+const PROFILE_COLUMNS: [&str; 29] = [
     "iccid",
     "state",
     "enabled",
@@ -125,6 +125,9 @@ const PROFILE_COLUMNS: [&str; 26] = [
     "checks.eidMod97",
     "imsi",
     "eid",
+    "device.make",
+    "device.model",
+    "device.tac",
     "uid",
     "activatedAt",
     "lastSeen",

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::domain::{
-    Eid, Iccid, OverdueReason, ProfileState, Source, Timestamp, Transition, TransitionKind,
+    Device, Eid, Iccid, OverdueReason, ProfileState, Source, Timestamp, Transition, TransitionKind,
 };
 use crate::store::{ProfileReader, StoredProfile};
 
@@ -77,6 +77,8 @@ struct BackendView {
     imsi: Option<String>,
     /// The EID of the device's eUICC.
     eid: Option<String>,
+    /// What kind of device the profile is on; null if the provider has not said so.
+    device: Option<DeviceView>,
     /// The customer's id at the provider, from the registration.
     uid: Option<String>,
     /// When the data package was activated, from the registration.
@@ -99,6 +101,29 @@ struct BackendView {
     /// reported anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     twin: Option<String>,
+}
+
+/// The kind of a device, as far as the provider has said it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Device)]
+#[serde(rename_all = "camelCase")]
+struct DeviceView {
+    /// Who made it.
+    #[schema(example = "Apple")]
+    make: Option<String>,
+    /// Its model.
+    #[schema(example = "iPhone 15")]
+    model: Option<String>,
+    /// Its type allocation code: the first eight digits of its IMEI, which leads to the model and not to the device.
+    #[schema(example = "35328510")]
+    tac: Option<String>,
+}
+
+impl From<&Device> for DeviceView {
+    fn from(device: &Device) -> Self {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Self { make: text(device.make()), model: text(device.model()), tac: text(device.tac()) }
+    }
 }
 
 impl ProfileView {
@@ -132,6 +157,7 @@ impl ProfileView {
         let backend = for_backend.then(|| BackendView {
             imsi: profile.imsi.as_ref().map(|imsi| imsi.as_str().to_owned()),
             eid: profile.eid.as_ref().map(|eid| eid.as_str().to_owned()),
+            device: profile.device.as_ref().map(DeviceView::from),
             activated_at: registration.as_ref().and_then(|r| r.activated_at),
             last_seen: registration.as_ref().and_then(|r| r.last_seen),
             uid: registration.and_then(|r| r.uid),

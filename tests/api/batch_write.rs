@@ -4,8 +4,8 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Country, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Source, Timestamp,
-    Transition, TransitionKind, Way,
+    Country, Device, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Source,
+    Timestamp, Transition, TransitionKind, Way,
 };
 use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
@@ -262,6 +262,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         raw_state: "RELEASED".to_owned(),
         imsi: None,
         eid: None,
+        device: None,
         since: at(1),
         seq: 1,
         installs_seen: 0,
@@ -280,6 +281,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         raw_state: "ENABLED".to_owned(),
         imsi: Some(Imsi::parse("260060147200183").unwrap()),
         eid: Some(Eid::parse("89049032").unwrap()),
+        device: Device::new(Some("Apple"), Some("iPhone 15"), Some("01328510")),
         since: at(2),
         seq: 2,
         installs_seen: 1,

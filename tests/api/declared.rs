@@ -149,7 +149,7 @@ fn a_declaration_is_refused_with_its_file_and_line_and_what_to_do() {
     }
     assert_eq!(
         providers_of(LIFECYCLE).unwrap().slugs(),
-        ["gigastore", "esim-access", "connectedyou", "roamify"]
+        ["gigastore", "esim-access", "esim-go", "simlessly", "connectedyou", "roamify"]
     );
 }
 

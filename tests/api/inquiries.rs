@@ -333,10 +333,10 @@ async fn a_thousand_overdue_profiles_share_one_budget_and_each_is_asked_about_on
         }))
         .await;
     }
-    let mut connection = app.database.connect().await;
     let now = clock::now().plus_seconds(86_400 + 60);
     // The service's own upkeep may be looking at this moment; one at a time does.
     wait_until("all are overdue", async || {
+        let mut connection = app.database.connect().await;
         let found = find_overdue(&mut connection, &Patience::default(), &["gigastore"], now).await;
         found.unwrap() == PROFILES as u64
     })

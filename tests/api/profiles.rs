@@ -31,7 +31,7 @@ async fn a_profile_has_every_documented_member() {
         "since": null, "seq": 1, "lastDeliveryAt": null, "deliveries": 1, "installsSeen": 1, "registered": false,
         "firstConnectedAt": null, "lastConnectedAt": null, "country": null, "overdue": null,
         "checks": { "iccidLuhn": true, "eidMod97": true },
-        "imsi": "260216611193634", "eid": eid, "uid": null, "activatedAt": null, "lastSeen": null,
+        "imsi": "260216611193634", "eid": eid, "device": null, "uid": null, "activatedAt": null, "lastSeen": null,
         "reference": null, "expectedFrom": null, "replaces": null, "replacedBy": null,
     });
     assert_eq!(profile, expected);

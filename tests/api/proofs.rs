@@ -9,7 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use esim_status::clock::now;
 use esim_status::config::Settings;
-use esim_status::delivery::{Authenticator, Encoding, Proof, Scheme, Secrets, StandardSecrets};
+use esim_status::delivery::{
+    AccessKey, Authenticator, Encoding, Proof, Scheme, Secrets, StandardSecrets,
+};
 use esim_status::hook::Hook;
 use esim_status::providers::Gigastore;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp, unix_now};
@@ -25,7 +27,7 @@ const OLD: &str = "9f2c41d07be8835a6610fe7c";
 const NEW: &str = "kx81-vq02-mz77-ra40";
 const OLD_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_KEY: &str = "whsec_R2nFo0uI1xqVZ7bYtE5mKwHc9LsDaPqj";
-const KINDS: [&str; 5] = ["url-secret", "header", "hmac-hex", "hmac-both", "standard"];
+const KINDS: [&str; 6] = ["url-secret", "header", "hmac-hex", "hmac-both", "standard", "simlessly"];
 /// Wrong secrets that have the length and format of the live ones.
 const WRONG: [&str; 2] = ["9f2c41d07be8835a6610fe7d", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx"];
 
@@ -43,6 +45,9 @@ fn authenticator(kind: &str, plain: &[&str], standard: &[&str]) -> Authenticator
         }
         "hmac-hex" => hmac("x-signature", Encoding::Hex, "sha256=", secrets),
         "hmac-both" => hmac("x-signature-sha256", Encoding::Either, "", secrets),
+        "simlessly" => {
+            Scheme::Simlessly { access_key: AccessKey::parse("ak-204417").unwrap(), secrets }
+        }
         _ => Scheme::StandardWebhooks(StandardSecrets::parse("test", standard).unwrap()),
     })
 }

@@ -16,6 +16,8 @@ export interface Answer {
 export interface BackendView {
   /** When the data package was activated, from the registration. */
   activatedAt?: string | null;
+  /** What kind of device the profile is on; null if the provider has not said so. */
+  device?: Device | null;
   /** The EID of the device's eUICC. */
   eid?: string | null;
   /**
@@ -172,6 +174,28 @@ export interface Delivery {
   reason?: string | null;
   /** When the service received the webhook. */
   receivedAt: string;
+}
+
+/** The kind of a device, as far as the provider has said it. */
+export interface Device {
+  /**
+   * Who made it.
+   *
+   * @example "Apple"
+   */
+  make?: string | null;
+  /**
+   * Its model.
+   *
+   * @example "iPhone 15"
+   */
+  model?: string | null;
+  /**
+   * Its type allocation code: the first eight digits of its IMEI, which leads to the model and not to the device.
+   *
+   * @example "35328510"
+   */
+  tac?: string | null;
 }
 
 /** The eSIM object of a provider's API. The provider's adapter reads it; this type only documents it. */

@@ -2,7 +2,8 @@
 
 use super::words::words;
 use super::{
-    Claim, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report, Timestamp, Way,
+    Claim, Device, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report,
+    Timestamp, Way,
 };
 
 /// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
@@ -29,6 +30,8 @@ pub struct Profile {
     pub imsi: Option<Imsi>,
     /// The device. Once known, it is kept until another is named.
     pub eid: Option<Eid>,
+    /// What kind of device it is, if the provider has said so.
+    pub device: Option<Device>,
     /// When it entered this state (or moved to this device), by our clock.
     pub since: Timestamp,
     /// The number of its last transition. The numbers have no gaps. They begin with 1, or continue after those before
@@ -206,6 +209,7 @@ impl Profile {
             raw_state: report.raw_state.clone(),
             imsi: report.imsi.clone(),
             eid: report.eid.clone(),
+            device: report.device.clone(),
             since: report.received_at,
             seq: 1,
             installs_seen: i32::from(claim.state.is_on_device()),
@@ -234,6 +238,7 @@ impl Profile {
         profile.imsi = report.imsi.clone().or(profile.imsi);
         profile.eid = report.eid.clone().or(profile.eid);
         let other_device = self.is_other_device(report);
+        profile.device = self.device_after(report);
         if claim == self.claim() && !other_device {
             return Verdict::Repeated(profile);
         }
@@ -260,6 +265,15 @@ impl Profile {
     /// Learning the first device is no change. A device other than the known one is.
     fn is_other_device(&self, report: &Report) -> bool {
         matches!((&self.eid, &report.eid), (Some(known), Some(named)) if known != named)
+    }
+
+    /// What kind of device it is, as far as that is known after the report. Of another device, only what the report says.
+    fn device_after(&self, report: &Report) -> Option<Device> {
+        let known = self.device.as_ref().filter(|_| !self.is_other_device(report));
+        match (known, &report.device) {
+            (Some(known), Some(named)) => Some(known.updated(named)),
+            (known, named) => named.as_ref().or(known).cloned(),
+        }
     }
 
     /// Whether the report is older than what was applied. Of two reports with the same event time, the one further

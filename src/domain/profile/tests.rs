@@ -32,6 +32,7 @@ fn report(second: i64, claim: impl Into<Option<Claim>>) -> Report {
         raw_state: claim.map_or("WHATEVER".to_owned(), |claim| claim.state.to_string()),
         claim,
         eid: None,
+        device: None,
         imsi: None,
         occurred_at: None,
         received_at: at(second),
@@ -239,6 +240,21 @@ fn an_absent_device_or_subscription_erases_nothing() {
 }
 
 #[test]
+fn the_kind_of_a_device_moves_nothing_and_does_not_survive_a_move_to_another() {
+    let phone = Device::new(Some("Apple"), Some("iPhone 15"), None);
+    let first = on(DEVICES[0], report(0, state(Installed)));
+    let mut story = Story::of([&first]);
+    let learned = story.tell(&Report { device: phone.clone(), ..report(1, state(Installed)) });
+    assert_eq!((learned.outcome, learned.transition), (Outcome::Repeated, None));
+    story.tell(&report(2, state(Released)));
+    assert_eq!(story.profile().device, phone);
+    story.tell(&Report { device: Device::new(Some("Nokia"), None, None), ..report(3, None) });
+    assert_eq!(story.profile().device, phone, "a word that nobody knows changes nothing");
+    story.tell(&on(DEVICES[1], report(4, state(Installed))));
+    assert_eq!(story.profile().device, None);
+}
+
+#[test]
 fn another_providers_report_touches_nothing() {
     let story = Story::of([&report(0, state(Installed))]);
     for claim in [Some(state(Released)), None] {
@@ -338,6 +354,7 @@ prop_compose! {
             raw_state: word.to_owned(),
             provider,
             eid: device.map(|device| Eid::parse(device).unwrap()),
+            device: None,
             imsi: imsi.map(|imsi| Imsi::parse(imsi).unwrap()),
             occurred_at: occurred.map(at),
             ..report(received, claim)

@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::super::members::LONGEST_WORD;
+use super::super::unit::Unit;
 use super::one_or_many::OneOrMany;
 use super::pointer::{Places, Pointer};
 use super::summary::{NoState, Summary};
-use super::unit::Unit;
 use super::{Declared, Word, plain};
 use crate::domain::{Claim, ProfileState, Timestamp};
 

@@ -14,8 +14,6 @@ mod pointer;
 
 mod one_or_many;
 
-mod unit;
-
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +23,10 @@ pub use declaration::{Declaration, Draft, Flaw};
 pub use summary::Summary;
 
 use pointer::{Contradiction, Places, Pointer};
-use unit::Unit;
 
 use super::json::{Object, Value};
 use super::members::{self, contains_identifier, iccid_first, malformed, optional, word};
+use super::unit::Unit;
 use super::{Malformed, Provider, Reading, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Claim, Eid, Iccid, Imsi, Report, Timestamp};
@@ -144,6 +142,7 @@ impl Declared {
             raw_state,
             claim,
             eid,
+            device: None,
             imsi,
             occurred_at,
             received_at,

@@ -284,10 +284,13 @@ fn a_body_that_names_nothing_is_a_portals_test() {
 #[test]
 fn the_built_in_declarations_hold_and_none_replaces_an_adapter_in_code() {
     let mut providers = Providers::built_in().unwrap();
-    assert_eq!(providers.slugs(), ["gigastore", "esim-access", "roamify"]);
+    assert_eq!(providers.slugs(), ["gigastore", "esim-access", "esim-go", "simlessly", "roamify"]);
     providers.declare(acme()).unwrap();
     providers.declare(declare(&ACME.replace("\"acme\"", "\"roamify\"")).unwrap()).unwrap();
-    assert_eq!(providers.slugs(), ["gigastore", "esim-access", "acme", "roamify"]);
+    assert_eq!(
+        providers.slugs(),
+        ["gigastore", "esim-access", "esim-go", "simlessly", "acme", "roamify"]
+    );
     assert_eq!(providers.declared().map(Declared::samples).collect::<Vec<_>>(), [1, 1]);
     let taken = declare(&ACME.replace("\"acme\"", "\"gigastore\"")).unwrap();
     let refused = providers.declare(taken).unwrap_err().to_string();

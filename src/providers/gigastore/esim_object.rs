@@ -46,6 +46,7 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
             raw_state,
             claim: Some(claim),
             eid: None,
+            device: None,
             imsi: optional("imsi", object.member("imsi"), Imsi::parse, &mut remarks)?,
             occurred_at: None,
             received_at: now,

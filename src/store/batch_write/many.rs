@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::tally::{self, CountColumns};
 use super::told::ChangeColumns;
 use super::{BatchWrite, Changed};
-use crate::domain::{Country, Eid, Imsi, Profile};
+use crate::domain::{Country, Device, Eid, Imsi, Profile};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::DeliveryColumns;
 use crate::store::erasures::ErasureKey;
@@ -57,19 +57,19 @@ pub(super) async fn write(
                SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                     $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
                                     $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-                                    $17::boolean[], $52::timestamptz[], $53::text[])
+                                    $17::boolean[], $52::timestamptz[], $53::text[], $61::text[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                           deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                          country, is_new, ready_at, reached)
+                          country, is_new, ready_at, reached, device)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            made AS (
                INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq,
                                      installs_seen, deliveries, last_delivery_at, last_occurred_at, first_connected_at,
-                                     last_connected_at, country, ready_at, reached, updated_at)
+                                     last_connected_at, country, ready_at, reached, device, updated_at)
                SELECT u.iccid, u.provider, u.state, u.enabled, u.raw_state, u.imsi, u.eid, u.since, u.seq,
                       u.installs_seen, u.deliveries, u.last_delivery_at, u.last_occurred_at, u.first_connected_at,
-                      u.last_connected_at, u.country, u.ready_at, u.reached, now()
+                      u.last_connected_at, u.country, u.ready_at, u.reached, u.device::jsonb, now()
                FROM given AS u WHERE u.is_new
                RETURNING 1
            ),
@@ -80,7 +80,7 @@ pub(super) async fn write(
                    deliveries = u.deliveries, last_delivery_at = u.last_delivery_at,
                    last_occurred_at = u.last_occurred_at, first_connected_at = u.first_connected_at,
                    last_connected_at = u.last_connected_at, country = u.country, ready_at = u.ready_at,
-                   reached = u.reached, updated_at = now(), revision = p.revision + 1
+                   reached = u.reached, device = u.device::jsonb, updated_at = now(), revision = p.revision + 1
                FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($1) AND NOT u.is_new
                RETURNING 1
            ),
@@ -190,6 +190,8 @@ pub(super) async fn write(
         &change.seq,
         &change.kind as &[&str],
         &change.at as &[OffsetDateTime],
+        // What kind of device they are on: $61.
+        &profile.device as &[Option<String>],
     )
     .fetch_one(connection)
     .await?;
@@ -216,6 +218,7 @@ struct ProfileColumns<'a> {
     country: Vec<Option<&'a str>>,
     ready_at: Vec<Option<OffsetDateTime>>,
     reached: Vec<Option<&'a str>>,
+    device: Vec<Option<String>>,
 }
 
 impl<'a> ProfileColumns<'a> {
@@ -241,6 +244,7 @@ impl<'a> ProfileColumns<'a> {
             country: evidence().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
             ready_at: each().map(|p| datetime_option(p.way.map(|way| way.ready_at))).collect(),
             reached: each().map(|p| p.way.map(|way| way.reached.as_str())).collect(),
+            device: each().map(|p| p.device.as_ref().map(Device::to_json)).collect(),
         }
     }
 }

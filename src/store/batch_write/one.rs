@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::BatchWrite;
 use super::tally::{self, CountChange};
-use crate::domain::{Country, Eid, Iccid, Imsi, Profile, ProfileState, Source};
+use crate::domain::{Country, Device, Eid, Iccid, Imsi, Profile, ProfileState, Source};
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::NewDelivery;
 use crate::store::erasures::ErasureKey;
@@ -179,7 +179,8 @@ async fn save(
              UPDATE profiles
              SET provider = $34, state = $35, enabled = $36, raw_state = $37, imsi = $38, eid = $39, since = $40,
                  seq = $41, installs_seen = $42, deliveries = $43, last_delivery_at = $44, last_occurred_at = $45,
-                 first_connected_at = $46, last_connected_at = $47, country = $48, ready_at = $49, reached = $50, updated_at = now(),
+                 first_connected_at = $46, last_connected_at = $47, country = $48, ready_at = $49, reached = $50, device = $51::text::jsonb,
+                 updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
@@ -204,6 +205,7 @@ async fn save(
         profile.evidence.country.as_ref().map(Country::as_str),
         datetime_option(profile.way.map(|way| way.ready_at)),
         profile.way.map(|way| way.reached.as_str()),
+        profile.device.as_ref().map(Device::to_json),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -218,8 +220,8 @@ async fn create(
         "written AS (
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                                   country, ready_at, reached, updated_at)
-             SELECT $1, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, now()
+                                   country, ready_at, reached, device, updated_at)
+             SELECT $1, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51::text::jsonb, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
                AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
@@ -245,6 +247,7 @@ async fn create(
         profile.evidence.country.as_ref().map(Country::as_str),
         datetime_option(profile.way.map(|way| way.ready_at)),
         profile.way.map(|way| way.reached.as_str()),
+        profile.device.as_ref().map(Device::to_json),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }

@@ -145,6 +145,7 @@ mod tests {
             raw_state: state.to_string(),
             imsi: None,
             eid: None,
+            device: None,
             since: at("2026-11-23T10:00:00Z"),
             seq: 1,
             installs_seen: 0,

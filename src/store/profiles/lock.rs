@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::domain::{
-    Country, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp, Way,
+    Country, Device, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp, Way,
 };
 use crate::store::error::StoreError;
 

@@ -15,7 +15,7 @@ macro_rules! select_profiles {
                     last_delivery_at AS "last_delivery_at: Timestamp", last_occurred_at AS "last_occurred_at: Timestamp",
                     first_connected_at AS "first_connected_at: Timestamp", last_connected_at AS "last_connected_at: Timestamp",
                     country AS "country: Country", ready_at AS "ready_at: Timestamp", reached AS "reached: Milestone",
-                    erased_at AS "erased_at: Timestamp"
+                    erased_at AS "erased_at: Timestamp", device::text AS "device: Device"
              FROM profiles "# + $join + $rest,
             $($argument),+
         )
@@ -33,6 +33,7 @@ macro_rules! profile {
             raw_state: $row.raw_state,
             imsi: $row.imsi,
             eid: $row.eid,
+            device: $row.device,
             since: $row.since,
             seq: $row.seq,
             installs_seen: $row.installs_seen,
