@@ -184,12 +184,15 @@ pub async fn number(connection: &mut PgConnection) -> Result<bool, StoreError> {
                ) AS t
                WHERE k.so_far <= $2 OR k.n = 1
            ),
+           -- Histories that are longer than a pass. The rest of them comes first in the next one.
+           cut AS MATERIALIZED (SELECT iccid FROM found GROUP BY iccid HAVING count(*) = $2),
            -- Of what an erasure and a registration of another profile noted at the same time, the erasure is true.
            rest AS (
                SELECT t.iccid, greatest(t.seq, k.seq) AS seq, t.kind, max(t.at) AS at,
                       CASE t.kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END AS turn
                FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
                WHERE t.kind <> 'transition' AND (k.exists OR t.kind = 'erased') AND (k.so_far <= $2 OR k.n = 1)
+                 AND t.iccid NOT IN (SELECT iccid FROM cut)
                GROUP BY 1, 2, 3, 5
            ),
            -- By time, as far as that is the order of each profile: clocks go back.
@@ -206,13 +209,11 @@ pub async fn number(connection: &mut PgConnection) -> Result<bool, StoreError> {
                UPDATE change_feed SET last_position = (SELECT max(position) FROM placed)
                WHERE EXISTS (SELECT FROM placed)
            ),
-           -- What was too much for this pass, and a history that was cut.
+           -- What is too much for this pass.
            left_over AS (
                INSERT INTO new_changes (iccid, seq, kind, at)
                SELECT t.iccid, t.seq, t.kind, t.at FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
-               WHERE k.so_far > $2 AND k.n > 1
-               UNION ALL
-               SELECT iccid, max(seq), 'transition', max(at) FROM found GROUP BY iccid HAVING count(*) = $2
+               WHERE k.so_far > $2 AND k.n > 1 OR t.iccid IN (SELECT iccid FROM cut)
            )
            SELECT (SELECT count(*) FROM taken) >= $2 OR coalesce(max(so_far), 0) > $2 AS "are_more!" FROM known"#,
         last,

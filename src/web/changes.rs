@@ -111,8 +111,9 @@ pub async fn list(
     let mut place = None;
     loop {
         let is_over = deadline <= Instant::now() || app.draining.has_begun();
+        let are_more = app.number_changes().await?;
         let changes = read(&app, after, limit).await?;
-        if changes.items.is_empty() && after != changes.read_to {
+        if changes.items.is_empty() && (are_more || after != changes.read_to) {
             // All changes of the page are of profiles that are being erased.
             after = changes.read_to;
             continue;
@@ -165,7 +166,6 @@ fn parse_place(text: &str) -> Result<Place, &'static str> {
 }
 
 async fn read(app: &AppState, after: Place, limit: i64) -> Result<Changes, Problem> {
-    app.number_changes().await?;
     let read = app.reads.run(async |connection| changes::list(connection, after, limit).await);
     read.await?.ok_or_else(|| {
         Problem::parameter(

@@ -101,13 +101,13 @@ impl AppState {
 }
 
 impl AppState {
-    /// Gives positions to all changes that are committed now.
+    /// Gives positions to changes that are committed now. Returns whether there are more.
     ///
     /// # Errors
     /// Those of [`Pool::run`].
-    pub(super) async fn number_changes(&self) -> Result<(), StoreError> {
+    pub(super) async fn number_changes(&self) -> Result<bool, StoreError> {
         let _turn = self.numbering.lock().await;
-        self.reads.run(async |connection| changes::number_all(connection).await).await
+        self.reads.run(async |connection| changes::number(connection).await).await
     }
 
     /// The place behind all changes that are committed now.
@@ -115,8 +115,12 @@ impl AppState {
     /// # Errors
     /// Those of [`Pool::run`].
     pub(super) async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
-        self.number_changes().await?;
-        self.reads.run(async |connection| changes::end(connection).await).await
+        let _turn = self.numbering.lock().await;
+        let end = self.reads.run(async |connection| {
+            changes::number_all(connection).await?;
+            changes::end(connection).await
+        });
+        end.await
     }
 }
 

@@ -212,7 +212,8 @@ async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order
                 INSERT INTO new_changes (iccid, seq, kind, at)
                 SELECT iccid, s, 'transition', now() FROM p, generate_series(1, seq) AS s
                 WHERE iccid <> '89972123300990000002' OR s > 200 ORDER BY random();
-                INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300990000002', 200, 'erased', now())";
+                INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300990000002', 200, 'erased', now()),
+                                                                       ('89972123300990000001', 12000, 'evidence', now())";
     connection.execute(sqlx::raw_sql(fill)).await.unwrap();
     app.report(ICCID, "RELEASED").await;
     let end = read(&app, "after=now").await.next;
@@ -221,7 +222,7 @@ async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order
             .fetch_one(&mut connection)
             .await
             .unwrap();
-    assert_eq!((placed, given), (12_000 + 38 * 400 + 200 + 1 + 1, placed));
+    assert_eq!((placed, given), (12_000 + 38 * 400 + 200 + 3, placed));
     let anew = "SELECT min(position) FILTER (WHERE kind = 'erased') - min(position) FROM changes
                 WHERE iccid = '89972123300990000002'";
     assert_eq!(app.database.scalar::<i64>(anew).await, 0, "the erasure comes before the next life");
