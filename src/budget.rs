@@ -94,7 +94,7 @@ limits! {
     /// One part of a summary. The server cancels it, and the part is left out.
     SUMMARY_PART = 1_400;
     /// One statement that gives positions to changes, and a pause of the one who holds their lock: erasures wait for it.
-    NUMBERING = 1_000;
+    NUMBERING = 500;
     /// A registration, or the revocation of a profile's access tokens.
     REGISTRATION = 4_000;
     /// The same, including the wait for a connection.
@@ -142,7 +142,8 @@ assert_order! {
     FIRST_LOOK_UP < LOOK_UP,
     READ_STATEMENT < READ,
     SUMMARY_PART and SUMMARY_PART and SUMMARY_PART and SUMMARY_PART < READ,
-    NUMBERING < STATEMENT,
+    // Of another replica, and of the upkeep.
+    NUMBERING and NUMBERING < STATEMENT,
     STATEMENT < REGISTRATION,
     REGISTRATION < REGISTRATION_IN_ALL,
     IDLE_TRANSACTION < EARLIER_TRANSACTIONS,

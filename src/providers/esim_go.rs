@@ -69,6 +69,10 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
             }
             (status, claim)
         }
+        ("profilestatuschange", Some(kind), None) if body.member(STATUS).is_none() => {
+            remarks.push("profileStatus is missing: the status may have another name".to_owned());
+            (word(kind).unwrap_or_default(), None)
+        }
         ("profilestatuschange", _, None) => {
             return Err(refused("profileStatus must be a string that is not empty"));
         }
@@ -150,9 +154,9 @@ fn connected(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed
 
 /// The time of the event. In which form it is sent is not documented, and no time can be read in two of these.
 fn occurred_at(body: &Object) -> Option<Timestamp> {
-    let value = first(body, ["timestamp", "date"])?;
     let units = [Unit::Rfc3339, Unit::Seconds, Unit::Milliseconds];
-    units.into_iter().find_map(|unit| unit.read(value).ok())
+    let mut values = ["timestamp", "date"].into_iter().filter_map(|name| body.member(name));
+    values.find_map(|value| units.into_iter().find_map(|unit| unit.read(value).ok()))
 }
 
 /// The first of these members that is not null.

@@ -10,10 +10,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::error::StoreError;
 use super::notify::wake_key;
+use super::pool::is_time_out;
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::budget;
@@ -21,6 +22,7 @@ use crate::domain::{ChangeKind, Iccid, Timestamp, Transition};
 
 /// About how many changes one transaction numbers, and how many such transactions follow each other at most.
 const MAX_NUMBERED: i64 = 5_000;
+const MIN_NUMBERED: i64 = 50;
 const MAX_ROUNDS: u32 = 100;
 
 /// How many profiles one step of a search looks at.
@@ -132,20 +134,31 @@ pub async fn erase(
 }
 
 /// Waits for the lock of those who give positions, and returns the last position. What they have committed is visible to the next
-/// statement. Until the end of the transaction, neither a statement nor a pause is longer than an erasure waits for the lock.
+/// statement.
 async fn lock(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    let limit = budget::in_postgres(budget::NUMBERING);
-    let last = sqlx::query!(
-        "SELECT last_position, set_config('statement_timeout', $1, true) AS statement,
-                set_config('idle_in_transaction_session_timeout', $1, true) AS pause
-         FROM change_feed FOR UPDATE",
-        limit
-    );
-    Ok(last.fetch_one(connection).await?.last_position)
+    let last = sqlx::query_scalar!("SELECT last_position FROM change_feed FOR UPDATE");
+    Ok(last.fetch_one(connection).await?)
 }
 
-/// Gives positions to new changes that are committed: those of a bounded number of profiles, and about [`MAX_NUMBERED`] changes.
-/// Returns whether there are more.
+/// Begins what is done under the lock often. No statement of it, and no pause, is longer than [`budget::NUMBERING`].
+///
+/// Planned without nested loops, but for keys (`LATERAL`): the planner takes a table that is emptied every minute for empty,
+/// however many rows wait in it.
+async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, StoreError> {
+    let mut transaction = connection.begin().await?;
+    let limit = budget::in_postgres(budget::NUMBERING);
+    let set = sqlx::query!(
+        "SELECT set_config('statement_timeout', $1, true) AS statement,
+                set_config('idle_in_transaction_session_timeout', $1, true) AS pause,
+                set_config('enable_nestloop', 'off', true) AS loops, set_config('jit', 'off', true) AS jit",
+        limit
+    );
+    set.fetch_one(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+/// Gives positions to new changes that are committed: at first to about [`MAX_NUMBERED`], and to fewer if the server is too slow
+/// for that. Returns whether there are more.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -154,45 +167,57 @@ pub async fn number(connection: &mut PgConnection) -> Result<bool, StoreError> {
     if !is_any.fetch_one(&mut *connection).await? {
         return Ok(false);
     }
-    let mut transaction = connection.begin().await?;
+    let mut max = MAX_NUMBERED;
+    loop {
+        match number_some(connection, max).await {
+            Err(StoreError::Database(error)) if is_time_out(&error) && max > MIN_NUMBERED => {
+                max /= 10;
+            }
+            numbered => return numbered,
+        }
+    }
+}
+
+async fn number_some(connection: &mut PgConnection, max: i64) -> Result<bool, StoreError> {
+    let mut transaction = begin(connection).await?;
     let last = lock(&mut transaction).await?;
     let are_more = sqlx::query_scalar!(
-        r#"WITH picked AS MATERIALIZED (
-               SELECT DISTINCT iccid FROM (SELECT iccid FROM new_changes LIMIT $2) AS first
+        r#"WITH first AS MATERIALIZED (SELECT iccid FROM new_changes LIMIT $2),
+           known AS MATERIALIZED (
+               SELECT iccid, (SELECT p.seq FROM profiles AS p WHERE p.iccid = f.iccid) AS now,
+                      coalesce((SELECT max(c.seq) FROM changes AS c WHERE c.iccid = f.iccid), 0) AS seq
+               FROM (SELECT DISTINCT iccid FROM first) AS f
+           ),
+           -- As many profiles as fit, and one at least.
+           chosen AS MATERIALIZED (
+               SELECT iccid, seq, now IS NOT NULL AS exists
+               FROM (SELECT *, sum(greatest(now - seq, 0) + 1) OVER (ORDER BY iccid) AS so_far,
+                            row_number() OVER (ORDER BY iccid) AS n FROM known) AS k
+               WHERE so_far <= $2 OR n = 1
            ),
            -- All notes of a profile: in which order they lie in the table says nothing.
            taken AS MATERIALIZED (
-               DELETE FROM new_changes WHERE iccid IN (SELECT iccid FROM picked)
-               RETURNING iccid, seq, kind, at
-           ),
-           known AS MATERIALIZED (
-               SELECT t.iccid, p.iccid IS NOT NULL AS exists, coalesce(c.seq, 0) AS seq,
-                      sum(greatest(t.seq - coalesce(c.seq, 0), 0) + t.others) OVER (ORDER BY t.iccid) AS so_far,
-                      row_number() OVER (ORDER BY t.iccid) AS n
-               FROM (SELECT iccid, max(seq) AS seq, count(*) FILTER (WHERE kind <> 'transition') AS others
-                     FROM taken GROUP BY iccid) AS t
-               LEFT JOIN profiles AS p ON p.iccid = t.iccid
-               LEFT JOIN LATERAL (SELECT max(seq) AS seq FROM changes WHERE iccid = t.iccid) AS c ON true
+               DELETE FROM new_changes WHERE iccid IN (SELECT iccid FROM chosen) RETURNING iccid, seq, kind, at
            ),
            found AS MATERIALIZED (
                SELECT k.iccid, t.seq, CASE t.kind WHEN 'overdue' THEN 'overdue' ELSE 'transition' END AS kind,
                       t.received_at AS at, 1 AS turn
-               FROM known AS k
+               FROM chosen AS k
                CROSS JOIN LATERAL (
                    SELECT seq, kind, received_at FROM transitions
                    WHERE iccid = k.iccid AND seq > k.seq ORDER BY seq LIMIT $2
                ) AS t
-               WHERE k.so_far <= $2 OR k.n = 1
            ),
            -- Histories that are longer than a pass. The rest of them comes first in the next one.
            cut AS MATERIALIZED (SELECT iccid FROM found GROUP BY iccid HAVING count(*) = $2),
-           -- Of what an erasure and a registration of another profile noted at the same time, the erasure is true.
+           -- An erasure belongs before the next life. Of what was noted about a profile that was erased meanwhile, only the
+           -- erasure is true.
            rest AS (
-               SELECT t.iccid, greatest(t.seq, k.seq) AS seq, t.kind, max(t.at) AS at,
-                      CASE t.kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END AS turn
-               FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
-               WHERE t.kind <> 'transition' AND (k.exists OR t.kind = 'erased') AND (k.so_far <= $2 OR k.n = 1)
-                 AND t.iccid NOT IN (SELECT iccid FROM cut)
+               SELECT t.iccid, CASE t.kind WHEN 'erased' THEN t.seq ELSE greatest(t.seq, k.seq) END AS seq, t.kind,
+                      max(t.at) AS at, CASE t.kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END AS turn
+               FROM taken AS t JOIN chosen AS k ON k.iccid = t.iccid
+               WHERE t.kind = 'erased'
+                  OR t.kind <> 'transition' AND k.exists AND t.iccid NOT IN (SELECT iccid FROM cut)
                GROUP BY 1, 2, 3, 5
            ),
            -- By time, as far as that is the order of each profile: clocks go back.
@@ -209,15 +234,15 @@ pub async fn number(connection: &mut PgConnection) -> Result<bool, StoreError> {
                UPDATE change_feed SET last_position = (SELECT max(position) FROM placed)
                WHERE EXISTS (SELECT FROM placed)
            ),
-           -- What is too much for this pass.
            left_over AS (
                INSERT INTO new_changes (iccid, seq, kind, at)
-               SELECT t.iccid, t.seq, t.kind, t.at FROM taken AS t JOIN known AS k ON k.iccid = t.iccid
-               WHERE k.so_far > $2 AND k.n > 1 OR t.iccid IN (SELECT iccid FROM cut)
+               SELECT iccid, seq, kind, at FROM taken
+               WHERE kind <> 'erased' AND iccid IN (SELECT iccid FROM cut)
            )
-           SELECT (SELECT count(*) FROM taken) >= $2 OR coalesce(max(so_far), 0) > $2 AS "are_more!" FROM known"#,
+           SELECT (SELECT count(*) FROM first) = $2 OR (SELECT count(*) FROM known) > (SELECT count(*) FROM chosen)
+                  OR EXISTS (SELECT FROM cut) AS "are_more!""#,
         last,
-        MAX_NUMBERED
+        max
     );
     let are_more = are_more.fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
@@ -330,7 +355,7 @@ pub async fn look_after(connection: &mut PgConnection) -> Result<(), StoreError>
 /// Makes one step of a search for transitions that nobody has noted, if one is under way or due. Returns whether there is more to
 /// search.
 async fn search(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = begin(connection).await?;
     lock(&mut transaction).await?;
     let is_over = sqlx::query_scalar!(
         r#"WITH feed AS (

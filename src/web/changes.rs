@@ -111,8 +111,13 @@ pub async fn list(
     let mut place = None;
     loop {
         let is_over = deadline <= Instant::now() || app.draining.has_begun();
-        let are_more = app.number_changes().await?;
-        let changes = read(&app, after, limit).await?;
+        let mut changes = read(&app, after, limit).await?;
+        let mut are_more = false;
+        if i64::try_from(changes.items.len()).is_ok_and(|items| items < limit) {
+            // Only a reader that has come to the end needs more of them to have positions.
+            are_more = app.number_changes().await?;
+            changes = read(&app, after, limit).await?;
+        }
         if changes.items.is_empty() && (are_more || after != changes.read_to) {
             // All changes of the page are of profiles that are being erased.
             after = changes.read_to;

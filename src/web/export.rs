@@ -166,7 +166,7 @@ const TRANSITION_COLUMNS: [&str; 12] = [
         ("after" = Option<String>, Query, description = "Continue after this line: its ICCID, or `ICCID:seq`"),
     ),
     responses(
-        (status = 200, body = String, content_type = "application/x-ndjson", headers(("X-Changes-Cursor" = String, description = "Where the changes begin that this export may not have; absent with `after`"))),
+        (status = 200, content((String = "application/x-ndjson"), (String = "text/csv")), headers(("X-Changes-Cursor" = String, description = "Where the changes begin that this export may not have; absent with `after`"))),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
         (status = 403, body = ProblemDocument, description = "`forbidden`"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgConnection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ pub struct Parts {
     /// The connections for registrations and erasures.
     pub registrations: Pool,
     /// Held by the call that gives positions to changes. The others of this replica wait for it without a connection.
-    pub numbering: tokio::sync::Mutex<()>,
+    pub numbering: Mutex<()>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whether the service is shutting down.
@@ -106,8 +106,12 @@ impl AppState {
     /// # Errors
     /// Those of [`Pool::run`].
     pub(super) async fn number_changes(&self) -> Result<bool, StoreError> {
-        let _turn = self.numbering.lock().await;
+        let _turn = self.turn_to_number().await?;
         self.reads.run(async |connection| changes::number(connection).await).await
+    }
+
+    async fn turn_to_number(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        timeout(budget::CONNECTION, self.numbering.lock()).await.map_err(|_| StoreError::Crowded)
     }
 
     /// The place behind all changes that are committed now.
@@ -115,7 +119,7 @@ impl AppState {
     /// # Errors
     /// Those of [`Pool::run`].
     pub(super) async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
-        let _turn = self.numbering.lock().await;
+        let _turn = self.turn_to_number().await?;
         let end = self.reads.run(async |connection| {
             changes::number_all(connection).await?;
             changes::end(connection).await

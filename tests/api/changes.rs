@@ -200,9 +200,9 @@ async fn a_note_that_commits_after_the_erasure_of_its_profile_is_dropped() {
 async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order() {
     let app = TestApp::start().await;
     let mut connection = app.database.connect().await;
-    // 40 profiles with 400 transitions each, one with 12,000, and one erased and begun anew, in no order.
+    // 38 profiles with 400 transitions each, one with 12,000, and one erased and begun anew with 6,000, in no order.
     let fill = "CREATE TEMP TABLE p AS
-                    SELECT '8997212330099' || lpad(n::text, 7, '0') AS iccid, CASE n WHEN 1 THEN 12000 ELSE 400 END AS seq
+                    SELECT '8997212330099' || lpad(n::text, 7, '0') AS iccid, CASE n WHEN 1 THEN 12000 WHEN 2 THEN 6200 ELSE 400 END AS seq
                     FROM generate_series(1, 40) AS n;
                 INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
                 SELECT iccid, 'gigastore', 'INSTALLED', 'INSTALLED', now(), seq, 0, 2, now() FROM p;
@@ -214,6 +214,8 @@ async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order
                 WHERE iccid <> '89972123300990000002' OR s > 200 ORDER BY random();
                 INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300990000002', 200, 'erased', now()),
                                                                        ('89972123300990000001', 12000, 'evidence', now())";
+    // The planner takes the table for empty, as it is after most vacuums.
+    connection.execute("VACUUM ANALYZE new_changes").await.unwrap();
     connection.execute(sqlx::raw_sql(fill)).await.unwrap();
     app.report(ICCID, "RELEASED").await;
     let end = read(&app, "after=now").await.next;
@@ -222,7 +224,7 @@ async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order
             .fetch_one(&mut connection)
             .await
             .unwrap();
-    assert_eq!((placed, given), (12_000 + 38 * 400 + 200 + 3, placed));
+    assert_eq!((placed, given), (12_000 + 38 * 400 + 6_000 + 3, placed));
     let anew = "SELECT min(position) FILTER (WHERE kind = 'erased') - min(position) FROM changes
                 WHERE iccid = '89972123300990000002'";
     assert_eq!(app.database.scalar::<i64>(anew).await, 0, "the erasure comes before the next life");
