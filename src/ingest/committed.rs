@@ -19,8 +19,9 @@ pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec
             iccid: submission.iccid().filter(|_| !judgement.erased),
             outcome: judgement.outcome,
             reason: judgement.reason.as_deref(),
-            event_id: submission.event_id(),
-            headers: submission.delivery.kept_headers(),
+            // A sender may make both of the ICCID.
+            event_id: submission.event_id().filter(|_| !judgement.erased),
+            headers: if judgement.erased { "{}" } else { submission.delivery.kept_headers() },
             body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
         .collect()

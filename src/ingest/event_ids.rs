@@ -1,6 +1,7 @@
 //! Event ids: each event counts once. The transaction that writes a delivery also reserves its event id, so a
 //! reservation never exists without its delivery.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
@@ -17,9 +18,12 @@ pub(super) fn has_event_id(submission: &Submission) -> bool {
     event_id(submission).is_some()
 }
 
-/// The event id that a submission reserves. A malformed body reserves none: it is not an event.
-fn event_id(submission: &Submission) -> Option<&str> {
-    submission.event_id().filter(|_| submission.parsed.is_ok())
+/// The event id that a submission reserves. A malformed body reserves none: it is not an event. Of an id that a sender has made of
+/// the ICCID, a hash is reserved, because reservations outlive an erasure.
+fn event_id(submission: &Submission) -> Option<Cow<'_, str>> {
+    let id = submission.event_id().filter(|_| submission.parsed.is_ok())?;
+    let names_the_profile = submission.iccid().is_some_and(|iccid| id.contains(iccid.as_str()));
+    Some(if names_the_profile { hex::encode(Sha256::digest(id)).into() } else { id.into() })
 }
 
 /// Reserves the event ids of a batch. If an id occurs several times in the batch, the first submission reserves it. The
@@ -30,7 +34,7 @@ pub(super) async fn reserve_event_ids(
     erased: &HashSet<&Iccid>,
 ) -> Result<Vec<Option<Seen>>, StoreError> {
     let mut seen = vec![None; batch.len()];
-    let mut first: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
+    let mut first: HashMap<(&str, Cow<'_, str>), [u8; 32]> = HashMap::new();
     let mut events = Vec::new();
     for (index, submission) in batch.iter().enumerate() {
         let Some(event_id) = event_id(submission) else { continue };
@@ -39,7 +43,7 @@ pub(super) async fn reserve_event_ids(
         if let Some(earlier) = first.get(&event) {
             seen[index] = Some(compare(earlier, &digest));
         } else {
-            first.insert(event, digest);
+            first.insert(event.clone(), digest);
             events.push((index, event, digest));
         }
     }
@@ -56,7 +60,7 @@ pub(super) async fn reserve_event_ids(
         })
         .collect();
     for earlier in event_ids::reserve(connection, &new).await? {
-        let event = (earlier.hook.as_str(), earlier.event_id.as_str());
+        let event = (earlier.hook.as_str(), Cow::Borrowed(earlier.event_id.as_str()));
         for (index, _, digest) in events.iter().filter(|(_, reserved, _)| *reserved == event) {
             seen[*index] = Some(compare(&earlier.body_sha256, digest));
         }
@@ -97,8 +101,8 @@ mod tests {
     fn an_event_id_in_the_body_precedes_the_one_in_the_headers() {
         let reading = || Reading::ignored(None, "a test");
         let in_body = reading().with_event_id(EventId::parse("n-7"));
-        assert_eq!(event_id(&signed(Ok(in_body))), Some("n-7"));
-        assert_eq!(event_id(&signed(Ok(reading()))), Some("msg_1"));
+        assert_eq!(event_id(&signed(Ok(in_body))), Some("n-7".into()));
+        assert_eq!(event_id(&signed(Ok(reading()))), Some("msg_1".into()));
     }
 
     #[test]

@@ -193,10 +193,18 @@ pub async fn delete_all(
     overdue::delete(connection, profile).await?;
     inquiries::delete(connection, profile).await?;
     funnel::delete(connection, profile).await?;
-    // The event ids stay, so that a retry is still recognized, but without the profile that they were about.
-    sqlx::query!("UPDATE event_ids SET iccid = NULL WHERE iccid = $1", iccid)
-        .execute(connection)
-        .await?;
+    // The event ids stay, so that a retry is still recognized, but without the profile that they were about. An id that a sender has
+    // made of the ICCID is hashed: a retry is then not recognized, and ignored as one about an erased profile.
+    sqlx::query!(
+        "UPDATE event_ids
+         SET iccid = NULL,
+             event_id = CASE WHEN strpos(event_id, $1) > 0 THEN encode(sha256(convert_to(event_id, 'UTF8')), 'hex')
+                             ELSE event_id END
+         WHERE iccid = $1",
+        iccid
+    )
+    .execute(connection)
+    .await?;
     Ok(profiles + deliveries > 0)
 }
 

@@ -154,15 +154,21 @@ async fn a_late_event_with_an_id_is_ignored_whether_the_id_is_known_or_new() {
     let installed = body("INSTALLED");
     assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "moved");
     assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "duplicate");
+    // Some senders make their ids of the ICCID.
+    let telling = format!("{ICCID}-1");
+    assert_eq!(relay(&app, &telling, &body("DISABLED")).await.outcome(), "moved");
+    assert_eq!(relay(&app, &telling, &body("DISABLED")).await.outcome(), "duplicate");
+    let telling_too = format!("{ICCID}-2");
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
-    for id in ["evt-1", "evt-2", "evt-2"] {
+    for id in ["evt-1", "evt-2", "evt-2", &telling, &telling_too] {
         assert_eq!(relay(&app, id, &installed).await.outcome(), "ignored", "{id}");
         assert_eq!(traces(&app).await, Vec::<String>::new(), "{id}");
     }
     // An event id that was seen before the profile was registered again is still a duplicate.
     register(&app, &object(ICCID)).await;
     assert_eq!(relay(&app, "evt-1", &installed).await.outcome(), "duplicate");
+    assert_eq!(relay(&app, &telling, &body("DISABLED")).await.outcome(), "duplicate");
     assert_eq!(relay(&app, "evt-3", &installed).await.outcome(), "moved");
 }
 
