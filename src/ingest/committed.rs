@@ -1,6 +1,6 @@
 //! What becomes of each delivery of a batch: its row, made before the commit; its counts, log lines and receipt, after.
 
-use super::plan::Plan;
+use super::plan::{Judgement, Plan};
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
 use crate::store::deliveries::NewDelivery;
@@ -19,12 +19,20 @@ pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec
             iccid: submission.iccid().filter(|_| !judgement.erased),
             outcome: judgement.outcome,
             reason: judgement.reason.as_deref(),
-            // A sender may make both of the ICCID.
-            event_id: submission.event_id().filter(|_| !judgement.erased),
-            headers: if judgement.erased { "{}" } else { submission.delivery.kept_headers() },
+            event_id: submission
+                .event_id()
+                .filter(|id| !names_the_erased(submission, judgement, id)),
+            headers: Some(submission.delivery.kept_headers())
+                .filter(|headers| !names_the_erased(submission, judgement, headers))
+                .unwrap_or("{}"),
             body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
         .collect()
+}
+
+/// Whether a text of a late webhook contains the ICCID of its profile, which was erased: a sender may make event ids of it.
+fn names_the_erased(submission: &Submission, judgement: &Judgement, text: &str) -> bool {
+    judgement.erased && submission.iccid().is_some_and(|iccid| text.contains(iccid.as_str()))
 }
 
 /// Counts what was committed, and logs a warning for each noteworthy delivery.
