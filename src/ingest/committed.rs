@@ -1,6 +1,6 @@
 //! What becomes of each delivery of a batch: its row, made before the commit; its counts, log lines and receipt, after.
 
-use super::plan::{Judgement, Plan};
+use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
 use crate::store::deliveries::NewDelivery;
@@ -21,18 +21,13 @@ pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec
             reason: judgement.reason.as_deref(),
             event_id: submission
                 .event_id()
-                .filter(|id| !names_the_erased(submission, judgement, id)),
+                .filter(|id| !(judgement.erased && submission.is_named_in(id))),
             headers: Some(submission.delivery.kept_headers())
-                .filter(|headers| !names_the_erased(submission, judgement, headers))
+                .filter(|headers| !(judgement.erased && submission.is_named_in(headers)))
                 .unwrap_or("{}"),
             body: if judgement.erased { b"" } else { submission.delivery.body() },
         })
         .collect()
-}
-
-/// Whether a text of a late webhook contains the ICCID of its profile, which was erased: a sender may make event ids of it.
-fn names_the_erased(submission: &Submission, judgement: &Judgement, text: &str) -> bool {
-    judgement.erased && submission.iccid().is_some_and(|iccid| text.contains(iccid.as_str()))
 }
 
 /// Counts what was committed, and logs a warning for each noteworthy delivery.

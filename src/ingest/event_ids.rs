@@ -22,8 +22,11 @@ pub(super) fn has_event_id(submission: &Submission) -> bool {
 /// the ICCID, a hash is reserved, because reservations outlive an erasure.
 fn event_id(submission: &Submission) -> Option<Cow<'_, str>> {
     let id = submission.event_id().filter(|_| submission.parsed.is_ok())?;
-    let names_the_profile = submission.iccid().is_some_and(|iccid| id.contains(iccid.as_str()));
-    Some(if names_the_profile { hex::encode(Sha256::digest(id)).into() } else { id.into() })
+    Some(if submission.is_named_in(id) {
+        hex::encode(Sha256::digest(id)).into()
+    } else {
+        id.into()
+    })
 }
 
 /// Reserves the event ids of a batch. If an id occurs several times in the batch, the first submission reserves it. The

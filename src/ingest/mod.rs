@@ -172,6 +172,11 @@ impl Submission {
         }
     }
 
+    /// Whether a text of the delivery contains the ICCID of its profile: a sender may make its event ids of it.
+    fn is_named_in(&self, text: &str) -> bool {
+        self.iccid().is_some_and(|iccid| text.contains(iccid.as_str()))
+    }
+
     /// The report, if it is one.
     fn report(&self) -> Option<&Report> {
         self.parsed.as_ref().ok().and_then(Reading::report)

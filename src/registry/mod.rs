@@ -198,9 +198,9 @@ async fn save_order(
         // Its users are led to this profile from now on, also those who are led to another one yet.
         wake_all(connection, replaced).await?;
     }
-    let before = orders::replaced_by(connection, iccid).await?;
+    let before = orders::replaces(connection, iccid).await?;
     let is_news = orders::save(connection, iccid, order, *replaces_none, at).await?;
-    let now = orders::replaced_by(connection, iccid).await?;
+    let now = orders::replaces(connection, iccid).await?;
     if before != now {
         // Both show by which profile they were replaced.
         for replaced in before.iter().chain(&now) {

@@ -9,6 +9,7 @@
 //! change of its profile, or by a search.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
@@ -29,7 +30,7 @@ const MAX_ROUNDS: u32 = 100;
 const MAX_SEARCHED: i64 = 5_000;
 
 /// How long it is kept that a profile was erased. It names the profile, so this is short.
-const ERASED_KEPT_SECONDS: i64 = 7 * 86_400;
+const ERASED_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// One change.
 #[derive(Debug)]
@@ -345,7 +346,7 @@ pub async fn look_after(connection: &mut PgConnection) -> Result<(), StoreError>
     number_all(connection).await?;
     sqlx::query!(
         "DELETE FROM changes WHERE kind = 'erased' AND at < now() - make_interval(secs => $1)",
-        f64::from(i32::try_from(ERASED_KEPT_SECONDS).unwrap_or(i32::MAX))
+        ERASED_KEPT.as_secs_f64()
     )
     .execute(connection)
     .await?;

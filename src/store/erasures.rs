@@ -194,7 +194,7 @@ pub async fn delete_all(
     inquiries::delete(connection, profile).await?;
     funnel::delete(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about. An id that a sender has
-    // made of the ICCID is hashed: a retry is then not recognized, and ignored as one about an erased profile.
+    // made of the ICCID becomes the hash that `ingest` reserves for such an id, so a retry of it is recognized too.
     sqlx::query!(
         "UPDATE event_ids
          SET iccid = NULL,

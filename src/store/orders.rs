@@ -66,7 +66,7 @@ pub async fn begin_anew(connection: &mut PgConnection, iccid: &Iccid) -> Result<
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn replaced_by(
+pub async fn replaces(
     connection: &mut PgConnection,
     iccid: &Iccid,
 ) -> Result<Option<Iccid>, StoreError> {
