@@ -1,4 +1,4 @@
-//! The kinds of changes that those who follow all profiles are told of.
+//! The kinds of changes of which followers of all profiles are notified.
 
 use super::words::words;
 

@@ -8,7 +8,7 @@
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
 //! - **Device**: the kind of phone that a profile is on.
 //! - **Milestone**: what a profile reaches on its way from ready to connected.
-//! - **Change**: what those who follow all profiles are told.
+//! - **Change**: what followers of all profiles are notified of.
 //! - **Overdue**: what should have happened to a profile and did not.
 //! - `received_at` is our time, `occurred_at` the provider's.
 

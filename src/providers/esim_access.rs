@@ -7,7 +7,7 @@
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{contains_identifier, iccid, iccid_first, malformed, optional, text, word};
+use super::members::{contains_identifier, iccid, iccid_first, malformed, optional_of, text, word};
 use super::{Malformed, Provider, Reading, Sample, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
 use crate::domain::{Claim, Eid, ProfileState, Report, Timestamp};
@@ -148,8 +148,7 @@ fn report(
     mut remarks: Vec<String>,
 ) -> Result<Reading, Malformed> {
     let iccid = iccid(content.member("iccid")).map_err(|reason| malformed(None, reason))?;
-    let eid = optional("eid", content.member("eid"), Eid::parse, &mut remarks);
-    let eid = eid.map_err(|reason| Malformed { reason, iccid: Some(iccid.clone()) })?;
+    let eid = optional_of(&iccid, "eid", content.member("eid"), Eid::parse, &mut remarks)?;
     Ok(Reading::of(Report {
         iccid,
         provider: SLUG,

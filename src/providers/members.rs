@@ -53,6 +53,20 @@ pub(super) fn optional<T>(
     }
 }
 
+/// As [`optional`], in an event about this profile.
+///
+/// # Errors
+/// The event is malformed.
+pub(super) fn optional_of<T>(
+    iccid: &Iccid,
+    name: &'static str,
+    value: Option<&Value>,
+    parse: impl FnOnce(&str) -> Result<T, InvalidIdentifier>,
+    remarks: &mut Vec<String>,
+) -> Result<Option<T>, Malformed> {
+    optional(name, value, parse, remarks).map_err(|reason| malformed(Some(iccid.clone()), reason))
+}
+
 /// A word for a state, exactly as it was sent unless it is too long; `None` if it is only space.
 pub(super) fn word(text: &str) -> Option<String> {
     match text.trim() {

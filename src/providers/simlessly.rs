@@ -11,7 +11,9 @@
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, iccid_first, malformed, names_none_of, optional, renamed, text, word};
+use super::members::{
+    iccid, iccid_first, malformed, names_none_of, optional_of, renamed, text, word,
+};
 use super::unit::Unit;
 use super::{Malformed, Provider, Reading, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
@@ -109,8 +111,7 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
             None
         }
     };
-    let eid = optional("eid", body.member("eid"), Eid::parse, &mut remarks);
-    let eid = eid.map_err(|reason| malformed(Some(iccid.clone()), reason))?;
+    let eid = optional_of(&iccid, "eid", body.member("eid"), Eid::parse, &mut remarks)?;
     Ok(Reading::of(Report {
         iccid,
         provider: SLUG,

@@ -1,6 +1,6 @@
 //! `GET /v1/export`: all profiles or all transitions as a stream of lines, for a copy, a report or a spreadsheet.
 //!
-//! Each page is a short read of its own, made when the caller takes it: an export holds no transaction and no connection of the
+//! Each page is a separate short read, made when the caller takes it: an export holds no transaction and no connection of the
 //! database, however long it takes. If it ends early, it continues after the last whole line.
 
 use std::str::FromStr;
@@ -71,7 +71,7 @@ impl FromStr for Format {
     }
 }
 
-/// The line after which an export goes on.
+/// The line after which an export continues.
 #[derive(Debug, Clone)]
 struct After {
     iccid: Option<Iccid>,
@@ -231,7 +231,7 @@ impl Export {
     fn header(&self) -> Vec<u8> {
         match (self.format, self.of) {
             (Format::Ndjson, _) => Vec::new(),
-            (Format::Csv, of) => record(columns(of).iter().map(|name| (*name).to_owned())),
+            (Format::Csv, of) => csv([columns(of).iter().map(|name| (*name).to_owned())]),
         }
     }
 
@@ -246,19 +246,11 @@ impl Export {
             Of::Profiles => self.profiles(&after).await?,
             Of::Transitions => self.transitions(&after).await?,
         };
-        let mut page = Vec::with_capacity(512 * lines.len());
-        for line in &lines {
-            match self.format {
-                Format::Ndjson => {
-                    page.extend_from_slice(line.to_string().as_bytes());
-                    page.push(b'\n');
-                }
-                Format::Csv => {
-                    page.extend(record(columns(self.of).iter().map(|it| cell(line, it))));
-                }
-            }
-        }
-        Ok(Some(page))
+        let cells = |line| columns(self.of).iter().map(move |column| cell(line, column));
+        Ok(Some(match self.format {
+            Format::Ndjson => ndjson(&lines),
+            Format::Csv => csv(lines.iter().map(cells)),
+        }))
     }
 
     async fn profiles(&mut self, after: &After) -> Result<Vec<Value>, StoreError> {
@@ -298,12 +290,18 @@ fn value(line: &impl Serialize) -> Value {
     serde_json::to_value(line).unwrap_or_default()
 }
 
-/// One line of CSV (RFC 4180).
-fn record(cells: impl Iterator<Item = String>) -> Vec<u8> {
+fn ndjson(lines: &[Value]) -> Vec<u8> {
+    lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect()
+}
+
+/// Lines of CSV (RFC 4180).
+fn csv<L: Iterator<Item = String>>(lines: impl IntoIterator<Item = L>) -> Vec<u8> {
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    // Writing to memory does not fail.
-    drop(writer.write_record(cells.map(String::into_bytes)));
+    for line in lines {
+        // Writing to memory does not fail.
+        drop(writer.write_record(line.map(String::into_bytes)));
+    }
     writer.into_inner().unwrap_or_default()
 }
 

@@ -25,7 +25,7 @@ pub use summary::Summary;
 use pointer::{Contradiction, Places, Pointer};
 
 use super::json::{Object, Value};
-use super::members::{self, contains_identifier, iccid_first, malformed, optional, word};
+use super::members::{self, contains_identifier, iccid_first, malformed, optional_of, word};
 use super::unit::Unit;
 use super::{Malformed, Provider, Reading, Simulator};
 use crate::delivery::{AuthenticDelivery, EventId};
@@ -130,10 +130,8 @@ impl Declared {
         let iccid = iccid.map_err(|reason| malformed(None, reason))?;
 
         let find = |places: &Option<Places>| places.as_ref().and_then(|it| it.find(&body));
-        let eid = optional("eid", find(&self.eid), Eid::parse, &mut remarks);
-        let eid = eid.map_err(|reason| malformed(known.clone(), reason))?;
-        let imsi = optional("imsi", find(&self.imsi), Imsi::parse, &mut remarks);
-        let imsi = imsi.map_err(|reason| malformed(known, reason))?;
+        let eid = optional_of(&iccid, "eid", find(&self.eid), Eid::parse, &mut remarks)?;
+        let imsi = optional_of(&iccid, "imsi", find(&self.imsi), Imsi::parse, &mut remarks)?;
         let occurred_at = self.occurred_at(&body, &mut remarks);
         let provider = self.slug;
         let report = Report {

@@ -8,7 +8,7 @@ mod esim_object;
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, iccid_first, malformed, names_none_of, optional, word};
+use super::members::{iccid, iccid_first, malformed, names_none_of, optional_of, word};
 use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{
@@ -69,10 +69,8 @@ impl Provider for Gigastore {
         let iccid = iccid.map_err(|reason| malformed(None, reason))?;
 
         let mut remarks = Vec::new();
-        let eid = optional("eid", body.member("eid"), Eid::parse, &mut remarks);
-        let eid = eid.map_err(|reason| malformed(known.clone(), reason))?;
-        let imsi = optional("imsi", body.member("imsi"), Imsi::parse, &mut remarks);
-        let imsi = imsi.map_err(|reason| malformed(known, reason))?;
+        let eid = optional_of(&iccid, "eid", body.member("eid"), Eid::parse, &mut remarks)?;
+        let imsi = optional_of(&iccid, "imsi", body.member("imsi"), Imsi::parse, &mut remarks)?;
         let claim = claim(&raw_state);
         if claim.is_none() {
             remarks.push("profileState is a word that this service does not know".to_owned());
@@ -130,8 +128,7 @@ fn connection(
     if country.is_none() {
         remarks.push("newCountry was left out: it must be the two letters of a country".to_owned());
     }
-    let imsi = optional("imsi", body.member("imsi"), Imsi::parse, &mut remarks);
-    let imsi = imsi.map_err(|reason| malformed(Some(iccid.clone()), reason))?;
+    let imsi = optional_of(iccid, "imsi", body.member("imsi"), Imsi::parse, &mut remarks)?;
     Ok(Reading::connected(Connection {
         iccid: iccid.clone(),
         provider: SLUG,

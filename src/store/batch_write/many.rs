@@ -4,8 +4,8 @@ use sqlx::PgConnection;
 use sqlx::types::time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
+use super::notes::ChangeColumns;
 use super::tally::{self, CountColumns};
-use super::told::ChangeColumns;
 use super::{BatchWrite, Changed};
 use crate::domain::{Country, Device, Eid, Imsi, Profile};
 use crate::store::decode::datetime_option;
@@ -185,7 +185,7 @@ pub(super) async fn write(
         &count.ready_on as &[Option<Date>],
         &count.milestones as &[Option<i16>],
         &count.took as &[Option<i16>],
-        // What those who follow all changes are told: $57 to $60.
+        // The notes for followers of all changes: $57 to $60.
         &change.iccid as &[&str],
         &change.seq,
         &change.kind as &[&str],

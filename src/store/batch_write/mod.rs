@@ -8,9 +8,9 @@ mod many;
 
 mod one;
 
-mod tally;
+mod notes;
 
-mod told;
+mod tally;
 
 use std::collections::HashSet;
 

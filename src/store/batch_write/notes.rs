@@ -1,4 +1,4 @@
-//! What a write tells those who follow all changes: the rows that it appends to `new_changes`.
+//! What a write notes for followers of all changes: the rows that it appends to `new_changes`.
 
 use std::collections::HashMap;
 
