@@ -59,6 +59,8 @@ pub mod http_client;
 
 pub mod inquiry;
 
+pub mod outgoing;
+
 pub mod reread;
 
 pub mod service;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use esim_status::domain::{Iccid, Outcome, ProfileState, TransitionKind};
+use esim_status::domain::{DisabledBecause, Iccid, Outcome, ProfileState, TransitionKind};
 use esim_status::store::event_ids::{self, NewEvent};
 use esim_status::store::{self, SchemaError, deliveries, profiles, transitions};
 use esim_status_testing::Database;
@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 13] = [
+const SAMPLES: [(i64, &str); 14] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -102,6 +102,14 @@ const SAMPLES: [(i64, &str); 13] = [
          VALUES ('89480100000472018362', 2, 'evidence', '2026-11-23T10:00:03Z');
          INSERT INTO changes (position, iccid, seq, kind, at)
          VALUES (1, '89480100000472018362', 1, 'transition', '2026-11-23T10:00:01Z')",
+    ),
+    (
+        20_261_127_220_000,
+        "INSERT INTO endpoints (id, is_configured, url, kinds, providers, sealed, created_at, disabled_because, disabled_at, position)
+         VALUES ('ep_1', false, 'https://shop.example.org', '{transition}', '{}', '\\x7b7d', '2026-11-27T10:00:00Z', NULL, NULL, 7),
+                ('shop', true, 'https://shop.example.org', '{}', '{gigastore}', NULL, '2026-11-27T10:00:00Z', 'gone', '2026-11-27T11:00:00Z', 0);
+         INSERT INTO endpoint_backlogs (iccid, endpoint, position, since, failures, retry_at)
+         VALUES ('89480100000472018362', 'ep_1', 5, '2026-11-27T10:00:00Z', 1, '2026-11-27T10:00:05Z')",
     ),
 ];
 
@@ -321,6 +329,16 @@ async fn the_tables_take_every_state_outcome_and_kind() {
              VALUES (gen_random_uuid(), now(), 'gigastore/esim-status', 'gigastore', $1, '{}', '{}')",
         )
         .bind(outcome.as_str())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+    for because in DisabledBecause::ALL {
+        sqlx::query(
+            "INSERT INTO endpoints (id, is_configured, url, kinds, providers, created_at, disabled_because, disabled_at, position)
+             VALUES ($1, true, '', '{}', '{}', now(), $1, now(), 0)",
+        )
+        .bind(because.as_str())
         .execute(&mut connection)
         .await
         .unwrap();

@@ -115,9 +115,18 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub evidence: EvidenceKeyArgs,
 
-    /// A TOML file with further hooks and providers
+    /// A TOML file with further hooks, providers and endpoints
     #[arg(long, env = "ESIM_STATUS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Networks besides public addresses that endpoints may be in, comma-separated, such as `10.8.0.0/16`; in these, also without TLS
+    #[arg(
+        long,
+        env = "ESIM_STATUS_ENDPOINT_NETWORKS",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub endpoint_networks: Vec<String>,
 
     /// A folder of TOML files, each with further providers
     #[arg(long, env = "ESIM_STATUS_PROVIDERS_DIR", value_name = "FOLDER")]

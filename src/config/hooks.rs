@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::secrets::read_lines;
+use super::secrets::all_secrets;
 use super::toml_file::TomlFile;
 use crate::delivery::{AccessKey, Authenticator, Encoding, Scheme, Secrets, StandardSecrets};
 use crate::hook::{Hook, Hooks};
@@ -21,6 +21,8 @@ struct File {
     hooks: Vec<Spanned<Entry>>,
     #[serde(default, rename = "providers")]
     _providers: IgnoredAny,
+    #[serde(default, rename = "endpoints")]
+    _endpoints: IgnoredAny,
 }
 
 #[derive(Deserialize)]
@@ -128,13 +130,15 @@ fn hook(entry: Entry, providers: &Providers) -> Result<Hook, String> {
 }
 
 fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
-    let plain = |secrets, file| Secrets::parse(name, all(name, secrets, file)?).map_err(text);
+    let plain =
+        |secrets, file| Secrets::parse(name, all_secrets(name, secrets, file)?).map_err(text);
     Ok(match auth {
         Auth::UrlSecret { secrets, secrets_file } => {
             Scheme::UrlSecret(plain(secrets, secrets_file)?)
         }
         Auth::Header { header, secrets, secrets_file } => {
-            let secrets = Secrets::parse_for_header(name, all(name, secrets, secrets_file)?);
+            let secrets =
+                Secrets::parse_for_header(name, all_secrets(name, secrets, secrets_file)?);
             Scheme::Header { name: header_name(&header)?, secrets: secrets.map_err(text)? }
         }
         Auth::HmacSha256 { header, encoding, prefix, secrets, secrets_file } => {
@@ -142,7 +146,7 @@ fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
             Scheme::HmacSha256 { header, encoding, prefix, secrets }
         }
         Auth::StandardWebhooks { secrets, secrets_file } => {
-            let secrets = all(name, secrets, secrets_file)?;
+            let secrets = all_secrets(name, secrets, secrets_file)?;
             Scheme::StandardWebhooks(StandardSecrets::parse(name, secrets).map_err(text)?)
         }
         Auth::Simlessly { access_key, secrets, secrets_file } => {
@@ -154,13 +158,6 @@ fn scheme(name: &str, auth: Auth) -> Result<Scheme, String> {
         }
         Auth::None {} => Scheme::None,
     })
-}
-
-fn all(name: &str, mut secrets: Vec<String>, file: Option<PathBuf>) -> Result<Vec<String>, String> {
-    if let Some(file) = file {
-        secrets.extend(read_lines(name, &file)?);
-    }
-    Ok(secrets)
 }
 
 fn header_name(text: &str) -> Result<HeaderName, String> {

@@ -5,7 +5,11 @@ mod api;
 
 mod args;
 
+mod brand;
+
 mod built_in;
+
+mod endpoints;
 
 mod keys;
 
@@ -31,14 +35,16 @@ pub use known::is_this_machine;
 
 pub use api::{ApiArgs, ApiSettings};
 pub use args::{BrandArgs, DatabaseArgs, LogArgs, ServeArgs, Setting, settings};
+pub use endpoints::ConfiguredEndpoint;
 pub use providers::{OwnProvider, own_providers, providers};
 
+pub use brand::Brand;
 pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
 pub use secrets::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
 use crate::delivery::Secret;
-use crate::domain::Patience;
+use crate::domain::{Patience, Reach};
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::signing::SigningKeys;
@@ -57,6 +63,10 @@ pub struct Settings {
     pub providers: Providers,
     /// The hooks.
     pub hooks: Hooks,
+    /// The endpoints.
+    pub endpoints: Vec<ConfiguredEndpoint>,
+    /// Where changes may be sent.
+    pub reach: Reach,
     /// API keys and token secrets.
     pub access: Access,
     /// The names that the operator gave the API keys, in the order of the keys.
@@ -97,17 +107,6 @@ pub struct Settings {
     pub notice: Duration,
 }
 
-/// The branding of the install page.
-#[derive(Debug, Clone, Default)]
-pub struct Brand {
-    /// The company's name; empty: none.
-    pub name: String,
-    /// The page's colour as `#rrggbb`; empty: a neutral one.
-    pub color: String,
-    /// The page's help link; empty: none.
-    pub support_url: String,
-}
-
 /// Where deliveries wait while the database is away.
 #[derive(Debug, Clone)]
 pub struct SpoolSettings {
@@ -144,6 +143,9 @@ impl Settings {
         // A hook may name a provider whose declaration is wrong. That is one fault, not two.
         let hooks = providers.as_ref().map(|providers| built_in::load_hooks(args, providers));
         let hooks = hooks.and_then(|hooks| complaints.note(hooks)).unwrap_or_default();
+        let reach = complaints.note(endpoints::reach(&args.endpoint_networks)).unwrap_or_default();
+        let endpoints = providers.as_ref().map(|it| endpoints::load(args, it, &reach));
+        let endpoints = endpoints.and_then(|it| complaints.note(it)).unwrap_or_default();
         let api_keys = complaints.note(keys::api_keys(&args.secrets));
         let token_secrets = complaints.note(token_secrets(&args.tokens));
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
@@ -158,7 +160,7 @@ impl Settings {
         let no_vault = Vault::default();
         let known_vault = vault.as_ref().unwrap_or(&no_vault);
         let evidence_keys = complaints.note(evidence_keys(&args.evidence, known_vault));
-        let brand = complaints.note(check_brand(&args.brand));
+        let brand = complaints.note(brand::check(&args.brand));
         let api = complaints.note(args.api.settings()).flatten();
         let all = (
             database,
@@ -185,6 +187,8 @@ impl Settings {
                 let settings = Self::of(args, database, hooks, access);
                 Ok(Self {
                     providers,
+                    endpoints,
+                    reach,
                     api_key_names,
                     public_url,
                     allowed_origins,
@@ -212,6 +216,8 @@ impl Settings {
             admin_listen: args.admin_listen,
             providers: Providers::default(),
             hooks,
+            endpoints: Vec::new(),
+            reach: Reach::default(),
             access,
             api_key_names: Vec::new(),
             public_url: None,
@@ -325,23 +331,6 @@ fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
 fn is_cut_in_a_url(secret: &Secret) -> bool {
     let secret = secret.expose();
     secret.ends_with(b"/") || secret.iter().any(|b| !b.is_ascii_graphic() || b"?#%\\".contains(b))
-}
-
-fn check_brand(args: &BrandArgs) -> Result<Brand, String> {
-    let color = args.brand_color.clone().unwrap_or_default();
-    let is_color = color
-        .strip_prefix('#')
-        .is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    if !color.is_empty() && !is_color {
-        return Err("ESIM_STATUS_BRAND_COLOR must be a colour such as #0a7d5a".to_owned());
-    }
-    let support_url = args.support_url.clone().unwrap_or_default();
-    let is_link = Url::parse(&support_url)
-        .is_ok_and(|url| matches!(url.scheme(), "https" | "http" | "mailto" | "tel"));
-    if !support_url.is_empty() && !is_link {
-        return Err("ESIM_STATUS_SUPPORT_URL must be a link such as https://help.example.org or mailto:help@example.org".to_owned());
-    }
-    Ok(Brand { name: args.brand_name.clone().unwrap_or_default(), color, support_url })
 }
 
 fn check_public_url(text: &str) -> Result<String, String> {

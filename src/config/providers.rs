@@ -18,6 +18,8 @@ struct File {
     providers: Vec<Spanned<Declaration>>,
     #[serde(default, rename = "hooks")]
     _hooks: IgnoredAny,
+    #[serde(default, rename = "endpoints")]
+    _endpoints: IgnoredAny,
 }
 
 /// A provider that the operator declares.

@@ -180,6 +180,21 @@ impl SecretSource<'_> {
     }
 }
 
+/// The secrets of a list, and those of a file.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn all_secrets(
+    name: &str,
+    mut secrets: Vec<String>,
+    file: Option<PathBuf>,
+) -> Result<Vec<String>, String> {
+    if let Some(file) = file {
+        secrets.extend(read_lines(name, &file)?);
+    }
+    Ok(secrets)
+}
+
 /// Reads one secret a line; skips empty lines.
 ///
 /// # Errors

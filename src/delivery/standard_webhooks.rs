@@ -24,6 +24,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
 use http::HeaderName;
+use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -100,6 +101,19 @@ impl StandardSecrets {
             Ok(Secret::new(&key))
         })
         .map(Self)
+    }
+
+    /// The text of a secret with this key, which must be random.
+    pub fn text(key: [u8; 32]) -> SecretString {
+        format!("{PREFIX}{}", STANDARD.encode(key)).into()
+    }
+
+    /// The header `webhook-signature` of a request with this id, time (in seconds since 1970) and body: an entry of each secret, so
+    /// that a receiver that has only one of them can check it.
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let timestamp = timestamp.to_string();
+        let entries = self.0.iter().map(|secret| sign(secret, id, &timestamp, body));
+        entries.collect::<Vec<_>>().join(" ")
     }
 
     /// All secrets, decoded.

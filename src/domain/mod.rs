@@ -8,7 +8,7 @@
 //! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
 //! - **Device**: the kind of phone that a profile is on.
 //! - **Milestone**: what a profile reaches on its way from ready to connected.
-//! - **Change**: what followers of all profiles are notified of.
+//! - **Change**: what followers of all profiles are notified of. **Endpoint**: where a backend has changes delivered to.
 //! - **Overdue**: what should have happened to a profile and did not.
 //! - `received_at` is our time, `occurred_at` the provider's.
 
@@ -38,6 +38,10 @@ mod milestone;
 
 mod change;
 
+mod endpoint;
+
+mod reach;
+
 mod inquiry;
 
 mod activation_code;
@@ -48,6 +52,10 @@ pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use change::{ChangeKind, UnknownChangeKind};
 pub use connection::{Connection, Country, Evidence};
 pub use device::Device;
+pub use endpoint::{
+    DisabledBecause, Filter, LONGEST_WAIT, PERSISTENCE, UnknownDisabledBecause, endpoint_pause,
+    profile_pause,
+};
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ask_again_at, is_asked_long_enough};
 pub use journey::{Journey, Progress, Step, StepStatus};
@@ -57,6 +65,7 @@ pub use overdue::{OverdueReason, Patience, UnknownOverdueReason};
 pub use profile::{
     Profile, REPLICA_TOLERANCE_SECONDS, Source, Transition, TransitionKind, UnknownSource, Verdict,
 };
+pub use reach::{EndpointUrl, InvalidEndpointUrl, Reach};
 pub use registration::{Credentials, Registration};
 pub use report::{Claim, Outcome, Report, UnknownOutcome};
 pub use state::{ProfileState, UnknownState};

@@ -64,6 +64,18 @@ impl Timestamp {
         Self(self.0.saturating_add(Duration::seconds(seconds)))
     }
 
+    /// This instant plus a duration. Saturates at the end of the calendar.
+    #[must_use]
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        let duration = Duration::try_from(duration).unwrap_or(Duration::MAX);
+        Self(self.0.saturating_add(duration))
+    }
+
+    /// Microseconds since 1970, rounded down.
+    pub fn unix_micros(self) -> i128 {
+        self.0.unix_timestamp_nanos().div_euclid(1_000)
+    }
+
     /// Seconds from `earlier` to this instant; negative if `earlier` is the later one.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         (self.0 - earlier.0).as_seconds_f64()

@@ -1,9 +1,11 @@
 //! What backends and operators do to a profile: register it, revoke its access tokens, erase it, seal its credentials
-//! with a new key.
+//! with a new key; and what backends do to endpoints.
 //!
 //! A registration locks the profile's row, in one transaction, so that no webhook changes the profile meanwhile.
 
 mod answer;
+
+mod endpoints;
 
 mod erasure;
 
@@ -12,6 +14,7 @@ mod overdue;
 mod sealing;
 
 pub use answer::{Applied, apply_answer};
+pub use endpoints::{EndpointChange, change_endpoint, replay_endpoint};
 pub use erasure::{EraseError, erase};
 pub use overdue::find_overdue;
 pub use sealing::{SealedAnew, seal_anew};

@@ -1,11 +1,11 @@
-//! Seals credentials with the current data key. An operator runs this, as `esim-status migrate`, after a key rotation.
+//! Seals credentials and the secrets of endpoints with the current data key. An operator runs this, as `esim-status migrate`, after a key rotation.
 
 use std::collections::BTreeSet;
 
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::Timestamp;
-use crate::store::{StoreError, Vault, install_credentials};
+use crate::store::{StoreError, Vault, endpoints, install_credentials};
 
 /// The result of [`seal_anew`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +18,17 @@ pub struct SealedAnew {
     pub missing_keys: BTreeSet<String>,
 }
 
-/// Seals with the current data key all credentials that are not sealed with it yet. Skips those that cannot be opened.
+impl SealedAnew {
+    /// Notes that something could not be opened.
+    fn note(&mut self, error: StoreError) {
+        self.left += 1;
+        if let StoreError::UnknownDataKey(id) = error {
+            self.missing_keys.insert(id);
+        }
+    }
+}
+
+/// Seals with the current data key all credentials and secrets of endpoints that are not sealed with it yet. Skips those that cannot be opened.
 ///
 /// # Errors
 /// [`StoreError`]; what was sealed before the error stays sealed.
@@ -30,6 +40,21 @@ pub async fn seal_anew(
     const AT_ONCE: i64 = 500;
     let mut done = SealedAnew::default();
     let Some(current) = vault.current_key() else { return Ok(done) };
+    for endpoint in endpoints::list(connection, None).await? {
+        let Some(sealed) = endpoint.sealed.filter(|it| it.key_id.as_deref() != Some(current))
+        else {
+            continue;
+        };
+        let id = &endpoint.id;
+        match vault.open_bytes(id, &sealed) {
+            Ok(plain) => {
+                let anew = vault.seal_bytes(id, plain)?;
+                endpoints::seal_anew(connection, id, &sealed, &anew).await?;
+                done.sealed += 1;
+            }
+            Err(error) => done.note(error),
+        }
+    }
     let mut after = String::new();
     loop {
         let mut transaction = connection.begin().await?;
@@ -45,12 +70,7 @@ pub async fn seal_anew(
                     install_credentials::save(&mut transaction, iccid, &sealed, host, now).await?;
                     done.sealed += 1;
                 }
-                Err(error) => {
-                    done.left += 1;
-                    if let StoreError::UnknownDataKey(id) = error {
-                        done.missing_keys.insert(id);
-                    }
-                }
+                Err(error) => done.note(error),
             }
         }
         transaction.commit().await?;

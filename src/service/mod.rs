@@ -21,6 +21,7 @@ use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::inquiry;
 use crate::listener::{self, Limits, serve};
+use crate::outgoing;
 use crate::providers::{Gigastore, Provider};
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError};
@@ -174,6 +175,8 @@ impl Service {
             feed: feed.clone(),
             followers: Followers::new(settings.max_streams, settings.max_connections),
             vault,
+            reach: settings.reach,
+            endpoints: settings.endpoints,
             evidence_keys: settings.evidence_keys,
             erasure_key: erasure_key.clone(),
             brand: settings.brand,
@@ -212,8 +215,9 @@ impl Service {
         let inquiring =
             settings.api.map(|api| tokio::spawn(inquiry::run(connector.clone(), erasure_key, api)));
         tracing::info!(%public, %admin, "serving");
+        let delivering = tokio::spawn(outgoing::run(app.clone(), connector));
         let background =
-            [upkeep, listening].into_iter().chain(preparing).chain(inquiring).collect();
+            [upkeep, listening, delivering].into_iter().chain(preparing).chain(inquiring).collect();
         Ok(Self {
             public,
             admin,
@@ -290,6 +294,7 @@ pub fn connections_needed(settings: &Settings) -> usize {
         + inquirer
         + readers
         + REGISTRATION_CONNECTIONS
+        + outgoing::CONNECTIONS
         + SINGLE_CONNECTIONS
 }
 

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{funnel, inquiries, orders, overdue};
+use super::{backlogs, funnel, inquiries, orders, overdue};
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -193,6 +193,7 @@ pub async fn delete_all(
     overdue::delete(connection, profile).await?;
     inquiries::delete(connection, profile).await?;
     funnel::delete(connection, profile).await?;
+    backlogs::erase(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about. An id that a sender has
     // made of the ICCID becomes the hash that `ingest` reserves for such an id, so a retry of it is recognized too.
     sqlx::query!(

@@ -60,7 +60,7 @@ pub enum Missing {
     All(Vec<String>),
 }
 
-/// Compares the keys that stored credentials need with those of the vault.
+/// Compares the keys that stored credentials and secrets of endpoints need with those of the vault.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -69,8 +69,8 @@ pub async fn missing_keys(
     vault: &Vault,
 ) -> Result<Missing, StoreError> {
     let needed = sqlx::query_scalar!(
-        r#"SELECT DISTINCT key_id AS "key_id!" FROM install_credentials WHERE key_id IS NOT NULL
-           ORDER BY 1"#
+        r#"SELECT key_id AS "key_id!" FROM install_credentials WHERE key_id IS NOT NULL
+           UNION SELECT key_id FROM endpoints WHERE key_id IS NOT NULL ORDER BY 1"#
     )
     .fetch_all(connection)
     .await?;

@@ -24,6 +24,10 @@ pub mod batch_write;
 
 pub mod changes;
 
+pub mod endpoints;
+
+pub mod backlogs;
+
 pub mod event_ids;
 
 pub mod hook_health;
@@ -41,6 +45,8 @@ pub mod erasures;
 pub mod evidence;
 
 pub mod notify;
+
+mod endpoint_secrets;
 
 mod vault;
 
@@ -73,6 +79,7 @@ mod reader;
 pub use clocks::Clocks;
 pub use condition::{Condition, condition};
 pub use connector::{ConnectError, Connected, Connector, Line, Pool, Session, is_away};
+pub use endpoint_secrets::EndpointSecrets;
 pub use erasures::ErasureKey;
 pub use error::StoreError;
 pub use limits::{Limit, limit};

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{changes, counts, event_ids, hook_health, indexes, marks, partitions};
+use super::{backlogs, changes, counts, event_ids, hook_health, indexes, marks, partitions};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -68,6 +68,7 @@ pub async fn look_after(
         }
     }
     hook_health::forget(connection, now).await?;
+    backlogs::forget(connection).await?;
     add_up(connection).await?;
     counts::count_anew(connection, now).await?;
     marks::mark_all(connection).await

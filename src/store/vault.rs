@@ -1,7 +1,7 @@
-//! Seals credentials at rest: with XChaCha20-Poly1305, under the first data key, bound to the ICCID. Every configured
-//! key can open.
+//! Seals credentials and the secrets of endpoints at rest: with XChaCha20-Poly1305, under the first data key, bound to the ICCID or
+//! the name of the endpoint. Every configured key can open.
 //!
-//! Without a data key, credentials are stored in plain text, and `serve` and `doctor` say so.
+//! Without a data key, they are stored in plain text, and `serve` and `doctor` say so.
 
 use std::fmt;
 
@@ -86,15 +86,7 @@ impl Vault {
             installation_url: credentials.installation_url.clone(),
         };
         let plain = serde_json::to_vec(&plain).map_err(|_| StoreError::Sealing)?;
-        let Some(key) = self.keys.first() else {
-            return Ok(Sealed { key_id: None, bytes: plain });
-        };
-        let nonce: [u8; NONCE] = rand::random();
-        let payload = Payload { msg: &plain, aad: iccid.as_str().as_bytes() };
-        let sealed = key.cipher.encrypt(&XNonce::from(nonce), payload);
-        let mut bytes = nonce.to_vec();
-        bytes.extend(sealed.map_err(|_| StoreError::Sealing)?);
-        Ok(Sealed { key_id: Some(key.id.clone()), bytes })
+        self.seal_bytes(iccid.as_str(), plain)
     }
 
     /// Opens sealed credentials.
@@ -102,19 +94,7 @@ impl Vault {
     /// # Errors
     /// If the key is not configured, or the bytes were not sealed for this profile.
     pub fn open(&self, iccid: &Iccid, sealed: &Sealed) -> Result<Credentials, StoreError> {
-        let plain = match &sealed.key_id {
-            None => sealed.bytes.clone(),
-            Some(id) => {
-                let key = self.keys.iter().find(|key| key.id == *id);
-                let key = key.ok_or_else(|| StoreError::UnknownDataKey(id.clone()))?;
-                let corrupt = StoreError::Corrupt { column: "sealed" };
-                let Some((nonce, bytes)) = sealed.bytes.split_first_chunk::<NONCE>() else {
-                    return Err(corrupt);
-                };
-                let payload = Payload { msg: bytes, aad: iccid.as_str().as_bytes() };
-                key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| corrupt)?
-            }
-        };
+        let plain = self.open_bytes(iccid.as_str(), sealed)?;
         let corrupt = || StoreError::Corrupt { column: "sealed" };
         let plain: Plain = serde_json::from_slice(&plain).map_err(|_| corrupt())?;
         let code = plain.activation_code.as_deref().map(ActivationCode::parse).transpose();
@@ -123,6 +103,38 @@ impl Vault {
             apple_link: plain.apple_link,
             installation_url: plain.installation_url,
         })
+    }
+
+    /// Seals bytes for the row of this name, for storage.
+    ///
+    /// # Errors
+    /// If encryption fails.
+    pub fn seal_bytes(&self, name: &str, plain: Vec<u8>) -> Result<Sealed, StoreError> {
+        let Some(key) = self.keys.first() else {
+            return Ok(Sealed { key_id: None, bytes: plain });
+        };
+        let nonce: [u8; NONCE] = rand::random();
+        let payload = Payload { msg: &plain, aad: name.as_bytes() };
+        let sealed = key.cipher.encrypt(&XNonce::from(nonce), payload);
+        let mut bytes = nonce.to_vec();
+        bytes.extend(sealed.map_err(|_| StoreError::Sealing)?);
+        Ok(Sealed { key_id: Some(key.id.clone()), bytes })
+    }
+
+    /// Opens what was sealed for the row of this name.
+    ///
+    /// # Errors
+    /// If the key is not configured, or the bytes were not sealed for this name.
+    pub fn open_bytes(&self, name: &str, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
+        let Some(id) = &sealed.key_id else { return Ok(sealed.bytes.clone()) };
+        let key = self.keys.iter().find(|key| key.id == *id);
+        let key = key.ok_or_else(|| StoreError::UnknownDataKey(id.clone()))?;
+        let corrupt = StoreError::Corrupt { column: "sealed" };
+        let Some((nonce, bytes)) = sealed.bytes.split_first_chunk::<NONCE>() else {
+            return Err(corrupt);
+        };
+        let payload = Payload { msg: bytes, aad: name.as_bytes() };
+        key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| corrupt)
     }
 }
 

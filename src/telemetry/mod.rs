@@ -6,6 +6,8 @@ mod log;
 
 mod json;
 
+mod endpoints;
+
 mod request;
 
 mod seldom;
@@ -20,6 +22,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
 pub use seldom::{INTERVAL, Seldom};
@@ -89,6 +92,7 @@ fn collect() -> PrometheusHandle {
     let handle = recorder.handle();
     // Another recorder exists only if this crate is part of another program, which then collects the metrics.
     drop(metrics::set_global_recorder(recorder));
+    endpoints::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(

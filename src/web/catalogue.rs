@@ -99,6 +99,14 @@ catalogue! {
     CannotAsk = "cannot-ask", CONFLICT,
         "The provider of this profile cannot be asked",
         "Set ESIM_STATUS_GIGASTORE_API_USER and ESIM_STATUS_GIGASTORE_API_PASSWORD to ask Gigastore. No other provider can be asked.";
+    /// No endpoint with this id.
+    UnknownEndpoint = "unknown-endpoint", NOT_FOUND,
+        "The endpoint does not exist",
+        "Compare the id with those of GET /v1/endpoints.";
+    /// An endpoint that cannot be created, changed or deleted this way.
+    EndpointRefused = "endpoint-refused", CONFLICT,
+        "The endpoint cannot be created, changed or deleted this way",
+        "Do what `detail` says.";
     /// No resource at this path.
     UnknownPath = "unknown-path", NOT_FOUND,
         "Nothing exists at this path",

@@ -16,7 +16,7 @@ use super::middleware::Waited;
 use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
-use crate::store::changes::{self, Change, Changes, Place};
+use crate::store::changes::{Change, Changes, Place};
 
 /// One change of one profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,7 +77,7 @@ pub struct ChangesView {
     get, path = "/v1/changes", tag = "changes",
     security(("apiKey" = [])),
     params(
-        ("after" = Option<String>, Query, description = "A `nextCursor` or `cursor`, or `now` for the present end; by default from the beginning"),
+        ("after" = Option<String>, Query, description = "A `nextCursor` or `cursor`, or `now` for the present end, or `beginning`, which is the default"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Max number of items; default 50"),
         ("wait" = Option<i64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait for a change if there is none"),
     ),
@@ -94,16 +94,17 @@ pub async fn list(
     _: Backend,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let after = params.take("after", |text| match text {
-        "now" => Ok(None),
-        _ => read_cursor(text, parse_place).map(Some).ok_or(WANTED),
-    })?;
+    let after = params.take("after", read_after)?;
     let limit = params.take_limit()?;
     let wait = params.take_wait()?;
     params.finish()?;
-    let Some(mut after) = after.unwrap_or(Some(Place::BEGINNING)) else {
-        let read_to = app.end_of_changes().await?;
-        return Ok(Json(ChangesView::from(Changes { items: Vec::new(), read_to })).into_response());
+    let mut after = match after.unwrap_or(After::Place(Place::BEGINNING)) {
+        After::Place(place) => place,
+        After::Now => {
+            let read_to = app.end_of_changes().await?;
+            let none = Changes { items: Vec::new(), read_to };
+            return Ok(Json(ChangesView::from(none)).into_response());
+        }
     };
     let deadline = Instant::now() + wait.unwrap_or_default();
     // Subscribe before reading, so that a change between the two is a wake-up.
@@ -111,13 +112,8 @@ pub async fn list(
     let mut place = None;
     loop {
         let is_over = deadline <= Instant::now() || app.draining.has_begun();
-        let mut changes = read(&app, after, limit).await?;
-        let mut are_more = false;
-        if i64::try_from(changes.items.len()).is_ok_and(|items| items < limit) {
-            // Only a reader that has come to the end needs more of them to have positions.
-            are_more = app.number_changes().await?;
-            changes = read(&app, after, limit).await?;
-        }
+        let read = app.changes_after(&app.reads, after, limit).await?;
+        let (changes, are_more) = read.ok_or_else(not_given_out)?;
         if changes.items.is_empty() && (are_more || after != changes.read_to) {
             // All changes of the page are of profiles that are being erased.
             after = changes.read_to;
@@ -147,7 +143,24 @@ pub async fn list(
 /// How often a call that waits reads without a wake-up.
 const SAFETY_NET: Duration = Duration::from_secs(30);
 
-const WANTED: &str = "must be a cursor of an earlier answer, or now";
+/// Behind what a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// All that exists now.
+    Now,
+    /// This place.
+    Place(Place),
+}
+
+/// Reads `after`: a cursor, `now` or `beginning`.
+pub(super) fn read_after(text: &str) -> Result<After, &'static str> {
+    let wanted = "must be a cursor of an earlier answer, or now, or beginning";
+    match text {
+        "now" => Ok(After::Now),
+        "beginning" => Ok(After::Place(Place::BEGINNING)),
+        _ => read_cursor(text, parse_place).map(After::Place).ok_or(wanted),
+    }
+}
 
 /// The cursor of a place.
 pub(super) fn cursor_of(place: Place) -> String {
@@ -157,27 +170,23 @@ pub(super) fn cursor_of(place: Place) -> String {
     }
 }
 
-fn parse_place(text: &str) -> Result<Place, &'static str> {
+fn parse_place(text: &str) -> Result<Place, ()> {
     let (position, mark) = match text.split_once('.') {
-        Some((position, mark)) => {
-            (position, Some(u32::from_str_radix(mark, 16).map_err(|_| WANTED)?))
-        }
+        Some((position, mark)) => (position, Some(u32::from_str_radix(mark, 16).map_err(drop)?)),
         None => (text, None),
     };
     match position.parse() {
         Ok(position @ 0..) => Ok(Place { position, mark }),
-        _ => Err(WANTED),
+        _ => Err(()),
     }
 }
 
-async fn read(app: &AppState, after: Place, limit: i64) -> Result<Changes, Problem> {
-    let read = app.reads.run(async |connection| changes::list(connection, after, limit).await);
-    read.await?.ok_or_else(|| {
-        Problem::parameter(
-            "after",
-            "this database has not given out that cursor: it is of another one, or this one was restored from a backup that is older; read on from a cursor from before the backup, or from the beginning",
-        )
-    })
+/// The answer to a cursor that this database has not given out.
+pub(super) fn not_given_out() -> Problem {
+    Problem::parameter(
+        "after",
+        "this database has not given out that cursor: it is of another one, or this one was restored from a backup that is older; read on from a cursor from before the backup, or from the beginning",
+    )
 }
 
 impl From<Changes> for ChangesView {

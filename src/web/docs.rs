@@ -20,13 +20,17 @@ use super::problem::CATALOGUE;
         (name = "webhooks", description = "For providers. Each hook authenticates its sender by a secret in the URL or in a header, or by a signature."),
         (name = "profiles", description = "For backends, and for a user's browser, which can only read that user's profile."),
         (name = "changes", description = "For backends: all changes of all profiles, in one order."),
+        (name = "endpoints", description = "For backends: where changes are delivered to, as signed webhooks of this service."),
         (name = "deliveries", description = "For support: which webhooks were received, and with which outcome."),
         (name = "evidence", description = "For a dispute: what was recorded about a profile, signed, and the keys to check the signature with."),
         (name = "summary", description = "For the operators of the service."),
     ),
-    // Only the answers of webhooks use these schemas. Their responses are one type, so utoipa does not find the schemas
-    // itself.
-    components(schemas(super::webhooks::WebhookAnswer, super::webhooks::SpooledAnswer)),
+    // The answers of webhooks are one type, so utoipa does not find the schemas itself; and no call has an event as its answer.
+    components(schemas(
+        super::webhooks::WebhookAnswer,
+        super::webhooks::SpooledAnswer,
+        super::endpoint_event::ProfileChanged,
+    )),
     modifiers(&Credentials),
 )]
 pub struct ApiDoc;
@@ -50,7 +54,9 @@ impl Modify for Credentials {
 pub fn name_problem_type(openapi: &mut utoipa::openapi::OpenApi) {
     let items = openapi.paths.paths.values_mut();
     let operations = items.flat_map(|item| {
-        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+        let item =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        item.into_iter().flatten()
     });
     for (status, response) in operations.flat_map(|op| op.responses.responses.iter_mut()) {
         if let RefOr::T(response) = response

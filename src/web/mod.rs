@@ -38,6 +38,10 @@ mod changes;
 
 mod export;
 
+mod endpoints;
+
+pub mod endpoint_event;
+
 mod callers;
 
 mod catalogue;
@@ -97,6 +101,9 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(profiles::list))
         .routes(routes!(changes::list))
         .routes(routes!(export::export))
+        .routes(routes!(endpoints::list, endpoints::create))
+        .routes(routes!(endpoints::show, endpoints::change, endpoints::delete))
+        .routes(routes!(endpoints::replay))
         .routes(routes!(tokens::create, tokens::end))
         .routes(routes!(inquiry::ask))
         .routes(routes!(deliveries::of_profile))

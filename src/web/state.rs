@@ -13,14 +13,16 @@ use super::followers::Followers;
 use super::hooks::HookTallies;
 use crate::access::Access;
 use crate::budget;
-use crate::config::Brand;
+use crate::config::{Brand, ConfiguredEndpoint};
+use crate::domain::Reach;
 use crate::feed::Feed;
 use crate::hook::Hooks;
 use crate::ingest::Ingest;
 use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::spool::Spool;
-use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault, changes};
+use crate::store::changes::{self, Changes};
+use crate::store::{Connector, ErasureKey, Pool, ProfileReader, StoreError, Vault};
 
 /// The parts of a running service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,6 +53,10 @@ pub struct Parts {
     pub followers: Followers,
     /// Encrypts install credentials at rest.
     pub vault: Arc<Vault>,
+    /// Where changes may be sent.
+    pub reach: Reach,
+    /// The endpoints of the configuration file.
+    pub endpoints: Vec<ConfiguredEndpoint>,
     /// Sign evidence sheets.
     pub evidence_keys: SigningKeys,
     /// The key with which erased ICCIDs are hashed.
@@ -101,11 +107,34 @@ impl AppState {
 }
 
 impl AppState {
+    /// Reads the changes after a place over a connection of this pool. If they are fewer than `limit`, gives positions to what is
+    /// committed by now first: only a reader that has come to the end needs that. Also returns whether there are more of those.
+    /// Returns `None` if this database has not given out that place.
+    ///
+    /// # Errors
+    /// Those of [`Pool::run`].
+    pub async fn changes_after(
+        &self,
+        pool: &Pool,
+        after: changes::Place,
+        limit: i64,
+    ) -> Result<Option<(Changes, bool)>, StoreError> {
+        let read = async || {
+            pool.run(async |connection| changes::list(connection, after, limit).await).await
+        };
+        let Some(found) = read().await? else { return Ok(None) };
+        if i64::try_from(found.items.len()).is_ok_and(|items| items >= limit) {
+            return Ok(Some((found, false)));
+        }
+        let are_more = self.number_changes().await?;
+        Ok(read().await?.map(|found| (found, are_more)))
+    }
+
     /// Gives positions to changes that are committed now. Returns whether there are more.
     ///
     /// # Errors
     /// Those of [`Pool::run`].
-    pub(super) async fn number_changes(&self) -> Result<bool, StoreError> {
+    async fn number_changes(&self) -> Result<bool, StoreError> {
         let _turn = self.turn_to_number().await?;
         self.reads.run(async |connection| changes::number(connection).await).await
     }
@@ -118,7 +147,7 @@ impl AppState {
     ///
     /// # Errors
     /// Those of [`Pool::run`].
-    pub(super) async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
+    pub async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
         let _turn = self.turn_to_number().await?;
         let end = self.reads.run(async |connection| {
             changes::number_all(connection).await?;

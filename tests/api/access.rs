@@ -214,7 +214,7 @@ async fn endpoints_for_backends_are_forbidden_to_users() {
             assert_unauthenticated(&nobody.await, pattern);
         }
     }
-    assert_eq!(refused, 2 * 13, "the endpoints for backends");
+    assert_eq!(refused, 2 * 19, "the endpoints for backends");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod database_down;
 mod declared;
 mod deliveries;
 mod drain;
+mod endpoints;
 mod erasure;
 mod esim;
 mod esim_access;

@@ -403,7 +403,7 @@ fn key(seed: u8) -> Zeroizing<[u8; 32]> {
     }))
 }
 
-fn vault(seeds: &[u8]) -> Vault {
+pub(crate) fn vault(seeds: &[u8]) -> Vault {
     Vault::new(seeds.iter().copied().map(key))
 }
 

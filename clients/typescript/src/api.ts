@@ -198,6 +198,88 @@ export interface Device {
   tac?: string | null;
 }
 
+/** An endpoint, and how it does. */
+export interface Endpoint {
+  /** How many changes come after that one, whether it wants them or not. */
+  behind: number;
+  /** When the first of them happened. */
+  behindSince?: string | null;
+  /** Whether it comes from the operator's configuration file. */
+  configured: boolean;
+  /** When it was created. */
+  createdAt: string;
+  /** The last change that it is done with, but for the profiles in `heldProfiles`. */
+  cursor: string;
+  /** How many changes it has accepted. */
+  delivered: number;
+  /** When it last accepted one. */
+  deliveredAt?: string | null;
+  /** What it is for. */
+  description?: string | null;
+  /** Since when it is disabled. */
+  disabledAt?: string | null;
+  /**
+   * Why it is disabled. `request`: a backend asked for that. `gone`: it answered 410. `failing`: it accepted nothing for five days.
+   * `lost-place`: the database was restored from a backup from before its cursor; replay it from a cursor from before the backup.
+   */
+  disabledBecause?: 'request' | 'gone' | 'failing' | 'lost-place' | null;
+  /** Since when. */
+  failingSince?: string | null;
+  /** How often in a row it has accepted nothing. */
+  failures: number;
+  /** How many changes were given up because it alone did not accept them for five days. */
+  givenUp: number;
+  /** How many profiles have changes that it does not accept, while it accepts those of others. They are retried separately. */
+  heldProfiles: number;
+  /** Its name. */
+  id: string;
+  /** The kinds of changes that it wants; none: all. */
+  kinds: Array<ChangeKind>;
+  /** How the last request failed that it did not accept. */
+  lastError?: string | null;
+  /** Until when the secret before the present one also signs. */
+  previousSecretUntil?: string | null;
+  /** The providers of whose profiles it wants changes; none: all. */
+  providers: Array<string>;
+  /** When the next attempt is due, if it has to wait. */
+  retryAt?: string | null;
+  /**
+   * The secret that signs the requests. Only the answer that creates it shows it.
+   *
+   * @example "whsec_…"
+   */
+  secret?: string | null;
+  status: Status;
+  /** Where changes are sent. */
+  url: string;
+}
+
+/** What is to change about an endpoint. What is absent stays as it is. */
+export interface EndpointChange {
+  /** What it is for, in at most 200 characters. */
+  description?: string | null;
+  /** `false` ends the deliveries, `true` begins them again where they ended. */
+  enabled?: boolean | null;
+  /** The kinds of changes that it wants; none: all. */
+  kinds?: Array<ChangeKind> | null;
+  /** The providers of whose profiles it wants changes; none: all. */
+  providers?: Array<string> | null;
+  /**
+   * `true` gives it a new secret, which the answer shows. For a day, both the new secret and the one before sign.
+   *
+   * @default false
+   */
+  rotateSecret?: boolean;
+  /** Where changes are sent. */
+  url?: string | null;
+}
+
+/** All endpoints. */
+export interface Endpoints {
+  /** The endpoints, oldest first. */
+  items: Array<Endpoint>;
+}
+
 /** The eSIM object of a provider's API. The provider's adapter reads it; this type only documents it. */
 export interface EsimObject {
   /** When the data package was activated. */
@@ -454,6 +536,32 @@ export interface LinksView {
   provider?: string | null;
 }
 
+/** A new endpoint. */
+export interface NewEndpoint {
+  /** Behind which change it begins: a cursor of `GET /v1/changes`, `beginning`, or `now`, which is the default. */
+  after?: string | null;
+  /** What it is for, in at most 200 characters. */
+  description?: string | null;
+  /**
+   * The kinds of changes that it wants; none: all.
+   *
+   * @default []
+   */
+  kinds?: Array<ChangeKind>;
+  /**
+   * The providers of whose profiles it wants changes; none: all. It is notified of erasures whatever the provider was.
+   *
+   * @default []
+   */
+  providers?: Array<string>;
+  /**
+   * Where changes are sent: `https://…`, at a public address unless the operator allows others.
+   *
+   * @example "https://shop.example.org/webhooks/esim"
+   */
+  url: string;
+}
+
 /** A webhook that caused no transition. */
 export interface OtherDelivery {
   /** The SHA-256 of the webhook's body, exactly as received, in hexadecimal. */
@@ -557,6 +665,33 @@ export interface Profile extends BackendView {
 }
 
 /**
+ * The body of a request to an endpoint: a CloudEvent (<https://cloudevents.io>, version 1.0) about one change. Its content type is
+ * `application/cloudevents+json`, and it is signed as Standard Webhooks describes (<https://www.standardwebhooks.com>).
+ */
+export interface ProfileChanged {
+  /** The change, as `GET /v1/changes` lists it. */
+  data: Change;
+  /** `application/json`. */
+  datacontenttype: string;
+  /**
+   * The same for every delivery of this change, also in the header `webhook-id`. It contains no ICCID.
+   *
+   * @example "chg_4711_191f0a3c2d8e0"
+   */
+  id: string;
+  /** The public URL of the service. */
+  source: string;
+  /** `1.0`. */
+  specversion: string;
+  /** The reference under which the profile was registered. */
+  subject?: string | null;
+  /** When it changed. */
+  time: string;
+  /** `profile.changed`. */
+  type: string;
+}
+
+/**
  * What we believe of a profile, in our words.
  *
  * The order of the variants is the order of a profile's life, and breaks the tie between two reports of one event time.
@@ -580,6 +715,12 @@ export interface Progress {
 export interface RegisteredView extends Profile {
   /** The members of the provider's object that were ignored, and why. Usually empty. */
   remarks: Array<string>;
+}
+
+/** Where an endpoint is to continue. */
+export interface Replay {
+  /** Behind which change: a cursor of `GET /v1/changes`, `beginning`, or `now`, which leaves out what is waiting. */
+  after: string;
 }
 
 /** An evidence sheet and its signature. */
@@ -631,6 +772,9 @@ export interface StateCount {
   provider: string;
   state: ProfileState;
 }
+
+/** How an endpoint does. */
+export type Status = 'active' | 'failing' | 'disabled' | 'not-configured';
 
 /** The user's next step. */
 export type Step = 'wait' | 'install' | 'finish' | 'turn-on' | 'done' | 'reinstall' | 'contact-support';
@@ -750,7 +894,7 @@ export interface Operations {
   'GET /v1/changes': {
     path: undefined;
     query: {
-      /** A `nextCursor` or `cursor`, or `now` for the present end; by default from the beginning */
+      /** A `nextCursor` or `cursor`, or `now` for the present end, or `beginning`, which is the default */
       after?: string;
       /** Max number of items; default 50 */
       limit?: number;
@@ -775,6 +919,66 @@ export interface Operations {
     };
     body: undefined;
     answer: Page<Delivery>;
+  };
+  /** Lists all endpoints, and how each does. */
+  'GET /v1/endpoints': {
+    path: undefined;
+    query: undefined;
+    body: undefined;
+    answer: Endpoints;
+  };
+  /** Creates an endpoint. The answer is the only one that shows its secret. */
+  'POST /v1/endpoints': {
+    path: undefined;
+    query: undefined;
+    body: NewEndpoint;
+    answer: Endpoint;
+  };
+  /** Shows an endpoint and how it does. */
+  'GET /v1/endpoints/{id}': {
+    path: {
+      /** The `id` of an endpoint */
+      id: string;
+    };
+    query: undefined;
+    body: undefined;
+    answer: Endpoint;
+  };
+  /**
+   * Deletes an endpoint. What waits for it is not delivered. One of the operator's configuration file can be deleted once it is no
+   * longer there.
+   */
+  'DELETE /v1/endpoints/{id}': {
+    path: {
+      /** The `id` of an endpoint */
+      id: string;
+    };
+    query: undefined;
+    body: undefined;
+    answer: undefined;
+  };
+  /** Changes an endpoint. One of the operator's configuration file can only be enabled and disabled. */
+  'PATCH /v1/endpoints/{id}': {
+    path: {
+      /** The `id` of an endpoint */
+      id: string;
+    };
+    query: undefined;
+    body: EndpointChange;
+    answer: Endpoint;
+  };
+  /**
+   * Has an endpoint continue behind another change: further back to get changes again, or further on to leave some out. Also enables it,
+   * unless a backend disabled it.
+   */
+  'POST /v1/endpoints/{id}/replay': {
+    path: {
+      /** The `id` of an endpoint */
+      id: string;
+    };
+    query: undefined;
+    body: Replay;
+    answer: Endpoint;
   };
   /**
    * Streams all profiles as they are now, in the order of their ICCIDs, or all transitions, in the order of their profiles and
@@ -1028,6 +1232,8 @@ export const PROBLEM_CODES = [
   'unknown-profile',
   'no-activation-code',
   'cannot-ask',
+  'unknown-endpoint',
+  'endpoint-refused',
   'unknown-path',
   'method-not-allowed',
   'invalid-parameter',

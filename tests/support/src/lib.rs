@@ -27,6 +27,8 @@ pub mod part;
 
 pub mod process;
 
+pub mod receiver;
+
 pub mod service;
 
 pub mod turn;

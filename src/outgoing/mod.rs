@@ -1,0 +1,150 @@
+//! Outgoing webhooks: delivers the changes of all profiles to the endpoints of backends, each signed, those of one profile in their
+//! order, at least once.
+//!
+//! An endpoint is a follower of all changes like a caller of `/v1/changes`, with a place in the database. One replica at a time serves
+//! it: the one whose session holds its advisory lock. If that replica dies, the lock ends with its session, and another one continues
+//! at the place that was saved.
+//!
+//! - If the endpoint accepts nothing, its place stays, and one attempt follows another with growing pauses.
+//! - If it accepts the changes of some profiles only, those of the others become backlogs, one for each profile, and its place moves on.
+//!   So one change that an endpoint cannot digest delays no other profile, and nothing overtakes it within its own.
+
+mod client;
+
+mod courier;
+
+mod round;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::budget;
+use crate::clock;
+use crate::store::endpoints::{self, Definition, ToServe};
+use crate::store::{self, Connector, Pool, Session, StoreError};
+use crate::web::AppState;
+use client::Client;
+use courier::Courier;
+
+/// How often the table is looked at, and a replica tries to take the locks that it does not have.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How many connections the couriers of a replica share, beside that of the locks.
+pub const CONNECTIONS: usize = 3;
+
+/// Serves endpoints until the service drains. Connects again whenever the connection to the database is lost.
+pub async fn run(app: AppState, connector: Connector) {
+    let client = match Client::new(&app.reach) {
+        Ok(client) => Arc::new(client),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "TLS cannot be set up: no changes will be delivered");
+            return;
+        }
+    };
+    let pool = Pool::new(&connector, Session::Upkeep, CONNECTIONS - 1, budget::READ);
+    while !app.draining.has_begun() {
+        // Others report that the database is away. The error that ends this is that of a lost connection.
+        if let Ok(mut connection) = connector.connect(Session::Upkeep).await
+            && let Err(error) = serve(&app, &pool, &client, &mut connection).await
+            && !matches!(&error, StoreError::Database(error) if store::is_away(error))
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "endpoints could not be served; that will be retried");
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// A courier, and how to notify it.
+struct Serving {
+    number: i32,
+    version: watch::Sender<i32>,
+    task: AbortHandle,
+}
+
+/// Serves the endpoints whose locks this session gets. The couriers end with it.
+async fn serve(
+    app: &AppState,
+    pool: &Pool,
+    client: &Arc<Client>,
+    connection: &mut PgConnection,
+) -> Result<(), StoreError> {
+    configure(app, connection).await?;
+    let mut couriers = JoinSet::new();
+    let mut serving: HashMap<String, Serving> = HashMap::new();
+    loop {
+        // A connection that was lost without an error would be waited for for ever.
+        let wanted = soon(endpoints::list_to_serve(connection)).await?;
+        // Only the configuration file has the secrets of its endpoints. Another replica may have another file.
+        let is_ours =
+            |it: &ToServe| !it.is_configured || app.endpoints.iter().any(|known| known.id == it.id);
+        let wanted: Vec<_> = wanted.into_iter().filter(is_ours).collect();
+        let mut ended: Vec<String> = Vec::new();
+        for (id, courier) in &serving {
+            if courier.task.is_finished() || !wanted.iter().any(|it| it.id == *id) {
+                courier.task.abort();
+                ended.push(id.clone());
+            }
+        }
+        for id in ended {
+            if let Some(courier) = serving.remove(&id) {
+                soon(endpoints::release(connection, courier.number)).await?;
+            }
+        }
+        for ToServe { id, number, version, .. } in wanted {
+            if let Some(courier) = serving.get(&id) {
+                courier
+                    .version
+                    .send_if_modified(|known| std::mem::replace(known, version) != version);
+            } else if soon(endpoints::take(connection, number)).await? {
+                let (sender, receiver) = watch::channel(version);
+                let courier = Courier {
+                    app: app.clone(),
+                    pool: pool.clone(),
+                    client: client.clone(),
+                    id: id.clone(),
+                    version: receiver,
+                };
+                let task = couriers.spawn(courier.serve());
+                serving.insert(id, Serving { number, version: sender, task });
+            }
+        }
+        while couriers.try_join_next().is_some() {}
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            () = app.draining.begun() => {
+                // Each saves what it has delivered.
+                while couriers.join_next().await.is_some() {}
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn soon<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(budget::READ, work).await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// Saves what the configuration file says about endpoints. A new one begins at the present end.
+async fn configure(app: &AppState, connection: &mut PgConnection) -> Result<(), StoreError> {
+    if app.endpoints.is_empty() {
+        return Ok(());
+    }
+    let place = app.end_of_changes().await?;
+    for endpoint in &app.endpoints {
+        let definition = Definition {
+            url: endpoint.url.as_str().to_owned(),
+            filter: endpoint.filter.clone(),
+            description: endpoint.description.clone(),
+        };
+        endpoints::configure(connection, &endpoint.id, &definition, place, clock::now()).await?;
+    }
+    Ok(())
+}

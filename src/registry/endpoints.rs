@@ -1,0 +1,73 @@
+//! What backends do to endpoints.
+
+use sqlx::Connection;
+
+use crate::domain::{DisabledBecause, Timestamp};
+use crate::store::changes::Place;
+use crate::store::endpoints::{self, Definition, Endpoint};
+use crate::store::{Pool, Sealed, StoreError};
+
+/// What is to change about an endpoint. What is `None` stays as it is.
+#[derive(Debug)]
+pub struct EndpointChange {
+    /// What it is.
+    pub definition: Option<Definition>,
+    /// Its secrets, and until when the one before also signs.
+    pub secrets: Option<(Sealed, Timestamp)>,
+    /// Whether it is served.
+    pub enabled: Option<bool>,
+}
+
+/// Changes an endpoint, and returns it; `None` if it does not exist.
+///
+/// # Errors
+/// [`StoreError`]; then nothing has changed.
+pub async fn change_endpoint(
+    pool: &Pool,
+    id: &str,
+    change: &EndpointChange,
+    now: Timestamp,
+) -> Result<Option<Endpoint>, StoreError> {
+    pool.run(async |connection| {
+        let mut transaction = connection.begin().await?;
+        if let Some(definition) = &change.definition {
+            endpoints::redefine(&mut transaction, id, definition).await?;
+        }
+        if let Some((sealed, until)) = &change.secrets {
+            endpoints::save_secrets(&mut transaction, id, sealed, Some(*until)).await?;
+        }
+        match change.enabled {
+            Some(true) => endpoints::enable(&mut transaction, id).await?,
+            Some(false) => {
+                endpoints::disable(&mut transaction, id, DisabledBecause::Request, now).await?;
+            }
+            None => {}
+        }
+        transaction.commit().await?;
+        endpoints::find(connection, id).await
+    })
+    .await
+}
+
+/// Sets the place of an endpoint, and returns it; `None` if it does not exist. Also enables it, unless a backend disabled it.
+///
+/// # Errors
+/// [`StoreError`]; then nothing has changed.
+pub async fn replay_endpoint(
+    pool: &Pool,
+    id: &str,
+    place: Place,
+) -> Result<Option<Endpoint>, StoreError> {
+    pool.run(async |connection| {
+        let mut transaction = connection.begin().await?;
+        endpoints::replay(&mut transaction, id, place).await?;
+        let found = endpoints::find(&mut transaction, id).await?;
+        let disabled = found.and_then(|endpoint| endpoint.disabled);
+        if disabled.is_some_and(|(because, _)| because != DisabledBecause::Request) {
+            endpoints::enable(&mut transaction, id).await?;
+        }
+        transaction.commit().await?;
+        endpoints::find(connection, id).await
+    })
+    .await
+}

@@ -1,0 +1,145 @@
+//! The table `endpoint_backlogs`: profiles whose changes an endpoint does not accept, while it accepts those of others.
+
+use std::collections::HashSet;
+
+use sqlx::PgConnection;
+
+use super::changes::ERASED_KEPT;
+use super::error::StoreError;
+use crate::domain::{Iccid, Timestamp};
+
+/// What an endpoint has not accepted of one profile: its changes from one position on, up to the place of the endpoint.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    /// The profile.
+    pub iccid: Iccid,
+    /// The position of the first of these changes.
+    pub position: i64,
+    /// Since when that one is not accepted.
+    pub since: Timestamp,
+    /// How often in a row.
+    pub failures: u32,
+    /// When the next attempt is due.
+    pub retry_at: Timestamp,
+}
+
+/// Lists the backlogs of an endpoint that are due, those first that have waited longest.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_due(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Backlog>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT iccid AS "iccid: Iccid", position, since AS "since: Timestamp", failures, retry_at AS "retry_at: Timestamp"
+           FROM endpoint_backlogs WHERE endpoint = $1 AND retry_at <= $2 ORDER BY retry_at LIMIT $3"#,
+        endpoint,
+        now.as_datetime(),
+        limit
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
+        let failures = u32::try_from(row.failures);
+        let failures = failures.map_err(|_| StoreError::Corrupt { column: "failures" })?;
+        let (iccid, position, since, retry_at) = (row.iccid, row.position, row.since, row.retry_at);
+        Ok(Backlog { iccid, position, since, failures, retry_at })
+    });
+    rows.collect()
+}
+
+/// When the next backlog of an endpoint is due.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn next_due(
+    connection: &mut PgConnection,
+    endpoint: &str,
+) -> Result<Option<Timestamp>, StoreError> {
+    let next = sqlx::query_scalar!(
+        r#"SELECT min(retry_at) AS "at: Timestamp" FROM endpoint_backlogs WHERE endpoint = $1"#,
+        endpoint
+    );
+    Ok(next.fetch_one(connection).await?)
+}
+
+/// Which of these profiles have a backlog at an endpoint.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn held_among(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    iccids: &[String],
+) -> Result<HashSet<Iccid>, StoreError> {
+    let held = sqlx::query_scalar!(
+        r#"SELECT iccid AS "iccid: Iccid" FROM endpoint_backlogs WHERE endpoint = $1 AND iccid = ANY($2)"#,
+        endpoint,
+        iccids
+    );
+    Ok(held.fetch_all(connection).await?.into_iter().collect())
+}
+
+/// Saves and deletes backlogs of an endpoint, in the transaction that saves its place.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    kept: &[Backlog],
+    done: &[String],
+) -> Result<(), StoreError> {
+    let column = |of: fn(&Backlog) -> Timestamp| -> Vec<_> {
+        kept.iter().map(|backlog| of(backlog).as_datetime()).collect()
+    };
+    let iccids: Vec<_> = kept.iter().map(|backlog| backlog.iccid.as_str().to_owned()).collect();
+    let positions: Vec<_> = kept.iter().map(|backlog| backlog.position).collect();
+    let failures = kept.iter().map(|backlog| i32::try_from(backlog.failures).unwrap_or(i32::MAX));
+    let failures: Vec<_> = failures.collect();
+    sqlx::query!(
+        "WITH done AS (DELETE FROM endpoint_backlogs WHERE endpoint = $1 AND iccid = ANY($2))
+         INSERT INTO endpoint_backlogs (endpoint, iccid, position, since, failures, retry_at)
+         SELECT $1, * FROM unnest($3::text[], $4::bigint[], $5::timestamptz[], $6::int[], $7::timestamptz[])
+         ON CONFLICT (iccid, endpoint) DO UPDATE
+         SET position = EXCLUDED.position, since = EXCLUDED.since, failures = EXCLUDED.failures, retry_at = EXCLUDED.retry_at",
+        endpoint,
+        done,
+        &iccids,
+        &positions,
+        &column(|backlog| backlog.since),
+        &failures,
+        &column(|backlog| backlog.retry_at)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes what is kept about a profile, in the transaction that erases it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM endpoint_backlogs WHERE iccid = $1", iccid.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes what an erasure has missed because an endpoint was just being served, and what nobody has tried to deliver since.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM endpoint_backlogs AS b
+         WHERE since < now() - make_interval(secs => $1)
+           AND NOT EXISTS (SELECT FROM profiles AS p WHERE p.iccid = b.iccid)",
+        ERASED_KEPT.as_secs_f64()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

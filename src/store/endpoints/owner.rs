@@ -1,0 +1,219 @@
+//! What their owners do with endpoints.
+
+use sqlx::PgConnection;
+
+use super::super::changes::Place;
+use super::super::decode::datetime_option;
+use super::super::error::StoreError;
+use super::super::vault::Sealed;
+use super::Definition;
+use crate::domain::{DisabledBecause, Timestamp};
+
+/// Creates an endpoint, unless there are `max` already. Returns whether it did.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn create(
+    connection: &mut PgConnection,
+    id: &str,
+    definition: &Definition,
+    sealed: &Sealed,
+    place: Place,
+    (now, max): (Timestamp, i64),
+) -> Result<bool, StoreError> {
+    let created = sqlx::query!(
+        "INSERT INTO endpoints (id, is_configured, url, kinds, providers, description, key_id, sealed, created_at, position, mark)
+         SELECT $1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE (SELECT count(*) FROM endpoints) < $11",
+        id,
+        definition.url,
+        &kinds_of(definition),
+        &definition.filter.providers,
+        definition.description,
+        sealed.key_id,
+        sealed.bytes,
+        now.as_datetime(),
+        place.position,
+        place.mark.map(i64::from),
+        max
+    );
+    Ok(created.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Creates an endpoint of a configuration file, at this place, or changes it to what the file says. Its place and whether it is
+/// disabled stay as they are.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn configure(
+    connection: &mut PgConnection,
+    id: &str,
+    definition: &Definition,
+    place: Place,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO endpoints AS e (id, is_configured, url, kinds, providers, description, created_at, position, mark)
+         VALUES ($1, true, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (id) DO UPDATE
+         SET is_configured = true, url = EXCLUDED.url, kinds = EXCLUDED.kinds, providers = EXCLUDED.providers,
+             description = EXCLUDED.description, key_id = NULL, sealed = NULL, previous_until = NULL, version = e.version + 1
+         WHERE (e.is_configured, e.url, e.kinds, e.providers) IS DISTINCT FROM (true, EXCLUDED.url, EXCLUDED.kinds, EXCLUDED.providers)
+            OR e.description IS DISTINCT FROM EXCLUDED.description",
+        id,
+        definition.url,
+        &kinds_of(definition),
+        &definition.filter.providers,
+        definition.description,
+        now.as_datetime(),
+        place.position,
+        place.mark.map(i64::from)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Changes what an endpoint is. An attempt that failed is made again immediately: the change may be what it needed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn redefine(
+    connection: &mut PgConnection,
+    id: &str,
+    definition: &Definition,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints
+         SET url = $2, kinds = $3, providers = $4, description = $5, version = version + 1, retry_at = NULL
+         WHERE id = $1",
+        id,
+        definition.url,
+        &kinds_of(definition),
+        &definition.filter.providers,
+        definition.description
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn kinds_of(definition: &Definition) -> Vec<String> {
+    definition.filter.kinds.iter().map(ToString::to_string).collect()
+}
+
+/// Saves new secrets of an endpoint.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_secrets(
+    connection: &mut PgConnection,
+    id: &str,
+    sealed: &Sealed,
+    previous_until: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints SET key_id = $2, sealed = $3, previous_until = $4, version = version + 1
+         WHERE id = $1 AND NOT is_configured",
+        id,
+        sealed.key_id,
+        sealed.bytes,
+        datetime_option(previous_until)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Replaces sealed secrets by the same, sealed with another key, unless they have changed meanwhile.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn seal_anew(
+    connection: &mut PgConnection,
+    id: &str,
+    from: &Sealed,
+    to: &Sealed,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints SET key_id = $3, sealed = $4 WHERE id = $1 AND sealed = $2",
+        id,
+        from.bytes,
+        to.key_id,
+        to.bytes
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends the deliveries to an endpoint. Its place stays.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn disable(
+    connection: &mut PgConnection,
+    id: &str,
+    because: DisabledBecause,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints SET disabled_because = $2, disabled_at = $3, version = version + 1
+         WHERE id = $1 AND disabled_because IS NULL",
+        id,
+        because.as_str(),
+        now.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Begins the deliveries to an endpoint again, at its place.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn enable(connection: &mut PgConnection, id: &str) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints
+         SET disabled_because = NULL, disabled_at = NULL, failures = 0, failing_since = NULL, retry_at = NULL,
+             version = version + 1
+         WHERE id = $1",
+        id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes an endpoint. Returns whether it existed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete(connection: &mut PgConnection, id: &str) -> Result<bool, StoreError> {
+    let deleted = sqlx::query!("DELETE FROM endpoints WHERE id = $1", id);
+    Ok(deleted.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Sets the place of an endpoint, in a transaction of the caller. What of its backlogs comes after that place is delivered in its
+/// turn.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn replay(
+    connection: &mut PgConnection,
+    id: &str,
+    place: Place,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "WITH moved AS (
+             UPDATE endpoints SET position = $2, mark = $3, replays = replays + 1, version = version + 1 WHERE id = $1
+         )
+         DELETE FROM endpoint_backlogs WHERE endpoint = $1 AND position > $2",
+        id,
+        place.position,
+        place.mark.map(i64::from)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What the replicas that serve endpoints do with them.
+
+use sqlx::PgConnection;
+
+use super::super::changes::Place;
+use super::super::decode::datetime_option;
+use super::super::error::StoreError;
+use super::Endpoint;
+use crate::domain::Timestamp;
+
+/// The first half of the key of the lock that a replica holds while it serves an endpoint; the number of the endpoint is the other.
+/// It is arbitrary and must not change.
+const LOCK: i32 = 0x6573_696d;
+
+/// An endpoint that is to be served.
+#[derive(Debug)]
+pub struct ToServe {
+    /// Its name.
+    pub id: String,
+    /// Whether it comes from a configuration file.
+    pub is_configured: bool,
+    /// The number of its lock.
+    pub number: i32,
+    /// Changes with what backends change about it.
+    pub version: i32,
+}
+
+/// Lists the endpoints that are to be served.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_to_serve(connection: &mut PgConnection) -> Result<Vec<ToServe>, StoreError> {
+    let found = sqlx::query_as!(
+        ToServe,
+        "SELECT id, is_configured, number, version FROM endpoints WHERE disabled_because IS NULL ORDER BY number"
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Takes the lock of an endpoint, for as long as the session lasts. Returns whether this session has it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, StoreError> {
+    let taken =
+        sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#, LOCK, number);
+    Ok(taken.fetch_one(connection).await?)
+}
+
+/// Releases the lock of an endpoint.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn release(connection: &mut PgConnection, number: i32) -> Result<(), StoreError> {
+    sqlx::query!("SELECT pg_advisory_unlock($1, $2)", LOCK, number).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// How far an endpoint has come with an attempt at which it accepted something, or at which there was nothing for it.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// What it is done with now, but for backlogs.
+    pub place: Place,
+    /// How many changes it accepted.
+    pub delivered: i64,
+    /// How many were given up.
+    pub given_up: i64,
+    /// When it asked to be called again.
+    pub retry_at: Option<Timestamp>,
+    /// How a request failed, if one did.
+    pub error: Option<&'a str>,
+}
+
+/// Saves how far an endpoint has come, in a transaction of the caller. Returns whether it did: not if the endpoint is no longer where
+/// it was read, because its place was set or another replica serves it. If it was failing before and accepted something, all its
+/// backlogs become due.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn advance(
+    connection: &mut PgConnection,
+    from: &Endpoint,
+    progress: &Progress<'_>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let saved = sqlx::query!(
+        "WITH saved AS (
+             UPDATE endpoints
+             SET position = $4, mark = $5, delivered = delivered + $6, given_up = given_up + $7, retry_at = $8,
+                 last_error = coalesce($9, last_error), delivered_at = CASE WHEN $6 > 0 THEN $10 ELSE delivered_at END,
+                 failures = CASE WHEN $6 > 0 THEN 0 ELSE failures END,
+                 failing_since = CASE WHEN $6 > 0 THEN NULL ELSE failing_since END
+             WHERE id = $1 AND position = $2 AND replays = $3
+             RETURNING id
+         ),
+         hastened AS (
+             UPDATE endpoint_backlogs SET retry_at = $10
+             WHERE endpoint = (SELECT id FROM saved) AND $11 AND $6 > 0
+         )
+         SELECT id FROM saved",
+        from.id,
+        from.place.position,
+        from.replays,
+        progress.place.position,
+        progress.place.mark.map(i64::from),
+        progress.delivered,
+        progress.given_up,
+        datetime_option(progress.retry_at),
+        progress.error,
+        now.as_datetime(),
+        from.failures > 0
+    );
+    Ok(saved.fetch_optional(connection).await?.is_some())
+}
+
+/// Notes an attempt at which an endpoint accepted nothing.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_failure(
+    connection: &mut PgConnection,
+    from: &Endpoint,
+    retry_at: Timestamp,
+    error: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints
+         SET failures = failures + 1, failing_since = coalesce(failing_since, $4), retry_at = $2, last_error = $3
+         WHERE id = $1 AND position = $5 AND replays = $6",
+        from.id,
+        retry_at.as_datetime(),
+        error,
+        now.as_datetime(),
+        from.place.position,
+        from.replays
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Endpoints: where backends have the changes of all profiles delivered to, as signed webhooks of this service.
+
+mod requests;
+
+mod views;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use uuid::Uuid;
+
+use super::AppState;
+use super::callers::Backend;
+use super::changes::{After, not_given_out, read_after};
+use super::extract::{Params, path_segment, read_json};
+use super::middleware::ReceivedAt;
+use super::problem::{Code, Problem, ProblemDocument};
+use crate::delivery::StandardSecrets;
+use crate::domain::{Filter, Timestamp};
+use crate::registry;
+use crate::store::EndpointSecrets;
+use crate::store::changes::{self, Place};
+use crate::store::endpoints::{self, Definition, Endpoint};
+use requests::{EndpointChange, NewEndpoint, Replay, check};
+use views::{EndpointView, EndpointsView};
+
+/// The max number of endpoints.
+const MAX_ENDPOINTS: i64 = 100;
+
+/// How long the secret before a new one also signs, in seconds.
+const BOTH_SIGN_SECONDS: i64 = 86_400;
+
+/// The endpoint that the path names.
+#[derive(Debug)]
+pub struct Named(String);
+
+impl FromRequestParts<AppState> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        Backend::from_request_parts(parts, app).await?;
+        Ok(Self(path_segment(parts, "id").await.unwrap_or_default()))
+    }
+}
+
+/// Lists all endpoints, and how each does.
+#[utoipa::path(
+    get, path = "/v1/endpoints", tag = "endpoints",
+    security(("apiKey" = [])),
+    responses(
+        (status = 200, body = EndpointsView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn list(
+    State(app): State<AppState>,
+    _: Backend,
+    params: Params,
+) -> Result<Json<EndpointsView>, Problem> {
+    params.finish()?;
+    let found = app.reads.run(async |connection| endpoints::list(connection, None).await).await?;
+    let items = found.into_iter().map(|endpoint| EndpointView::of(endpoint, &app.endpoints));
+    Ok(Json(EndpointsView { items: items.collect() }))
+}
+
+/// Creates an endpoint. The answer is the only one that shows its secret.
+///
+/// Each change is a `POST` with a CloudEvent (see the schema `ProfileChanged`), signed as Standard Webhooks describes. Any 2xx accepts
+/// it. Anything else, and no answer within 15 seconds, is retried for five days with growing pauses; `Retry-After` is respected; 410
+/// disables the endpoint. The changes of one profile come in their order. A change can come more than once, with the same
+/// `webhook-id`. The deliveries continue where they ended, whatever was down in between.
+#[utoipa::path(
+    post, path = "/v1/endpoints", tag = "endpoints",
+    security(("apiKey" = [])),
+    request_body = NewEndpoint,
+    responses(
+        (status = 201, body = EndpointView, description = "Created, with `secret`"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn create(
+    State(app): State<AppState>,
+    _: Backend,
+    params: Params,
+    request: Request,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let now = received_at(&request)?;
+    let NewEndpoint { url, kinds, providers, description, after } = read_json(request).await?;
+    let url = url.ok_or_else(|| Problem::parameter("url", "is missing"))?;
+    let definition = Definition { url, filter: Filter { kinds, providers }, description };
+    let definition = check(&app, definition)?;
+    let place = place(&app, after.as_deref().unwrap_or("now")).await?;
+    let id = format!("ep_{}", Uuid::new_v4().simple());
+    let secrets = EndpointSecrets { current: fresh_secret(), previous: None };
+    let sealed = secrets.seal(&app.vault, &id)?;
+    let created = app.registrations.run(async |connection| {
+        let limits = (now, MAX_ENDPOINTS);
+        if !endpoints::create(connection, &id, &definition, &sealed, place, limits).await? {
+            return Ok(None);
+        }
+        endpoints::find(connection, &id).await
+    });
+    let Some(created) = created.await? else {
+        return Err(Problem::because(
+            Code::EndpointRefused,
+            format!("there are {MAX_ENDPOINTS} endpoints already: delete one that is not used"),
+        ));
+    };
+    tracing::info!(endpoint = id, "an endpoint was created");
+    let view = EndpointView::of(created, &app.endpoints).with_secret(&secrets.current);
+    let mut response = (StatusCode::CREATED, Json(view)).into_response();
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/endpoints/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Shows an endpoint and how it does.
+#[utoipa::path(
+    get, path = "/v1/endpoints/{id}", tag = "endpoints",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The `id` of an endpoint")),
+    responses(
+        (status = 200, body = EndpointView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn show(
+    State(app): State<AppState>,
+    Named(id): Named,
+    params: Params,
+) -> Result<Json<EndpointView>, Problem> {
+    params.finish()?;
+    let found = app.reads.run(async |connection| endpoints::find(connection, &id).await).await?;
+    let found = found.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
+    Ok(Json(EndpointView::of(found, &app.endpoints)))
+}
+
+/// Changes an endpoint. One of the operator's configuration file can only be enabled and disabled.
+#[utoipa::path(
+    patch, path = "/v1/endpoints/{id}", tag = "endpoints",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The `id` of an endpoint")),
+    request_body = EndpointChange,
+    responses(
+        (status = 200, body = EndpointView, description = "Changed; with `secret` if there is a new one"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
+        (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn change(
+    State(app): State<AppState>,
+    Named(id): Named,
+    params: Params,
+    request: Request,
+) -> Result<Json<EndpointView>, Problem> {
+    params.finish()?;
+    let now = received_at(&request)?;
+    let change: EndpointChange = read_json(request).await?;
+    let found = app.reads.run(async |connection| endpoints::find(connection, &id).await).await?;
+    let endpoint = found.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
+    let Filter { kinds, providers } = endpoint.definition.filter.clone();
+    let filter = Filter {
+        kinds: change.kinds.unwrap_or(kinds),
+        providers: change.providers.unwrap_or(providers),
+    };
+    let definition = Definition {
+        url: change.url.unwrap_or_else(|| endpoint.definition.url.clone()),
+        filter,
+        description: change.description.or_else(|| endpoint.definition.description.clone()),
+    };
+    let is_redefined = definition != endpoint.definition;
+    if endpoint.is_configured && (is_redefined || change.rotate_secret) {
+        return Err(Problem::because(
+            Code::EndpointRefused,
+            "this endpoint is in the operator's configuration file: change it there, and restart the service",
+        ));
+    }
+    // What has been accepted once may be what the operator no longer allows: it can still be disabled.
+    let definition = if is_redefined { Some(check(&app, definition)?) } else { None };
+    let rotated = change.rotate_secret.then(|| rotate(&app, &endpoint));
+    let secrets = rotated.as_ref().map(|secrets| {
+        let sealed = secrets.seal(&app.vault, &id)?;
+        Ok::<_, Problem>((sealed, now.plus_seconds(BOTH_SIGN_SECONDS)))
+    });
+    let enabled = change.enabled.filter(|enabled| *enabled != endpoint.disabled.is_none());
+    let change = registry::EndpointChange { definition, secrets: secrets.transpose()?, enabled };
+    let saved = registry::change_endpoint(&app.registrations, &id, &change, now).await?;
+    let saved = saved.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
+    let view = EndpointView::of(saved, &app.endpoints);
+    Ok(Json(match rotated {
+        Some(secrets) => view.with_secret(&secrets.current),
+        None => view,
+    }))
+}
+
+/// Deletes an endpoint. What waits for it is not delivered. One of the operator's configuration file can be deleted once it is no
+/// longer there.
+#[utoipa::path(
+    delete, path = "/v1/endpoints/{id}", tag = "endpoints",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The `id` of an endpoint")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
+        (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn delete(
+    State(app): State<AppState>,
+    Named(id): Named,
+    params: Params,
+) -> Result<StatusCode, Problem> {
+    params.finish()?;
+    if app.endpoints.iter().any(|endpoint| endpoint.id == id) {
+        return Err(Problem::because(
+            Code::EndpointRefused,
+            "this endpoint is in the operator's configuration file: remove it there, restart the service, and then delete it; or disable it",
+        ));
+    }
+    let deleted =
+        app.registrations.run(async |connection| endpoints::delete(connection, &id).await);
+    if !deleted.await? {
+        return Err(Problem::new(Code::UnknownEndpoint));
+    }
+    tracing::info!(endpoint = id, "an endpoint was deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has an endpoint continue behind another change: further back to get changes again, or further on to leave some out. Also enables it,
+/// unless a backend disabled it.
+#[utoipa::path(
+    post, path = "/v1/endpoints/{id}/replay", tag = "endpoints",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, description = "The `id` of an endpoint")),
+    request_body = Replay,
+    responses(
+        (status = 200, body = EndpointView),
+        (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
+        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
+        (status = 413, body = ProblemDocument, description = "`too-large`"),
+        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+    )
+)]
+pub async fn replay(
+    State(app): State<AppState>,
+    Named(id): Named,
+    params: Params,
+    request: Request,
+) -> Result<Json<EndpointView>, Problem> {
+    params.finish()?;
+    let Replay { after } = read_json(request).await?;
+    let after = after.ok_or_else(|| Problem::parameter("after", "is missing"))?;
+    let place = place(&app, &after).await?;
+    let replayed = registry::replay_endpoint(&app.registrations, &id, place).await?;
+    let replayed = replayed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
+    Ok(Json(EndpointView::of(replayed, &app.endpoints)))
+}
+
+fn received_at(request: &Request) -> Result<Timestamp, Problem> {
+    let noted = request.extensions().get::<ReceivedAt>().copied();
+    noted.map(|ReceivedAt(at)| at).ok_or_else(|| Problem::new(Code::Internal))
+}
+
+/// The place that `after` names, which this database must have given out.
+async fn place(app: &AppState, after: &str) -> Result<Place, Problem> {
+    match read_after(after).map_err(|wanted| Problem::parameter("after", wanted))? {
+        After::Now => Ok(app.end_of_changes().await?),
+        After::Place(place) => {
+            let read = app.reads.run(async |connection| changes::list(connection, place, 1).await);
+            read.await?.map(|_| place).ok_or_else(not_given_out)
+        }
+    }
+}
+
+fn fresh_secret() -> secrecy::SecretString {
+    StandardSecrets::text(rand::random())
+}
+
+/// New secrets of an endpoint: a fresh one, and the present one for a while. One whose data key was lost cannot sign any more, and a
+/// new one is what helps.
+fn rotate(app: &AppState, endpoint: &Endpoint) -> EndpointSecrets {
+    let sealed = endpoint.sealed.as_ref();
+    let present =
+        sealed.and_then(|sealed| EndpointSecrets::open(&app.vault, &endpoint.id, sealed).ok());
+    EndpointSecrets { current: fresh_secret(), previous: present.map(|it| it.current) }
+}

@@ -1,0 +1,80 @@
+//! What backends say about endpoints.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::problem::Problem;
+use crate::domain::{ChangeKind, EndpointUrl, Filter};
+use crate::store::endpoints::Definition;
+
+/// The max number of characters of a description.
+const MAX_DESCRIPTION: usize = 200;
+
+/// A new endpoint.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NewEndpoint {
+    /// Where changes are sent: `https://…`, at a public address unless the operator allows others.
+    #[schema(required, value_type = String, example = "https://shop.example.org/webhooks/esim")]
+    pub(super) url: Option<String>,
+    /// The kinds of changes that it wants; none: all.
+    pub(super) kinds: Vec<ChangeKind>,
+    /// The providers of whose profiles it wants changes; none: all. It is notified of erasures whatever the provider was.
+    pub(super) providers: Vec<String>,
+    /// What it is for, in at most 200 characters.
+    pub(super) description: Option<String>,
+    /// Behind which change it begins: a cursor of `GET /v1/changes`, `beginning`, or `now`, which is the default.
+    pub(super) after: Option<String>,
+}
+
+/// What is to change about an endpoint. What is absent stays as it is.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EndpointChange {
+    /// Where changes are sent.
+    pub(super) url: Option<String>,
+    /// The kinds of changes that it wants; none: all.
+    pub(super) kinds: Option<Vec<ChangeKind>>,
+    /// The providers of whose profiles it wants changes; none: all.
+    pub(super) providers: Option<Vec<String>>,
+    /// What it is for, in at most 200 characters.
+    pub(super) description: Option<String>,
+    /// `false` ends the deliveries, `true` begins them again where they ended.
+    pub(super) enabled: Option<bool>,
+    /// `true` gives it a new secret, which the answer shows. For a day, both the new secret and the one before sign.
+    pub(super) rotate_secret: bool,
+}
+
+/// Where an endpoint is to continue.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replay {
+    /// Behind which change: a cursor of `GET /v1/changes`, `beginning`, or `now`, which leaves out what is waiting.
+    #[schema(required, value_type = String)]
+    pub(super) after: Option<String>,
+}
+
+/// Checks what a backend says about an endpoint.
+pub(super) fn check(app: &AppState, definition: Definition) -> Result<Definition, Problem> {
+    let url = EndpointUrl::parse(&definition.url, &app.reach);
+    let url = url.map_err(|error| Problem::parameter("url", error))?.as_str().to_owned();
+    if definition.filter.providers.iter().any(|slug| app.providers.find(slug).is_none()) {
+        let known = app.providers.slugs().join(", ");
+        return Err(Problem::parameter("providers", format!("each must be one of: {known}")));
+    }
+    let mut kinds = definition.filter.kinds;
+    kinds.sort();
+    kinds.dedup();
+    let providers = definition.filter.providers;
+    let description = definition.description.filter(|text| !text.is_empty());
+    let is_fit = |text: &String| {
+        text.chars().count() <= MAX_DESCRIPTION && !text.chars().any(char::is_control)
+    };
+    if description.as_ref().is_some_and(|text| !is_fit(text)) {
+        let wanted =
+            format!("must have at most {MAX_DESCRIPTION} characters, and no control characters");
+        return Err(Problem::parameter("description", wanted));
+    }
+    Ok(Definition { url, filter: Filter { kinds, providers }, description })
+}
