@@ -21,6 +21,7 @@ use super::welcome::{self, Welcome};
 use crate::access::Access;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
+use crate::domain::Reach;
 use crate::http_client;
 use crate::service::{Service, StartError};
 use crate::signing::SigningKeys;
@@ -229,6 +230,8 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
         evidence_keys: SigningKeys::new([evidence_key]),
+        // A developer's server is on this machine, and has no certificate.
+        reach: Reach::this_machine(),
         ..Settings::usual(home.database.clone(), hooks, access)
     })
 }

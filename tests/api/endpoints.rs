@@ -21,13 +21,8 @@ use super::esim::{erase, object, places_of, put, register};
 use super::registration::vault;
 use super::{ICCID, iccid};
 
-/// The test's receivers are on this machine.
-fn reach() -> Reach {
-    Reach::new(vec!["127.0.0.0/8".parse().unwrap()])
-}
-
 async fn start() -> TestApp {
-    TestApp::start_with(|settings| settings.reach = reach()).await
+    TestApp::start_with(|settings| settings.reach = Reach::this_machine()).await
 }
 
 async fn call(app: &TestApp, method: Method, path: &str, body: &Value) -> Answer {
@@ -360,7 +355,7 @@ async fn nothing_is_sent_to_a_private_address_not_even_by_a_name_that_resolves_t
 async fn a_new_secret_and_the_one_before_both_sign_until_the_day_is_over() {
     let receiver = Receiver::start().await;
     let app = TestApp::start_with(|settings| {
-        settings.reach = reach();
+        settings.reach = Reach::this_machine();
         settings.vault = vault(&[7]);
     })
     .await;
@@ -465,7 +460,9 @@ async fn a_replay_delivers_again_with_the_same_ids_or_leaves_out() {
 async fn two_replicas_deliver_everything_once_and_one_continues_where_the_other_ended() {
     let receiver = Receiver::start().await;
     let one = start().await;
-    let two = TestApp::start_on(one.database.clone(), |settings| settings.reach = reach()).await;
+    let two =
+        TestApp::start_on(one.database.clone(), |settings| settings.reach = Reach::this_machine())
+            .await;
     create_for(&one, &receiver).await;
     for n in 0..20 {
         one.report(&iccid(n), "RELEASED").await;
@@ -489,7 +486,7 @@ async fn two_replicas_deliver_everything_once_and_one_continues_where_the_other_
 }
 
 fn configured(settings: &mut Settings, receiver: &Receiver) {
-    settings.reach = reach();
+    settings.reach = Reach::this_machine();
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     settings.endpoints = vec![ConfiguredEndpoint {
         id: "shop".to_owned(),
@@ -527,7 +524,7 @@ async fn an_endpoint_of_the_configuration_file_is_served_and_can_only_be_enabled
     change(&app, path, &json!({ "enabled": true })).await;
     receiver.has_accepted(2).await;
     app.stop().await;
-    let app = TestApp::start_on(database, |settings| settings.reach = reach()).await;
+    let app = TestApp::start_on(database, |settings| settings.reach = Reach::this_machine()).await;
     assert_eq!(show(&app, path).await["status"], "not-configured");
     assert_eq!(call(&app, Method::DELETE, path, &json!({})).await.status, 204);
     assert_eq!(app.backend.get(path).await.problem(), "unknown-endpoint");
@@ -589,7 +586,7 @@ async fn a_restart_loses_nothing_and_no_user_may_call() {
     let database = app.database.clone();
     app.stop().await;
     receiver.answers(|_| Reply::status(200));
-    let app = TestApp::start_on(database, |settings| settings.reach = reach()).await;
+    let app = TestApp::start_on(database, |settings| settings.reach = Reach::this_machine()).await;
     put(&app.backend, ICCID, object(ICCID).to_string()).await;
     let got = receiver.has_accepted(2).await;
     assert_eq!(got[0].line(), format!("transition {ICCID} RELEASED"));

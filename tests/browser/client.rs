@@ -136,7 +136,9 @@ async fn wait_for(browser: &Browser, selector: &str, text: &str) {
 #[tokio::test]
 async fn the_clients_own_tests_pass() {
     let folder = built();
-    let service = Service::start(&new_database().await).await;
+    // The server to which the tests have changes delivered is on this machine.
+    let networks = [("ESIM_STATUS_ENDPOINT_NETWORKS", "127.0.0.0/8")];
+    let service = Service::start_with(&new_database().await, &networks).await;
     let base = format!("http://{}", service.address());
     let tests = Command::new("node")
         .arg("scripts/test.js")

@@ -1,5 +1,5 @@
 import type {
-  Change, ChangePage, Delivery, EsimObject, HookList, Journey, KeySet, Operations, Profile, RegisteredView, SignedEvidence,
+  Change, ChangePage, Delivery, Endpoint, EndpointChange, EsimObject, HookList, Journey, KeySet, NewEndpoint, Operations, Profile, RegisteredView, SignedEvidence,
   Summary, TokenView, Transition,
 } from './api.js';
 import { EsimStatusError } from './error.js';
@@ -276,6 +276,48 @@ export class EsimStatus {
   exportTransitions({ after, signal }: { after?: string } & CallOptions = {}): Promise<Export<ExportedTransition>> {
     const nameOf = ({ iccid, seq }: ExportedTransition): string => `${iccid}:${seq}`;
     return exported((place) => this.#export('transitions', place, signal), nameOf, { after, signal });
+  }
+
+  // Where changes are delivered to
+
+  /** The endpoints, and how each does. */
+  async endpoints(options: CallOptions = {}): Promise<Endpoint[]> {
+    return (await this.#json('GET /v1/endpoints', options)).items;
+  }
+
+  /** An endpoint, and how it does. */
+  endpoint(id: string, options: CallOptions = {}): Promise<Endpoint> {
+    return this.#json('GET /v1/endpoints/{id}', { path: { id }, ...options });
+  }
+
+  /**
+   * Has every change delivered to your server, as a signed webhook. Keep the `secret` of the answer: no other answer shows it.
+   *
+   * The call is not sent again after a failure: look into `endpoints()` whether the endpoint was created.
+   */
+  createEndpoint(body: NewEndpoint, options: CallOptions = {}): Promise<Endpoint> {
+    return this.#json('POST /v1/endpoints', { body, ...options });
+  }
+
+  /** Changes an endpoint. What is absent stays as it is. */
+  changeEndpoint(id: string, body: EndpointChange, options: CallOptions = {}): Promise<Endpoint> {
+    return this.#json('PATCH /v1/endpoints/{id}', { path: { id }, body, ...options });
+  }
+
+  /** Has an endpoint continue after another change: a cursor, `now` or `beginning`. */
+  replayEndpoint(id: string, after: string, options: CallOptions = {}): Promise<Endpoint> {
+    return this.#json('POST /v1/endpoints/{id}/replay', { path: { id }, body: { after }, ...options });
+  }
+
+  /** Deletes an endpoint. What waits for it is not delivered. */
+  async deleteEndpoint(id: string, options: CallOptions = {}): Promise<void> {
+    try {
+      await this.#done('DELETE /v1/endpoints/{id}', { path: { id }, ...options });
+    } catch (error) {
+      // The answer to an earlier attempt was lost, and that attempt deleted the endpoint.
+      const isDeleted = error instanceof EsimStatusError && error.code === 'unknown-endpoint' && error.attempts > 1;
+      if (!isDeleted) throw error;
+    }
   }
 
   #export(of: 'profiles' | 'transitions', after: string | undefined, signal: CallOptions['signal']): Promise<Opened> {

@@ -1,8 +1,11 @@
 /** Every call of a backend, against a running service. */
 import assert from 'node:assert/strict';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { inspect } from 'node:util';
-import { EsimStatus, EsimStatusError, type Profile, type Transition } from 'esim-status-client';
+import { EsimStatus, EsimStatusError, type Profile, type ProfileChanged, type Transition } from 'esim-status-client';
+import { Webhook } from 'standardwebhooks';
 import { apiKey, baseUrl, client, newIccid, newProfile, report } from './service.js';
 
 /** The error that a call is expected to throw. */
@@ -161,6 +164,39 @@ describe('a backend', () => {
       assert.deepEqual([iccid, seq], [iccids[0], 1]);
       break;
     }
+  });
+
+  it('has changes delivered to a server that checks them with the official library', async (test) => {
+    const requests: { body: string; headers: IncomingHttpHeaders }[] = [];
+    const server = createServer((request, response) => {
+      let body = '';
+      request.on('data', (chunk: Buffer) => { body += chunk.toString(); });
+      request.on('end', () => { requests.push({ body, headers: request.headers }); response.end(); });
+    });
+    await new Promise<void>((listening) => { server.listen(0, '127.0.0.1', listening); });
+    test.after(() => { server.closeAllConnections(); server.close(); });
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/esim`;
+    const { id, secret } = await client.createEndpoint({ url, kinds: ['registered'], description: 'a test' });
+    assert.ok(secret);
+    const iccid = await newProfile({ reference: 'order-17' });
+    const events: ProfileChanged[] = [];
+    const webhook = new Webhook(secret);
+    for (const end = Date.now() + 30_000; !events.some(({ data }) => data.iccid === iccid);) {
+      assert.ok(Date.now() < end, 'the change is delivered');
+      const request = requests.shift();
+      if (request) events.push(webhook.verify(request.body, request.headers as Record<string, string>) as ProfileChanged);
+      else await new Promise((soon) => { setTimeout(soon, 20); });
+    }
+    const event = events.find(({ data }) => data.iccid === iccid);
+    assert.deepEqual([event?.type, event?.subject, event?.data.kind], ['profile.changed', 'order-17', 'registered']);
+    assert.throws(() => new Webhook('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw').verify('{}', { 'webhook-id': 'a' }));
+
+    assert.deepEqual((await client.changeEndpoint(id, { enabled: false })).disabledBecause, 'request');
+    assert.equal((await client.replayEndpoint(id, 'beginning')).status, 'disabled');
+    assert.ok((await client.endpoints()).some((endpoint) => endpoint.id === id));
+    assert.equal((await client.endpoint(id)).description, 'a test');
+    await client.deleteEndpoint(id);
+    assert.equal((await failureOf(client.endpoint(id))).code, 'unknown-endpoint');
   });
 
   it('creates a token for the user, notes an intent, and ends the token', async () => {
