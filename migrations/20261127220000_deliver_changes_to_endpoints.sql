@@ -58,7 +58,7 @@ COMMENT ON COLUMN endpoints.retry_at IS 'when the next attempt is due';
 COMMENT ON COLUMN endpoints.last_error IS 'how the last request failed that was not accepted';
 COMMENT ON COLUMN endpoints.delivered IS 'how many changes it has accepted';
 COMMENT ON COLUMN endpoints.delivered_at IS 'when it last accepted one';
-COMMENT ON COLUMN endpoints.given_up IS 'how many changes were given up because it alone did not accept them for days';
+COMMENT ON COLUMN endpoints.given_up IS 'how many changes were given up after five days, while it accepted those of other profiles';
 
 CREATE TABLE endpoint_backlogs (
     iccid text COLLATE "C" NOT NULL,

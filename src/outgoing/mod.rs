@@ -13,7 +13,11 @@ mod client;
 
 mod courier;
 
+mod due;
+
 mod round;
+
+mod lane;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use crate::budget;
 use crate::clock;
 use crate::store::endpoints::{self, Definition, ToServe};
-use crate::store::{self, Connector, Pool, Session, StoreError};
+use crate::store::{self, Connector, Pool, Session, StoreError, exclusive};
 use crate::web::AppState;
 use client::Client;
 use courier::Courier;
@@ -76,6 +80,7 @@ async fn serve(
     client: &Arc<Client>,
     connection: &mut PgConnection,
 ) -> Result<(), StoreError> {
+    exclusive::notice_loss(connection).await?;
     configure(app, connection).await?;
     let mut couriers = JoinSet::new();
     let mut serving: HashMap<String, Serving> = HashMap::new();

@@ -18,33 +18,42 @@ pub struct EndpointChange {
     pub enabled: Option<bool>,
 }
 
-/// Changes an endpoint, and returns it; `None` if it does not exist.
+/// Changes an endpoint as `decide` says, and returns it; `None` if it does not exist. Nobody else changes it in between. The inner error is
+/// that of `decide`.
 ///
 /// # Errors
 /// [`StoreError`]; then nothing has changed.
-pub async fn change_endpoint(
+pub async fn change_endpoint<E>(
     pool: &Pool,
     id: &str,
-    change: &EndpointChange,
     now: Timestamp,
-) -> Result<Option<Endpoint>, StoreError> {
+    decide: impl Fn(&Endpoint) -> Result<EndpointChange, E>,
+) -> Result<Result<Option<Endpoint>, E>, StoreError> {
     pool.run(async |connection| {
         let mut transaction = connection.begin().await?;
+        endpoints::lock(&mut transaction, id).await?;
+        let Some(endpoint) = endpoints::find(&mut transaction, id).await? else {
+            return Ok(Ok(None));
+        };
+        let change = match decide(&endpoint) {
+            Ok(change) => change,
+            Err(refused) => return Ok(Err(refused)),
+        };
         if let Some(definition) = &change.definition {
-            endpoints::redefine(&mut transaction, id, definition).await?;
+            endpoints::redefine(&mut transaction, id, definition, now).await?;
         }
         if let Some((sealed, until)) = &change.secrets {
             endpoints::save_secrets(&mut transaction, id, sealed, Some(*until)).await?;
         }
         match change.enabled {
-            Some(true) => endpoints::enable(&mut transaction, id).await?,
+            Some(true) => endpoints::enable(&mut transaction, id, now).await?,
             Some(false) => {
                 endpoints::disable(&mut transaction, id, DisabledBecause::Request, now).await?;
             }
             None => {}
         }
         transaction.commit().await?;
-        endpoints::find(connection, id).await
+        Ok(Ok(endpoints::find(connection, id).await?))
     })
     .await
 }
@@ -57,14 +66,16 @@ pub async fn replay_endpoint(
     pool: &Pool,
     id: &str,
     place: Place,
+    now: Timestamp,
 ) -> Result<Option<Endpoint>, StoreError> {
     pool.run(async |connection| {
         let mut transaction = connection.begin().await?;
+        endpoints::lock(&mut transaction, id).await?;
         endpoints::replay(&mut transaction, id, place).await?;
         let found = endpoints::find(&mut transaction, id).await?;
         let disabled = found.and_then(|endpoint| endpoint.disabled);
         if disabled.is_some_and(|(because, _)| because != DisabledBecause::Request) {
-            endpoints::enable(&mut transaction, id).await?;
+            endpoints::enable(&mut transaction, id, now).await?;
         }
         transaction.commit().await?;
         endpoints::find(connection, id).await

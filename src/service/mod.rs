@@ -121,6 +121,8 @@ pub struct Service {
     admin_serving: JoinHandle<listener::Drained>,
     writers: JoinSet<()>,
     background: Vec<JoinHandle<()>>,
+    /// Delivers changes to endpoints, and ends by itself.
+    delivering: JoinHandle<()>,
 }
 
 impl Service {
@@ -217,7 +219,7 @@ impl Service {
         tracing::info!(%public, %admin, "serving");
         let delivering = tokio::spawn(outgoing::run(app.clone(), connector));
         let background =
-            [upkeep, listening, delivering].into_iter().chain(preparing).chain(inquiring).collect();
+            [upkeep, listening].into_iter().chain(preparing).chain(inquiring).collect();
         Ok(Self {
             public,
             admin,
@@ -228,6 +230,7 @@ impl Service {
             admin_serving,
             writers,
             background,
+            delivering,
         })
     }
 
@@ -250,6 +253,11 @@ impl Service {
         self.closing.cancel();
         let cut = self.serving.await.map_or(0, |drained| drained.cut);
         self.closed.cancel();
+        // Each endpoint is given two seconds for the requests under way, since the draining began.
+        let mut delivering = self.delivering;
+        if timeout(budget::DRAIN / 2, &mut delivering).await.is_err() {
+            delivering.abort();
+        }
         // Requests on the admin listener that had to be closed do not matter.
         drop(self.admin_serving.await);
         self.background.iter().for_each(JoinHandle::abort);

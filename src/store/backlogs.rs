@@ -9,7 +9,7 @@ use super::error::StoreError;
 use crate::domain::{Iccid, Timestamp};
 
 /// What an endpoint has not accepted of one profile: its changes from one position on, up to the place of the endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
     /// The profile.
     pub iccid: Iccid,
@@ -111,6 +111,25 @@ pub async fn save(
         &column(|backlog| backlog.since),
         &failures,
         &column(|backlog| backlog.retry_at)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Has all backlogs of an endpoint begin anew, because what kept it from accepting them may be over.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn begin_anew(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoint_backlogs SET retry_at = $2, since = $2, failures = 0 WHERE endpoint = $1",
+        endpoint,
+        now.as_datetime()
     )
     .execute(connection)
     .await?;

@@ -25,6 +25,20 @@ impl Work {
     }
 }
 
+/// Has the server notice within a minute that this machine is lost. Without that, it would hold the locks of the session for hours, and
+/// no other replica could take them.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn notice_loss(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let noticed = sqlx::query!(
+        "SELECT set_config('tcp_keepalives_idle', '30', false) AS idle,
+                set_config('tcp_keepalives_interval', '10', false) AS interval, set_config('tcp_keepalives_count', '3', false) AS count"
+    );
+    noticed.fetch_one(connection).await?;
+    Ok(())
+}
+
 /// Takes the lock. Returns whether this session has it.
 ///
 /// # Errors

@@ -37,12 +37,7 @@ pub enum Urgency {
 /// # Errors
 /// [`StoreError`].
 pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    // If this machine is lost, the server must notice, or no other replica could ask.
-    let noticed = sqlx::query!(
-        "SELECT set_config('tcp_keepalives_idle', '30', false) AS idle,
-                set_config('tcp_keepalives_interval', '10', false) AS interval, set_config('tcp_keepalives_count', '3', false) AS count"
-    );
-    noticed.fetch_one(&mut *connection).await?;
+    exclusive::notice_loss(connection).await?;
     exclusive::begin(connection, Work::Inquiries).await
 }
 

@@ -26,7 +26,7 @@ pub fn count_outgoing(result: &'static str, requests: usize) {
     counter!(OUTGOING, "result" => result).increment(requests as u64);
 }
 
-/// Sets how an endpoint does. Their number is limited, so the label is bounded.
+/// Sets the gauges of an endpoint. A backend can have 100 of them at a time; those that it has deleted stay at 0 until the restart.
 pub fn set_endpoint(id: &str, behind: f64, failing: f64, held: i64) {
     let labels = [("endpoint", id.to_owned())];
     gauge!(BEHIND, &labels).set(behind.max(0.0));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::followers::Followers;
@@ -76,13 +76,20 @@ pub struct Parts {
     /// The connections for registrations and erasures.
     pub registrations: Pool,
     /// Held by the call that gives positions to changes. The others of this replica wait for it without a connection.
-    pub numbering: Mutex<()>,
+    pub numbering: Mutex<Option<Numbered>>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Whether the service is shutting down.
     pub draining: Draining,
     /// What has come by each hook.
     pub tallies: HookTallies,
+}
+
+/// The last time that this replica gave positions to changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered {
+    begun_at: Instant,
+    are_more: bool,
 }
 
 impl AppState {
@@ -135,11 +142,19 @@ impl AppState {
     /// # Errors
     /// Those of [`Pool::run`].
     async fn number_changes(&self) -> Result<bool, StoreError> {
-        let _turn = self.turn_to_number().await?;
-        self.reads.run(async |connection| changes::number(connection).await).await
+        let asked_at = Instant::now();
+        let mut turn = self.turn_to_number().await?;
+        // One that began after this call saw all that this one would see.
+        if let Some(numbered) = turn.as_ref().filter(|numbered| numbered.begun_at > asked_at) {
+            return Ok(numbered.are_more);
+        }
+        let begun_at = Instant::now();
+        let are_more = self.reads.run(async |connection| changes::number(connection).await).await?;
+        *turn = Some(Numbered { begun_at, are_more });
+        Ok(are_more)
     }
 
-    async fn turn_to_number(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+    async fn turn_to_number(&self) -> Result<MutexGuard<'_, Option<Numbered>>, StoreError> {
         timeout(budget::CONNECTION, self.numbering.lock()).await.map_err(|_| StoreError::Crowded)
     }
 

@@ -104,22 +104,30 @@ pub async fn list(
     Ok(Some(Changes { items: complete(connection, rows).await?, read_to }))
 }
 
-/// Lists the changes of one profile from one position to another, both included.
+/// Lists the changes of some profiles, each from a position on, up to `to`: at most `limit` of each, in their order.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn of_profile(
+pub async fn of_profiles(
     connection: &mut PgConnection,
-    iccid: &Iccid,
-    (from, to): (i64, i64),
+    from: &[(&Iccid, i64)],
+    to: i64,
     limit: i64,
 ) -> Result<Vec<Change>, StoreError> {
+    let iccids: Vec<_> = from.iter().map(|(iccid, _)| iccid.as_str().to_owned()).collect();
+    let positions: Vec<_> = from.iter().map(|(_, position)| *position).collect();
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT position, iccid AS "iccid: Iccid", seq, kind AS "kind: ChangeKind", at AS "at: Timestamp"
-           FROM changes WHERE iccid = $1 AND position BETWEEN $2 AND $3 ORDER BY position LIMIT $4"#,
-        iccid.as_str(),
-        from,
+        r#"SELECT c.position AS "position!", c.iccid AS "iccid!: Iccid", c.seq AS "seq!", c.kind AS "kind!: ChangeKind",
+                  c.at AS "at!: Timestamp"
+           FROM unnest($1::text[], $2::bigint[]) AS wanted (iccid, position)
+           CROSS JOIN LATERAL (
+               SELECT * FROM changes AS c
+               WHERE c.iccid = wanted.iccid AND c.position BETWEEN wanted.position AND $3 ORDER BY c.position LIMIT $4
+           ) AS c
+           ORDER BY c.position"#,
+        &iccids,
+        &positions,
         to,
         limit
     )

@@ -11,9 +11,9 @@ use super::error::StoreError;
 use super::vault::Sealed;
 use crate::domain::{DisabledBecause, Filter, Timestamp};
 pub use owner::{
-    configure, create, delete, disable, enable, redefine, replay, save_secrets, seal_anew,
+    configure, create, delete, disable, enable, lock, redefine, replay, save_secrets, seal_anew,
 };
-pub use serving::{Progress, ToServe, advance, list_to_serve, note_failure, release, take};
+pub use serving::{Progress, ToServe, advance, end, list_to_serve, note_failure, release, take};
 
 /// An endpoint.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub previous_until: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Changes with what its owner changes about it.
+    pub version: i32,
     /// Why and since when nothing is delivered to it.
     pub disabled: Option<(DisabledBecause, Timestamp)>,
     /// What it is done with, but for backlogs.
@@ -80,6 +82,7 @@ struct Row {
     sealed: Option<Vec<u8>>,
     previous_until: Option<Timestamp>,
     created_at: Timestamp,
+    version: i32,
     disabled_because: Option<String>,
     disabled_at: Option<Timestamp>,
     position: i64,
@@ -116,6 +119,7 @@ impl TryFrom<Row> for Endpoint {
             sealed: row.sealed.map(|bytes| Sealed { key_id, bytes }),
             previous_until: row.previous_until,
             created_at: row.created_at,
+            version: row.version,
             disabled: disabled.zip(row.disabled_at),
             place: Place { position: row.position, mark },
             replays: row.replays,
@@ -144,7 +148,7 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT id, is_configured, url, kinds, providers, description, key_id, sealed,
-                  previous_until AS "previous_until: Timestamp", created_at AS "created_at: Timestamp",
+                  previous_until AS "previous_until: Timestamp", created_at AS "created_at: Timestamp", version,
                   disabled_because, disabled_at AS "disabled_at: Timestamp", position, mark, replays, failures,
                   failing_since AS "failing_since: Timestamp", retry_at AS "retry_at: Timestamp", last_error, delivered,
                   delivered_at AS "delivered_at: Timestamp", given_up,

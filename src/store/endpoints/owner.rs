@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::super::backlogs;
 use super::super::changes::Place;
 use super::super::decode::datetime_option;
 use super::super::error::StoreError;
@@ -73,7 +74,17 @@ pub async fn configure(
     Ok(())
 }
 
-/// Changes what an endpoint is. An attempt that failed is made again immediately: the change may be what it needed.
+/// Locks an endpoint, in a transaction of the caller that changes it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock(connection: &mut PgConnection, id: &str) -> Result<(), StoreError> {
+    let locked = sqlx::query!(r#"SELECT 1 AS "it!" FROM endpoints WHERE id = $1 FOR UPDATE"#, id);
+    locked.fetch_optional(connection).await?;
+    Ok(())
+}
+
+/// Changes what an endpoint is. What has failed begins anew: the change may be what it needed.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -81,10 +92,12 @@ pub async fn redefine(
     connection: &mut PgConnection,
     id: &str,
     definition: &Definition,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE endpoints
-         SET url = $2, kinds = $3, providers = $4, description = $5, version = version + 1, retry_at = NULL
+         SET url = $2, kinds = $3, providers = $4, description = $5, version = version + 1, failures = 0, failing_since = NULL,
+             retry_at = NULL
          WHERE id = $1",
         id,
         definition.url,
@@ -92,9 +105,9 @@ pub async fn redefine(
         &definition.filter.providers,
         definition.description
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    backlogs::begin_anew(connection, id, now).await
 }
 
 fn kinds_of(definition: &Definition) -> Vec<String> {
@@ -172,7 +185,11 @@ pub async fn disable(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn enable(connection: &mut PgConnection, id: &str) -> Result<(), StoreError> {
+pub async fn enable(
+    connection: &mut PgConnection,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE endpoints
          SET disabled_because = NULL, disabled_at = NULL, failures = 0, failing_since = NULL, retry_at = NULL,
@@ -180,9 +197,9 @@ pub async fn enable(connection: &mut PgConnection, id: &str) -> Result<(), Store
          WHERE id = $1",
         id
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    backlogs::begin_anew(connection, id, now).await
 }
 
 /// Deletes an endpoint. Returns whether it existed.
@@ -194,8 +211,8 @@ pub async fn delete(connection: &mut PgConnection, id: &str) -> Result<bool, Sto
     Ok(deleted.execute(connection).await?.rows_affected() > 0)
 }
 
-/// Sets the place of an endpoint, in a transaction of the caller. What of its backlogs comes after that place is delivered in its
-/// turn.
+/// Sets the place of an endpoint, in a transaction of the caller. Backlogs end: further back, what comes after the place is delivered in
+/// its turn; further on, what was waiting is left out.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -206,9 +223,13 @@ pub async fn replay(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "WITH moved AS (
-             UPDATE endpoints SET position = $2, mark = $3, replays = replays + 1, version = version + 1 WHERE id = $1
+             UPDATE endpoints
+             SET position = $2, mark = $3, replays = replays + 1, version = version + 1, failures = 0, failing_since = NULL,
+                 retry_at = NULL
+             WHERE id = $1
          )
-         DELETE FROM endpoint_backlogs WHERE endpoint = $1 AND position > $2",
+         DELETE FROM endpoint_backlogs
+         WHERE endpoint = $1 AND (position > $2 OR $2 >= (SELECT position FROM endpoints WHERE id = $1))",
         id,
         place.position,
         place.mark.map(i64::from)

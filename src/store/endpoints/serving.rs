@@ -2,11 +2,12 @@
 
 use sqlx::PgConnection;
 
+use super::super::backlogs;
 use super::super::changes::Place;
 use super::super::decode::datetime_option;
 use super::super::error::StoreError;
 use super::Endpoint;
-use crate::domain::Timestamp;
+use crate::domain::{DisabledBecause, Timestamp};
 
 /// The first half of the key of the lock that a replica holds while it serves an endpoint; the number of the endpoint is the other.
 /// It is arbitrary and must not change.
@@ -69,11 +70,19 @@ pub struct Progress<'a> {
     pub retry_at: Option<Timestamp>,
     /// How a request failed, if one did.
     pub error: Option<&'a str>,
+    /// Whether nothing waits any more of what it did not accept.
+    pub is_freed: bool,
 }
 
-/// Saves how far an endpoint has come, in a transaction of the caller. Returns whether it did: not if the endpoint is no longer where
-/// it was read, because its place was set or another replica serves it. If it was failing before and accepted something, all its
-/// backlogs become due.
+impl Progress<'_> {
+    /// To this place, without anything that was accepted.
+    pub fn to(place: Place) -> Self {
+        Self { place, delivered: 0, given_up: 0, retry_at: None, error: None, is_freed: false }
+    }
+}
+
+/// Saves how far an endpoint has come. Returns whether it did: not if the endpoint is no longer where it was read, because its place was
+/// set or another replica serves it. If the endpoint was failing before and accepted something, its backlogs begin anew.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -83,21 +92,15 @@ pub async fn advance(
     progress: &Progress<'_>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
+    let has_accepted = progress.delivered > 0;
     let saved = sqlx::query!(
-        "WITH saved AS (
-             UPDATE endpoints
-             SET position = $4, mark = $5, delivered = delivered + $6, given_up = given_up + $7, retry_at = $8,
-                 last_error = coalesce($9, last_error), delivered_at = CASE WHEN $6 > 0 THEN $10 ELSE delivered_at END,
-                 failures = CASE WHEN $6 > 0 THEN 0 ELSE failures END,
-                 failing_since = CASE WHEN $6 > 0 THEN NULL ELSE failing_since END
-             WHERE id = $1 AND position = $2 AND replays = $3
-             RETURNING id
-         ),
-         hastened AS (
-             UPDATE endpoint_backlogs SET retry_at = $10
-             WHERE endpoint = (SELECT id FROM saved) AND $11 AND $6 > 0
-         )
-         SELECT id FROM saved",
+        "UPDATE endpoints
+         SET position = $4, mark = $5, delivered = delivered + $6, given_up = given_up + $7,
+             retry_at = CASE WHEN version = $11 THEN $8 ELSE retry_at END,
+             last_error = coalesce($9, last_error), delivered_at = CASE WHEN $6 > 0 THEN $10 ELSE delivered_at END,
+             failures = CASE WHEN $12 THEN 0 ELSE failures END,
+             failing_since = CASE WHEN $12 THEN NULL ELSE failing_since END
+         WHERE id = $1 AND position = $2 AND replays = $3",
         from.id,
         from.place.position,
         from.replays,
@@ -108,12 +111,17 @@ pub async fn advance(
         datetime_option(progress.retry_at),
         progress.error,
         now.as_datetime(),
-        from.failures > 0
+        from.version,
+        has_accepted || progress.is_freed
     );
-    Ok(saved.fetch_optional(connection).await?.is_some())
+    let saved = saved.execute(&mut *connection).await?.rows_affected() > 0;
+    if saved && has_accepted && from.failures > 0 {
+        backlogs::begin_anew(connection, &from.id, now).await?;
+    }
+    Ok(saved)
 }
 
-/// Notes an attempt at which an endpoint accepted nothing.
+/// Notes an attempt at which an endpoint accepted nothing, unless its owner has changed it meanwhile.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -127,13 +135,36 @@ pub async fn note_failure(
     sqlx::query!(
         "UPDATE endpoints
          SET failures = failures + 1, failing_since = coalesce(failing_since, $4), retry_at = $2, last_error = $3
-         WHERE id = $1 AND position = $5 AND replays = $6",
+         WHERE id = $1 AND position = $5 AND version = $6",
         from.id,
         retry_at.as_datetime(),
         error,
         now.as_datetime(),
         from.place.position,
-        from.replays
+        from.version
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends the deliveries to an endpoint, unless its owner has changed it meanwhile. Its place stays.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end(
+    connection: &mut PgConnection,
+    from: &Endpoint,
+    because: DisabledBecause,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoints SET disabled_because = $2, disabled_at = $3, version = version + 1
+         WHERE id = $1 AND version = $4 AND disabled_because IS NULL",
+        from.id,
+        because.as_str(),
+        now.as_datetime(),
+        from.version
     )
     .execute(connection)
     .await?;

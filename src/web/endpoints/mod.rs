@@ -9,6 +9,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::AppState;
@@ -19,11 +20,11 @@ use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::StandardSecrets;
 use crate::domain::{Filter, Timestamp};
-use crate::registry;
-use crate::store::EndpointSecrets;
+use crate::registry::{self, EndpointChange};
 use crate::store::changes::{self, Place};
 use crate::store::endpoints::{self, Definition, Endpoint};
-use requests::{EndpointChange, NewEndpoint, Replay, check};
+use crate::store::{EndpointSecrets, Sealed, StoreError};
+use requests::{ChangedEndpoint, NewEndpoint, Replay, check};
 use views::{EndpointView, EndpointsView};
 
 /// The max number of endpoints.
@@ -41,7 +42,9 @@ impl FromRequestParts<AppState> for Named {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         Backend::from_request_parts(parts, app).await?;
-        Ok(Self(path_segment(parts, "id").await.unwrap_or_default()))
+        let id = path_segment(parts, "id").await;
+        let id = id.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()));
+        id.map(Self).ok_or_else(|| Problem::new(Code::UnknownEndpoint))
     }
 }
 
@@ -73,7 +76,8 @@ pub async fn list(
 /// Each change is a `POST` with a CloudEvent (see the schema `ProfileChanged`), signed as Standard Webhooks describes. Any 2xx accepts
 /// it. Anything else, and no answer within 15 seconds, is retried for five days with growing pauses; `Retry-After` is respected; 410
 /// disables the endpoint. The changes of one profile come in their order. A change can come more than once, with the same
-/// `webhook-id`. The deliveries continue where they ended, whatever was down in between.
+/// `webhook-id`. The deliveries continue where
+/// they ended, whatever was down in between; but an endpoint that is down for more than a week misses erasures.
 #[utoipa::path(
     post, path = "/v1/endpoints", tag = "endpoints",
     security(("apiKey" = [])),
@@ -156,7 +160,7 @@ pub async fn show(
     patch, path = "/v1/endpoints/{id}", tag = "endpoints",
     security(("apiKey" = [])),
     params(("id" = String, Path, description = "The `id` of an endpoint")),
-    request_body = EndpointChange,
+    request_body = ChangedEndpoint,
     responses(
         (status = 200, body = EndpointView, description = "Changed; with `secret` if there is a new one"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
@@ -176,40 +180,27 @@ pub async fn change(
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
     let now = received_at(&request)?;
-    let change: EndpointChange = read_json(request).await?;
-    let found = app.reads.run(async |connection| endpoints::find(connection, &id).await).await?;
-    let endpoint = found.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
-    let Filter { kinds, providers } = endpoint.definition.filter.clone();
-    let filter = Filter {
-        kinds: change.kinds.unwrap_or(kinds),
-        providers: change.providers.unwrap_or(providers),
+    let change: ChangedEndpoint = read_json(request).await?;
+    let rotated = change.rotate_secret.then(fresh_secret);
+    let decide = |endpoint: &Endpoint| {
+        let definition = change.definition_of(endpoint);
+        if endpoint.is_configured && (definition.is_some() || rotated.is_some()) {
+            return Err(Problem::because(
+                Code::EndpointRefused,
+                "this endpoint is in the operator's configuration file: change it there, and restart the service",
+            ));
+        }
+        // What was accepted once may be what the operator no longer allows: such an endpoint can still be disabled.
+        let definition = definition.map(|definition| check(&app, definition)).transpose()?;
+        let secrets = rotated.as_ref().map(|current| rotate(&app, endpoint, current, now));
+        let enabled = change.enabled.filter(|enabled| *enabled != endpoint.disabled.is_none());
+        Ok(EndpointChange { definition, secrets: secrets.transpose()?, enabled })
     };
-    let definition = Definition {
-        url: change.url.unwrap_or_else(|| endpoint.definition.url.clone()),
-        filter,
-        description: change.description.or_else(|| endpoint.definition.description.clone()),
-    };
-    let is_redefined = definition != endpoint.definition;
-    if endpoint.is_configured && (is_redefined || change.rotate_secret) {
-        return Err(Problem::because(
-            Code::EndpointRefused,
-            "this endpoint is in the operator's configuration file: change it there, and restart the service",
-        ));
-    }
-    // What has been accepted once may be what the operator no longer allows: it can still be disabled.
-    let definition = if is_redefined { Some(check(&app, definition)?) } else { None };
-    let rotated = change.rotate_secret.then(|| rotate(&app, &endpoint));
-    let secrets = rotated.as_ref().map(|secrets| {
-        let sealed = secrets.seal(&app.vault, &id)?;
-        Ok::<_, Problem>((sealed, now.plus_seconds(BOTH_SIGN_SECONDS)))
-    });
-    let enabled = change.enabled.filter(|enabled| *enabled != endpoint.disabled.is_none());
-    let change = registry::EndpointChange { definition, secrets: secrets.transpose()?, enabled };
-    let saved = registry::change_endpoint(&app.registrations, &id, &change, now).await?;
-    let saved = saved.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
-    let view = EndpointView::of(saved, &app.endpoints);
+    let changed = registry::change_endpoint(&app.registrations, &id, now, decide).await??;
+    let changed = changed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
+    let view = EndpointView::of(changed, &app.endpoints);
     Ok(Json(match rotated {
-        Some(secrets) => view.with_secret(&secrets.current),
+        Some(secret) => view.with_secret(&secret),
         None => view,
     }))
 }
@@ -275,10 +266,11 @@ pub async fn replay(
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
+    let now = received_at(&request)?;
     let Replay { after } = read_json(request).await?;
     let after = after.ok_or_else(|| Problem::parameter("after", "is missing"))?;
     let place = place(&app, &after).await?;
-    let replayed = registry::replay_endpoint(&app.registrations, &id, place).await?;
+    let replayed = registry::replay_endpoint(&app.registrations, &id, place, now).await?;
     let replayed = replayed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
     Ok(Json(EndpointView::of(replayed, &app.endpoints)))
 }
@@ -299,15 +291,22 @@ async fn place(app: &AppState, after: &str) -> Result<Place, Problem> {
     }
 }
 
-fn fresh_secret() -> secrecy::SecretString {
+fn fresh_secret() -> SecretString {
     StandardSecrets::text(rand::random())
 }
 
-/// New secrets of an endpoint: a fresh one, and the present one for a while. One whose data key was lost cannot sign any more, and a
-/// new one is what helps.
-fn rotate(app: &AppState, endpoint: &Endpoint) -> EndpointSecrets {
+/// The sealed secrets of an endpoint with a new one, and until when the present one also signs. One whose data key was lost cannot sign
+/// any more, and a new one is what helps.
+fn rotate(
+    app: &AppState,
+    endpoint: &Endpoint,
+    current: &SecretString,
+    now: Timestamp,
+) -> Result<(Sealed, Timestamp), StoreError> {
     let sealed = endpoint.sealed.as_ref();
     let present =
         sealed.and_then(|sealed| EndpointSecrets::open(&app.vault, &endpoint.id, sealed).ok());
-    EndpointSecrets { current: fresh_secret(), previous: present.map(|it| it.current) }
+    let (current, previous) = (current.clone(), present.map(|it| it.current));
+    let sealed = EndpointSecrets { current, previous }.seal(&app.vault, &endpoint.id)?;
+    Ok((sealed, now.plus_seconds(BOTH_SIGN_SECONDS)))
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::super::AppState;
 use super::super::problem::Problem;
 use crate::domain::{ChangeKind, EndpointUrl, Filter};
-use crate::store::endpoints::Definition;
+use crate::store::endpoints::{Definition, Endpoint};
 
 /// The max number of characters of a description.
 const MAX_DESCRIPTION: usize = 200;
@@ -30,20 +30,35 @@ pub struct NewEndpoint {
 
 /// What is to change about an endpoint. What is absent stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = EndpointChange)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct EndpointChange {
+pub struct ChangedEndpoint {
     /// Where changes are sent.
     pub(super) url: Option<String>,
     /// The kinds of changes that it wants; none: all.
     pub(super) kinds: Option<Vec<ChangeKind>>,
     /// The providers of whose profiles it wants changes; none: all.
     pub(super) providers: Option<Vec<String>>,
-    /// What it is for, in at most 200 characters.
+    /// What it is for, in at most 200 characters; empty: nothing.
     pub(super) description: Option<String>,
     /// `false` ends the deliveries, `true` begins them again where they ended.
     pub(super) enabled: Option<bool>,
     /// `true` gives it a new secret, which the answer shows. For a day, both the new secret and the one before sign.
     pub(super) rotate_secret: bool,
+}
+
+impl ChangedEndpoint {
+    /// What the endpoint is with this change; `None` if it stays what it is.
+    pub(super) fn definition_of(&self, endpoint: &Endpoint) -> Option<Definition> {
+        let now = &endpoint.definition;
+        let filter = Filter {
+            kinds: self.kinds.as_ref().unwrap_or(&now.filter.kinds).clone(),
+            providers: self.providers.as_ref().unwrap_or(&now.filter.providers).clone(),
+        };
+        let url = self.url.as_ref().unwrap_or(&now.url).clone();
+        let description = self.description.as_ref().or(now.description.as_ref()).cloned();
+        Some(Definition { url, filter, description }).filter(|definition| definition != now)
+    }
 }
 
 /// Where an endpoint is to continue.
@@ -66,7 +81,9 @@ pub(super) fn check(app: &AppState, definition: Definition) -> Result<Definition
     let mut kinds = definition.filter.kinds;
     kinds.sort();
     kinds.dedup();
-    let providers = definition.filter.providers;
+    let mut providers = definition.filter.providers;
+    providers.sort();
+    providers.dedup();
     let description = definition.description.filter(|text| !text.is_empty());
     let is_fit = |text: &String| {
         text.chars().count() <= MAX_DESCRIPTION && !text.chars().any(char::is_control)

@@ -75,7 +75,7 @@ pub struct EndpointView {
     last_error: Option<String>,
     /// How many profiles have changes that it does not accept, while it accepts those of others. They are retried separately.
     held_profiles: i64,
-    /// How many changes were given up because it alone did not accept them for five days.
+    /// How many changes were given up after five days, while the endpoint accepted those of other profiles.
     given_up: i64,
     /// Until when the secret before the present one also signs.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -1,0 +1,175 @@
+//! The changes of one profile that are due at an endpoint, and what is left of them after a round.
+
+use std::collections::HashMap;
+
+use super::client::Failure;
+use crate::domain::{Iccid, PERSISTENCE, Timestamp, profile_pause};
+use crate::store::backlogs::Backlog;
+use crate::web::endpoint_event::Message;
+
+/// The changes of one profile that are due, in their order.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub iccid: Iccid,
+    /// The backlog that they are from; `None`: they come after the endpoint's place.
+    pub backlog: Option<Backlog>,
+    /// The messages, with the positions of their changes.
+    pub messages: Vec<(i64, Message)>,
+    /// The position from which more may follow, if not all that is due was read.
+    pub more_from: Option<i64>,
+    /// How many messages were accepted.
+    pub accepted: usize,
+    /// Why the next one was not.
+    pub failure: Option<Failure>,
+}
+
+/// What is left of a lane after a round.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing: all was accepted.
+    Nothing,
+    /// This backlog.
+    Backlog(Backlog),
+    /// This backlog. The change at the position before its own was given up.
+    WithoutOne(Backlog),
+}
+
+impl Lane {
+    /// A lane of which nothing was sent yet.
+    pub(super) fn new(iccid: Iccid, backlog: Option<Backlog>) -> Self {
+        let messages = Vec::new();
+        Self { iccid, backlog, messages, more_from: None, accepted: 0, failure: None }
+    }
+
+    /// What is left after a round at this time. `skipped` are the first positions after the endpoint's place of profiles that have a
+    /// backlog. A change is given up only at an endpoint that accepts others (`is_alive`).
+    pub(super) fn left(
+        &self,
+        skipped: &HashMap<Iccid, i64>,
+        is_alive: bool,
+        now: Timestamp,
+    ) -> Left {
+        let next = self.messages.get(self.accepted).map(|(position, _)| *position);
+        let next = next.or(self.more_from);
+        let overtaking = self.backlog.as_ref().and_then(|_| skipped.get(&self.iccid).copied());
+        let Some(position) = next.or(overtaking) else { return Left::Nothing };
+        // The time that an earlier change of the profile has waited does not count for this one.
+        let before = self.backlog.as_ref().filter(|backlog| backlog.position == position);
+        let (since, failures) = before.map_or((now, 0), |it| (it.since, it.failures));
+        let iccid = self.iccid.clone();
+        let Some(failure) = &self.failure else {
+            return Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now });
+        };
+        if is_alive && now.seconds_since(since) > PERSISTENCE.as_secs_f64() {
+            let position = position + 1;
+            return Left::WithoutOne(Backlog {
+                iccid,
+                position,
+                since: now,
+                failures: 0,
+                retry_at: now,
+            });
+        }
+        let failures = failures + 1;
+        let pause = profile_pause(failures, rand::random()).max(failure.wait().unwrap_or_default());
+        Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now.plus(pause) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+
+    use super::*;
+
+    fn iccid() -> Iccid {
+        Iccid::parse("89972123300991848961").unwrap()
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-11-27T10:00:00Z").unwrap()
+    }
+
+    fn message(position: i64) -> (i64, Message) {
+        (position, Message { id: format!("chg_{position}"), body: Vec::new() })
+    }
+
+    fn backlog(position: i64, days: i64, failures: u32) -> Backlog {
+        let since = now().plus_seconds(-days * 86_400);
+        Backlog { iccid: iccid(), position, since, failures, retry_at: now() }
+    }
+
+    fn lane(backlog: Option<Backlog>, accepted: usize, wait: Option<Option<u64>>) -> Lane {
+        let failure = wait.map(|wait| {
+            Failure::Answered(StatusCode::SERVICE_UNAVAILABLE, wait.map(Duration::from_secs))
+        });
+        let messages = [5, 7, 9].map(message).into();
+        Lane { messages, accepted, failure, ..Lane::new(iccid(), backlog) }
+    }
+
+    fn left(lane: &Lane, skipped: Option<i64>, is_alive: bool) -> Left {
+        let skipped = skipped.map(|position| (iccid(), position)).into_iter().collect();
+        lane.left(&skipped, is_alive, now())
+    }
+
+    #[test]
+    fn what_was_accepted_leaves_nothing_unless_more_follows() {
+        assert_eq!(left(&lane(None, 3, None), None, true), Left::Nothing);
+        assert_eq!(left(&lane(Some(backlog(5, 1, 2)), 3, None), None, true), Left::Nothing);
+        // Changes after the endpoint's place that were passed by because of this backlog.
+        let Left::Backlog(after) = left(&lane(Some(backlog(5, 1, 2)), 3, None), Some(12), true)
+        else {
+            panic!("a backlog is left");
+        };
+        assert_eq!(
+            (after.position, after.failures, after.since, after.retry_at),
+            (12, 0, now(), now())
+        );
+        let cut = Lane { more_from: Some(10), ..lane(Some(backlog(5, 1, 2)), 3, None) };
+        let Left::Backlog(more) = left(&cut, Some(12), true) else { panic!("a backlog is left") };
+        assert_eq!(more.position, 10);
+    }
+
+    #[test]
+    fn what_was_not_tried_is_due_at_once_and_keeps_its_time() {
+        let Left::Backlog(untried) = left(&lane(Some(backlog(5, 4, 7)), 0, None), None, true)
+        else {
+            panic!("a backlog is left");
+        };
+        assert_eq!(untried, Backlog { retry_at: now(), ..backlog(5, 4, 7) });
+        let Left::Backlog(new) = left(&lane(None, 1, None), None, true) else {
+            panic!("a backlog is left");
+        };
+        assert_eq!((new.position, new.failures, new.retry_at), (7, 0, now()));
+    }
+
+    #[test]
+    fn a_failure_counts_for_the_change_that_failed_and_waits_as_asked() {
+        let Left::Backlog(again) = left(&lane(Some(backlog(5, 4, 7)), 0, Some(None)), None, true)
+        else {
+            panic!("a backlog is left");
+        };
+        assert_eq!((again.position, again.failures, again.since), (5, 8, backlog(5, 4, 7).since));
+        assert!(again.retry_at.seconds_since(now()) > 3_600.0);
+        // Another change than before: its time begins now.
+        let Left::Backlog(other) =
+            left(&lane(Some(backlog(5, 4, 7)), 1, Some(Some(600))), None, true)
+        else {
+            panic!("a backlog is left");
+        };
+        assert_eq!((other.position, other.failures, other.since), (7, 1, now()));
+        assert!(other.retry_at.seconds_since(now()) >= 600.0);
+    }
+
+    #[test]
+    fn a_change_is_given_up_after_five_days_at_an_endpoint_that_accepts_others() {
+        let old = lane(Some(backlog(5, 6, 40)), 0, Some(None));
+        let Left::WithoutOne(next) = left(&old, None, true) else { panic!("one is given up") };
+        assert_eq!((next.position, next.failures, next.since), (6, 0, now()));
+        assert!(matches!(left(&old, None, false), Left::Backlog(_)), "the endpoint is down");
+        let accepted = lane(Some(backlog(5, 6, 40)), 1, Some(None));
+        assert!(matches!(left(&accepted, None, true), Left::Backlog(_)), "the next one is new");
+    }
+}
