@@ -50,6 +50,8 @@ mod extract;
 
 mod etag;
 
+mod language;
+
 mod docs;
 
 mod health;

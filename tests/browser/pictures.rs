@@ -18,7 +18,7 @@ const PICTURES: [(&str, Device, bool, &str, &str); 4] = [
 ];
 
 const fn desktop(height: u32) -> Device {
-    Device { width: 860, height, user_agent: "" }
+    Device { width: 860, height, user_agent: "", model: "" }
 }
 
 #[tokio::test]
