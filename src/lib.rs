@@ -51,6 +51,8 @@ pub mod hook;
 
 pub mod listener;
 
+pub mod texts;
+
 pub mod web;
 
 pub mod config;

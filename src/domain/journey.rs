@@ -1,7 +1,7 @@
-//! What the user should do now: a pure function from a profile and its history to a step, its texts, and the progress.
+//! What the user should do now: a pure function from a profile and its history to a step, an advice, and the progress.
 //!
-//! The keys are the interface; the texts are English defaults, plain and honest. A profile is called "connected" only on
-//! evidence, and never "on right now": a phone may send its notifications days late.
+//! The keys are the interface; `texts` has the words of each advice. A profile is called "connected" only on evidence, and
+//! never "on right now": a phone may send its notifications days late.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -59,15 +59,47 @@ pub struct Progress {
     pub at: Option<Timestamp>,
 }
 
+/// What the user is told about a step. Each has its text in every language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// The profile is being prepared.
+    Wait,
+    /// It can be installed.
+    Install,
+    /// It was removed, and can be installed again.
+    Reinstall {
+        /// How many installs were observed.
+        seen: i32,
+        /// How many the provider allows, if it says so.
+        limit: Option<i32>,
+    },
+    /// The phone has downloaded it.
+    Finish,
+    /// The phone has downloaded it so long ago that something may be wrong.
+    Unconfirmed,
+    /// It is installed and switched off.
+    TurnOn,
+    /// It is installed.
+    Installed,
+    /// It has connected to a network.
+    Connected,
+    /// The install failed.
+    Failed,
+    /// It was removed, and installed as often as the provider allows.
+    UsedUp,
+    /// The user deleted it from the phone.
+    Deleted,
+    /// It can no longer be installed.
+    Unavailable,
+}
+
 /// What the user should do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journey {
     /// The next step.
     pub step: Step,
-    /// The step in a few words.
-    pub title: &'static str,
-    /// The step in a sentence or two.
-    pub detail: String,
+    /// What to tell the user about it.
+    pub advice: Advice,
     /// The progress so far.
     pub progress: Vec<Progress>,
     /// Whether the user can install the profile now.
@@ -89,7 +121,7 @@ impl Journey {
         let reached = Reached::by(profile, history);
         let is_connected = reached.connected.is_some();
         let step = if is_connected { Step::Done } else { step(profile, used_up) };
-        let (title, detail) = texts(profile, step, install_limit, waiting_long, is_connected);
+        let advice = advice(profile, step, install_limit, waiting_long, is_connected);
         let mut progress = progress(profile, &reached, step, waiting_long);
         if is_connected || tells_of_connections {
             let status = match step {
@@ -101,8 +133,7 @@ impl Journey {
         }
         Self {
             step,
-            title,
-            detail,
+            advice,
             progress,
             can_install: matches!(step, Step::Install | Step::Reinstall),
         }
@@ -126,66 +157,28 @@ fn step(profile: &Profile, used_up: bool) -> Step {
     }
 }
 
-fn texts(
+fn advice(
     profile: &Profile,
     step: Step,
     install_limit: Option<i32>,
     waiting_long: bool,
     is_connected: bool,
-) -> (&'static str, String) {
-    let (title, detail) = match (step, profile.state) {
-        (Step::Wait, _) => (
-            "Your eSIM is being prepared",
-            "This usually takes a few minutes. This page tells you when it is ready.",
-        ),
-        (Step::Install, _) => (
-            "Install your eSIM",
-            "You need the phone that will use it, and a connection to the internet.",
-        ),
+) -> Advice {
+    match (step, profile.state) {
+        (Step::Wait, _) => Advice::Wait,
+        (Step::Install, _) => Advice::Install,
         (Step::Reinstall, _) => {
-            let title = "Your eSIM was removed from the phone";
-            let seen = profile.installs_seen;
-            let times = match install_limit {
-                Some(limit) => format!(" It was installed {seen} of {limit} times."),
-                None => String::new(),
-            };
-            return (title, format!("You can install it again.{times}"));
+            Advice::Reinstall { seen: profile.installs_seen, limit: install_limit }
         }
-        (Step::Finish, _) if waiting_long => (
-            "The install is not confirmed yet",
-            "If your phone shows the eSIM in its settings, it is installed, and the confirmation may come later. \
-             If not, contact support.",
-        ),
-        (Step::Finish, _) => (
-            "Finish on your phone",
-            "Your phone has downloaded the eSIM. Follow what it shows to finish the install.",
-        ),
-        (Step::TurnOn, _) => (
-            "Turn your eSIM on",
-            "It is installed and switched off. Turn it on in your phone's settings for mobile networks.",
-        ),
-        (Step::Done, _) if is_connected => (
-            "Your eSIM is connected",
-            "It has connected to a mobile network. If the internet does not work, turn on data roaming for it in your \
-             phone's settings.",
-        ),
-        (Step::Done, _) => (
-            "Your eSIM is installed",
-            "Turn on data roaming for it in your phone's settings, and choose it for mobile data when you arrive.",
-        ),
-        (Step::ContactSupport, ProfileState::Error) => (
-            "The install failed",
-            "Please contact support for a replacement. Trying again will not help.",
-        ),
-        (Step::ContactSupport, ProfileState::Released) => (
-            "Your eSIM was installed as often as it can be",
-            "It was removed from the phone. Please contact support for a replacement.",
-        ),
-        (Step::ContactSupport, ProfileState::Deleted) => (
-            "Your eSIM was deleted from the phone",
-            "Please contact support: they can tell whether it can be installed again.",
-        ),
-        // Named one by one, so that a new state does not compile without its own words.
+        (Step::Finish, _) if waiting_long => Advice::Unconfirmed,
+        (Step::Finish, _) => Advice::Finish,
+        (Step::TurnOn, _) => Advice::TurnOn,
+        (Step::Done, _) if is_connected => Advice::Connected,
+        (Step::Done, _) => Advice::Installed,
+        (Step::ContactSupport, ProfileState::Error) => Advice::Failed,
+        (Step::ContactSupport, ProfileState::Released) => Advice::UsedUp,
+        (Step::ContactSupport, ProfileState::Deleted) => Advice::Deleted,
+        // Named one by one, so that a new state does not compile without its own advice.
         (
             Step::ContactSupport,
             ProfileState::Unavailable
@@ -193,9 +186,8 @@ fn texts(
             | ProfileState::Downloaded
             | ProfileState::Installed
             | ProfileState::Disabled,
-        ) => ("This eSIM can no longer be installed", "Please contact support for a replacement."),
-    };
-    (title, detail.to_owned())
+        ) => Advice::Unavailable,
+    }
 }
 
 /// When each part was reached since the profile was last removed.
@@ -412,11 +404,7 @@ mod tests {
             let (profile, history) = story(&states);
             for (limit, second) in [(None, 40), (Some(1), 40), (Some(5), 90_000)] {
                 let journey = Journey::of(&profile, &history, limit, false, at(second));
-                let texts = format!("{}. {}", journey.title, journey.detail).to_lowercase();
-                for lie in ["on right now", "connected", "online", "active"] {
-                    assert!(!texts.contains(lie), "{states}: {texts}");
-                }
-                assert!(!journey.title.is_empty() && !journey.detail.is_empty(), "{states}");
+                assert_ne!(journey.advice, Advice::Connected, "{states}");
                 assert!(
                     !journey.can_install || profile.state == ProfileState::Released,
                     "{states}"
@@ -448,17 +436,18 @@ mod tests {
     #[test]
     fn a_removed_profile_says_how_often_it_was_installed_and_of_how_often_where_that_is_known() {
         let (profile, history) = story("INSTALLED RELEASED INSTALLED RELEASED");
-        for (limit, step, can_install, said) in [
-            (Some(5), Reinstall, true, Some("2 of 5 times")),
-            (Some(3), Reinstall, true, Some("2 of 3 times")),
-            (None, Reinstall, true, None),
-            (Some(2), ContactSupport, false, None),
-            (Some(1), ContactSupport, false, None),
+        for (limit, step, can_install) in [
+            (Some(5), Reinstall, true),
+            (Some(3), Reinstall, true),
+            (None, Reinstall, true),
+            (Some(2), ContactSupport, false),
+            (Some(1), ContactSupport, false),
         ] {
             let journey = Journey::of(&profile, &history, limit, false, at(100));
             assert_eq!((journey.step, journey.can_install), (step, can_install), "{limit:?}");
-            assert_eq!(journey.detail.contains(" of "), said.is_some(), "{}", journey.detail);
-            assert!(said.is_none_or(|said| journey.detail.contains(said)), "{}", journey.detail);
+            let again = Advice::Reinstall { seen: 2, limit };
+            let expected = if can_install { again } else { Advice::UsedUp };
+            assert_eq!(journey.advice, expected);
         }
     }
 
@@ -469,12 +458,11 @@ mod tests {
         let of = |second: i64| Journey::of(&profile, &history, Some(5), false, at(begun + second));
         let (soon, late) = (of(3_600), of(3_601));
         assert_eq!((soon.step, late.step), (Finish, Finish));
-        assert_ne!((soon.title, &soon.detail), (late.title, &late.detail));
-        assert!(late.detail.contains("support"), "{}", late.detail);
+        assert_eq!((&soon.advice, &late.advice), (&Advice::Finish, &Advice::Unconfirmed));
         assert_eq!(way(&soon), "ready done 10, downloaded done 20, installed now");
         assert_eq!(way(&late), "ready done 10, downloaded done 20, installed wrong");
         // A clock that was set back makes nothing late.
-        assert_eq!(of(-3_600).title, soon.title);
+        assert_eq!(of(-3_600).advice, soon.advice);
         // Only a download can take too long.
         for states in ["PREPARING", "RELEASED", "INSTALLED", "DISABLED", "ERROR"] {
             let (profile, history) = story(states);
@@ -576,8 +564,7 @@ mod tests {
             profile.evidence.last_connected_at = connections.map(|(_, last)| at(last));
             let journey = Journey::of(&profile, &history, Some(5), tells, at(1_000));
             assert_eq!((journey.step, &*way(&journey)), (expected_step, way_with), "{states}");
-            let text = format!("{} {}", journey.title, journey.detail);
-            assert_eq!(text.contains("connected"), connected, "{states}: {text}");
+            assert_eq!(journey.advice == Advice::Connected, connected, "{states}");
             assert_eq!(journey.can_install, matches!(expected_step, Install | Reinstall));
         }
     }

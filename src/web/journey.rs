@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::callers::Subject;
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
+use super::{AppState, language};
 use crate::access::Caller;
 use crate::domain::{
     Credentials, Iccid, Journey, Profile, ProfileState, Progress, Step, Timestamp,
@@ -37,9 +37,9 @@ pub struct JourneyView {
     state: ProfileState,
     /// The next step. Build your own interface on this member.
     step: Step,
-    /// The step in a few words of English.
+    /// The step in a few words, in the language of the answer.
     title: &'static str,
-    /// The step in a sentence or two of English.
+    /// The step in a sentence or two, in the language of the answer.
     detail: String,
     /// When the profile entered this state, by the service's clock.
     #[schema(value_type = String, format = DateTime)]
@@ -95,7 +95,10 @@ struct LinksView {
 #[utoipa::path(
     get, path = "/v1/profiles/{iccid}/journey", tag = "profiles",
     security(("apiKey" = []), ("accessToken" = [])),
-    params(("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token")),
+    params(
+        ("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token"),
+        ("lang" = Option<String>, Query, example = "de", description = "The language of `title` and `detail`, such as `de` or `zh-Hant`. By default `Accept-Language` decides, and English stands in for a language that the service does not have. `Content-Language` of the answer names it."),
+    ),
     responses(
         (status = 200, body = JourneyView),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
@@ -107,8 +110,10 @@ struct LinksView {
 pub async fn show(
     State(app): State<AppState>,
     subject: Subject,
-    params: Params,
+    headers: HeaderMap,
+    mut params: Params,
 ) -> Result<Response, Problem> {
+    let language = language::take(&mut params, &headers)?;
     params.finish()?;
     let stored = app.reader.find(&subject.iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
@@ -130,12 +135,13 @@ pub async fn show(
     });
     let (journey, credentials) = read.await?;
     let install = credentials.and_then(|credentials| install(credentials, &subject));
+    let (title, detail) = language.texts().advice(&journey.advice);
     let view = JourneyView {
         iccid: profile.iccid.as_str().to_owned(),
         state: profile.state,
         step: journey.step,
-        title: journey.title,
-        detail: journey.detail,
+        title,
+        detail,
         since: profile.since,
         last_delivery_at: profile.last_delivery_at,
         steps: journey.progress,
@@ -145,6 +151,7 @@ pub async fn show(
     };
     let mut response = Json(view).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    language::label(response.headers_mut(), language);
     Ok(response)
 }
 

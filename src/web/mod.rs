@@ -54,6 +54,8 @@ mod extract;
 
 mod etag;
 
+mod language;
+
 mod docs;
 
 mod health;

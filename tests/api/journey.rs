@@ -284,6 +284,6 @@ async fn other_users_profiles_and_unknown_profiles_have_no_journey() {
         assert_eq!((answer.status.as_u16(), &*answer.problem()), (404, "unknown-profile"));
     }
     assert_eq!(app.anybody.get(&path(ICCID)).await.problem(), "unauthenticated");
-    let odd = app.backend.get(&(path(ICCID) + "?lang=de")).await;
+    let odd = app.backend.get(&(path(ICCID) + "?language=de")).await;
     assert_eq!(odd.problem(), "invalid-parameter");
 }

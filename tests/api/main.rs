@@ -34,6 +34,7 @@ mod funnel;
 mod hostile;
 mod inquiries;
 mod journey;
+mod languages;
 mod lists;
 mod long_poll;
 mod orders;

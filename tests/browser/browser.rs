@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities;
 use thirtyfour::{DesiredCapabilities, WebDriver};
@@ -19,15 +21,18 @@ pub struct Device {
     pub height: u32,
     /// Empty for the browser's own.
     pub user_agent: &'static str,
+    /// The model that the browser tells if it is asked; empty if it tells none.
+    pub model: &'static str,
 }
 
-pub const DESKTOP: Device = Device { width: 1000, height: 900, user_agent: "" };
-pub const SMALL: Device = Device { width: 320, height: 640, user_agent: "" };
+pub const DESKTOP: Device = Device { width: 1000, height: 900, user_agent: "", model: "" };
+pub const SMALL: Device = Device { width: 320, height: 640, user_agent: "", model: "" };
 pub const IPHONE: Device = Device {
     width: 390,
     height: 844,
     user_agent: "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 \
                  (KHTML, like Gecko) Version/17.4 Mobile/15E148 Safari/604.1",
+    model: "",
 };
 pub const OLD_IPHONE: Device = Device {
     user_agent: "Mozilla/5.0 (iPhone; CPU iPhone OS 16_7 like Mac OS X) AppleWebKit/605.1.15 \
@@ -39,11 +44,12 @@ pub const ANDROID: Device = Device {
     height: 780,
     user_agent: "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) \
                  Chrome/140.0.0.0 Mobile Safari/537.36",
+    model: "",
 };
 
 /// There is no sandbox for root, and animations would change colours during a check. The remaining flags prevent
 /// requests to other servers.
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
     "--force-prefers-reduced-motion",
@@ -54,6 +60,8 @@ const FLAGS: [&str; 11] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // A page that was left would keep its stream, and a browser has only six connections to a server.
+    "--disable-back-forward-cache",
     // A host name that is not `localhost`, which browsers and pages treat specially.
     "--host-resolver-rules=MAP esim.test 127.0.0.1",
 ];
@@ -95,6 +103,10 @@ impl Browser {
         let mut emulation = json!({ "deviceMetrics": metrics });
         if !device.user_agent.is_empty() {
             emulation["userAgent"] = device.user_agent.into();
+        }
+        if !device.model.is_empty() {
+            let hints = json!({ "platform": "Android", "mobile": true, "model": device.model });
+            emulation["clientHints"] = hints;
         }
         capabilities
             .add_experimental_option("mobileEmulation", emulation)
@@ -170,6 +182,14 @@ impl Browser {
         assert_eq!(self.run(foreign).await, json!([]));
         let excess = "return document.documentElement.scrollWidth - innerWidth";
         assert!(self.run(excess).await.as_i64() <= Some(0), "the page scrolls sideways");
+    }
+
+    /// A picture of the page in its whole height.
+    pub async fn whole_page(&self) -> Vec<u8> {
+        let taken = json!({ "captureBeyondViewport": true });
+        let taken = self.cdp("Page.captureScreenshot", taken).await;
+        let data = taken["data"].as_str().expect("a screenshot is taken");
+        STANDARD.decode(data).expect("the screenshot is base64")
     }
 
     pub async fn screenshot(&self) -> Vec<u8> {

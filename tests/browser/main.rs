@@ -15,6 +15,7 @@ mod client;
 mod embedding;
 mod follow;
 mod install;
+mod languages;
 mod live;
 mod nginx;
 mod pictures;

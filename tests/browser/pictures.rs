@@ -11,14 +11,14 @@ use super::profile::{ICCID, page, register};
 
 /// File name, device, whether the theme is dark, the reported state, and the title to wait for.
 const PICTURES: [(&str, Device, bool, &str, &str); 4] = [
-    ("released", desktop(1_400), false, "RELEASED", "Install your eSIM"),
-    ("phone", Device { height: 1_020, ..IPHONE }, false, "RELEASED", "Install your eSIM"),
-    ("installed", desktop(980), true, "INSTALLED", "Your eSIM is installed"),
-    ("failed", desktop(820), false, "ERROR", "The install failed"),
+    ("released", desktop(1_520), false, "RELEASED", "Install your eSIM"),
+    ("phone", Device { height: 1_130, ..IPHONE }, false, "RELEASED", "Install your eSIM"),
+    ("installed", desktop(1_110), true, "INSTALLED", "Your eSIM is installed"),
+    ("failed", desktop(900), false, "ERROR", "The install failed"),
 ];
 
 const fn desktop(height: u32) -> Device {
-    Device { width: 860, height, user_agent: "" }
+    Device { width: 860, height, user_agent: "", model: "" }
 }
 
 #[tokio::test]

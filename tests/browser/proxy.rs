@@ -95,12 +95,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             ([(header::CONTENT_TYPE, "text/html")], "<p>Please log in").into_response()
         }
         "refused" if is_stream => refused(),
-        "ill" if path.ends_with("/journey") && shared.is_ill.load(Ordering::SeqCst) => refused(),
+        "ill" if path.contains("/journey") && shared.is_ill.load(Ordering::SeqCst) => refused(),
         "old" if path.ends_with("/esim-status.js") => {
             ([(header::CONTENT_TYPE, "text/javascript")], "class { syntax of tomorrow }")
                 .into_response()
         }
-        "late" if path.ends_with("/journey") => {
+        "late" if path.contains("/journey") => {
             sleep(Duration::from_millis(500)).await;
             pass(&shared, request, &path).await
         }

@@ -461,7 +461,7 @@ export interface InstallView {
 
 /** The user's next step towards an installed eSIM. */
 export interface Journey {
-  /** The step in a sentence or two of English. */
+  /** The step in a sentence or two, in the language of the answer. */
   detail: string;
   /** The profile's number. */
   iccid: string;
@@ -484,7 +484,7 @@ export interface Journey {
   step: Step;
   /** The progress so far. */
   steps: Array<Progress>;
-  /** The step in a few words of English. */
+  /** The step in a few words, in the language of the answer. */
   title: string;
 }
 
@@ -1145,7 +1145,10 @@ export interface Operations {
       /** The ICCID, or `self` with an access token */
       iccid: string;
     };
-    query: undefined;
+    query: {
+      /** The language of `title` and `detail`, such as `de` or `zh-Hant`. By default `Accept-Language` decides, and English stands in for a language that the service does not have. `Content-Language` of the answer names it. */
+      lang?: string;
+    };
     body: undefined;
     answer: Journey;
   };

@@ -124,9 +124,9 @@ export class EsimStatus {
     }));
   }
 
-  /** What the user should do now. Contains the install credentials if they are needed now. */
-  journey(iccid: string, options: CallOptions = {}): Promise<Journey> {
-    return this.#json('GET /v1/profiles/{iccid}/journey', { path: { iccid }, ...options });
+  /** What the user should do now, in the language `lang`. Contains the install credentials if they are needed now. */
+  journey(iccid: string, { lang, signal }: { lang?: string } & CallOptions = {}): Promise<Journey> {
+    return this.#json('GET /v1/profiles/{iccid}/journey', { path: { iccid }, query: { lang }, signal });
   }
 
   /** The activation code as a QR code: an SVG image, as text. */

@@ -9,9 +9,12 @@ import type { Journey } from './api.js';
 
 export * from './follow.js';
 
-/** The element's attributes are `token`, `base` (the address of the service), `support-url` and `heading-level`. */
+/**
+ * The element's attributes are `token`, `base` (the address of the service), `lang`, `support-url` and `heading-level`.
+ * Texts other than the English ones are loaded from the service.
+ */
 export interface EsimInstallElement extends HTMLElement {
-  /** The element's texts, by name. Setting it replaces those that are given. */
+  /** The element's texts, by name. Setting it replaces those that are given; those in `languages.de` count in German only. */
   words: Record<string, unknown>;
 }
 

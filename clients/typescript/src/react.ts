@@ -12,6 +12,8 @@ export type { EsimLinkStatus, EsimState } from './store.js';
 export interface UseEsimOptions {
   /** The address of the service, such as `https://esim.example.com`. It must allow this page's origin. */
   baseUrl: string;
+  /** The language of the journey's texts, such as `de` or `zh-Hant`; by default the browser's. */
+  lang?: string | undefined;
 }
 
 /** What {@link useEsim} returns. */
@@ -26,11 +28,11 @@ const NOTHING: EsimStore = { subscribe: () => () => {}, getSnapshot: () => UNREA
 /**
  * What the user of this access token should do now, kept up to date while the component is mounted.
  *
- * A new token starts afresh; null waits for one. With the status `expired`, get a new token from your backend. On a server
+ * A new token or language starts afresh; without a token it waits for one. With the status `expired`, get a new token from your backend. On a server
  * the hook renders the state before anything was read, and sends nothing.
  */
-export function useEsim(token: string | null | undefined, { baseUrl }: UseEsimOptions): Esim {
-  const store = useMemo(() => (token ? esimStore(token, { baseUrl }) : NOTHING), [token, baseUrl]);
+export function useEsim(token: string | null | undefined, { baseUrl, lang }: UseEsimOptions): Esim {
+  const store = useMemo(() => (token ? esimStore(token, { baseUrl, lang }) : NOTHING), [token, baseUrl, lang]);
   const state = useSyncExternalStore(store.subscribe, store.getSnapshot, unread);
   return useMemo(() => ({ ...state, report: store.report }), [state, store]);
 }

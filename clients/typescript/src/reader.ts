@@ -11,13 +11,13 @@ export interface ReaderEvents {
 }
 
 /**
- * Returns a function that has the journey of an access token read, until the signal is aborted.
+ * Returns a function that has the journey of an access token read in a language, until the signal is aborted.
  *
  * There is one read at a time. If the function is called during a read, there is one more, because the answer may be older
  * than the reason for the call.
  */
 export function journeyReader(
-  transport: Transport, signal: AbortSignal, { onJourney, onFailure }: ReaderEvents,
+  transport: Transport, lang: string | undefined, signal: AbortSignal, { onJourney, onFailure }: ReaderEvents,
 ): () => void {
   let isReading = false;
   let isWanted = false;
@@ -26,7 +26,7 @@ export function journeyReader(
     for (let failures = 0; isWanted && !signal.aborted;) {
       isWanted = false;
       try {
-        const call = { path: { iccid: 'self' }, signal };
+        const call = { path: { iccid: 'self' }, query: { lang }, signal };
         const body = (answer: Response): Promise<Journey> => answer.json();
         const journey = await transport.send('GET /v1/profiles/{iccid}/journey', call, body);
         failures = 0;

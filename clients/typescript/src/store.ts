@@ -31,6 +31,8 @@ export interface EsimState {
 export interface EsimStoreOptions {
   /** The address of the service, such as `https://esim.example.com`. It must allow this page's origin. */
   baseUrl: string;
+  /** The language of the journey's texts, such as `de` or `zh-Hant`; by default the browser's. */
+  lang?: string | undefined;
 }
 
 /** One profile, kept up to date as long as somebody subscribes. Has the form that `useSyncExternalStore` takes. */
@@ -50,7 +52,7 @@ export const UNREAD: EsimState = Object.freeze({ journey: null, status: 'connect
 const LOOK_EVERY = 60_000;
 
 /** Follows the profile of an access token and reads its journey after every change. */
-export function esimStore(token: string, { baseUrl }: EsimStoreOptions): EsimStore {
+export function esimStore(token: string, { baseUrl, lang }: EsimStoreOptions): EsimStore {
   const transport = new Transport({ baseUrl, credential: token, timeoutMs: 15_000, retries: 0 });
   const listeners = new Set<() => void>();
   const reported = new Set<Intent>();
@@ -71,7 +73,7 @@ export function esimStore(token: string, { baseUrl }: EsimStoreOptions): EsimSto
     if (state.status === 'expired') return;
     closing = new AbortController();
     const { signal } = closing;
-    const read = journeyReader(transport, signal, {
+    const read = journeyReader(transport, lang, signal, {
       onJourney: (journey) => change({ journey, error: null }),
       onFailure: (error) => (error.status === 401 ? expire(error) : change({ error })),
     });

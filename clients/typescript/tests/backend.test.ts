@@ -27,6 +27,9 @@ describe('a backend', () => {
     const journey = await client.journey(iccid);
     assert.equal(journey.step, 'install');
     assert.equal(journey.install?.smdpAddress, 'rsp.example.com');
+    const german = await client.journey(iccid, { lang: 'de' });
+    assert.equal(german.title, 'Installieren Sie Ihre eSIM');
+    assert.deepEqual({ ...german, title: journey.title, detail: journey.detail }, journey);
   });
 
   it('has the QR code as SVG and as PNG', async () => {

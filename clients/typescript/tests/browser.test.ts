@@ -42,11 +42,11 @@ describe('a store', () => {
   it('reads the journey, and reads it again after a webhook', async () => {
     const iccid = await newProfile();
     const { token } = await client.createToken(iccid);
-    const store = esimStore(token, { baseUrl });
+    const store = esimStore(token, { baseUrl, lang: 'de' });
     const keep = store.subscribe(() => {});
     assert.deepEqual(store.getSnapshot(), { journey: null, status: 'connecting', isLive: false, error: null });
     const { journey } = await stateOf(store, (state) => state.isLive && state.journey !== null);
-    assert.equal(journey?.step, 'install');
+    assert.deepEqual([journey?.step, journey?.title], ['install', 'Installieren Sie Ihre eSIM']);
     await report(iccid, 'INSTALLED');
     const installed = await stateOf(store, (state) => state.journey?.state === 'INSTALLED');
     assert.equal(installed.journey?.step, 'done');

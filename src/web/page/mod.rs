@@ -1,5 +1,5 @@
 //! The install page and its parts, served from the binary. The token is in the URL's fragment, which browsers never
-//! send. So the page is the same for everyone, and nothing in it is secret.
+//! send. So the page is the same for everyone who reads the same language, and nothing in it is secret.
 
 use std::sync::LazyLock;
 
@@ -7,12 +7,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tower_http::compression::CompressionLayer;
 
 use super::problem::{Code, Problem};
-use super::{AppState, etag};
+use super::{AppState, etag, language};
 use crate::config::Brand;
+use crate::texts::Language;
 
 const PAGE: &str = include_str!("install.html");
 
@@ -22,15 +23,21 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const STYLE: &str = "text/css; charset=utf-8";
 
+const JSON: &str = "application/json";
+
 /// One module to embed in other pages, assembled from parts that can be read separately.
 const MODULE: &str = concat!(
     include_str!("esim-status/ask.js"),
     include_str!("esim-status/follow.js"),
+    "\nconst ENGLISH = ",
+    include_str!("../../texts/en.json"),
+    ";\n",
     include_str!("esim-status/words.js"),
     "\nconst LOOK = `",
     include_str!("esim-status/look.css"),
     "`;\n\n",
     include_str!("esim-status/tools.js"),
+    include_str!("esim-status/phone.js"),
     include_str!("esim-status/element.js"),
 );
 
@@ -57,15 +64,38 @@ pub(super) fn routes() -> Router<AppState> {
         .layer(CompressionLayer::new())
 }
 
-/// `GET /install`: the page, the same for every user. The token stays in the browser.
-async fn install(State(app): State<AppState>) -> Response {
+/// `GET /install`: the page, in the language of its reader. The token stays in the browser.
+async fn install(State(app): State<AppState>, uri: Uri, headers: HeaderMap) -> Response {
     let Brand { name, color, support_url } = &app.brand;
-    let name = if name.is_empty() { "Your eSIM" } else { name.as_str() };
+    let language = language::of_reader(uri.query(), &headers);
+    let early = &language.texts().early;
+    let name = if name.is_empty() { early.name } else { name.as_str() };
+    let preload = match language {
+        Language::English => String::new(),
+        other => format!(
+            "<link rel=\"preload\" as=\"fetch\" crossorigin href=\"assets/{}\">",
+            file_of(other)
+        ),
+    };
     let page = PAGE
+        .replace("{{language}}", language.tag())
+        .replace("{{direction}}", language.direction())
+        .replace("{{preload}}", &preload)
+        .replace("{{loading}}", &escape(early.loading))
+        .replace("{{stuck}}", &escape(early.stuck))
+        .replace("{{no_script}}", &escape(early.no_script))
+        .replace("{{footer}}", &escape(early.footer))
         .replace("{{brand_color}}", &escape(color))
         .replace("{{support_url}}", &escape(support_url))
         .replace("{{brand_name}}", &escape(name));
-    html(page)
+    let mut response = html(page);
+    language::label(response.headers_mut(), language);
+    response
+}
+
+/// The name of the file that has the texts of `<esim-install>` in a language.
+fn file_of(language: Language) -> String {
+    format!("esim-status.{}.json", language.tag())
 }
 
 /// `GET /`: what this is and where to go, for those who open the base URL.
@@ -83,13 +113,30 @@ fn html(page: String) -> Response {
     (headers, page).into_response()
 }
 
+/// A file below `/assets`.
+struct Asset {
+    name: String,
+    content_type: &'static str,
+    text: &'static str,
+    tag: HeaderValue,
+}
+
+/// The parts, and the texts of every language but English, which is in the module.
+static FILES: LazyLock<Vec<Asset>> = LazyLock::new(|| {
+    let parts = ASSETS.map(|(name, content_type, text)| (name.to_owned(), content_type, text));
+    let others = Language::ALL.iter().filter(|it| **it != Language::English);
+    let texts = others.map(|it| (file_of(*it), JSON, it.page()));
+    let asset =
+        |(name, content_type, text)| Asset { name, content_type, text, tag: etag::of_text(text) };
+    parts.into_iter().chain(texts).map(asset).collect()
+});
+
 /// `GET /assets/{file}`: a part of the page, or the module that other pages embed.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    static TAGS: LazyLock<[HeaderValue; 4]> =
-        LazyLock::new(|| ASSETS.map(|(.., text)| etag::of_text(text)));
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let found = ASSETS.iter().zip(TAGS.iter()).find(|((known, ..), _)| *known == name);
-    let ((_, content_type, text), tag) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
+    let found = FILES.iter().find(|file| file.name == name);
+    let Asset { content_type, text, tag, .. } =
+        found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
     let mut response = if etag::names(request.headers(), tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

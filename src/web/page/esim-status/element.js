@@ -10,21 +10,33 @@ const FACES = {
 
 const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60]];
 
+/** How often the page looks after its user has said that the eSIM is installed, and when it says that nothing came. */
+const [LOOK_EVERY, LOOKED_LONG] = [10 * SECOND, 150 * SECOND];
+
 /**
  * `<esim-install token="…">`: the way to an installed eSIM, kept up to date.
  *
- * Attributes: `token`; `base` where the service is elsewhere than this module; `support-url`; `heading-level` (2).
- * Members: `words`, to replace texts. Events: `esim-change` (`detail` is the journey), `esim-expired`: set a fresh
- * `token`.
+ * Attributes: `token`; `base` where the service is elsewhere than this module; `support-url`; `heading-level` (2); `lang`,
+ * by default that of the page around it, or else the browser's. Members: `words`, to replace texts. Events: `esim-change`
+ * (`detail` is the journey), `esim-expired`: set a fresh `token`.
  */
 class EsimInstall extends (globalThis.HTMLElement ?? Object) {
-  static observedAttributes = ['token', 'base', 'support-url'];
+  static observedAttributes = ['token', 'base', 'support-url', 'lang'];
 
-  #words = WORDS;
+  /** The texts of the language, null until they are loaded; what the page replaces; and both together. */
+  #texts = null;
+  #replaced = {};
+  #words = ENGLISH;
+  #language = 'en';
   #device = null;
+  /** The phone whose steps are shown, and whether the user has chosen it. */
+  #phone = 'other';
+  #isChosen = false;
   #parts = null;
   #following = null;
   #journey = null;
+  /** What `#show` was last called with. */
+  #last = null;
   #shown = {};
   #link = '';
   #clockAhead = 0;
@@ -40,13 +52,19 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   get words() { return this.#words; }
 
   set words(words) {
-    this.#words = { ...this.#words, ...words };
-    this.#shown = {};
-    if (this.isConnected) this.#show(this.#journey);
+    this.#replaced = { ...this.#replaced, ...words };
+    this.#merge();
+    if (!this.isConnected || !this.#parts) return;
+    if (this.#wanted !== this.#language) this.#restart();
+    else if (this.#last) this.#show(...this.#last);
   }
 
   connectedCallback() {
     this.#device = detect();
+    if (!this.#isChosen) {
+      this.#phone = this.#device.phone;
+      phoneByModel().then((phone) => phone && !this.#isChosen && this.#turnTo(phone));
+    }
     this.#build();
     this.#start();
   }
@@ -56,9 +74,47 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   }
 
   attributeChangedCallback(_name, before, after) {
-    if (!this.isConnected || !this.#parts || before === after) return;
+    if (this.isConnected && this.#parts && before !== after) this.#restart();
+  }
+
+  #restart() {
     this.#end();
     this.#start();
+  }
+
+  // Language
+
+  /** The language of ours that suits this element best. */
+  get #wanted() {
+    const around = this.closest('[lang]')?.lang || document.documentElement.lang;
+    return preferred([this.getAttribute('lang'), this.#replaced.language, around, ...navigator.languages ?? []]);
+  }
+
+  /** What the page replaces counts in every language; under `languages`, in one. */
+  #merge() {
+    const { languages = {}, ...everywhere } = this.#replaced;
+    this.#words = { ...this.#texts ?? ENGLISH, ...everywhere, ...languages[this.#language] };
+    this.#shown = {};
+  }
+
+  /** Loads the texts. Nothing is shown before, because it would be in another language. */
+  async #speak() {
+    const { signal } = this.#stop;
+    if (this.#texts && this.#language === this.#wanted) return;
+    this.#language = this.#wanted;
+    this.#texts = this.#language === 'en' ? ENGLISH : null;
+    if (!this.#texts) {
+      const texts = await textsOf(this.#base, this.#language, signal).catch(() => null);
+      if (signal.aborted) return;
+      this.#texts = texts ?? ENGLISH;
+      if (!texts) {
+        // All of it in English, also what the service says.
+        this.#language = 'en';
+        this.#read();
+      }
+    }
+    this.#merge();
+    if (this.#last) this.#show(...this.#last);
   }
 
   // Following and reading
@@ -73,7 +129,9 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#reading = false;
     this.#reported.clear();
     this.#journey = null;
+    this.#last = null;
     this.#link = '';
+    this.#speak();
     if (!this.#token) {
       this.#say('missing');
       return;
@@ -155,7 +213,8 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       this.#isWanted = false;
       try {
         const [journey, date] = await within(signal, READ, async (ending) => {
-          const response = await ask(this.#base, 'v1/profiles/self/journey', this.#token, { signal: ending });
+          const path = `v1/profiles/self/journey?lang=${this.#language}`;
+          const response = await ask(this.#base, path, this.#token, { signal: ending });
           return [await response.json(), Date.parse(response.headers.get('Date') ?? '')];
         });
         if (signal.aborted) return;
@@ -228,27 +287,35 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
 
   /** Shows one of the page's own steps, which is not from a journey. */
   #say(step, rest = {}) {
-    const [title, detail] = this.#words[step];
     this.#isLost = step === 'unknown' || step === 'unreachable';
-    this.#show({ step, title, detail, ...rest }, null);
+    this.#show({ step, ...rest }, null);
   }
 
   #show(journey, known = journey) {
     const parts = this.#parts;
     this.#journey = known;
+    this.#last = [journey, known];
+    if (!this.#texts) return;
+    const words = this.#words;
     const [face, tone] = FACES[journey.step] ?? FACES.wait;
-    const [title, detail] = (known && this.#words.journey[journey.step]) ?? [journey.title, journey.detail];
+    const [title, detail] = known ? words.journey?.[journey.step] ?? [journey.title, journey.detail] : words[journey.step];
     const isNews = parts.title.textContent && parts.title.textContent !== title && journey.step !== 'loading';
     const hadFocus = this.shadowRoot.activeElement;
-    parts.card.lang = this.#words.language;
+    for (const part of [parts.card, parts.announcer]) {
+      part.lang = words.language;
+      part.dir = RIGHT_TO_LEFT.includes(words.language) ? 'rtl' : 'ltr';
+    }
     parts.hero.className = `hero ${tone}`;
     this.#fill('badge', face, () => [icon(face)]);
     write(parts.title, title);
     write(parts.detail, detail ?? '');
-    this.#fill('action', [journey.step, journey.install, journey.iccid], () => this.#action(journey));
+    const howTo = stepsOn(this.#phone, journey.step, words);
+    this.#fill('action', [journey.step, journey.install, journey.iccid, howTo && [this.#phone, howTo]], () => {
+      return this.#action(journey, howTo);
+    });
     this.#fill('steps', journey.steps, () => (journey.steps ?? []).map((step) => this.#step(step)));
-    parts.steps.setAttribute('aria-label', this.#words.progress);
-    this.#fill('help', journey.step, () => this.#help(journey));
+    parts.steps.setAttribute('aria-label', words.progress);
+    this.#fill('help', [journey.step, journey.installsSeen], () => this.#help(journey));
     this.#fill('foot', [journey.step, journey.iccid, this.#support(journey)], () => this.#foot(journey));
     this.#showLink();
     this.#showHeard();
@@ -265,11 +332,11 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#parts[name].replaceChildren(...build().filter(Boolean));
   }
 
-  #action(journey) {
+  #action(journey, howTo) {
     const { step, install } = journey;
     this.#forgetQr();
     if (install) return this.#install(install);
-    if (this.#words.howTo[step]) return [this.#howTo(this.#words.howTo[step])];
+    if (howTo) return [this.#howTo(howTo)];
     if (step === 'contact-support') return this.#callSupport(journey);
     if (step === 'install' || step === 'reinstall') return [h('p', {}, this.#words.noInstall)];
     return [];
@@ -284,7 +351,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     if (href) {
       return [
         h('a', { class: 'button', part: 'button', href, rel: 'noreferrer', click: () => this.#report('link-tapped') },
-          words.button[system](name)),
+          fill(words.button[system], { device: name })),
         h('p', { class: 'muted' }, words.buttonHint[system]),
         note,
         h('details', { part: 'details', toggle: (event) => event.target.open && this.#report('qr-shown') }, h('summary', {}, words.otherWays),
@@ -315,13 +382,13 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const words = this.#words;
     // Allow line breaks in a number of twenty digits between groups of four.
     const pieces = /^\d+$/.test(value) ? value.match(/.{1,4}/g).flatMap((group) => [h('wbr'), group]) : [value];
-    const code = h('code', { part: 'code', translate: 'no' }, pieces);
+    const code = h('code', { part: 'code', translate: 'no', dir: 'ltr' }, pieces);
     const said = h('span', {}, words.copy);
     const button = h('button', {
       type: 'button', class: 'copy', part: 'copy',
       click: async () => {
         const isCopied = await copy(value, code);
-        this.#announce(isCopied ? words.copiedLabel(label) : words.notCopied(label));
+        this.#announce(fill(isCopied ? words.copiedLabel : words.notCopied, { what: label }));
         if (!isCopied) return;
         said.textContent = words.copied;
         this.#after(2.5 * SECOND, () => { said.textContent = words.copy; });
@@ -349,12 +416,24 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#qr = '';
   }
 
-  #howTo(systems) {
-    const shown = Object.keys(systems).filter((system) => !this.#device.system || this.#device.system === system);
-    const heading = `h${Math.min(Number(this.#parts.title.localName[1]) + 1, 6)}`;
-    return h('div', { class: 'systems', part: 'how-to' }, shown.map((system) => h('div', {},
-      h(heading, { class: 'system' }, this.#words.system[system]),
-      numbered(systems[system]))));
+  #howTo(steps) {
+    const words = this.#words;
+    const choice = h('select', {
+      part: 'phone',
+      change: ({ target }) => { this.#isChosen = true; this.#turnTo(target.value); },
+    }, PHONES.map((phone) => h('option', { value: phone, selected: phone === this.#phone }, words.phones[phone])));
+    return h('div', { class: 'how-to', part: 'how-to' },
+      h('label', { class: 'phone' }, h('span', {}, words.phone), choice),
+      numbered(steps));
+  }
+
+  /** Shows the steps of another phone. */
+  #turnTo(phone) {
+    if (phone === this.#phone) return;
+    this.#phone = phone;
+    const hadFocus = this.shadowRoot?.activeElement?.localName === 'select';
+    if (this.#last) this.#show(...this.#last);
+    if (hadFocus) this.shadowRoot.querySelector('select')?.focus();
   }
 
   #support(journey) {
@@ -382,10 +461,51 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       at && this.#time(at));
   }
 
-  #help({ step }) {
+  #help(journey) {
+    if (!journey.iccid || journey.step === 'wait') return [];
+    const isAwaited = ['install', 'reinstall', 'finish'].includes(journey.step);
+    return [...isAwaited ? this.#wait(journey.step) : [], this.#answers(journey)];
+  }
+
+  /** The button of a user who has installed the eSIM. From then on the page looks often, and says so. */
+  #wait(step) {
     const words = this.#words;
-    if (step !== 'install' && step !== 'reinstall') return [];
-    return [h('details', { part: 'details' }, h('summary', {}, words.doubt[0]), h('p', { class: 'muted' }, words.doubt[1]))];
+    const said = h('p', { class: 'muted', part: 'looking' });
+    const say = (text) => {
+      if (said.textContent === text) return;
+      write(said, text);
+      this.#announce(text);
+    };
+    const { signal } = this.#stop;
+    const look = (since) => {
+      if (signal.aborted || !said.isConnected || this.#journey?.step !== step) return;
+      say(performance.now() - since < LOOKED_LONG ? words.looking : words.notYet);
+      this.#read();
+      this.#after(LOOK_EVERY, () => look(since));
+    };
+    const button = h('button', {
+      type: 'button', class: 'copy wide', part: 'installed-it',
+      click: () => {
+        button.setAttribute('aria-disabled', 'true');
+        if (!said.textContent) look(performance.now());
+      },
+    }, words.installedIt);
+    return [button, said];
+  }
+
+  /** What to do about what the phone says. */
+  #answers(journey) {
+    const words = this.#words;
+    const answer = h('p', { class: 'answer', part: 'answer' });
+    const choose = ({ target }) => {
+      write(answer, words.answers[answerTo(target.value, journey)]);
+      this.#announce(answer.textContent);
+    };
+    return h('details', { part: 'details' }, h('summary', {}, words.says),
+      h('fieldset', {}, h('legend', { class: 'hidden' }, words.says),
+        MESSAGES.map((message) => h('label', {},
+          h('input', { type: 'radio', name: 'message', value: message, change: choose }), h('span', {}, words.messages[message])))),
+      answer);
   }
 
   #foot(journey) {
@@ -398,6 +518,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   }
 
   #showLink() {
+    if (!this.#texts) return;
     const { link, notice } = this.#parts;
     const isOffline = navigator.onLine === false && this.#link !== '';
     const state = isOffline ? 'offline' : this.#link;
@@ -412,14 +533,16 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   }
 
   #showHeard() {
+    if (!this.#texts) return;
     const { heard } = this.#parts;
     const journey = this.#journey;
     const words = this.#words;
-    const text = journey?.lastDeliveryAt ? words.heard(this.#age(journey.lastDeliveryAt)) : words.unheard;
+    const text = journey?.lastDeliveryAt ? fill(words.heard, { age: this.#age(journey.lastDeliveryAt) }) : words.unheard;
     write(heard, journey ? text : '');
     heard.title = journey?.lastDeliveryAt ? this.#format(journey.lastDeliveryAt) : '';
   }
 
+  /** The user's variety of the language, for numbers and dates. The digits are those of the codes, also in Arabic. */
   #locale() {
     const { language } = this.#words;
     return navigator.languages?.find((tag) => tag.split('-')[0] === language.split('-')[0]) ?? language;
@@ -428,7 +551,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #age(at) {
     const seconds = Math.max(0, (Date.now() - this.#clockAhead - Date.parse(at)) / SECOND);
     if (seconds < 45) return this.#words.justNow;
-    const format = new Intl.RelativeTimeFormat(this.#locale(), { numeric: 'always' });
+    const format = new Intl.RelativeTimeFormat(this.#locale(), { numeric: 'always', numberingSystem: 'latn' });
     const [unit, size] = UNITS.find(([, length]) => seconds >= length * 0.95) ?? UNITS[UNITS.length - 1];
     return format.format(-Math.max(1, Math.round(seconds / size)), unit);
   }
@@ -437,7 +560,9 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const date = new Date(at);
     const isToday = date.toDateString() === new Date().toDateString();
     const day = isToday ? {} : { day: 'numeric', month: 'short' };
-    return new Intl.DateTimeFormat(this.#locale(), { ...day, hour: 'numeric', minute: '2-digit' }).format(date);
+    return new Intl.DateTimeFormat(this.#locale(), {
+      ...day, hour: 'numeric', minute: '2-digit', numberingSystem: 'latn',
+    }).format(date);
   }
 
   #time(at) {

@@ -85,22 +85,6 @@ function icon(name) {
   return svg;
 }
 
-/** The system whose setup link this device supports (`apple` from iOS 17.4, `android` from 10), and whether it is a phone. */
-function detect({ userAgent, maxTouchPoints = 0 } = navigator) {
-  const mobile = /(iPhone|iPad|iPod).* OS (\d+)_(\d+)/.exec(userAgent);
-  // An iPad identifies itself as a Mac, and its only OS version is that of its browser.
-  const desktop = maxTouchPoints > 1 && /Macintosh.*()Version\/(\d+)\.(\d+)/.exec(userAgent);
-  const apple = mobile || desktop;
-  if (apple) {
-    const takesLink = Number(apple[2]) + Number(apple[3]) / 100 >= 17.04;
-    return { isPhone: true, system: 'apple', takesLink, name: apple[1] || 'iPad' };
-  }
-  // Browsers freeze this version at 10, so on older systems the button's hint must suffice.
-  const android = /Android (\d+)/.exec(userAgent);
-  if (android) return { isPhone: true, system: 'android', takesLink: Number(android[1]) >= 10, name: 'phone' };
-  return { isPhone: false, system: null, takesLink: false, name: '' };
-}
-
 /** An address of support that a link may lead to. */
 function supportLink(text) {
   try {
