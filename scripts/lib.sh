@@ -116,11 +116,12 @@ ensure_prometheus() {
     have_prometheus || die "prometheus or promtool is missing. Install them (Debian, Ubuntu: sudo apt-get install prometheus), then run this again."
 }
 
-ensure_openssl() {
-    if have openssl; then return; fi
-    say "The tests of TLS need openssl; installing it."
-    if [ "$(uname)" = Darwin ] && have brew; then brew install openssl >&2 || true; else apt_install openssl || true; fi
-    have openssl || die "openssl is missing. Install it (Debian, Ubuntu: sudo apt-get install openssl), then run this again."
+# Installs the package of the same name.
+ensure_tool() {
+    if have "$1"; then return; fi
+    say "$2 need $1; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install "$1" >&2 || true; else apt_install "$1" || true; fi
+    have "$1" || die "$1 is missing. Install it (Debian, Ubuntu: sudo apt-get install $1), then run this again."
 }
 
 have_browser() {
