@@ -24,6 +24,7 @@ mod starts;
 mod alerts;
 mod certificates;
 mod clocks;
+mod dashboards;
 mod failover;
 mod forgetting;
 mod greedy;
