@@ -11,12 +11,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a failure here fails the test that calls it"
 )]
 
 mod authority;
 mod bouncer;
+mod container;
 mod load;
+mod manifests;
 mod relay;
 mod server;
 mod starts;
@@ -29,6 +32,7 @@ mod failover;
 mod forgetting;
 mod greedy;
 mod https;
+mod kubernetes;
 mod listening;
 mod pooled;
 mod proxies;
