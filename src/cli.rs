@@ -2,7 +2,7 @@
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{dev, doctor, health, migrate, reconcile, reread, send, token};
+use crate::commands::{dev, doctor, erase, health, migrate, reconcile, reread, send, token};
 use crate::config::ServeArgs;
 
 /// Receives eSIM status webhooks, stores the history of every profile in Postgres, and guides users through the install
@@ -52,6 +52,8 @@ pub enum Command {
     Reconcile(Box<reconcile::ReconcileArgs>),
     /// Apply what was kept and not understood, after an adapter or a declaration has learned it
     Reread(Box<reread::RereadArgs>),
+    /// Erase the profiles of a list, for instance again after a backup was restored
+    Erase(erase::EraseArgs),
     /// Act as the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
     Send(Box<send::SendArgs>),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{
-    dev, doctor, health, migrate, openapi, reconcile, reread, send, serve, token,
+    dev, doctor, erase, health, migrate, openapi, reconcile, reread, send, serve, token,
 };
 
 /// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
@@ -38,6 +38,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(&args).await,
             Command::Reconcile(args) => reconcile::run(&args).await,
             Command::Reread(args) => reread::run(&args).await,
+            Command::Erase(args) => erase::run(&args).await,
             Command::Send(args) => send::run(&args).await,
             Command::Token(args) => token::run(&args),
             Command::Doctor(args) => doctor::run(&args).await,

@@ -93,6 +93,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
         "commands",
         &[
             "access",
+            "budget",
             "clock",
             "config",
             "delivery",

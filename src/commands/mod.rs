@@ -20,6 +20,8 @@ pub mod reconcile;
 
 pub mod reread;
 
+pub mod erase;
+
 pub mod health;
 
 pub mod openapi;

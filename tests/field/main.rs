@@ -25,6 +25,7 @@ mod server;
 mod starts;
 
 mod alerts;
+mod backup;
 mod certificates;
 mod clocks;
 mod dashboards;
