@@ -2,12 +2,13 @@
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{dev, doctor, erase, health, migrate, reconcile, reread, send, token};
+use crate::commands::{dev, doctor, erase, health, migrate, reconcile, reread, send, shell, token};
 use crate::config::ServeArgs;
+use crate::telemetry;
 
 /// Receives eSIM status webhooks, stores the history of every profile in Postgres, and guides users through the install
 #[derive(Debug, Parser)]
-#[command(name = "esim-status", version, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "esim-status", version = telemetry::version(), arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
@@ -65,6 +66,11 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the completions for a shell
+    #[command(after_help = shell::EXAMPLES)]
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages
+    Man(shell::ManArgs),
 }
 
 const SERVE: &str = "\

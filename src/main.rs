@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{
-    dev, doctor, erase, health, migrate, openapi, reconcile, reread, send, serve, token,
+    dev, doctor, erase, health, migrate, openapi, reconcile, reread, send, serve, shell, token,
 };
 
 /// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
@@ -44,6 +45,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Health(args) => health::run(&args).await,
             Command::Openapi => openapi::run(),
+            Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
+            Command::Man(args) => shell::man(&args, Cli::command()),
         }
     });
     // Do not wait for a pending lookup of a host name.

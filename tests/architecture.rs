@@ -112,7 +112,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "web",
         ],
     ),
-    ("cli", &["commands", "config"]),
+    ("cli", &["commands", "config", "telemetry"]),
 ];
 
 /// Words that may be used only in files whose paths begin with one of these prefixes.

@@ -2,6 +2,8 @@
 //!
 //! No secret, IMSI, EID, activation code or complete ICCID is ever a field or a label.
 
+mod build;
+
 mod log;
 
 mod json;
@@ -20,6 +22,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use build::{begin_build_info, version};
 pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
 pub use seldom::{INTERVAL, Seldom};

@@ -35,6 +35,7 @@ pub fn begin(hooks: &Hooks) -> PrometheusHandle {
         telemetry::begin_requests("POST", route, status);
     }
     telemetry::begin_totals();
+    telemetry::begin_build_info();
     rendering
 }
 
