@@ -77,6 +77,18 @@ fn what_the_manifests_name_exists() {
                 "no setting: {variable}"
             );
         }
+        // The guide makes the secret with everything that the pod takes from it.
+        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+        let guide = fs::read_to_string(guide).unwrap();
+        let of_environment =
+            list(&container["env"]).iter().map(|it| &it["valueFrom"]["secretKeyRef"]);
+        let of_files = list(&list(&pod["volumes"])[0]["secret"]["items"]).iter();
+        let keys: Vec<_> =
+            of_environment.chain(of_files).filter_map(|it| it["key"].as_str()).collect();
+        assert!(keys.len() > 5, "{keys:?}");
+        for key in keys {
+            assert!(guide.contains(&format!("--from-literal={key}=")), "the guide makes no {key}");
+        }
         let notice = variable(container, "ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS");
         let notice: u64 = notice["value"].as_str().unwrap().parse().unwrap();
         assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= notice + 14);
