@@ -18,11 +18,16 @@ use tokio::task::spawn_blocking;
 
 use super::authority::Authority;
 use super::iccid;
+use super::manifests::{list, read};
 
 const DOMAIN: &str = "shop.example";
 
 /// How soon something must arrive that nothing holds back.
 const SOON: Duration = Duration::from_secs(5);
+
+fn caddyfile() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/caddy/Caddyfile")
+}
 
 /// A Caddy with the Caddyfile of the repository. It ends with the test.
 struct Caddy {
@@ -54,8 +59,7 @@ impl Caddy {
         Authority(here).self_sign("ca");
         Authority(here).sign("site", Some(&format!("subjectAltName=DNS:{DOMAIN}\n")));
         let file = here.join("Caddyfile");
-        let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/caddy/Caddyfile");
-        fs::copy(deployed, &file).unwrap();
+        fs::copy(caddyfile(), &file).unwrap();
         give(&file);
         let [here, file] = [here, &file].map(|it| it.display().to_string());
         let arguments = [
@@ -235,6 +239,31 @@ fn limits_and_listeners_are_those_of_the_service(caddy: &Caddy) {
     for path in ["/metrics", "/readyz", "/livez"] {
         let got = caddy.call(path, &[]);
         assert_eq!((got.status, &got.json()["code"]), (404, &json!("unknown-path")), "{path}");
+    }
+}
+
+#[test]
+fn docker_compose_publishes_nothing_but_https_beyond_this_machine() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml");
+    let compose = read(&file).remove(0);
+    let mut open = Vec::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for port in list(&service["ports"]).iter().map(|it| it.as_str().unwrap()) {
+            if !port.starts_with("127.0.0.1:") {
+                open.push((name.as_str(), port));
+            }
+        }
+    }
+    assert_eq!(open, [("caddy", "80:80"), ("caddy", "443:443"), ("caddy", "443:443/udp")]);
+    let caddy = &compose["services"]["caddy"];
+    assert_eq!(caddy["profiles"], json!(["https"]));
+    assert_eq!(caddy["environment"]["CADDY_UPSTREAM"], "esim-status:8080");
+    assert!(list(&caddy["volumes"]).contains(&json!("./deploy/caddy:/etc/caddy:ro")));
+    // The Caddyfile reads nothing that compose does not pass, except the ports, which have defaults.
+    let caddyfile = fs::read_to_string(caddyfile()).unwrap();
+    for name in caddyfile.split("{$").skip(1).filter_map(|rest| rest.split(['}', ':']).next()) {
+        let is_passed = caddy["environment"][name].is_string() || name.ends_with("_PORT");
+        assert!(is_passed, "docker-compose.yml does not pass {name}");
     }
 }
 

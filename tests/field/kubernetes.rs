@@ -209,7 +209,7 @@ async fn runs_as_its_manifest_says(overlay: &str) {
     }
     let _turn = beside_others().await;
     let (_, kind, _) = OVERLAYS.into_iter().find(|it| it.0 == overlay).unwrap();
-    let server = Server::start(&[]).await;
+    let mut server = Server::start(&[]).await;
     own(server.folder.path(), 0, 0o755);
     let objects = rendered(&folder().join(overlay));
     let template = &object(&objects, kind, "esim-status")["spec"]["template"];
@@ -235,11 +235,16 @@ async fn runs_as_its_manifest_says(overlay: &str) {
     running.passes("readinessProbe").await;
     assert!(running.probe("livenessProbe"));
     running.assert_confined();
-    serves_and_ends(&mut running, overlay, &server, spool.path()).await;
+    serves_and_ends(&mut running, overlay, &mut server, spool.path()).await;
 }
 
-/// A webhook arrives and is read back, and SIGTERM ends it in time.
-async fn serves_and_ends(running: &mut Container, overlay: &str, server: &Server, spool: &Path) {
+/// A webhook arrives and is read back, and SIGTERM ends it in time. With a spool, the database is away from then on.
+async fn serves_and_ends(
+    running: &mut Container,
+    overlay: &str,
+    server: &mut Server,
+    spool: &Path,
+) {
     let path = TestApp::hook_path();
     let deliver = |running: &Container, number| {
         let body = json!({ "iccid": iccid(number), "profileState": "RELEASED" }).to_string();
@@ -255,6 +260,11 @@ async fn serves_and_ends(running: &mut Container, overlay: &str, server: &Server
     assert!(status == 200 && metrics.contains("esim_status_deliveries_total"), "{status}");
     let has_spool = overlay == "spool";
     assert_eq!(spool.join("spool.db").exists(), has_spool);
+    if has_spool {
+        server.kill();
+        assert_eq!(deliver(running, 2).0, 202);
+        assert!(running.probe("readinessProbe"), "a replica with a spool takes webhooks");
+    }
 
     running.terminate();
     let begun = Instant::now();
@@ -263,15 +273,21 @@ async fn serves_and_ends(running: &mut Container, overlay: &str, server: &Server
     let mut taken = 0;
     while begun.elapsed() < Duration::from_secs(8) {
         taken += 1;
-        let (status, said) = deliver(running, 1 + taken);
-        assert_eq!(status, 200, "{said}");
+        let (status, said) = deliver(running, 2 + taken);
+        assert_eq!(status, if has_spool { 202 } else { 200 }, "{said}");
     }
+    let (_, metrics) = running.call("admin", "/metrics", &[]);
     let ended = running.ended().await;
     let took = begun.elapsed();
     assert!(ended.success(), "{ended}: {}", running.log());
     assert!(took < Duration::from_secs(24), "{took:?}");
-    let kept: i64 = server.database("postgres").scalar("SELECT count(*) FROM deliveries").await;
-    assert_eq!(kept, 1 + i64::try_from(taken).unwrap());
+    if has_spool {
+        let waiting = format!("\nesim_status_spool_deliveries {}\n", 1 + taken);
+        assert!(metrics.contains(&waiting), "{metrics}");
+    } else {
+        let kept: i64 = server.database("postgres").scalar("SELECT count(*) FROM deliveries").await;
+        assert_eq!(kept, 1 + i64::try_from(taken).unwrap());
+    }
     measured(
         &format!("Kubernetes, {overlay}"),
         format!("ended {took:.1?} after SIGTERM; {taken} webhooks arrived meanwhile, 0 lost"),
