@@ -94,10 +94,7 @@ fn collect() -> PrometheusHandle {
     drop(metrics::set_global_recorder(recorder));
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
-    describe_counter!(
-        MILESTONES,
-        "Profiles that came so far for the first time, by provider and milestone"
-    );
+    describe_counter!(MILESTONES, "Profiles that newly came so far, by provider and milestone");
     describe_histogram!(INSTALLS, "Time from ready to installed, by provider");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
     describe_gauge!(
