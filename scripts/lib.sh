@@ -116,11 +116,12 @@ ensure_prometheus() {
     have_prometheus || die "prometheus or promtool is missing. Install them (Debian, Ubuntu: sudo apt-get install prometheus), then run this again."
 }
 
-ensure_openssl() {
-    if have openssl; then return; fi
-    say "The tests of TLS need openssl; installing it."
-    if [ "$(uname)" = Darwin ] && have brew; then brew install openssl >&2 || true; else apt_install openssl || true; fi
-    have openssl || die "openssl is missing. Install it (Debian, Ubuntu: sudo apt-get install openssl), then run this again."
+# Installs the package of the same name.
+ensure_tool() {
+    if have "$1"; then return; fi
+    say "$2 need $1; installing it."
+    if [ "$(uname)" = Darwin ] && have brew; then brew install "$1" >&2 || true; else apt_install "$1" || true; fi
+    have "$1" || die "$1 is missing. Install it (Debian, Ubuntu: sudo apt-get install $1), then run this again."
 }
 
 have_browser() {
@@ -167,11 +168,21 @@ ensure_wrk() {
     have wrk || die "wrk is missing. Install it (Debian, Ubuntu: sudo apt-get install wrk), then run this again."
 }
 
+# A program of PyPI, of exactly this version, in a virtual environment under target/.
+ensure_python_tool() {
+    local venv=target/$1-$2
+    if [ -x "$venv/bin/$1" ]; then return; fi
+    ensure_venv "$3"
+    say "$3 need $1; installing it under target/."
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$1==$2" ||
+        die "$1 could not be installed. Look whether pip reaches its index, then run this again."
+}
+
 have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 ensure_venv() {
     if have_venv; then return; fi
-    say "The benchmark needs Python with venv; installing it."
+    say "${1:-The benchmarks} need Python with venv; installing it."
     if [ "$(uname)" = Darwin ] && have brew; then brew install python >&2 || true; else apt_install python3-venv || true; fi
     have_venv || die "Python 3 with venv is missing. Install it (Debian, Ubuntu: sudo apt-get install python3-venv), then run this again."
 }
@@ -182,4 +193,12 @@ ensure_faketime() {
     say "The tests of wrong clocks need libfaketime; installing it."
     apt_install faketime || true
     have faketime || die "libfaketime is missing. Install it (Debian, Ubuntu: sudo apt-get install faketime; Fedora: sudo dnf install libfaketime), then run this again."
+}
+
+# The test of the Kubernetes manifests runs the binary in a network of its own, on Linux only.
+ensure_iproute() {
+    if [ "$(uname)" != Linux ] || have_server ip; then return; fi
+    say "The tests of the Kubernetes manifests need ip; installing it."
+    apt_install iproute2 || true
+    have_server ip || die "ip is missing. Install it (Debian, Ubuntu: sudo apt-get install iproute2), then run this again."
 }

@@ -2,12 +2,13 @@
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{dev, doctor, health, migrate, reconcile, reread, send, token};
+use crate::commands::{dev, doctor, erase, health, migrate, reconcile, reread, send, shell, token};
 use crate::config::ServeArgs;
+use crate::telemetry;
 
 /// Receives eSIM status webhooks, stores the history of every profile in Postgres, and guides users through the install
 #[derive(Debug, Parser)]
-#[command(name = "esim-status", version, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "esim-status", version = telemetry::version(), arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
@@ -52,6 +53,8 @@ pub enum Command {
     Reconcile(Box<reconcile::ReconcileArgs>),
     /// Apply what was kept and not understood, after an adapter or a declaration has learned it
     Reread(Box<reread::RereadArgs>),
+    /// Erase the profiles of a list, for instance again after a backup was restored
+    Erase(erase::EraseArgs),
     /// Act as the provider: send correctly signed webhooks to a hook
     #[command(after_help = send::EXAMPLES)]
     Send(Box<send::SendArgs>),
@@ -63,6 +66,11 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the completions for a shell
+    #[command(after_help = shell::EXAMPLES)]
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages
+    Man(shell::ManArgs),
 }
 
 const SERVE: &str = "\

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{
-    dev, doctor, health, migrate, openapi, reconcile, reread, send, serve, token,
+    dev, doctor, erase, health, migrate, openapi, reconcile, reread, send, serve, shell, token,
 };
 
 /// Most of the cost of a delivery is allocating and freeing memory, often on another thread than the one that allocated
@@ -38,11 +39,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(&args).await,
             Command::Reconcile(args) => reconcile::run(&args).await,
             Command::Reread(args) => reread::run(&args).await,
+            Command::Erase(args) => erase::run(&args).await,
             Command::Send(args) => send::run(&args).await,
             Command::Token(args) => token::run(&args),
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Health(args) => health::run(&args).await,
             Command::Openapi => openapi::run(),
+            Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
+            Command::Man(args) => shell::man(&args, Cli::command()),
         }
     });
     // Do not wait for a pending lookup of a host name.

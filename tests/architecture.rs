@@ -100,6 +100,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         "commands",
         &[
             "access",
+            "budget",
             "clock",
             "config",
             "delivery",
@@ -118,7 +119,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "web",
         ],
     ),
-    ("cli", &["commands", "config"]),
+    ("cli", &["commands", "config", "telemetry"]),
 ];
 
 /// Words that may be used only in files whose paths begin with one of these prefixes.

@@ -759,6 +759,68 @@ fn openapi_prints_the_generated_document() {
     assert!(stdout.trim_end() == web::openapi().to_pretty_json().unwrap(), "{stdout}");
 }
 
+/// The names of the commands, as the binary lists them.
+fn commands() -> Vec<String> {
+    let (_, help, _) = output(&mut program(&["help"]));
+    let (_, list) = help.split_once("Commands:\n").unwrap();
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    // The lines that go on are indented deeper.
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages");
+    let mut command = program(&["man"]);
+    command.arg(&pages).env("ESIM_STATUS_API_KEYS", API_KEY);
+    let (success, stdout, stderr) = output(&mut command);
+    assert!(success && stdout.contains("esim-status.1"), "{stdout}{stderr}");
+    let commands = commands();
+    assert!(commands.len() > 10 && commands.contains(&"serve".to_owned()), "{commands:?}");
+    for name in commands.iter().filter(|name| *name != "help") {
+        let page = std::fs::read_to_string(pages.join(format!("esim-status-{name}.1"))).unwrap();
+        assert!(page.contains(".TH ") && page.contains(".SH OPTIONS"), "{page}");
+        assert!(!page.contains(API_KEY), "{page}");
+    }
+    let serve = std::fs::read_to_string(pages.join("esim-status-serve.1")).unwrap();
+    assert!(serve.contains("ESIM_STATUS_API_KEYS"), "{serve}");
+}
+
+#[test]
+fn the_completions_of_bash_are_valid_and_know_each_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("completions");
+    let (success, script, stderr) = output(&mut program(&["completions", "bash"]));
+    assert!(success, "{stderr}");
+    std::fs::write(&file, script).unwrap();
+    // As bash asks: the words of the line so far, and which of them is being completed.
+    let ask = r#"set -e; source "$1"; COMP_WORDS=(esim-status ""); COMP_CWORD=1
+        registered=$(complete -p esim-status); function=${registered#*-F }
+        "${function%% *}" esim-status "" esim-status; printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    let (success, stdout, stderr) = output(bash.args(["-c", ask, "bash"]).arg(file));
+    assert!(success, "{stderr}");
+    for name in commands() {
+        assert!(stdout.lines().any(|line| line == name), "{name} is not in: {stdout}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_and_the_metrics_name_the_same_build() {
+    let serve = Serve::start(&Database::empty().await);
+    let metrics = Client::new(format!("http://{}", serve.admin)).get("/metrics").await.text;
+    let line =
+        metrics.lines().find_map(|line| line.strip_prefix("esim_status_build_info{version=\""));
+    let (version, rest) = line.unwrap().split_once("\",commit=\"").unwrap();
+    let commit = rest.strip_suffix("\"} 1").unwrap();
+    let (success, stdout, _) = output(&mut program(&["--version"]));
+    let known = if commit.is_empty() { String::new() } else { format!(" ({commit})") };
+    assert!(success);
+    assert_eq!(stdout, format!("esim-status {version}{known}\n"));
+}
+
 #[test]
 fn without_a_command_the_binary_lists_its_commands() {
     let (success, stdout, stderr) = output(&mut program(&[]));

@@ -2,6 +2,8 @@
 //!
 //! No secret, IMSI, EID, activation code or complete ICCID is ever a field or a label.
 
+mod build;
+
 mod log;
 
 mod json;
@@ -22,6 +24,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use build::{begin_build_info, version};
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
@@ -95,10 +98,7 @@ fn collect() -> PrometheusHandle {
     endpoints::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
-    describe_counter!(
-        MILESTONES,
-        "Profiles that came so far for the first time, by provider and milestone"
-    );
+    describe_counter!(MILESTONES, "Profiles that newly came so far, by provider and milestone");
     describe_histogram!(INSTALLS, "Time from ready to installed, by provider");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
     describe_gauge!(

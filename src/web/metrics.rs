@@ -34,7 +34,11 @@ pub fn begin(hooks: &Hooks) -> PrometheusHandle {
     for (route, status) in ROUTES.iter().flat_map(|route| STATUSES.map(|status| (*route, status))) {
         telemetry::begin_requests("POST", route, status);
     }
+    for result in ["accepted", "failed"] {
+        telemetry::count_outgoing(result, 0);
+    }
     telemetry::begin_totals();
+    telemetry::begin_build_info();
     rendering
 }
 

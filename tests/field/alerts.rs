@@ -16,7 +16,9 @@ use esim_status_testing::{Client, Database, TestApp, server, wait_until};
 use serde_json::json;
 use sqlx::Executor;
 use tempfile::TempDir;
+use url::form_urlencoded::byte_serialize;
 
+use super::dashboards::every_panel_shows_something;
 use super::iccid;
 
 fn rules() -> PathBuf {
@@ -24,7 +26,7 @@ fn rules() -> PathBuf {
 }
 
 /// A Prometheus that scrapes one service every second, with our rules. It ends with the test.
-struct Prometheus {
+pub(crate) struct Prometheus {
     _part: Part,
     _folder: TempDir,
     api: Client,
@@ -73,13 +75,19 @@ impl Prometheus {
 
     /// Waits until Prometheus has scraped the service at least twice.
     async fn has_scraped(&self) {
-        let query = "/api/v1/query?query=count_over_time(up[1m])";
         wait_until("the service is scraped", async || {
-            let answer = self.api.get(query).await.json();
-            let count = answer["data"]["result"][0]["value"][1].as_str().map(str::parse::<u32>);
-            count.is_some_and(|count| count.unwrap() >= 2)
+            self.query("count_over_time(up[1m])").await.first().is_some_and(|count| *count >= 2.0)
         })
         .await;
+    }
+
+    /// The values that an expression has now.
+    pub(crate) async fn query(&self, expression: &str) -> Vec<f64> {
+        let encoded: String = byte_serialize(expression.as_bytes()).collect();
+        let answer = self.api.get(&format!("/api/v1/query?query={encoded}")).await.json();
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        let series = answer["data"]["result"].as_array().unwrap();
+        series.iter().map(|it| it["value"][1].as_str().unwrap().parse().unwrap()).collect()
     }
 
     async fn fires(&self, alert: &str) {
@@ -158,6 +166,7 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     assert_eq!(told["smdp"], smdp);
     prometheus.fires("EsimStatusInstallsFail").await;
     every_metric_of_a_rule_exists(&service).await;
+    every_panel_shows_something(&service, &prometheus).await;
 }
 
 /// Asserts that every metric in a rule is exposed. A rule on a metric that does not exist would never fire.

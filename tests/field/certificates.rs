@@ -7,11 +7,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use esim_status_testing::part::{run, unprivileged};
+use esim_status_testing::part::run;
 use esim_status_testing::turn::{beside_others, measured};
 use esim_status_testing::{binary, program, serving, wait_until};
 use sqlx::{AssertSqlSafe, Executor};
 
+use super::authority::Authority;
 use super::server::Server;
 use super::starts::refused_everywhere;
 
@@ -43,33 +44,8 @@ impl Guarded {
         self.server.folder.path().join(name)
     }
 
-    fn openssl(&self, arguments: &str) -> String {
-        let mut openssl = unprivileged("openssl".as_ref());
-        openssl.current_dir(self.server.folder.path()).args(arguments.split(' '));
-        run(&mut openssl)
-    }
-
-    /// Creates a certificate signed by the CA, with these extensions, or without any, as in the manual.
-    fn sign(&self, name: &str, extensions: Option<&str>) {
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        self.openssl(&format!(
-            "req -new {key} -keyout {name}.key -out {name}.csr -subj /CN=localhost"
-        ));
-        let extensions = extensions.map_or_else(String::new, |text| {
-            fs::write(self.file("extensions"), text).unwrap();
-            " -extfile extensions".to_owned()
-        });
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -days 30 -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt{extensions}"
-        ));
-    }
-
-    /// Creates a self-signed certificate, as in the manual: it is also its own CA.
-    fn self_sign(&self, name: &str) {
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        self.openssl(&format!(
-            "req -new -x509 -days 30 {key} -keyout {name}.key -out {name}.crt -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-        ));
+    fn authority(&self) -> Authority<'_> {
+        Authority(self.server.folder.path())
     }
 
     /// Makes the server use this certificate from now on.
@@ -103,10 +79,11 @@ impl Guarded {
 async fn an_error_of_the_server_or_of_tls_is_reported_immediately_with_a_remedy() {
     let turn = beside_others().await;
     let guarded = Guarded::start().await;
-    guarded.self_sign("ca");
-    guarded.sign("good", Some("subjectAltName=DNS:localhost\n"));
-    guarded.self_sign("itself");
-    guarded.sign("manual", None);
+    let authority = guarded.authority();
+    authority.self_sign("ca");
+    authority.sign("good", Some("subjectAltName=DNS:localhost\n"));
+    authority.self_sign("itself");
+    authority.sign("manual", None);
     let verify = |root: &str| {
         let root = guarded.file(root).display().to_string();
         format!("?sslmode=verify-full&sslrootcert={root}")
@@ -149,7 +126,7 @@ async fn an_error_of_the_server_or_of_tls_is_reported_immediately_with_a_remedy(
         format!("a certificate that is its own CA: refused within {slowest:.2?}, with the remedy"),
     );
 
-    if !guarded.openssl("x509 -in manual.crt -noout -text").contains("Version: 1 ") {
+    if !authority.openssl("x509 -in manual.crt -noout -text").contains("Version: 1 ") {
         measured(
             "a start",
             "a certificate of version 1: this openssl creates version 3 with the same commands",

@@ -1,7 +1,7 @@
 //! The service in the environments that operators have: firewalls, poolers, failovers, limited roles, slow networks,
 //! odd certificates, proxies, monitoring.
 //!
-//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Prometheus, openssl. Each test
+//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Caddy, Prometheus, openssl. Each test
 //! starts the programs that it needs, and they end with it. Only the relay between the service and its database is
 //! simulated, because firewalls and slow networks cannot be installed.
 //!
@@ -11,21 +11,29 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a failure here fails the test that calls it"
 )]
 
+mod authority;
 mod bouncer;
+mod container;
 mod load;
+mod manifests;
 mod relay;
 mod server;
 mod starts;
 
 mod alerts;
+mod backup;
 mod certificates;
 mod clocks;
+mod dashboards;
 mod failover;
 mod forgetting;
 mod greedy;
+mod https;
+mod kubernetes;
 mod listening;
 mod pooled;
 mod proxies;

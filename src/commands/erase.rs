@@ -1,0 +1,90 @@
+//! `esim-status erase`: erases the profiles of a list, such as those that were erased after the backup that was restored.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::serve::Signals;
+use crate::budget;
+use crate::clock;
+use crate::config::{DatabaseArgs, LogArgs};
+use crate::domain::Iccid;
+use crate::registry;
+use crate::store::{ErasureKey, Pool, Session};
+use crate::telemetry;
+
+/// The arguments of `erase`.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// File with the ICCIDs of the profiles, one a line; `-` reads them from standard input
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Erases everything that the database has about these profiles, as `DELETE /v1/profiles/{iccid}` does, and prevents that late
+/// webhooks bring them back.
+///
+/// # Errors
+/// If the list cannot be read, before anything is erased, or if the database cannot be used; says what to do. It is safe to run
+/// it again.
+pub async fn run(args: &EraseArgs) -> anyhow::Result<ExitCode> {
+    telemetry::log_to_stderr(args.log.log_format);
+    let iccids = parse(&read(&args.from)?)?;
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = erase(args, &iccids) => done,
+        () = signals.any() => anyhow::bail!("stopped by a signal: what was erased stays erased; run it again for the rest"),
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let text = if file == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.with_context(|| format!("cannot read the list of ICCIDs from {}", file.display()))
+}
+
+/// Each ICCID once. Empty lines mean nothing.
+fn parse(text: &str) -> anyhow::Result<BTreeSet<Iccid>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            // The line itself is not shown: it may be an ICCID with a wrong digit.
+            Iccid::parse(line.trim()).with_context(|| {
+                format!("line {} of the list is no ICCID: nothing was erased; correct it and run this again", number + 1)
+            })
+        })
+        .collect()
+}
+
+async fn erase(args: &EraseArgs, iccids: &BTreeSet<Iccid>) -> anyhow::Result<ExitCode> {
+    let connector = args.database.connector().map_err(anyhow::Error::msg)?;
+    let pool = Pool::new(&connector, Session::Registrations, 1, budget::ERASURE);
+    let key = ErasureKey::default();
+    pool.run(async |connection| key.load(connection).await).await.context(
+        "the database cannot be used: is it restored, and migrated (`esim-status migrate`)?",
+    )?;
+    let (mut erased, mut done) = (0, 0);
+    for iccid in iccids {
+        // The spools are with their replicas, which erase from them what they drain.
+        let was_known = registry::erase(&pool, None, &key, iccid, clock::now())
+            .await
+            .with_context(|| format!("stopped after {done} of {}: run this again", iccids.len()))?;
+        done += 1;
+        erased += usize::from(was_known);
+    }
+    println!("Profiles in the list: {done}. Erased: {erased}. About the others nothing was kept.");
+    Ok(ExitCode::SUCCESS)
+}
