@@ -168,13 +168,13 @@ ensure_wrk() {
     have wrk || die "wrk is missing. Install it (Debian, Ubuntu: sudo apt-get install wrk), then run this again."
 }
 
-# A program of PyPI, of exactly this version, in a virtual environment under target/.
+# A program or library of PyPI, of exactly this version, in a virtual environment under target/.
 ensure_python_tool() {
     local venv=target/$1-$2
-    if [ -x "$venv/bin/$1" ]; then return; fi
+    if [ -e "$venv/.installed" ]; then return; fi
     ensure_venv "$3"
     say "$3 need $1; installing it under target/."
-    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$1==$2" ||
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$1==$2" && touch "$venv/.installed" ||
         die "$1 could not be installed. Look whether pip reaches its index, then run this again."
 }
 

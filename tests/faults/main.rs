@@ -26,6 +26,7 @@ mod hosts;
 mod hung_commit;
 mod kill;
 mod migrations;
+mod outgoing;
 mod overload;
 mod panic;
 mod replicas;

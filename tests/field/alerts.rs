@@ -149,6 +149,9 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
         !prometheus.firing().await.contains("EsimStatusSilence")
     })
     .await;
+    // Nobody is there: its name has no address. So it fails, and is behind.
+    let endpoint = json!({ "url": "https://shop.invalid/esim" }).to_string();
+    let endpoint = service.backend().post("/v1/endpoints", endpoint).await.json();
     // Twenty installs from one server fail, and twenty from another do not.
     for number in 10..50 {
         let (host, state) =
@@ -165,6 +168,8 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
                       { "host": "well.example", "tried": 20, "arrived": 20, "ill": false }]);
     assert_eq!(told["smdp"], smdp);
     prometheus.fires("EsimStatusInstallsFail").await;
+    let failing = format!("esim_status_endpoint_failing_seconds{{endpoint={}}}", endpoint["id"]);
+    wait_until("the endpoint is served", async || service.metric(&failing).await.is_some()).await;
     every_metric_of_a_rule_exists(&service).await;
     every_panel_shows_something(&service, &prometheus).await;
 }

@@ -39,6 +39,7 @@ mod pooled;
 mod proxies;
 mod roles;
 mod slow;
+mod verifiers;
 
 /// The ICCID of one of many profiles.
 fn iccid(number: usize) -> String {
