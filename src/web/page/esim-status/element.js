@@ -48,6 +48,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   #qr = '';
   #reported = new Set();
   #stop = null;
+  #left = null;
 
   get words() { return this.#words; }
 
@@ -67,9 +68,15 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     }
     this.#build();
     this.#start();
+    // A browser may keep a page that was left for the way back, with its stream: six of those, and the next page gets no connection.
+    this.#left = new AbortController();
+    const { signal } = this.#left;
+    globalThis.addEventListener('pagehide', () => this.#end(), { signal });
+    globalThis.addEventListener('pageshow', ({ persisted }) => persisted && this.#restart(), { signal });
   }
 
   disconnectedCallback() {
+    this.#left.abort();
     this.#end();
   }
 
