@@ -85,6 +85,14 @@ async fn erase(args: &EraseArgs, iccids: &BTreeSet<Iccid>) -> anyhow::Result<Exi
         done += 1;
         erased += usize::from(was_known);
     }
-    println!("Profiles in the list: {done}. Erased: {erased}. About the others nothing was kept.");
+    println!(
+        "Profiles in the list: {done}. Erased: {erased}. The others were not known; late webhooks about them are ignored from now on."
+    );
+    let unlikely = iccids.iter().filter(|iccid| !iccid.luhn_holds()).count();
+    if unlikely > 0 {
+        println!(
+            "Of the list, {unlikely} have a wrong check digit. If that is not usual for them, compare the list with its source: a spreadsheet rounds long numbers."
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }

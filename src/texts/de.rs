@@ -10,7 +10,7 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         install: Text(
             "Installieren Sie Ihre eSIM",
-            "Sie brauchen das Handy, in dem Sie sie nutzen wollen, und eine Internetverbindung.",
+            "Sie brauchen das Handy, auf dem Sie sie nutzen wollen, und eine Internetverbindung.",
         ),
         reinstall: Text(
             "Ihre eSIM wurde vom Handy entfernt",
@@ -18,7 +18,7 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         installs: " Bisherige Installationen: {seen} von {limit}.",
         finish: Text(
-            "Schließen Sie auf dem Handy ab",
+            "Schließen Sie die Installation auf dem Handy ab",
             "Ihr Handy hat die eSIM geladen. Folgen Sie den Anweisungen auf dem Bildschirm, um die Installation \
              abzuschließen.",
         ),
@@ -46,12 +46,12 @@ pub(super) const TEXTS: Texts = Texts {
             "Bitte lassen Sie sich vom Support Ersatz geben. Ein neuer Versuch hilft nicht.",
         ),
         used_up: Text(
-            "Ihre eSIM wurde so oft installiert, wie es möglich ist",
+            "Ihre eSIM kann nicht noch einmal installiert werden",
             "Sie wurde vom Handy entfernt. Bitte lassen Sie sich vom Support Ersatz geben.",
         ),
         deleted: Text(
             "Ihre eSIM wurde vom Handy gelöscht",
-            "Bitte wenden Sie sich an den Support: Er weiß, ob sie noch einmal installiert werden kann.",
+            "Bitte wenden Sie sich an den Support: Dort erfahren Sie, ob sie noch einmal installiert werden kann.",
         ),
         unavailable: Text(
             "Diese eSIM kann nicht mehr installiert werden",

@@ -60,6 +60,6 @@ pub(super) const TEXTS: Texts = Texts {
                 open this link on another device.",
         no_script: "This page needs JavaScript to show your eSIM and to follow its installation. Please switch it on and \
                     reload.",
-        footer: "This page is yours alone: whoever has its link can install your eSIM, so do not pass it on.",
+        footer: "This page is only for you: anyone who has its link can install your eSIM, so do not share it.",
     },
 };

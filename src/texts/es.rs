@@ -12,7 +12,7 @@ pub(super) const TEXTS: Texts = Texts {
             "Instala tu eSIM",
             "Necesitas el teléfono que la va a usar y una conexión a internet.",
         ),
-        reinstall: Text("Tu eSIM se quitó del teléfono", "Puedes volver a instalarla."),
+        reinstall: Text("Tu eSIM se ha eliminado del teléfono", "Puedes volver a instalarla."),
         installs: " Instalaciones hasta ahora: {seen} de {limit}.",
         finish: Text(
             "Termina en tu teléfono",
@@ -29,12 +29,12 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         installed: Text(
             "Tu eSIM está instalada",
-            "Activa la itinerancia de datos para ella en los ajustes de tu teléfono y elígela para los datos móviles \
+            "Activa la itinerancia de datos de esta eSIM en los ajustes de tu teléfono y elígela para los datos móviles \
              cuando llegues.",
         ),
         connected: Text(
             "Tu eSIM está conectada",
-            "Se ha conectado a una red móvil. Si internet no funciona, activa la itinerancia de datos para ella en los \
+            "Se ha conectado a una red móvil. Si internet no funciona, activa la itinerancia de datos de esta eSIM en los \
              ajustes de tu teléfono.",
         ),
         failed: Text(
@@ -43,7 +43,7 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         used_up: Text(
             "Tu eSIM ya no se puede volver a instalar",
-            "Se quitó del teléfono y ya se instaló todas las veces posibles. Contacta con el servicio de asistencia para \
+            "Se ha eliminado del teléfono y ya se instaló todas las veces posibles. Contacta con el servicio de asistencia para \
              recibir otra.",
         ),
         deleted: Text(

@@ -39,12 +39,12 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         failed: Text(
             "L’installazione non è riuscita",
-            "Contatta l’assistenza per riceverne un’altra. Riprovare non serve.",
+            "Contatta l’assistenza per ricevere un’altra eSIM. Riprovare non serve.",
         ),
         used_up: Text(
             "La tua eSIM non può più essere reinstallata",
             "È stata rimossa dal telefono e ha già raggiunto il numero massimo di installazioni. Contatta l’assistenza \
-             per riceverne un’altra.",
+             per ricevere un’altra eSIM.",
         ),
         deleted: Text(
             "La tua eSIM è stata eliminata dal telefono",
@@ -52,7 +52,7 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         unavailable: Text(
             "Questa eSIM non può più essere installata",
-            "Contatta l’assistenza per riceverne un’altra.",
+            "Contatta l’assistenza per ricevere un’altra eSIM.",
         ),
     },
     early: EarlyTexts {

@@ -47,7 +47,7 @@ pub(super) const TEXTS: Texts = Texts {
              outro.",
         ),
         deleted: Text(
-            "Seu eSIM foi apagado do celular",
+            "Seu eSIM foi excluído do celular",
             "Fale com o suporte: ele pode dizer se é possível instalar de novo.",
         ),
         unavailable: Text(

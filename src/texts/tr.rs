@@ -53,7 +53,7 @@ pub(super) const TEXTS: Texts = Texts {
     early: EarlyTexts {
         name: "eSIM’iniz",
         loading: "eSIM’iniz aranıyor…",
-        stuck: "Bir şey olmuyor mu? Sayfayı yenileyin. İşe yaramazsa tarayıcınız çok eskidir: Tarayıcıyı güncelleyin veya \
+        stuck: "Bir şey olmuyor mu? Sayfayı yenileyin. İşe yaramazsa tarayıcınız çok eski olabilir: Tarayıcıyı güncelleyin veya \
                 bu bağlantıyı başka bir cihazda açın.",
         no_script: "Bu sayfanın eSIM’inizi göstermesi ve yüklemeyi izlemesi için JavaScript gerekir. Lütfen açın ve sayfayı \
                     yenileyin.",

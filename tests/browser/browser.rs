@@ -91,6 +91,8 @@ pub struct Browser {
 
 impl Browser {
     pub async fn start(device: Device) -> Self {
+        // A test without a service has nothing else that chooses it.
+        esim_status::http_client::use_ring();
         let room = ROOM.acquire().await.expect("the room is never closed");
         let chromedriver = Chromedriver::start();
         let mut capabilities = DesiredCapabilities::chrome();

@@ -258,6 +258,7 @@ async fn an_embedded_element_follows_its_page_and_takes_the_texts_of_a_brand() {
         .await;
     browser.wait_for_text("h2", "Installera").await;
     browser.wait_for(&shown("Kopiera", "N°")).await;
+    assert_eq!(browser.text("summary").await, "Type the details in");
 }
 
 /// If the texts cannot be loaded, all of the page is in English.
@@ -282,6 +283,29 @@ async fn without_its_texts_the_page_is_english_and_not_half_english() {
     browser.wait_for_text("h2", "Install your eSIM").await;
     assert_eq!(browser.run("return find('.card').lang").await, "en");
     assert_eq!(browser.text("summary").await, "Type the details in");
+    // An expired link of that language says so too.
+    browser.run("document.querySelector('esim-install').setAttribute('token', 'expired')").await;
+    browser.wait_for_text("h2", "This link has expired").await;
+    // The whole install page, not only its card.
+    let german = page(&app, 600).replace("/install", "/install?lang=de");
+    browser.open(&german).await;
+    browser.wait_for_text("h1", "Install your eSIM").await;
+    assert_eq!(browser.run("return document.documentElement.lang").await, "en");
+    assert_eq!(browser.run("return location.search").await, "?lang=en");
+    assert_eq!(browser.run("return document.querySelector('main').children.length").await, 1);
+}
+
+/// The texts come later than the answer that the link has expired.
+#[tokio::test]
+async fn an_expired_link_says_so_in_the_users_language_even_if_the_texts_come_late() {
+    let app = start().await;
+    let browser = Browser::start(DESKTOP).await;
+    let expired = page(&app, -10).replace("/install", "/install?lang=de");
+    browser.cdp("Network.enable", json!({})).await;
+    browser.cdp("Network.setCacheDisabled", json!({ "cacheDisabled": true })).await;
+    browser.open(&expired).await;
+    browser.wait_for_text("h1", words(Language::German)["expired"][0].as_str().unwrap()).await;
+    assert_eq!(browser.run("return find('.card').lang").await, "de");
 }
 
 #[tokio::test]
@@ -348,26 +372,26 @@ async fn each_phone_gets_its_own_steps_and_the_user_can_choose_another() {
     assert_eq!(browser.run("return find('select').value").await, "pixel");
 }
 
-/// The function itself, for each message at each step, and where it matters with the installs seen and their limit.
+/// The function itself, for each message at each step, with and without a code on the page.
 #[tokio::test]
 async fn the_answer_depends_on_the_message_and_on_what_is_known() {
     const PHONE: &str = include_str!("../../src/web/page/esim-status/phone.js");
     let rows = [
-        ("wait", 0, Some(5), ["wait", "wait", "unlock", "connect"]),
-        ("install", 0, Some(5), ["restart", "lookUp", "unlock", "connect"]),
-        ("install", 0, None, ["restart", "lookUp", "unlock", "connect"]),
-        ("reinstall", 1, Some(5), ["restart", "useThisCode", "unlock", "connect"]),
-        ("reinstall", 4, Some(5), ["restart", "useThisCode", "unlock", "connect"]),
-        // Nobody has said that the code works twice.
-        ("reinstall", 1, None, ["restart", "support", "unlock", "connect"]),
-        ("finish", 0, Some(5), ["finish", "finish", "unlock", "connect"]),
-        ("turn-on", 1, Some(5), ["turnOn", "turnOn", "unlock", "turnOn"]),
-        ("done", 1, Some(5), ["installed", "installed", "unlock", "roaming"]),
-        ("contact-support", 5, Some(5), ["support", "support", "unlock", "support"]),
+        ("wait", false, ["wait", "wait", "unlock", "connect"]),
+        ("install", true, ["restart", "lookUp", "unlock", "connect"]),
+        // There is no code on the page.
+        ("install", false, ["lookUp", "lookUp", "unlock", "connect"]),
+        ("reinstall", true, ["restart", "lookUp", "unlock", "connect"]),
+        ("reinstall", false, ["lookUp", "lookUp", "unlock", "connect"]),
+        ("finish", false, ["lookUp", "lookUp", "unlock", "connect"]),
+        ("turn-on", false, ["turnOn", "turnOn", "unlock", "turnOn"]),
+        ("done", false, ["installed", "installed", "unlock", "roaming"]),
+        ("contact-support", false, ["support", "support", "unlock", "support"]),
     ];
     let browser = Browser::start(DESKTOP).await;
-    for (step, seen, limit, expected) in rows {
-        let journey = json!({ "step": step, "installsSeen": seen, "installLimit": limit });
+    for (step, has_code, expected) in rows {
+        let install = has_code.then(|| json!({ "activationCode": "LPA:1$smdp.io$X" }));
+        let journey = json!({ "step": step, "install": install });
         let script =
             format!("{PHONE}; return MESSAGES.map((message) => answerTo(message, {journey}))");
         assert_eq!(browser.run(&script).await, json!(expected), "{journey}");
@@ -405,16 +429,16 @@ async fn every_message_of_a_phone_has_one_answer_at_every_step() {
     // The columns are: cannot-add, code-used, locked, no-internet.
     let rows: [(&[&str], &str, [&str; 4]); 8] = [
         (&["RELEASED"], "install", ["restart", "lookUp", "unlock", "connect"]),
-        (&["DOWNLOADED"], "finish", ["finish", "finish", "unlock", "connect"]),
+        (&["DOWNLOADED"], "finish", ["lookUp", "lookUp", "unlock", "connect"]),
         (&["ERROR"], "contact-support", ["support", "support", "unlock", "support"]),
         (&["INSTALLED"], "done", ["installed", "installed", "unlock", "roaming"]),
         (&["DISABLED"], "turn-on", ["turnOn", "turnOn", "unlock", "turnOn"]),
-        (&["RELEASED"], "reinstall", ["restart", "useThisCode", "unlock", "connect"]),
+        (&["RELEASED"], "reinstall", ["restart", "lookUp", "unlock", "connect"]),
         (&["INSTALLED", "DELETED"], "contact-support", ["support", "support", "unlock", "support"]),
         (
             &["RELEASED", "INSTALLED", "RELEASED"],
             "reinstall",
-            ["restart", "useThisCode", "unlock", "connect"],
+            ["restart", "lookUp", "unlock", "connect"],
         ),
     ];
     browser.open(&page(&app, 600)).await;

@@ -21,7 +21,19 @@ const install = document.createElement('esim-install');
 install.setAttribute('token', token());
 install.setAttribute('heading-level', '1');
 install.setAttribute('support-url', setting('support-url'));
-document.querySelector('main').replaceChildren(install);
+// What the page says without it stays until it has its texts.
+const early = [...document.querySelector('main').childNodes];
+install.style.display = 'none';
+install.addEventListener('esim-language', ({ detail }) => {
+  if (detail.language !== document.documentElement.lang) {
+    // The texts of the page's language could not be loaded: all of the page in the other one.
+    location.replace(`?lang=${detail.language}${location.hash}`);
+    return;
+  }
+  early.forEach((node) => node.remove());
+  install.style.display = '';
+}, { once: true });
+document.querySelector('main').append(install);
 
 const name = document.title;
 install.addEventListener('esim-change', ({ detail }) => { document.title = `${detail.title} · ${name}`; });

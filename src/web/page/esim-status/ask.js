@@ -17,6 +17,8 @@ const SECOND = 1000;
 
 /** How long one read may take, not counting the time for which the service was asked to hold it. */
 const READ = 15 * SECOND;
+/** How long the texts may take at each of two attempts: nothing is shown meanwhile. */
+const TEXTS = 4 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 /** The max `Retry-After` that is obeyed. A browser's timers would fire immediately for more than 24 days. */
 const LONGEST_RETRY_AFTER = 3600 * SECOND;

@@ -93,14 +93,18 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
 
   /** The language of ours that suits this element best. */
   get #wanted() {
-    const around = this.closest('[lang]')?.lang || document.documentElement.lang;
-    return preferred([this.getAttribute('lang'), this.#replaced.language, around, ...navigator.languages ?? []]);
+    const own = languageOf(this.getAttribute('lang') ?? '');
+    if (own) return own;
+    // Of a language that is not ours, the page has the texts, and what it leaves out is English.
+    if (this.#replaced.language) return languageOf(this.#replaced.language) ?? 'en';
+    const around = this.parentElement?.closest('[lang]')?.lang || document.documentElement.lang;
+    return preferred([around, ...navigator.languages ?? []]);
   }
 
   /** What the page replaces counts in every language; under `languages`, in one. */
   #merge() {
     const { languages = {}, ...everywhere } = this.#replaced;
-    this.#words = { ...this.#texts ?? ENGLISH, ...everywhere, ...languages[this.#language] };
+    this.#words = [everywhere, languages[this.#language] ?? {}].reduce(merged, this.#texts ?? ENGLISH);
     this.#shown = {};
   }
 
@@ -115,13 +119,16 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
       if (signal.aborted) return;
       this.#texts = texts ?? ENGLISH;
       if (!texts) {
-        // All of it in English, also what the service says.
+        // All of it in English, also what the service says, which has come in the other language.
         this.#language = 'en';
-        this.#read();
+        if (this.#journey) this.#last = [{ step: 'loading' }, null];
+        if (this.#following) this.#read();
       }
     }
     this.#merge();
     if (this.#last) this.#show(...this.#last);
+    const detail = { language: this.#language };
+    this.dispatchEvent(new CustomEvent('esim-language', { detail, bubbles: true, composed: true }));
   }
 
   // Following and reading
@@ -203,6 +210,11 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     this.#end();
     this.#link = '';
     this.#say('expired', { steps });
+    if (!this.#texts) {
+      // The texts were still being loaded, and are wanted all the same.
+      this.#stop = new AbortController();
+      this.#speak();
+    }
     this.dispatchEvent(new CustomEvent('esim-expired', { bubbles: true, composed: true }));
   }
 
@@ -322,7 +334,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     });
     this.#fill('steps', journey.steps, () => (journey.steps ?? []).map((step) => this.#step(step)));
     parts.steps.setAttribute('aria-label', words.progress);
-    this.#fill('help', [journey.step, journey.installsSeen], () => this.#help(journey));
+    this.#fill('help', [journey.step, Boolean(journey.install)], () => this.#help(journey));
     this.#fill('foot', [journey.step, journey.iccid, this.#support(journey)], () => this.#foot(journey));
     this.#showLink();
     this.#showHeard();
@@ -486,8 +498,10 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
     const { signal } = this.#stop;
     const look = (since) => {
       if (signal.aborted || !said.isConnected || this.#journey?.step !== step) return;
-      say(performance.now() - since < LOOKED_LONG ? words.looking : words.notYet);
-      this.#read();
+      // From then on the page looks as seldom as before.
+      if (performance.now() - since >= LOOKED_LONG) return say(words.notYet);
+      say(words.looking);
+      if (document.visibilityState === 'visible') this.#read();
       this.#after(LOOK_EVERY, () => look(since));
     };
     const button = h('button', {
@@ -552,7 +566,7 @@ class EsimInstall extends (globalThis.HTMLElement ?? Object) {
   /** The user's variety of the language, for numbers and dates. The digits are those of the codes, also in Arabic. */
   #locale() {
     const { language } = this.#words;
-    return navigator.languages?.find((tag) => tag.split('-')[0] === language.split('-')[0]) ?? language;
+    return navigator.languages?.find((tag) => languageOf(tag) === language) ?? language;
   }
 
   #age(at) {

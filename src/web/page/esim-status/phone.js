@@ -62,22 +62,16 @@ const MESSAGES = ['cannot-add', 'code-used', 'locked', 'no-internet'];
 /**
  * What to do about a message of the phone: the name of one answer, for each message at each step.
  *
- * What the phone says is met with what the service knows. A profile that is on a phone need not be added again, whatever
- * the phone says; a code that is refused although nothing was installed is either an older one, or the install was not
- * reported yet.
+ * What the phone says is met with what the service knows. An eSIM that is installed need not be added again, whatever the
+ * phone says. Of one that was loaded, or whose code is refused, nobody but the phone knows whether it is installed.
  */
-function answerTo(message, { step, installsSeen = 0, installLimit = null }) {
+function answerTo(message, { step, install }) {
   if (message === 'locked') return 'unlock';
-  const known = {
-    wait: 'wait', finish: 'finish', 'turn-on': 'turnOn', done: 'installed', 'contact-support': 'support',
-  }[step];
   if (message === 'no-internet') {
-    const isOnPhone = step === 'turn-on' || step === 'done';
-    if (!isOnPhone) return step === 'contact-support' ? 'support' : 'connect';
-    return step === 'done' ? 'roaming' : 'turnOn';
+    if (step === 'done') return 'roaming';
+    return { 'turn-on': 'turnOn', 'contact-support': 'support' }[step] ?? 'connect';
   }
-  if (known) return known;
-  if (message === 'cannot-add') return 'restart';
-  if (step === 'reinstall') return installsSeen < (installLimit ?? 0) ? 'useThisCode' : 'support';
-  return 'lookUp';
+  const known = { wait: 'wait', 'turn-on': 'turnOn', done: 'installed', 'contact-support': 'support' }[step];
+  // The page has a code to try again with only while the service knows one.
+  return known ?? (message === 'cannot-add' && install ? 'restart' : 'lookUp');
 }
