@@ -84,6 +84,7 @@ ensure_postgres() {
 }
 
 # Installs Debian's package of this name without its service: Debian would start the service now, and again at each boot.
+# The service may be named otherwise (second argument).
 apt_install_program() {
     local policy=/usr/sbin/policy-rc.d done=0
     if [ -e "$policy" ]; then
@@ -93,7 +94,7 @@ apt_install_program() {
     fi
     apt_install "$1" || done=1
     [ -z "$policy" ] || as_root rm "$policy"
-    [ "$done" -ne 0 ] || as_root update-rc.d "$1" disable >&2 || true
+    [ "$done" -ne 0 ] || as_root update-rc.d "${2:-$1}" disable >&2 || true
     return "$done"
 }
 
@@ -105,6 +106,21 @@ ensure_server() {
     say "$2 need $1; installing it."
     if [ "$(uname)" = Darwin ] && have brew; then brew install "$1" >&2 || true; else apt_install_program "$1" || true; fi
     have_server "$1" || die "$1 is missing. Install it (Debian, Ubuntu: sudo apt-get install $1), then run this again."
+}
+
+have_patroni() { have etcd && have patroni && have patronictl; }
+
+# Debian's package of Patroni brings the client of etcd; without a configuration its service does nothing.
+ensure_patroni() {
+    if have_patroni; then return; fi
+    say "The tests of high availability need Patroni and etcd; installing them."
+    if [ "$(uname)" = Darwin ] && have brew; then
+        brew install etcd patroni >&2 || true
+    else
+        have etcd || apt_install_program etcd-server etcd || true
+        have patroni || apt_install_program patroni || true
+    fi
+    have_patroni || die "Patroni or etcd is missing. Install them (Debian, Ubuntu: sudo apt-get install patroni etcd-server), then run this again."
 }
 
 have_prometheus() { have prometheus && have promtool; }

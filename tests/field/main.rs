@@ -1,12 +1,12 @@
 //! The service in the environments that operators have: firewalls, poolers, failovers, limited roles, slow networks,
 //! odd certificates, proxies, monitoring.
 //!
-//! Everything is real: the service's binary, PostgreSQL, pgbouncer, nginx, haproxy, Caddy, Prometheus, openssl. Each test
-//! starts the programs that it needs, and they end with it. Only the relay between the service and its database is
-//! simulated, because firewalls and slow networks cannot be installed.
+//! Everything is real: the service's binary, PostgreSQL, pgbouncer, Patroni with etcd, nginx, haproxy, Caddy, Prometheus,
+//! openssl. Each test starts the programs that it needs, and they end with it. Only the relay between the service and its
+//! database is simulated, because firewalls and slow networks cannot be installed.
 //!
 //! Long forms, by environment variable: `ESIM_STATUS_NAT_SECONDS=60`, `ESIM_STATUS_FAILOVER_ROUNDS=5`,
-//! `ESIM_STATUS_PROXY_PAUSES=7`, `ESIM_STATUS_GREEDY_CLIENTS=20000` (with `ulimit -n 50000`).
+//! `ESIM_STATUS_PROXY_PAUSES=7`, `ESIM_STATUS_HA_FAULTS=6`, `ESIM_STATUS_GREEDY_CLIENTS=20000` (with `ulimit -n 50000`).
 
 #![expect(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@
 
 mod authority;
 mod bouncer;
+mod cluster;
 mod container;
 mod load;
 mod manifests;
@@ -32,6 +33,7 @@ mod dashboards;
 mod failover;
 mod forgetting;
 mod greedy;
+mod high_availability;
 mod https;
 mod kubernetes;
 mod listening;

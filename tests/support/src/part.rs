@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::process::{children, on_a_leash, reap, signal};
+use super::process::{kill_with_children, on_a_leash, reap, signal};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
@@ -35,14 +35,13 @@ impl Part {
     }
 
     /// Kills the program and its children with SIGKILL at the same moment, like a power failure.
-    pub fn kill(mut self) {
-        let pid = self.child.id().cast_signed();
-        // While it is stopped, it cannot start more children.
-        signal(pid, Signal::SIGSTOP);
-        for child in children(pid) {
-            signal(child, Signal::SIGKILL);
-        }
-        self.child.kill().unwrap();
+    pub fn kill(self) {
+        kill_with_children(self.pid());
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
     }
 
     /// Whether the program still runs.
@@ -53,7 +52,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let (pid, begun) = (self.child.id().cast_signed(), Instant::now());
+        let (pid, begun) = (self.pid(), Instant::now());
         if self.runs() {
             signal(pid, Signal::SIGQUIT);
         }

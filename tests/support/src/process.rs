@@ -33,6 +33,16 @@ pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
+/// Kills a process and its children with SIGKILL at the same moment, like a power failure.
+pub fn kill_with_children(pid: i32) {
+    // While it is stopped, it cannot start more children.
+    signal(pid, Signal::SIGSTOP);
+    for child in children(pid) {
+        signal(child, Signal::SIGKILL);
+    }
+    signal(pid, Signal::SIGKILL);
+}
+
 /// The child processes of this process id.
 pub fn children(pid: i32) -> Vec<i32> {
     let listing = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
