@@ -227,7 +227,7 @@ export interface Endpoint {
   failingSince?: string | null;
   /** How often in a row it has accepted nothing. */
   failures: number;
-  /** How many changes were given up because it alone did not accept them for five days. */
+  /** How many changes were given up after five days, while the endpoint accepted those of other profiles. */
   givenUp: number;
   /** How many profiles have changes that it does not accept, while it accepts those of others. They are retried separately. */
   heldProfiles: number;
@@ -256,7 +256,7 @@ export interface Endpoint {
 
 /** What is to change about an endpoint. What is absent stays as it is. */
 export interface EndpointChange {
-  /** What it is for, in at most 200 characters. */
+  /** What it is for, in at most 200 characters; empty: nothing. */
   description?: string | null;
   /** `false` ends the deliveries, `true` begins them again where they ended. */
   enabled?: boolean | null;
