@@ -29,6 +29,7 @@ COPY crates crates
 COPY migrations migrations
 COPY providers providers
 COPY src src
+COPY templates templates
 # Optional, for `--version` and the metrics: --build-arg GIT_COMMIT=$(git rev-parse --short HEAD)
 ARG GIT_COMMIT
 RUN touch src/main.rs src/lib.rs crates/embedded-postgres/src/lib.rs \

@@ -18,7 +18,7 @@ use url::Url;
 use super::SAMPLE_ICCID;
 use super::serve::Signals;
 use super::welcome::{self, Welcome};
-use crate::access::Access;
+use crate::access::{Access, ApiKeys, Rights, Scope};
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::domain::Reach;
@@ -218,7 +218,10 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
     let secrets = Secrets::parse("the generated secret", [&home.secrets.hook])?;
     let hooks = config::hooks_with(secrets);
     let access = Access {
-        api_keys: Secrets::parse("the generated API key", [&home.secrets.api_key])?,
+        api_keys: ApiKeys::new(
+            Secrets::parse("the generated API key", [&home.secrets.api_key])?,
+            vec![Rights::new("dev", Scope::ALL)],
+        ),
         token_secrets: Secrets::parse("the generated token secret", [&home.secrets.token])?,
     };
     let evidence_key = config::random_key("the generated key", &home.secrets.evidence_key);
@@ -226,7 +229,6 @@ fn settings(args: &DevArgs, home: &Home) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: args.listen.unwrap_or_else(|| free_address(8080)),
         admin_listen: args.admin_listen.unwrap_or_else(|| free_address(9090)),
-        api_key_names: vec!["dev".to_owned()],
         max_connections: args.max_streams + 1_024,
         max_streams: args.max_streams,
         evidence_keys: SigningKeys::new([evidence_key]),

@@ -5,32 +5,60 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
 use super::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
+use crate::access::{ApiKeys, Rights, Scope};
 use crate::delivery::Secrets;
 use crate::signing::SigningKeys;
 use crate::store::Vault;
 
-/// What the log shows for an API key without a name.
-const NAMELESS: &str = "(no name)";
-
-/// Reads the API keys and the names that the operator gave them. Each is `name:key` or `key`.
-pub(super) fn api_keys(args: &SecretArgs) -> Result<(Secrets, Vec<String>), String> {
+/// Reads the API keys, each `name:key`, `name[scope+scope]:key` or `key`. Without scopes, a key may be used for everything.
+pub(super) fn api_keys(args: &SecretArgs) -> Result<ApiKeys, String> {
     args.api_keys().required(|values| {
         let pairs = values.iter().enumerate().map(|(index, value)| {
-            match value.split_once(':') {
-                None => Ok((NAMELESS, value.as_str())),
-                Some((name, key)) if is_name(name.trim()) => Ok((name.trim(), key)),
-                // The operator may mean the whole value as the key; but only the part after the colon would match.
-                Some(_) => Err(format!(
-                    "ESIM_STATUS_API_KEYS: the text before the colon of key number {} is not a name: write name:key, with a name that begins with a letter and has at most 32 letters, digits, `-`, `_` and `.`; or generate a key without a colon with `openssl rand -hex 32`",
-                    index + 1
-                )),
-            }
+            labelled(value)
+                .map_err(|wrong| format!("ESIM_STATUS_API_KEYS: key number {}: {wrong}", index + 1))
         });
-        let (names, keys): (Vec<_>, Vec<_>) = pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+        let (rights, keys): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let keys = Secrets::parse_for_header("ESIM_STATUS_API_KEYS", keys);
-        let own = names.into_iter().map(str::to_owned).collect();
-        keys.map(|keys| (keys, own)).map_err(|error| error.to_string())
+        keys.map(|keys| ApiKeys::new(keys, rights)).map_err(|error| error.to_string())
     })
+}
+
+/// Splits a value into the rights and the key itself.
+fn labelled(value: &str) -> Result<(Rights, &str), &'static str> {
+    let Some((label, key)) = value.split_once(':') else {
+        // The operator means a name and scopes, perhaps with a comma between these, which ends the value; but the whole value
+        // would be the key, and may be used for everything.
+        let label = value.split_once('[').filter(|(name, _)| is_name(name.trim()));
+        if label.is_some_and(|(_, rest)| scopes(rest.split(']').next().unwrap_or(rest)).is_some()) {
+            return Err(
+                "its scopes are not followed by a colon: write name[scope+scope]:key, such as helpdesk[read+support]:key, with `+` and no comma between the scopes",
+            );
+        }
+        return Ok((Rights::new(ApiKeys::NAMELESS, Scope::ALL), value));
+    };
+    let (name, allowed) = match label.trim().split_once('[') {
+        None => (label.trim(), Scope::ALL.to_vec()),
+        Some((name, words)) => {
+            let words = words.strip_suffix(']').unwrap_or_default();
+            let scopes = scopes(words).ok_or(
+                "the brackets behind its name do not hold scopes: write one or more of read, write and support, joined by `+`, such as helpdesk[read+support]:key",
+            )?;
+            (name.trim(), scopes)
+        }
+    };
+    if is_name(name) {
+        return Ok((Rights::new(name, allowed), key));
+    }
+    // The operator may mean the whole value as the key; but only the part after the colon would match.
+    Err(
+        "the text before the colon is not a name: write name:key, with a name that begins with a letter and has at most 32 letters, digits, `-`, `_` and `.`; or generate a key without a colon with `openssl rand -hex 32`",
+    )
+}
+
+/// The scopes that these words name, with `+` between them.
+fn scopes(words: &str) -> Option<Vec<Scope>> {
+    words.split('+').map(|word| Scope::parse(word.trim())).collect()
 }
 
 fn is_name(text: &str) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use url::{Host, Url};
 
 use super::BUILT_IN_HOOK;
+use crate::access::ApiKeys;
 use crate::delivery::{Secrets, StandardSecrets};
 use crate::hook::{Hook, Hooks};
 
@@ -16,7 +17,7 @@ const LOCAL_ONLY: &[u8] = b"local-only-";
 /// Every secret that authenticates a caller.
 pub(super) struct All<'a> {
     pub hooks: &'a Hooks,
-    pub api_keys: &'a Secrets,
+    pub api_keys: &'a ApiKeys,
     pub token_secrets: &'a Secrets,
 }
 
@@ -38,7 +39,7 @@ impl All<'_> {
             Some((name, hook.authenticator.secrets()?))
         });
         let others = [
-            ("ESIM_STATUS_API_KEYS".to_owned(), self.api_keys),
+            ("ESIM_STATUS_API_KEYS".to_owned(), self.api_keys.secrets()),
             ("ESIM_STATUS_TOKEN_SECRETS".to_owned(), self.token_secrets),
         ];
         hooks.chain(others).collect()

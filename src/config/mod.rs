@@ -69,8 +69,6 @@ pub struct Settings {
     pub reach: Reach,
     /// API keys and token secrets.
     pub access: Access,
-    /// The names that the operator gave the API keys, in the order of the keys.
-    pub api_key_names: Vec<String>,
     /// The address under which callers reach the service, without a slash at the end; `None`: `http://<listen>`.
     pub public_url: Option<String>,
     /// Origins whose pages may call the API from a browser.
@@ -151,7 +149,7 @@ impl Settings {
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
         let public_url = complaints.note(public_url).flatten();
         let allowed_origins = complaints.note(check_origins(&args.allowed_origins));
-        if let (Some((api_keys, _)), Some(token_secrets)) = (&api_keys, &token_secrets) {
+        if let (Some(api_keys), Some(token_secrets)) = (&api_keys, &token_secrets) {
             let all = known::All { hooks: &hooks, api_keys, token_secrets };
             complaints.note(all.check_apart());
             complaints.note(all.check_example(args.listen, public_url.as_deref()));
@@ -176,7 +174,7 @@ impl Settings {
             (
                 Some(database),
                 Some(providers),
-                Some((api_keys, api_key_names)),
+                Some(api_keys),
                 Some(token_secrets),
                 Some(allowed_origins),
                 Some(vault),
@@ -189,7 +187,6 @@ impl Settings {
                     providers,
                     endpoints,
                     reach,
-                    api_key_names,
                     public_url,
                     allowed_origins,
                     api,
@@ -219,7 +216,6 @@ impl Settings {
             endpoints: Vec::new(),
             reach: Reach::default(),
             access,
-            api_key_names: Vec::new(),
             public_url: None,
             allowed_origins: Vec::new(),
             retention_days: args.delivery_retention_days,
@@ -247,9 +243,11 @@ impl Settings {
             .values()
             .map(|hook| format!("/webhooks/{} ({})", hook.path, hook.authenticator.scheme_name()))
             .collect();
+        let api_keys: Vec<_> =
+            self.access.api_keys.iter().map(|(_, rights)| rights.to_string()).collect();
         tracing::info!(
             hooks = hooks.join(", "),
-            api_keys = self.api_key_names.join(", "),
+            api_keys = api_keys.join(", "),
             token_secrets = self.access.token_secrets.len(),
             credentials_encrypted = self.vault.seals(),
             evidence_key = self.evidence_keys.public().next().map(|key| key.id),

@@ -21,7 +21,7 @@ pub struct SecretArgs {
     #[arg(long, env = "ESIM_STATUS_GIGASTORE_SECRETS_FILE", value_name = "FILE")]
     gigastore_secrets_file: Option<PathBuf>,
 
-    /// API keys of backends, comma-separated, each `name:key` or `key`
+    /// API keys of backends and support, comma-separated, each `name:key`, `name[read+support]:key` or `key`
     #[arg(long, env = "ESIM_STATUS_API_KEYS", hide_env_values = true, value_name = "KEYS")]
     api_keys: Option<String>,
 

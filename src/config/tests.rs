@@ -7,6 +7,7 @@ use clap::Parser;
 use tempfile::TempDir;
 
 use super::*;
+use crate::access::Scope;
 
 const DATABASE: &str = "postgres://esim@localhost/esim";
 const HOOK: &str = "kx81vq02mz77ra40pw55";
@@ -56,7 +57,10 @@ fn complete_settings_are_taken() {
     let others = ["balance-activation", "balance-alert", "country-change", "esim-status"];
     let paths: Vec<_> = settings.hooks.keys().map(|path| &path["gigastore/".len()..]).collect();
     assert_eq!(paths, others, "all with the secrets of the first");
-    assert_eq!((settings.access.api_keys.len(), settings.access.token_secrets.len()), (1, 1));
+    assert_eq!(
+        (settings.access.api_keys.secrets().len(), settings.access.token_secrets.len()),
+        (1, 1)
+    );
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.public_url, None);
 }
@@ -114,10 +118,10 @@ fn an_api_key_may_have_a_name_that_is_not_part_of_it() {
     for settings in
         [source("--api-keys", &lists), source("--api-keys-file", path.to_str().unwrap())]
     {
-        assert_eq!(settings.access.api_keys.len(), 2);
-        assert!(settings.access.api_keys.matches(KEY.as_bytes()));
-        assert!(settings.access.api_keys.matches(OTHER.as_bytes()));
-        assert!(!settings.access.api_keys.matches(format!("shop:{KEY}").as_bytes()));
+        let keys = settings.access.api_keys;
+        assert_eq!(keys.secrets().len(), 2);
+        assert!(keys.find(KEY.as_bytes()).is_some() && keys.find(OTHER.as_bytes()).is_some());
+        assert!(keys.find(format!("shop:{KEY}").as_bytes()).is_none());
     }
 }
 
@@ -428,10 +432,10 @@ fn api_keys_have_names_that_are_shown_and_values_that_a_header_carries() {
     let settings =
         keys(&format!("shop:{KEY}, support-2 : c80d64f92b17e35a0f6b,77b1c0e4d2a95f386e01"))
             .unwrap();
-    assert_eq!(settings.api_key_names, ["shop", "support-2", "(no name)"]);
-    assert_eq!(settings.access.api_keys.len(), 3);
+    let names: Vec<_> = settings.access.api_keys.iter().map(|(_, it)| it.to_string()).collect();
+    assert_eq!(names, ["shop", "support-2", "(no name)"]);
     for (wrong, wanted) in [
-        ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1 is not a name"),
+        ("77b1:c0e4d2a95f386e0177b1c0e4", "key number 1: the text before the colon is not a name"),
         ("a-name-that-is-much-longer-than-names:c0e4d2a95f386e0177b1c0e4", "is not a name"),
         ("a77b1c0e4d2a95f386e01:77b1c0e4d2a95f386e", "is not a name"),
         ("77b1c0e4d2a95f386e01ü", "a header cannot carry"),
@@ -440,6 +444,37 @@ fn api_keys_have_names_that_are_shown_and_values_that_a_header_carries() {
         assert!(complaint.contains(wanted), "{wrong}: {complaint}");
         assert!(!complaint.contains("c0e4d2"), "{complaint}");
     }
+}
+
+#[test]
+fn an_api_key_may_be_used_for_its_scopes_and_without_any_for_everything() {
+    let keys = |keys: &str| {
+        let others =
+            ["--database-url", DATABASE, "--gigastore-secrets", HOOK, "--token-secrets", TOKEN];
+        load(&others.into_iter().chain(["--api-keys", keys]).collect::<Vec<_>>())
+    };
+    for (label, shown, scopes) in [
+        ("shop:", "shop", [true, true, true]),
+        ("", "(no name)", [true, true, true]),
+        ("helpdesk[support]:", "helpdesk[support]", [false, false, true]),
+        ("sync[read]:", "sync[read]", [true, false, false]),
+        ("shop [ write ] :", "shop[write]", [true, true, false]),
+        ("lead[read+support]:", "lead[read+support]", [true, false, true]),
+        ("all[support+write+read]:", "all", [true, true, true]),
+        ("a[b]c", "(no name)", [true, true, true]),
+    ] {
+        let settings = keys(&format!("{label}{KEY}")).unwrap();
+        let (_, rights) = settings.access.api_keys.iter().next().unwrap();
+        let allowed = [Scope::Read, Scope::Write, Scope::Support].map(|it| rights.include(it));
+        assert_eq!((rights.to_string().as_str(), allowed), (shown, scopes), "{label}");
+    }
+    for label in ["shop[]:", "shop[admin]:", "shop[read,support]:", "shop[read:", "shop[read]x:"] {
+        let complaint = complaint(keys(&format!("{label}{KEY}")));
+        assert!(complaint.contains("helpdesk[read+support]:key"), "{label}: {complaint}");
+        assert!(!complaint.contains(KEY), "{complaint}");
+    }
+    let complaint = complaint(keys(&format!("shop[support]{KEY}")));
+    assert!(complaint.contains("followed by a colon") && !complaint.contains(KEY), "{complaint}");
 }
 
 #[test]

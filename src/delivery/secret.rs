@@ -7,7 +7,7 @@ use std::{iter, slice};
 
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::weakness::{self, Flaw};
 
@@ -101,14 +101,22 @@ impl Secrets {
         Ok(Self { first, others: secrets.collect::<Result<_, _>>()? })
     }
 
-    /// Whether `candidate` is one of the live secrets. Compares digests, which all have the same length, with all
-    /// secrets. So the time taken reveals neither the length of a secret nor which one matched.
+    /// Whether `candidate` is one of the live secrets, as [`Self::position`] finds it.
     pub fn matches(&self, candidate: &[u8]) -> bool {
+        self.position(candidate).is_some()
+    }
+
+    /// The place of `candidate` among the live secrets. Compares digests, which all have the same length, with all
+    /// secrets. So the time taken reveals neither the length of a secret nor which one matched.
+    pub fn position(&self, candidate: &[u8]) -> Option<usize> {
         let digest = Sha256::digest(candidate);
-        let found = self.iter().fold(Choice::from(0), |found, secret| {
-            found | secret.digest.expose_secret().ct_eq(&digest)
-        });
-        found.into()
+        let none = (Choice::from(0), 0);
+        let (found, place) =
+            self.iter().zip(0_u64..).fold(none, |(found, place), (secret, index)| {
+                let is_this = secret.digest.expose_secret().ct_eq(&digest);
+                (found | is_this, u64::conditional_select(&place, &index, is_this))
+            });
+        bool::from(found).then(|| usize::try_from(place).ok()).flatten()
     }
 
     /// The secret that signs.
@@ -160,6 +168,7 @@ mod tests {
         for order in [[OLD, NEW], [NEW, OLD]] {
             let secrets = Secrets::parse("test", order).unwrap();
             assert!(secrets.matches(OLD.as_bytes()) && secrets.matches(NEW.as_bytes()));
+            assert_eq!(order.map(|it| secrets.position(it.as_bytes())), [Some(0), Some(1)]);
             assert_eq!(secrets.len(), 2);
             assert_eq!(secrets.first().expose(), order[0].as_bytes());
             let all: Vec<_> = (&secrets).into_iter().map(Secret::expose).collect();

@@ -101,10 +101,13 @@ mod tests {
         Backlog { iccid: iccid(), position, since, failures, retry_at: now() }
     }
 
-    fn lane(backlog: Option<Backlog>, accepted: usize, wait: Option<Option<u64>>) -> Lane {
-        let failure = wait.map(|wait| {
-            Failure::Answered(StatusCode::SERVICE_UNAVAILABLE, wait.map(Duration::from_secs))
-        });
+    /// A failure that asks for this many seconds; 0: for none.
+    fn refused(seconds: u64) -> Failure {
+        let wait = (seconds > 0).then(|| Duration::from_secs(seconds));
+        Failure::Answered(StatusCode::SERVICE_UNAVAILABLE, wait)
+    }
+
+    fn lane(backlog: Option<Backlog>, accepted: usize, failure: Option<Failure>) -> Lane {
         let messages = [5, 7, 9].map(message).into();
         Lane { messages, accepted, failure, ..Lane::new(iccid(), backlog) }
     }
@@ -147,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_failure_counts_for_the_change_that_failed_and_waits_as_asked() {
-        let Left::Backlog(again) = left(&lane(Some(backlog(5, 4, 7)), 0, Some(None)), None, true)
+        let Left::Backlog(again) =
+            left(&lane(Some(backlog(5, 4, 7)), 0, Some(refused(0))), None, true)
         else {
             panic!("a backlog is left");
         };
@@ -155,7 +159,7 @@ mod tests {
         assert!(again.retry_at.seconds_since(now()) > 3_600.0);
         // Another change than before: its time begins now.
         let Left::Backlog(other) =
-            left(&lane(Some(backlog(5, 4, 7)), 1, Some(Some(600))), None, true)
+            left(&lane(Some(backlog(5, 4, 7)), 1, Some(refused(600))), None, true)
         else {
             panic!("a backlog is left");
         };
@@ -165,11 +169,11 @@ mod tests {
 
     #[test]
     fn a_change_is_given_up_after_five_days_at_an_endpoint_that_accepts_others() {
-        let old = lane(Some(backlog(5, 6, 40)), 0, Some(None));
+        let old = lane(Some(backlog(5, 6, 40)), 0, Some(refused(0)));
         let Left::WithoutOne(next) = left(&old, None, true) else { panic!("one is given up") };
         assert_eq!((next.position, next.failures, next.since), (6, 0, now()));
         assert!(matches!(left(&old, None, false), Left::Backlog(_)), "the endpoint is down");
-        let accepted = lane(Some(backlog(5, 6, 40)), 1, Some(None));
+        let accepted = lane(Some(backlog(5, 6, 40)), 1, Some(refused(0)));
         assert!(matches!(left(&accepted, None, true), Left::Backlog(_)), "the next one is new");
     }
 }

@@ -6,7 +6,7 @@ use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{Decode, Postgres, Type};
 
 use crate::domain::{
-    ChangeKind, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Outcome, OverdueReason,
+    ChangeKind, Country, Day, Device, Eid, Iccid, Imsi, Intent, Milestone, Outcome, OverdueReason,
     ProfileState, Reference, Source, Timestamp, TransitionKind,
 };
 
@@ -45,6 +45,7 @@ decode_text! {
     Outcome, "outcome", str::parse::<Outcome>;
     OverdueReason, "reason", str::parse::<OverdueReason>;
     ChangeKind, "kind", str::parse::<ChangeKind>;
+    Intent, "intent", str::parse::<Intent>;
     Milestone, "milestone", str::parse::<Milestone>;
     Source, "source", str::parse::<Source>;
     Device, "device", |text| Device::from_json(text).ok_or(());

@@ -114,6 +114,22 @@ pub async fn note_intent(
     Ok(noted.is_known.then(|| noted.counted.map_or(Noted::NotCounted, Noted::Counted)))
 }
 
+/// Lists what pages have reported of a profile's user, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_intents(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Vec<(Intent, Timestamp)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT intent AS "intent: Intent", at AS "at: Timestamp" FROM intents WHERE iccid = $1 ORDER BY at, intent"#,
+        iccid.as_str()
+    );
+    let rows = rows.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.intent, row.at)).collect())
+}
+
 /// Deletes what is kept about a profile.
 ///
 /// # Errors

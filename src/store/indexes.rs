@@ -66,8 +66,14 @@ async fn build(connection: &mut PgConnection, index: Index) -> Result<(), StoreE
     built
 }
 
-/// Returns `None` if the index does not exist.
-async fn is_valid(connection: &mut PgConnection, index: Index) -> Result<Option<bool>, StoreError> {
+/// Whether an index can be used. Returns `None` if it does not exist.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn is_valid(
+    connection: &mut PgConnection,
+    index: Index,
+) -> Result<Option<bool>, StoreError> {
     let valid = sqlx::query_scalar!(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)",
         index.name

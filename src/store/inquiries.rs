@@ -32,6 +32,33 @@ pub enum Urgency {
     Sometime,
 }
 
+/// An inquiry that is not done with.
+#[derive(Debug)]
+pub struct Pending {
+    /// When this was first wanted.
+    pub wanted_at: Timestamp,
+    /// How often the provider was asked.
+    pub attempts: i32,
+    /// When it is asked next; `None` if it was asked long enough.
+    pub due_at: Option<Timestamp>,
+}
+
+/// Finds what the provider of this profile is still to be asked, or was asked without an end.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<Pending>, StoreError> {
+    let found = sqlx::query_as!(
+        Pending,
+        r#"SELECT wanted_at AS "wanted_at: Timestamp", attempts, due_at AS "due_at: Timestamp" FROM inquiries WHERE iccid = $1"#,
+        iccid.as_str()
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
 /// Takes the lock that lets one replica at a time ask. Returns whether this session has it.
 ///
 /// # Errors

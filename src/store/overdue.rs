@@ -3,6 +3,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::changes;
+use super::decode::datetime_option;
 use super::deliveries::first_id;
 use super::error::StoreError;
 use super::exclusive;
@@ -159,6 +160,60 @@ pub async fn note(
     notify::wake(&mut transaction, iccid).await?;
     transaction.commit().await?;
     Ok(Noted::Written)
+}
+
+/// A profile that is overdue.
+#[derive(Debug)]
+pub struct Late {
+    /// The profile.
+    pub iccid: Iccid,
+    /// Its provider.
+    pub provider: String,
+    /// Its state.
+    pub state: ProfileState,
+    /// Since when it has been in that state.
+    pub since: Timestamp,
+}
+
+/// Lists the profiles that are overdue for this reason behind `after`, a time and an ICCID: those first that have not changed
+/// for longest. Reads all that are overdue and sorts them.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(
+    connection: &mut PgConnection,
+    reason: OverdueReason,
+    after: Option<(Timestamp, &Iccid)>,
+    limit: i64,
+) -> Result<Vec<Late>, StoreError> {
+    let (since, iccid) = after.unzip();
+    let found = sqlx::query_as!(
+        Late,
+        r#"SELECT p.iccid AS "iccid: Iccid", p.provider, p.state AS "state: ProfileState", p.since AS "since: Timestamp"
+           FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
+           WHERE o.reason = $1 AND p.first_connected_at IS NULL
+             AND ($2::timestamptz IS NULL OR (p.since, p.iccid) > ($2, $3))
+           ORDER BY p.since, p.iccid LIMIT $4"#,
+        reason.as_str(),
+        datetime_option(since),
+        iccid.map(Iccid::as_str),
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Counts the profiles that are overdue, by reason.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, i64)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT o.reason AS "reason: OverdueReason", count(*) AS "profiles!"
+           FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
+           WHERE p.first_connected_at IS NULL GROUP BY o.reason"#
+    );
+    let rows = rows.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.reason, row.profiles)).collect())
 }
 
 /// The max number of rows that one statement looks at.

@@ -8,7 +8,9 @@ use sqlx::PgConnection;
 
 use super::clocks::Clocks;
 use super::error::StoreError;
-use super::{backlogs, changes, counts, event_ids, hook_health, indexes, marks, partitions};
+use super::{
+    backlogs, changes, counts, event_ids, hook_health, indexes, marks, partitions, profiles,
+};
 use crate::domain::Timestamp;
 
 /// The min number of days that event ids are kept. Senders retry for some days, whatever the retention of deliveries
@@ -67,6 +69,7 @@ pub async fn look_after(
             }
         }
     }
+    indexes::ensure(connection, profiles::BY_END).await?;
     hook_health::forget(connection, now).await?;
     backlogs::forget(connection).await?;
     add_up(connection).await?;

@@ -2,14 +2,14 @@
 //! says which callers it accepts.
 
 use axum::extract::FromRequestParts;
-use http::header;
 use http::request::Parts;
+use http::{Method, header};
 
 use super::AppState;
 use super::extract::path_segment;
 use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem};
-use crate::access::Caller;
+use crate::access::{Caller, Rights, Scope};
 use crate::domain::{Iccid, Timestamp};
 use crate::store::orders::LONGEST_CHAIN;
 use crate::store::{ReadError, StoredProfile};
@@ -49,10 +49,26 @@ impl FromRequestParts<AppState> for Caller {
             (Some(only), None) => only.to_str().ok().and_then(bearer),
             _ => None,
         };
-        credential
-            .and_then(|credential| app.access.caller(credential, now))
-            .ok_or_else(|| Problem::new(Code::Unauthenticated))
+        let unauthenticated = || Problem::new(Code::Unauthenticated);
+        let credential = credential.ok_or_else(unauthenticated)?;
+        match app.access.api_keys.find(credential.as_bytes()) {
+            Some(rights) => admit(rights, &parts.method),
+            None => app.access.user(credential, now).ok_or_else(unauthenticated),
+        }
     }
+}
+
+/// A backend, if its key may be used for this method.
+fn admit(rights: &Rights, method: &Method) -> Result<Caller, Problem> {
+    let scope = if method.is_safe() { Scope::Read } else { Scope::Write };
+    if rights.include(scope) {
+        return Ok(Caller::Backend);
+    }
+    let reason = match scope {
+        Scope::Read => "this API key may not read: use one with the scope `read` or `write`",
+        _ => "this API key may not change anything: use one with the scope `write`",
+    };
+    Err(Problem::because(Code::Forbidden, reason))
 }
 
 impl Subject {

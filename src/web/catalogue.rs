@@ -83,10 +83,10 @@ catalogue! {
     Unauthenticated = "unauthenticated", UNAUTHORIZED,
         "The request has no valid API key or access token",
         "Send `Authorization: Bearer …` with an API key, or with an access token that has not expired.";
-    /// A call for backends only, made with an access token.
+    /// A call that the caller's credential is not for: an access token, or an API key without the scope.
     Forbidden = "forbidden", FORBIDDEN,
-        "This call is for backends only",
-        "Use an API key. An access token can only read its own profile.";
+        "The credential is not for this call",
+        "Use an API key that has the scope of this call. An access token can only read its own profile.";
     /// The profile does not exist, or the caller may not see it.
     UnknownProfile = "unknown-profile", NOT_FOUND,
         "The profile does not exist, or the caller may not see it",

@@ -66,6 +66,7 @@ pub struct TransitionEvent {
         (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`. A comment is sent every 15 s. When the service shuts down, the stream ends with a `retry`"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`, also if too many streams are open"),
     )

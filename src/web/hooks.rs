@@ -164,7 +164,7 @@ impl Tally {
 /// How a hook does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Health {
+pub(super) enum Health {
     /// Webhooks come as usual.
     Well,
     /// No webhook was ever accepted.
@@ -182,25 +182,25 @@ enum Health {
 pub struct HookView {
     /// The path below `/webhooks/`, without a secret.
     #[schema(example = "gigastore/esim-status")]
-    hook: String,
+    pub(super) hook: String,
     /// The provider's slug.
-    provider: &'static str,
+    pub(super) provider: &'static str,
     /// In a word.
-    health: Health,
+    pub(super) health: Health,
     /// When a webhook was last accepted.
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_accepted_at: Option<Timestamp>,
+    pub(super) last_accepted_at: Option<Timestamp>,
     /// When a webhook could last not be authenticated.
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_refused_at: Option<Timestamp>,
+    pub(super) last_refused_at: Option<Timestamp>,
     /// Why not.
-    last_refusal: Option<String>,
+    pub(super) last_refusal: Option<String>,
     /// How many webhooks were accepted since the hour before this one began.
-    accepted: i64,
+    pub(super) accepted: i64,
     /// How many could not be authenticated since then.
-    refused: i64,
+    pub(super) refused: i64,
     /// How many were accepted in that hour of the last four weeks, on average; null before two weeks are known.
-    usual: Option<f64>,
+    pub(super) usual: Option<f64>,
 }
 
 fn health(figures: Option<&HookFigures>) -> Health {
@@ -220,13 +220,13 @@ fn health(figures: Option<&HookFigures>) -> Health {
 pub struct SmdpView {
     /// Its address, from the activation codes.
     #[schema(example = "smdp.example.org")]
-    host: String,
+    pub(super) host: String,
     /// How many profiles have tried within a day; the last 20 at most, of the last 5,000 changes.
-    tried: i64,
+    pub(super) tried: i64,
     /// How many of these are on a device.
-    arrived: i64,
+    pub(super) arrived: i64,
     /// Whether 20 have tried and none has arrived.
-    ill: bool,
+    pub(super) ill: bool,
 }
 
 /// All hooks, and the servers that install profiles.
@@ -234,9 +234,9 @@ pub struct SmdpView {
 #[schema(as = HookList)]
 pub struct HooksView {
     /// The hooks, in the order of their paths.
-    items: Vec<HookView>,
+    pub(super) items: Vec<HookView>,
     /// The servers from which a profile was tried within a day.
-    smdp: Vec<SmdpView>,
+    pub(super) smdp: Vec<SmdpView>,
 }
 
 /// Lists the hooks and how they do, and whether installs arrive. What other replicas have received is at most a minute old.
@@ -257,6 +257,14 @@ pub async fn list(
     params: Params,
 ) -> Result<Json<HooksView>, Problem> {
     params.finish()?;
+    read(&app).await.map(Json)
+}
+
+/// Reads how the hooks do, and whether installs arrive.
+///
+/// # Errors
+/// Those of a read.
+pub(super) async fn read(app: &AppState) -> Result<HooksView, Problem> {
     // A caller who hangs up must not take along what has been counted.
     let kept = tokio::spawn(keep(app.clone())).await;
     let kept = kept.map_err(|_| Problem::new(Code::Internal))?;
@@ -281,7 +289,7 @@ pub async fn list(
         tried,
         arrived,
     });
-    Ok(Json(HooksView { items: items.collect(), smdp: smdp.collect() }))
+    Ok(HooksView { items: items.collect(), smdp: smdp.collect() })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
+use crate::domain::{Iccid, Timestamp};
 use crate::store::inquiries::{self, Urgency};
 
 /// Asks the provider's API about the profile, as soon as the budget of calls allows. If the answer differs from what is known,
@@ -31,15 +32,23 @@ pub async fn ask(
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
-    let stored = app.reader.find(&subject.iccid).await?;
+    want(&app, &subject.iccid, subject.received_at).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Has the provider asked about a profile.
+///
+/// # Errors
+/// `unknown-profile`, `cannot-ask`, and those of a write.
+pub(super) async fn want(app: &AppState, iccid: &Iccid, now: Timestamp) -> Result<(), Problem> {
+    let stored = app.reader.find(iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
     if !app.asked.contains(&profile.provider.as_str()) {
         return Err(Problem::new(Code::CannotAsk));
     }
-    let now = subject.received_at;
     let want = app.registrations.run(async |connection| {
         inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await
     });
     want.await?;
-    Ok(StatusCode::ACCEPTED)
+    Ok(())
 }

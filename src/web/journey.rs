@@ -103,6 +103,7 @@ struct LinksView {
         (status = 200, body = JourneyView),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
@@ -117,11 +118,8 @@ pub async fn show(
     params.finish()?;
     let stored = app.reader.find(&subject.iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
-    let install_limit = app.providers.find(&profile.provider).and_then(Provider::install_limit);
     let read = app.reads.run(async |connection| {
-        let history = transitions::list_last(connection, &subject.iccid, HISTORY).await?;
-        let tells = deliveries::tells_of_connections(connection, &profile.provider).await?;
-        let journey = Journey::of(&profile, &history, install_limit, tells, subject.received_at);
+        let journey = read(&app, connection, &profile, subject.received_at).await?;
         let credentials = if journey.can_install {
             Some(credentials(&app.vault, connection, &subject.iccid).await?)
         } else {
@@ -147,12 +145,28 @@ pub async fn show(
         steps: journey.progress,
         install,
         installs_seen: profile.installs_seen,
-        install_limit,
+        install_limit: install_limit(&app, &profile),
     };
     let mut response = Json(view).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     language::label(response.headers_mut(), language);
     Ok(response)
+}
+
+/// Reads what the user of a profile should do at this moment.
+pub(super) async fn read(
+    app: &AppState,
+    connection: &mut PgConnection,
+    profile: &Profile,
+    now: Timestamp,
+) -> Result<Journey, StoreError> {
+    let history = transitions::list_last(connection, &profile.iccid, HISTORY).await?;
+    let tells = deliveries::tells_of_connections(connection, &profile.provider).await?;
+    Ok(Journey::of(profile, &history, install_limit(app, profile), tells, now))
+}
+
+fn install_limit(app: &AppState, profile: &Profile) -> Option<i32> {
+    app.providers.find(&profile.provider).and_then(Provider::install_limit)
 }
 
 /// Whether a user looks at a profile of which a webhook may have been lost, and its provider can be asked.

@@ -19,6 +19,9 @@ use crate::telemetry::{self, RequestLabel};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The content type of the console's pages.
+pub const HTML: &str = "text/html; charset=utf-8";
+
 /// When the request was received. Handlers take the time from here.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedAt(pub Timestamp);
@@ -40,8 +43,9 @@ pub async fn around(State(app): State<AppState>, mut request: Request, next: Nex
 
     let mut response = label.clone().scope(next.run(request)).await;
     let problem = response.extensions_mut().remove::<Problem>();
-    // The page of the API answers an unknown path with a 404 in plain text.
-    let is_bare = problem.is_none() && response.status() == StatusCode::NOT_FOUND;
+    // The page of the API answers an unknown path with a 404 in plain text. The console has pages for it.
+    let is_page = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == HTML);
+    let is_bare = problem.is_none() && !is_page && response.status() == StatusCode::NOT_FOUND;
     if let Some(problem) = problem.or_else(|| is_bare.then(|| Problem::new(Code::UnknownPath))) {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.render(&app.public_url, label.id());

@@ -42,6 +42,8 @@ mod endpoints;
 
 pub mod endpoint_event;
 
+mod console;
+
 mod callers;
 
 mod catalogue;
@@ -132,6 +134,7 @@ pub fn routes(app: AppState) -> Router {
         .merge(webhooks::with_slashes())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
+        .nest("/console", console::routes(&app))
         .fallback(middleware::unknown_path)
         .method_not_allowed_fallback(middleware::method_not_allowed);
     let cors = cors(&app);

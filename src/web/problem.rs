@@ -71,6 +71,11 @@ impl Problem {
         self
     }
 
+    /// What is wrong with this request, and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Renders the document for this request.
     pub fn render(&self, public_url: &str, request_id: &str) -> Response {
         let entry = self.code.entry();

@@ -34,6 +34,7 @@ use crate::store::{StoredProfile, profiles, transitions};
         (status = 304, description = "Nothing has changed since the answer with that ETag"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
@@ -115,6 +116,7 @@ async fn read(
         (status = 200, body = Page<TransitionView>),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )

@@ -33,6 +33,7 @@ const USUAL_SIZE: usize = 512;
         (status = 200, body = String, content_type = "image/svg+xml"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
@@ -60,6 +61,7 @@ pub async fn svg(
         (status = 200, body = Vec<u8>, content_type = "image/png"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
         (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
+        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )

@@ -12,6 +12,7 @@ use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::views::{ProfileView, RegisteredView};
+use crate::domain::{Iccid, Timestamp};
 use crate::providers::{self, Providers, Registrar};
 use crate::registry::{self, RegisterError, Registered};
 
@@ -154,11 +155,21 @@ pub async fn erase(
 ) -> Result<StatusCode, Problem> {
     let iccid = subject.iccid;
     params.finish()?;
+    erase_profile(&app, &iccid, subject.received_at).await?;
+    tracing::info!(?iccid, "a profile was erased on request");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Erases everything that is stored about a profile.
+///
+/// # Errors
+/// `unknown-profile`, and those of an erasure, which can be retried.
+pub(super) async fn erase_profile(
+    app: &AppState,
+    iccid: &Iccid,
+    now: Timestamp,
+) -> Result<(), Problem> {
     let (pool, spool, key) = (&app.registrations, app.spool.as_ref(), &app.erasure_key);
-    if registry::erase(pool, spool, key, &iccid, subject.received_at).await? {
-        tracing::info!(?iccid, "a profile was erased on request");
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::new(Code::UnknownProfile))
-    }
+    let erased = registry::erase(pool, spool, key, iccid, now).await?;
+    erased.then_some(()).ok_or_else(|| Problem::new(Code::UnknownProfile))
 }

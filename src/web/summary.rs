@@ -38,7 +38,7 @@ pub struct Summary {
     /// How far profiles come, by provider and the day in UTC on which they were ready to be installed. Profiles that were not
     /// reported as ready before they were on a device are not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    funnel: Option<Vec<FunnelView>>,
+    pub(super) funnel: Option<Vec<FunnelView>>,
     /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
     /// downloaded for more than an hour, or if it has been in preparation for more than a day.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,38 +73,38 @@ struct DayView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DayFunnel)]
 #[serde(rename_all = "camelCase")]
-struct FunnelView {
+pub(super) struct FunnelView {
     /// The day in UTC.
     #[schema(example = "2026-11-23")]
-    day: String,
-    provider: String,
+    pub(super) day: String,
+    pub(super) provider: String,
     /// How many could be installed.
-    ready: i64,
+    pub(super) ready: i64,
     /// How many users opened the page. A page that was opened before its profile was ready counts on the day on which it was
     /// opened.
-    opened: i64,
+    pub(super) opened: i64,
     /// How many users tapped the link that opens the phone's own setup.
-    link_tapped: i64,
+    pub(super) link_tapped: i64,
     /// How many users were shown the QR code.
-    qr_shown: i64,
+    pub(super) qr_shown: i64,
     /// How many a device has downloaded, as was reported or follows from an install.
-    downloaded: i64,
+    pub(super) downloaded: i64,
     /// How many were installed, as was reported or follows from a connection.
-    installed: i64,
+    pub(super) installed: i64,
     /// How many were connected to a mobile network.
-    connected: i64,
+    pub(super) connected: i64,
     /// How long it took from ready to installed; null if no install was reported.
-    seconds_to_install: Option<TimesView>,
+    pub(super) seconds_to_install: Option<TimesView>,
 }
 
 /// How long installs took, in seconds, to within 5 %.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = InstallTimes)]
-struct TimesView {
+pub(super) struct TimesView {
     /// Half of them took no longer.
-    p50: u64,
+    pub(super) p50: u64,
     /// Nine of ten took no longer.
-    p90: u64,
+    pub(super) p90: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -196,7 +196,15 @@ pub async fn show(
         _ => Err("must be a number from 1 to 90"),
     })?;
     params.finish()?;
-    let since = now.plus_seconds(-86_400 * days.unwrap_or(DAYS));
+    read(&app, days.unwrap_or(DAYS), now).await.map(Json)
+}
+
+/// Reads the counts of this many days.
+///
+/// # Errors
+/// Those of a read.
+pub(super) async fn read(app: &AppState, days: i64, now: Timestamp) -> Result<Summary, Problem> {
+    let since = now.plus_seconds(-86_400 * days);
     // While a table is locked, summaries take long, and must leave connections to the other reads.
     let read =
         app.scan(async |connection| summary::read(connection, since, now, STUCK_SHOWN).await);
@@ -208,14 +216,14 @@ pub async fn show(
         ("stuck", stuck.is_none()),
     ];
     let (days, days_since) = days.map(|Days { counts, since }| (counts, since)).unzip();
-    Ok(Json(Summary {
+    Ok(Summary {
         states: states.map(views),
         days: days.map(views),
         days_since: days_since.flatten().map(|day| day.to_string()),
         funnel: funnel.map(views),
         stuck: stuck.map(views),
         missing: missing.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect(),
-    }))
+    })
 }
 
 fn views<T, V: From<T>>(rows: Vec<T>) -> Vec<V> {

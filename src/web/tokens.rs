@@ -12,7 +12,7 @@ use super::callers::BackendSubject;
 use super::extract::{Params, read_json};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::access;
-use crate::domain::Timestamp;
+use crate::domain::{Iccid, Timestamp};
 use crate::registry;
 
 /// How long a token is valid by default: 15 minutes.
@@ -38,9 +38,9 @@ pub struct TokenView {
     token: String,
     /// When the token expires.
     #[schema(value_type = String, format = DateTime)]
-    expires_at: Timestamp,
+    pub(super) expires_at: Timestamp,
     /// The URL of this profile's install page, with the token in its fragment.
-    install_url: String,
+    pub(super) install_url: String,
 }
 
 /// Creates an access token for this profile.
@@ -73,24 +73,37 @@ pub async fn create(
         let wanted = format!("must be a number of seconds from 1 to {LONGEST_TTL}");
         return Err(Problem::parameter("ttlSeconds", wanted));
     }
-    let stored = app.reader.find(&iccid).await?;
+    let view = issue(&app, &iccid, ttl, now).await?;
+    let mut response = Json(view).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Issues an access token that is valid for `ttl` seconds.
+///
+/// # Errors
+/// `unknown-profile`, and those of a read.
+pub(super) async fn issue(
+    app: &AppState,
+    iccid: &Iccid,
+    ttl: i64,
+    now: Timestamp,
+) -> Result<TokenView, Problem> {
+    let stored = app.reader.find(iccid).await?;
     let stored = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     // If tokens have just been revoked, the new token must not count as one of them.
     let issued_at = stored.tokens_from.map_or(now, |from| now.max(from));
     let expires_at = now.plus_seconds(ttl);
-    let token = access::sign(&app.access.token_secrets, &iccid, issued_at, expires_at).map_err(
-        |error| {
+    let token =
+        access::sign(&app.access.token_secrets, iccid, issued_at, expires_at).map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a token could not be signed"
             );
             Problem::new(Code::Internal)
-        },
-    )?;
+        })?;
     let install_url = format!("{}/install#{token}", app.public_url);
-    let mut response = Json(TokenView { token, expires_at, install_url }).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(TokenView { token, expires_at, install_url })
 }
 
 /// Revokes all access tokens of this profile that have been issued so far.

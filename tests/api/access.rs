@@ -44,7 +44,7 @@ fn assert_unauthenticated(answer: &Answer, name: &str) {
 
 async fn with_two_profiles() -> TestApp {
     let app = TestApp::start_with(|settings| {
-        settings.access.api_keys = Secrets::parse("test", [API_KEY, NEXT_KEY]).unwrap();
+        settings.access.api_keys = Secrets::parse("test", [API_KEY, NEXT_KEY]).unwrap().into();
         settings.access.token_secrets =
             Secrets::parse("test", [TOKEN_SECRET, NEXT_SECRET]).unwrap();
     })

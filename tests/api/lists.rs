@@ -220,7 +220,7 @@ async fn profiles_in_each_state_are_found_also_those_that_were_there_before_they
     }
     let valid =
         "SELECT count(*) FROM pg_index WHERE indrelid = 'profiles'::regclass AND indisvalid";
-    assert_eq!(app.database.scalar::<i64>(valid).await, 7);
+    assert_eq!(app.database.scalar::<i64>(valid).await, 8);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod batch_write;
 mod changes;
 mod concurrency;
 mod connections;
+mod console;
 mod contract;
 mod database_down;
 mod declared;

@@ -18,7 +18,7 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
 /// Looks for what will be overdue after this many seconds, and returns how many profiles were found.
-async fn look(app: &TestApp, after: i64) -> u64 {
+pub(crate) async fn look(app: &TestApp, after: i64) -> u64 {
     let mut connection = app.database.connect().await;
     let now = clock::now().plus_seconds(after);
     find_overdue(&mut connection, &Patience::default(), &[], now).await.unwrap()

@@ -12,6 +12,7 @@ mod axe;
 mod browser;
 mod calm;
 mod client;
+mod console;
 mod embedding;
 mod follow;
 mod install;

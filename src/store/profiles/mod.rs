@@ -108,10 +108,14 @@ mod look_up;
 
 mod list;
 
+mod ending;
+
 mod lock;
 
 mod registration;
 
+pub(super) use ending::BY_END;
+pub use ending::list_ending;
 pub use list::{Filter, Listed, list};
 pub use lock::{Revision, lock_free, read, wait_for_locks};
 pub use look_up::{StoredProfile, find};

@@ -25,7 +25,9 @@ use crate::store::changes::{self, Place};
 use crate::store::endpoints::{self, Definition, Endpoint};
 use crate::store::{EndpointSecrets, Sealed, StoreError};
 use requests::{ChangedEndpoint, NewEndpoint, Replay, check};
-use views::{EndpointView, EndpointsView};
+pub(super) use views::{EndpointView, Status};
+
+use views::EndpointsView;
 
 /// The max number of endpoints.
 const MAX_ENDPOINTS: i64 = 100;
@@ -66,9 +68,18 @@ pub async fn list(
     params: Params,
 ) -> Result<Json<EndpointsView>, Problem> {
     params.finish()?;
+    let items = read(&app).await?;
+    Ok(Json(EndpointsView { items }))
+}
+
+/// Reads all endpoints, and how each does.
+///
+/// # Errors
+/// Those of a read.
+pub(super) async fn read(app: &AppState) -> Result<Vec<EndpointView>, Problem> {
     let found = app.reads.run(async |connection| endpoints::list(connection, None).await).await?;
     let items = found.into_iter().map(|endpoint| EndpointView::of(endpoint, &app.endpoints));
-    Ok(Json(EndpointsView { items: items.collect() }))
+    Ok(items.collect())
 }
 
 /// Creates an endpoint. The answer is the only one that shows its secret.

@@ -12,7 +12,7 @@ use crate::store::endpoints::Endpoint;
 /// How an endpoint does.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Status {
+pub(in crate::web) enum Status {
     /// Changes are delivered to it.
     Active,
     /// It has not accepted anything for a while. It is called again at `retryAt`.
@@ -29,61 +29,61 @@ enum Status {
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Its name.
-    id: String,
+    pub(in crate::web) id: String,
     /// Where changes are sent.
-    url: String,
+    pub(in crate::web) url: String,
     /// The kinds of changes that it wants; none: all.
-    kinds: Vec<ChangeKind>,
+    pub(in crate::web) kinds: Vec<ChangeKind>,
     /// The providers of whose profiles it wants changes; none: all.
-    providers: Vec<String>,
+    pub(in crate::web) providers: Vec<String>,
     /// What it is for.
-    description: Option<String>,
+    pub(in crate::web) description: Option<String>,
     /// Whether it comes from the operator's configuration file.
-    configured: bool,
+    pub(in crate::web) configured: bool,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-    status: Status,
+    pub(in crate::web) created_at: Timestamp,
+    pub(in crate::web) status: Status,
     /// Why it is disabled. `request`: a backend asked for that. `gone`: it answered 410. `failing`: it accepted nothing for five days.
     /// `lost-place`: the database was restored from a backup from before its cursor; replay it from a cursor from before the backup.
     #[schema(inline)]
-    disabled_because: Option<DisabledBecause>,
+    pub(in crate::web) disabled_because: Option<DisabledBecause>,
     /// Since when it is disabled.
     #[schema(value_type = Option<String>, format = DateTime)]
-    disabled_at: Option<Timestamp>,
+    pub(in crate::web) disabled_at: Option<Timestamp>,
     /// The last change that it is done with, but for the profiles in `heldProfiles`.
-    cursor: String,
+    pub(in crate::web) cursor: String,
     /// How many changes come after that one, whether it wants them or not.
-    behind: i64,
+    pub(in crate::web) behind: i64,
     /// When the first of them happened.
     #[schema(value_type = Option<String>, format = DateTime)]
-    behind_since: Option<Timestamp>,
+    pub(in crate::web) behind_since: Option<Timestamp>,
     /// How many changes it has accepted.
-    delivered: i64,
+    pub(in crate::web) delivered: i64,
     /// When it last accepted one.
     #[schema(value_type = Option<String>, format = DateTime)]
-    delivered_at: Option<Timestamp>,
+    pub(in crate::web) delivered_at: Option<Timestamp>,
     /// How often in a row it has accepted nothing.
-    failures: u32,
+    pub(in crate::web) failures: u32,
     /// Since when.
     #[schema(value_type = Option<String>, format = DateTime)]
-    failing_since: Option<Timestamp>,
+    pub(in crate::web) failing_since: Option<Timestamp>,
     /// When the next attempt is due, if it has to wait.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
+    pub(in crate::web) retry_at: Option<Timestamp>,
     /// How the last request failed that it did not accept.
-    last_error: Option<String>,
+    pub(in crate::web) last_error: Option<String>,
     /// How many profiles have changes that it does not accept, while it accepts those of others. They are retried separately.
-    held_profiles: i64,
+    pub(in crate::web) held_profiles: i64,
     /// How many changes were given up after five days, while the endpoint accepted those of other profiles.
-    given_up: i64,
+    pub(in crate::web) given_up: i64,
     /// Until when the secret before the present one also signs.
     #[schema(value_type = Option<String>, format = DateTime)]
-    previous_secret_until: Option<Timestamp>,
+    pub(in crate::web) previous_secret_until: Option<Timestamp>,
     /// The secret that signs the requests. Only the answer that creates it shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_…")]
-    secret: Option<String>,
+    pub(in crate::web) secret: Option<String>,
 }
 
 /// All endpoints.

@@ -19,6 +19,7 @@ use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::Params;
 use super::problem::{Code, Problem, ProblemDocument};
+use crate::domain::{Iccid, Timestamp};
 use crate::store::evidence;
 use sheet::SheetView;
 
@@ -62,18 +63,41 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     params.finish()?;
     let BackendSubject { iccid, received_at } = subject;
-    let read = async |connection: &mut _| evidence::read(connection, &iccid).await;
-    let found = app.reads.run(read).await?.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
-    let sheet = SheetView::of(found, received_at);
-    let text = serde_json::value::to_raw_value(&sheet).map_err(|error| unwritten(&error))?;
-    let signed = app.evidence_keys.sign(KIND, text.get().as_bytes());
+    let sheet = Sheet::read(&app, &iccid, received_at).await?;
     let mut response = if accept::prefers_html(&headers) {
-        page::answer(&sheet, signed.as_deref(), &app.public_url)
+        sheet.page(&app)
     } else {
-        Json(SignedView { sheet: &text, signed: signed.as_deref() }).into_response()
+        Json(SignedView { sheet: &sheet.text, signed: sheet.signed.as_deref() }).into_response()
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+/// A sheet, and its text with the signature.
+pub(super) struct Sheet {
+    view: SheetView,
+    text: Box<RawValue>,
+    signed: Option<String>,
+}
+
+impl Sheet {
+    /// Reads and signs what is recorded about a profile at this moment.
+    ///
+    /// # Errors
+    /// `unknown-profile`, and those of a read.
+    pub async fn read(app: &AppState, iccid: &Iccid, now: Timestamp) -> Result<Self, Problem> {
+        let read = async |connection: &mut _| evidence::read(connection, iccid).await;
+        let found = app.reads.run(read).await?.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
+        let view = SheetView::of(found, now);
+        let text = serde_json::value::to_raw_value(&view).map_err(|error| unwritten(&error))?;
+        let signed = app.evidence_keys.sign(KIND, text.get().as_bytes());
+        Ok(Self { view, text, signed })
+    }
+
+    /// The answer with the page to print.
+    pub fn page(&self, app: &AppState) -> Response {
+        page::answer(&self.view, self.signed.as_deref(), &app.public_url)
+    }
 }
 
 fn unwritten(error: &serde_json::Error) -> Problem {

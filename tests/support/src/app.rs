@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use esim_status::access::Access;
+use esim_status::access::{Access, ApiKeys, Rights, Scope};
 use esim_status::config::{Settings, url_secret_hook};
 use esim_status::delivery::Secrets;
 use esim_status::hook::Hooks;
@@ -44,14 +44,13 @@ pub fn settings(database: &Database) -> Settings {
     let hook = url_secret_hook(secrets("hook", HOOK_SECRET));
     let hooks = Hooks::from([(hook.path.clone(), Arc::new(hook))]);
     let access = Access {
-        api_keys: secrets("API key", API_KEY),
+        api_keys: ApiKeys::new(secrets("API key", API_KEY), vec![Rights::new("test", Scope::ALL)]),
         token_secrets: secrets("token", TOKEN_SECRET),
     };
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     Settings {
         listen: free,
         admin_listen: free,
-        api_key_names: vec!["test".to_owned()],
         readers: 4,
         max_connections: 1_024,
         max_streams: 256,

@@ -1,0 +1,41 @@
+// Keeps the page of a profile up to date. Without it, the page reloads itself once a minute.
+
+const PAUSE = 5000;
+
+const pause = () => new Promise((done) => setTimeout(done, PAUSE));
+
+// Replacing what has the focus would take it away from its user.
+const idle = (element) => new Promise((done) => {
+  const look = () => element.contains(document.activeElement)
+    ? element.addEventListener('focusout', () => setTimeout(look), { once: true })
+    : done();
+  look();
+});
+
+async function renew(live) {
+  const response = await fetch(location.pathname, { redirect: 'manual' });
+  if (response.status !== 200) return location.reload();
+  const text = await response.text();
+  const news = new DOMParser().parseFromString(text, 'text/html').querySelector('#live');
+  await idle(live);
+  live.replaceWith(news);
+  document.querySelector('#news').textContent = 'The page was updated just now.';
+}
+
+async function follow() {
+  for (;;) {
+    const live = document.querySelector('#live');
+    if (!live) return;
+    try {
+      const response = await fetch(live.dataset.changes, { redirect: 'manual' });
+      if (response.status === 200) await renew(live);
+      // The session has ended.
+      else if (response.type === 'opaqueredirect') return location.reload();
+      else if (response.status !== 204) await pause();
+    } catch {
+      await pause();
+    }
+  }
+}
+
+follow();

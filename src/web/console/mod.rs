@@ -1,0 +1,82 @@
+//! The console: pages on which a person at support finds a profile, sees what became of it, and helps its user.
+//!
+//! They are rendered here from what the calls of the API read, and work without a script. Whoever looks has signed in with an API
+//! key for the console ([`session`]); every look at a profile is logged with the name of that key.
+
+mod session;
+
+mod form;
+
+mod shell;
+
+mod sign_in;
+
+mod search;
+
+mod profile;
+
+mod timeline;
+
+mod question;
+
+mod body;
+
+mod worklists;
+
+mod overview;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderValue, StatusCode, header};
+
+use super::problem::{Code, Problem};
+use super::{AppState, etag};
+
+/// The routes below `/console`.
+pub(super) fn routes(app: &AppState) -> Router<AppState> {
+    Router::new()
+        .route("/", get(search::show).post(search::search))
+        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/profiles/{profile}", get(profile::show))
+        .route("/profiles/{profile}/changes", get(profile::changes))
+        .route("/profiles/{profile}/evidence", get(profile::evidence))
+        .route("/profiles/{profile}/link", post(profile::link))
+        .route("/profiles/{profile}/ask", post(profile::ask))
+        .route("/profiles/{profile}/erase", post(profile::erase))
+        .route("/profiles/{profile}/body", post(body::of_profile))
+        .route("/body", post(body::of_outcome))
+        .route("/refused", get(worklists::refused))
+        .route("/overdue", get(worklists::overdue))
+        .route("/hooks", get(overview::hooks))
+        .route("/endpoints", get(overview::endpoints))
+        .route("/funnel", get(overview::funnel))
+        .route("/assets/{file}", get(asset))
+        .layer(from_fn_with_state(app.clone(), shell::around))
+}
+
+/// The parts of the pages: name, content type, text.
+const ASSETS: [(&str, &str, &str); 2] = [
+    ("console.css", "text/css; charset=utf-8", include_str!("console.css")),
+    ("console.js", "text/javascript; charset=utf-8", include_str!("console.js")),
+];
+
+/// `GET /console/assets/{file}`: a part of the pages.
+async fn asset(request: Request) -> Result<Response, Problem> {
+    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let found = ASSETS.iter().find(|(file, _, _)| *file == name);
+    let (_, content_type, text) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
+    let tag = etag::of_text(text);
+    let mut response = if etag::names(request.headers(), &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, *content_type)], *text).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
