@@ -964,7 +964,7 @@ export interface Operations {
       id: string;
     };
     query: undefined;
-    body: EndpointChange;
+    body: EndpointChange | null;
     answer: Endpoint;
   };
   /**

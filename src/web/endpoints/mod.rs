@@ -171,7 +171,7 @@ pub async fn show(
     patch, path = "/v1/endpoints/{id}", tag = "endpoints",
     security(("apiKey" = [])),
     params(("id" = String, Path, description = "The `id` of an endpoint")),
-    request_body = ChangedEndpoint,
+    request_body(content = Option<ChangedEndpoint>, description = "The body may be empty, and then nothing changes"),
     responses(
         (status = 200, body = EndpointView, description = "Changed; with `secret` if there is a new one"),
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
