@@ -49,7 +49,7 @@ pub const ANDROID: Device = Device {
 
 /// There is no sandbox for root, and animations would change colours during a check. The remaining flags prevent
 /// requests to other servers.
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
     "--force-prefers-reduced-motion",
@@ -60,6 +60,8 @@ const FLAGS: [&str; 11] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // A page that was left gives its stream back, but not always soon enough, and a browser has only six connections to a server.
+    "--disable-back-forward-cache",
     // A host name that is not `localhost`, which browsers and pages treat specially.
     "--host-resolver-rules=MAP esim.test 127.0.0.1",
 ];

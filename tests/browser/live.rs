@@ -35,28 +35,6 @@ async fn a_webhook_changes_the_page_to_installed_without_a_reload() {
     browser.assert_clean().await;
 }
 
-/// A browser keeps pages that were left, and has six connections to a server.
-#[tokio::test]
-async fn a_page_that_was_left_gives_its_stream_back_and_follows_again_on_the_way_back() {
-    let app = start().await;
-    let browser = Browser::start(DESKTOP).await;
-    browser.open(&page(&app, 600)).await;
-    // Another page of the same address each time, as a shop's own pages are.
-    for number in 0..8 {
-        browser.wait_for_text(".link", "Live").await;
-        browser
-            .run(&format!("location.href = '/install?lang=en&n={number}' + location.hash"))
-            .await;
-        browser.wait_for(&format!("return location.search.endsWith('={number}')")).await;
-    }
-    browser.wait_for_text(".link", "Live").await;
-    browser.run("history.back()").await;
-    browser.wait_for("return location.search.endsWith('=6')").await;
-    browser.wait_for_text(".link", "Live").await;
-    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
-    browser.wait_for_text("h1", "Your eSIM is installed").await;
-}
-
 #[tokio::test]
 async fn without_streams_the_page_polls() {
     let app = TestApp::start_with(|settings| {
