@@ -19,7 +19,7 @@ use crate::telemetry::{self, RequestLabel};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The content type of the console's pages.
+/// The content type of pages.
 pub const HTML: &str = "text/html; charset=utf-8";
 
 /// When the request was received. Handlers take the time from here.

@@ -56,6 +56,8 @@ mod extract;
 
 mod etag;
 
+mod assets;
+
 mod language;
 
 mod docs;

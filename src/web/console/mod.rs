@@ -1,6 +1,6 @@
 //! The console: pages on which a person at support finds a profile, sees what became of it, and helps its user.
 //!
-//! They are rendered here from what the calls of the API read, and work without a script. Whoever looks has signed in with an API
+//! They are rendered here from what the calls of the API read, and work without a script. Everybody who sees them has signed in with an API
 //! key for the console ([`session`]); every look at a profile is logged with the name of that key.
 
 mod session;
@@ -25,15 +25,17 @@ mod worklists;
 
 mod overview;
 
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
 
-use super::problem::{Code, Problem};
-use super::{AppState, etag};
+use super::AppState;
+use super::assets::{self, Asset, SCRIPT, STYLE};
+use super::problem::Problem;
 
 /// The routes below `/console`.
 pub(super) fn routes(app: &AppState) -> Router<AppState> {
@@ -58,25 +60,15 @@ pub(super) fn routes(app: &AppState) -> Router<AppState> {
         .layer(from_fn_with_state(app.clone(), shell::around))
 }
 
-/// The parts of the pages: name, content type, text.
-const ASSETS: [(&str, &str, &str); 2] = [
-    ("console.css", "text/css; charset=utf-8", include_str!("console.css")),
-    ("console.js", "text/javascript; charset=utf-8", include_str!("console.js")),
-];
+/// The parts of the pages.
+static FILES: LazyLock<[Asset; 2]> = LazyLock::new(|| {
+    [
+        Asset::new("console.css", STYLE, include_str!("console.css")),
+        Asset::new("console.js", SCRIPT, include_str!("console.js")),
+    ]
+});
 
 /// `GET /console/assets/{file}`: a part of the pages.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let found = ASSETS.iter().find(|(file, _, _)| *file == name);
-    let (_, content_type, text) = found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
-    let tag = etag::of_text(text);
-    let mut response = if etag::names(request.headers(), &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ([(header::CONTENT_TYPE, *content_type)], *text).into_response()
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, tag);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    assets::answer(&*FILES, &request)
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header;
 use sha2::{Digest, Sha256};
 
+use super::super::middleware::HTML;
 use super::super::page::escape;
 use super::sheet::{CausedView, OtherView, SheetView};
 use crate::domain::TransitionKind;
@@ -26,7 +27,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn answer(sheet: &SheetView, signed: Option<&str>, service: &str) -> Response {
     let policy = format!("{}; frame-ancestors 'none'", *POLICY);
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_TYPE, HTML),
         (header::CONTENT_SECURITY_POLICY, &policy),
         (header::REFERRER_POLICY, "no-referrer"),
     ];

@@ -7,21 +7,19 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, Uri, header};
 use tower_http::compression::CompressionLayer;
 
-use super::problem::{Code, Problem};
-use super::{AppState, etag, language};
+use super::assets::{self, Asset, SCRIPT, STYLE};
+use super::middleware::HTML;
+use super::problem::Problem;
+use super::{AppState, language};
 use crate::config::Brand;
 use crate::texts::Language;
 
 const PAGE: &str = include_str!("install.html");
 
 const ROOT: &str = include_str!("root.html");
-
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-const STYLE: &str = "text/css; charset=utf-8";
 
 const JSON: &str = "application/json";
 
@@ -105,7 +103,7 @@ async fn root() -> Response {
 
 fn html(page: String) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_TYPE, HTML),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -113,40 +111,16 @@ fn html(page: String) -> Response {
     (headers, page).into_response()
 }
 
-/// A file below `/assets`.
-struct Asset {
-    name: String,
-    content_type: &'static str,
-    text: &'static str,
-    tag: HeaderValue,
-}
-
 /// The parts, and the texts of every language but English, which is in the module.
 static FILES: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let parts = ASSETS.map(|(name, content_type, text)| (name.to_owned(), content_type, text));
+    let parts = ASSETS.map(|(name, content_type, text)| Asset::new(name, content_type, text));
     let others = Language::ALL.iter().filter(|it| **it != Language::English);
-    let texts = others.map(|it| (file_of(*it), JSON, it.page()));
-    let asset =
-        |(name, content_type, text)| Asset { name, content_type, text, tag: etag::of_text(text) };
-    parts.into_iter().chain(texts).map(asset).collect()
+    parts.into_iter().chain(others.map(|it| Asset::new(file_of(*it), JSON, it.page()))).collect()
 });
 
 /// `GET /assets/{file}`: a part of the page, or the module that other pages embed.
 async fn asset(request: Request) -> Result<Response, Problem> {
-    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let found = FILES.iter().find(|file| file.name == name);
-    let Asset { content_type, text, tag, .. } =
-        found.ok_or_else(|| Problem::new(Code::UnknownPath))?;
-    let mut response = if etag::names(request.headers(), tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ([(header::CONTENT_TYPE, *content_type)], *text).into_response()
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, tag.clone());
-    // Browsers revalidate the file on each visit, and get a 304 until a release changes it.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    assets::answer(&FILES, &request)
 }
 
 /// Escapes a text for HTML, as an attribute's value or as content.
