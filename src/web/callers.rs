@@ -16,7 +16,10 @@ use crate::store::{ReadError, StoredProfile};
 
 /// A caller that is a backend. Users are refused with `forbidden`.
 #[derive(Debug)]
-pub struct Backend;
+pub struct Backend {
+    /// When the request was received.
+    pub received_at: Timestamp,
+}
 
 /// The profile that a request is about, for endpoints that only backends may call. A user is refused: with `forbidden`
 /// for their own profile, with `unknown-profile` for any other.
@@ -163,7 +166,10 @@ impl FromRequestParts<AppState> for Backend {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         match Caller::from_request_parts(parts, app).await? {
-            Caller::Backend => Ok(Self),
+            Caller::Backend => {
+                let ReceivedAt(received_at) = ReceivedAt::from_request_parts(parts, app).await?;
+                Ok(Self { received_at })
+            }
             Caller::User { .. } => Err(Problem::new(Code::Forbidden)),
         }
     }

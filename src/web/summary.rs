@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::Backend;
 use super::extract::Params;
-use super::middleware::ReceivedAt;
 use super::problem::{Problem, ProblemDocument};
 use crate::domain::{Milestone, Outcome, ProfileState, Timestamp, Took};
 use crate::store::funnel::DayFunnel;
@@ -187,16 +186,23 @@ impl From<Stuck> for StuckView {
 )]
 pub async fn show(
     State(app): State<AppState>,
-    _: Backend,
-    ReceivedAt(now): ReceivedAt,
+    Backend { received_at: now }: Backend,
     mut params: Params,
 ) -> Result<Json<Summary>, Problem> {
-    let days = params.take("days", |text| match text.parse() {
-        Ok(days @ 1..=90) => Ok(days),
-        _ => Err("must be a number from 1 to 90"),
-    })?;
+    let days = take_days(&mut params)?;
     params.finish()?;
     read(&app, days.unwrap_or(DAYS), now).await.map(Json)
+}
+
+/// Takes `days`: how many days are counted.
+///
+/// # Errors
+/// A problem that names the parameter.
+pub(super) fn take_days(params: &mut Params) -> Result<Option<i64>, Problem> {
+    params.take("days", |text| match text.parse() {
+        Ok(days @ 1..=90) => Ok(days),
+        _ => Err("must be a number from 1 to 90"),
+    })
 }
 
 /// Reads the counts of this many days.

@@ -159,12 +159,8 @@ pub(super) async fn funnel(
     session: Session,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let days = params.take("days", |text| match text.parse() {
-        Ok(days @ 1..=90) => Ok(days),
-        _ => Err("must be a number from 1 to 90"),
-    })?;
+    let days = summary::take_days(&mut params)?.unwrap_or(DAYS);
     params.finish()?;
-    let days = days.unwrap_or(DAYS);
     let found = summary::read(&app, days, session.received_at).await?.funnel;
     let is_missing = found.is_none();
     let found = found.unwrap_or_default();

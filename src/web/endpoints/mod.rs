@@ -16,7 +16,6 @@ use super::AppState;
 use super::callers::Backend;
 use super::changes::{After, not_given_out, read_after};
 use super::extract::{Params, path_segment, read_json};
-use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::StandardSecrets;
 use crate::domain::{Filter, Timestamp};
@@ -35,18 +34,21 @@ const MAX_ENDPOINTS: i64 = 100;
 /// How long the secret before a new one also signs, in seconds.
 const BOTH_SIGN_SECONDS: i64 = 86_400;
 
-/// The endpoint that the path names.
+/// The endpoint that the path names, for a backend.
 #[derive(Debug)]
-pub struct Named(String);
+pub struct Named {
+    id: String,
+    received_at: Timestamp,
+}
 
 impl FromRequestParts<AppState> for Named {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        Backend::from_request_parts(parts, app).await?;
+        let Backend { received_at } = Backend::from_request_parts(parts, app).await?;
         let id = path_segment(parts, "id").await;
         let id = id.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()));
-        id.map(Self).ok_or_else(|| Problem::new(Code::UnknownEndpoint))
+        id.map(|id| Self { id, received_at }).ok_or_else(|| Problem::new(Code::UnknownEndpoint))
     }
 }
 
@@ -105,12 +107,11 @@ pub(super) async fn read(app: &AppState) -> Result<Vec<EndpointView>, Problem> {
 )]
 pub async fn create(
     State(app): State<AppState>,
-    _: Backend,
+    Backend { received_at: now }: Backend,
     params: Params,
     request: Request,
 ) -> Result<Response, Problem> {
     params.finish()?;
-    let now = received_at(&request)?;
     let NewEndpoint { url, kinds, providers, description, after } = read_json(request).await?;
     let url = url.ok_or_else(|| Problem::parameter("url", "is missing"))?;
     let definition = Definition { url, filter: Filter { kinds, providers }, description };
@@ -157,7 +158,7 @@ pub async fn create(
 )]
 pub async fn show(
     State(app): State<AppState>,
-    Named(id): Named,
+    Named { id, .. }: Named,
     params: Params,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
@@ -185,12 +186,11 @@ pub async fn show(
 )]
 pub async fn change(
     State(app): State<AppState>,
-    Named(id): Named,
+    Named { id, received_at: now }: Named,
     params: Params,
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
-    let now = received_at(&request)?;
     let change: ChangedEndpoint = read_json(request).await?;
     let rotated = change.rotate_secret.then(fresh_secret);
     let decide = |endpoint: &Endpoint| {
@@ -234,7 +234,7 @@ pub async fn change(
 )]
 pub async fn delete(
     State(app): State<AppState>,
-    Named(id): Named,
+    Named { id, .. }: Named,
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
@@ -272,23 +272,17 @@ pub async fn delete(
 )]
 pub async fn replay(
     State(app): State<AppState>,
-    Named(id): Named,
+    Named { id, received_at: now }: Named,
     params: Params,
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
-    let now = received_at(&request)?;
     let Replay { after } = read_json(request).await?;
     let after = after.ok_or_else(|| Problem::parameter("after", "is missing"))?;
     let place = place(&app, &after).await?;
     let replayed = registry::replay_endpoint(&app.registrations, &id, place, now).await?;
     let replayed = replayed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
     Ok(Json(EndpointView::of(replayed, &app.endpoints)))
-}
-
-fn received_at(request: &Request) -> Result<Timestamp, Problem> {
-    let noted = request.extensions().get::<ReceivedAt>().copied();
-    noted.map(|ReceivedAt(at)| at).ok_or_else(|| Problem::new(Code::Internal))
 }
 
 /// The place that `after` names, which this database must have given out.
