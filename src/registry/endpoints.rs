@@ -39,18 +39,20 @@ pub async fn change_endpoint<E>(
             Ok(change) => change,
             Err(refused) => return Ok(Err(refused)),
         };
+        match change.enabled {
+            Some(true) => endpoints::enable(&mut transaction, id, now).await?,
+            // First, because it depends on what was read.
+            Some(false) => {
+                let because = DisabledBecause::Request;
+                endpoints::end(&mut transaction, &endpoint, because, now).await?;
+            }
+            None => {}
+        }
         if let Some(definition) = &change.definition {
             endpoints::redefine(&mut transaction, id, definition, now).await?;
         }
         if let Some((sealed, until)) = &change.secrets {
             endpoints::save_secrets(&mut transaction, id, sealed, Some(*until)).await?;
-        }
-        match change.enabled {
-            Some(true) => endpoints::enable(&mut transaction, id, now).await?,
-            Some(false) => {
-                endpoints::disable(&mut transaction, id, DisabledBecause::Request, now).await?;
-            }
-            None => {}
         }
         transaction.commit().await?;
         Ok(Ok(endpoints::find(connection, id).await?))

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::vault::Sealed;
 use crate::domain::{DisabledBecause, Filter, Timestamp};
 pub use owner::{
-    configure, create, delete, disable, enable, lock, redefine, replay, save_secrets, seal_anew,
+    configure, create, delete, enable, lock, redefine, replay, save_secrets, seal_anew,
 };
 pub use serving::{Progress, ToServe, advance, end, list_to_serve, note_failure, release, take};
 

@@ -8,7 +8,7 @@ use super::super::decode::datetime_option;
 use super::super::error::StoreError;
 use super::super::vault::Sealed;
 use super::Definition;
-use crate::domain::{DisabledBecause, Timestamp};
+use crate::domain::Timestamp;
 
 /// Creates an endpoint, unless there are `max` already. Returns whether it did.
 ///
@@ -153,28 +153,6 @@ pub async fn seal_anew(
         from.bytes,
         to.key_id,
         to.bytes
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Ends the deliveries to an endpoint. Its place stays.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn disable(
-    connection: &mut PgConnection,
-    id: &str,
-    because: DisabledBecause,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE endpoints SET disabled_because = $2, disabled_at = $3, version = version + 1
-         WHERE id = $1 AND disabled_because IS NULL",
-        id,
-        because.as_str(),
-        now.as_datetime()
     )
     .execute(connection)
     .await?;

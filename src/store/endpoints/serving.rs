@@ -148,7 +148,7 @@ pub async fn note_failure(
     Ok(())
 }
 
-/// Ends the deliveries to an endpoint, unless its owner has changed it meanwhile. Its place stays.
+/// Ends the deliveries to an endpoint, unless its owner has changed it since it was read. Its place stays.
 ///
 /// # Errors
 /// [`StoreError`].
