@@ -27,7 +27,7 @@ fn line(commit: &str) -> String {
 
 /// Creates the series that tells version and commit.
 pub fn begin_build_info() {
-    describe_gauge!(INFO, "Always 1, with the version and, if the build was told it, the commit");
+    describe_gauge!(INFO, "Always 1, with the version and, if the build was given it, the commit");
     gauge!(INFO, "version" => VERSION, "commit" => COMMIT).set(1.0);
 }
 

@@ -12,22 +12,21 @@ mod endpoints;
 
 mod request;
 
+mod requests;
+
 mod seldom;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{
-    Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use build::{begin_build_info, version};
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use request::RequestLabel;
+pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
 
 use crate::domain::{Advance, Milestone, Outcome, OverdueReason, ProfileState, TransitionKind};
@@ -46,7 +45,6 @@ const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
-const REQUESTS: &str = "esim_status_request_duration_seconds";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
 const COMMITS: &str = "esim_status_commit_duration_seconds";
 const QUEUE: &str = "esim_status_queue_deliveries";
@@ -96,9 +94,13 @@ fn collect() -> PrometheusHandle {
     // Another recorder exists only if this crate is part of another program, which then collects the metrics.
     drop(metrics::set_global_recorder(recorder));
     endpoints::describe();
+    requests::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
-    describe_counter!(MILESTONES, "Profiles that newly came so far, by provider and milestone");
+    describe_counter!(
+        MILESTONES,
+        "Profiles that came so far for the first time, by provider and milestone"
+    );
     describe_histogram!(INSTALLS, "Time from ready to installed, by provider");
     describe_counter!(OVERDUE, "Profiles found to be overdue, by provider and reason");
     describe_gauge!(
@@ -119,7 +121,6 @@ fn collect() -> PrometheusHandle {
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
-    describe_histogram!(REQUESTS, "Duration of requests, by method, route and status");
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
     describe_histogram!(COMMITS, "Duration of writing a batch, including its commit");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
@@ -194,11 +195,6 @@ pub fn begin_problem(code: &'static str) {
     counter!(PROBLEMS, "code" => code).increment(0);
 }
 
-/// Creates the empty histogram of these requests.
-pub fn begin_requests(method: &'static str, route: &'static str, status: u16) {
-    drop(request_histogram(method, route, status));
-}
-
 /// Creates the series without labels with 0.
 pub fn begin_totals() {
     for name in [GIVEN_UP, LOOKED_UP, SPOOLED, DRAINED, ALREADY_WRITTEN, SPOOL_REFUSED] {
@@ -270,40 +266,6 @@ pub fn count_not_authentic(hook: &str, reason: &'static str) {
 /// Counts an answer that is a problem document.
 pub fn count_problem(code: &'static str) {
     counter!(PROBLEMS, "code" => code).increment(1);
-}
-
-/// Records an answered request.
-pub fn record_request(request: &RequestLabel, status: u16, took: Duration) {
-    /// The histograms of one route by method and status. There are few, so a linear search is fast.
-    type OfRoute = Vec<((&'static str, u16), Histogram)>;
-
-    thread_local! {
-        /// Looking a histogram up by its labels is expensive, so each thread caches the handles.
-        static KNOWN: RefCell<HashMap<String, OfRoute>> = RefCell::default();
-    }
-    let kind = (request.method, status);
-    KNOWN.with_borrow_mut(|known| {
-        let histograms = match known.get_mut(&*request.route) {
-            Some(histograms) => histograms,
-            None => known.entry(request.route.to_string()).or_default(),
-        };
-        if let Some((_, histogram)) = histograms.iter().find(|(known, _)| *known == kind) {
-            histogram.record(took);
-            return;
-        }
-        let histogram = request_histogram(request.method, &request.route, status);
-        histogram.record(took);
-        histograms.push((kind, histogram));
-    });
-}
-
-fn request_histogram(method: &'static str, route: &str, status: u16) -> Histogram {
-    let labels = [
-        ("method", method.to_owned()),
-        ("route", route.to_owned()),
-        ("status", status.to_string()),
-    ];
-    histogram!(REQUESTS, &labels)
 }
 
 /// Records the number of deliveries in a writer's batch.
