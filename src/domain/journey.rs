@@ -59,7 +59,7 @@ pub struct Progress {
     pub at: Option<Timestamp>,
 }
 
-/// What the user is told about a step. Each has its text in every language.
+/// What a page says about a step. Each has its text in every language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Advice {
     /// The profile is being prepared.

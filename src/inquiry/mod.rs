@@ -58,7 +58,7 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
         // Others report that the database is away. The error that ends this is that of a lost connection.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = inquirer.ask_all(&mut connection).await
-            && !matches!(&error, StoreError::Database(error) if store::is_away(error))
+            && !error.is_away()
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a provider could not be asked; that will be retried");

@@ -19,7 +19,7 @@ use crate::domain::{DisabledBecause, EndpointUrl, Iccid, PERSISTENCE, Timestamp,
 use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::Place;
 use crate::store::endpoints::{self, Endpoint, Progress};
-use crate::store::{self, EndpointSecrets, Pool, StoreError};
+use crate::store::{EndpointSecrets, Pool, StoreError};
 use crate::telemetry;
 use crate::web::AppState;
 
@@ -109,7 +109,7 @@ impl Courier {
 
     /// Logs an error of the database, unless others report it.
     fn report(&self, error: &StoreError) {
-        if !matches!(error, StoreError::Database(error) if store::is_away(error)) {
+        if !error.is_away() {
             let (endpoint, error) = (&self.id, error as &dyn std::error::Error);
             tracing::warn!(
                 endpoint,
@@ -137,9 +137,8 @@ impl Courier {
         };
         let due = due::read(&self.app, &self.pool, &endpoint, limit, now).await?;
         let Some(due::Due { lanes, skipped, read_to }) = due else {
-            let id = &self.id;
             tracing::error!(
-                endpoint = id,
+                endpoint = self.id,
                 "an endpoint was disabled, because the database has not given out its cursor: was it restored from a backup? Replay the endpoint from a cursor from before the backup"
             );
             return self.end(&endpoint, DisabledBecause::LostPlace).await;
@@ -152,8 +151,10 @@ impl Courier {
         let is_outdated = || self.version.has_changed().unwrap_or(true);
         let sent = round::send(client, &target, lanes, was_failing, draining, &is_outdated).await;
         if sent.is_gone {
-            let id = &self.id;
-            tracing::warn!(endpoint = id, "an endpoint was disabled, because it answered 410 Gone");
+            tracing::warn!(
+                endpoint = self.id,
+                "an endpoint was disabled, because it answered 410 Gone"
+            );
             return self.end(&endpoint, DisabledBecause::Gone).await;
         }
         if let (true, Some(error)) = (sent.is_down, &sent.error) {
@@ -281,17 +282,15 @@ impl Courier {
         let now = clock::now();
         let is_long = |since| now.seconds_since(since) > PERSISTENCE.as_secs_f64();
         if endpoint.failing_since.is_some_and(is_long) {
-            let id = &self.id;
             tracing::error!(
-                endpoint = id,
+                endpoint = self.id,
                 "an endpoint was disabled, because it accepted nothing for five days; once it works, enable it, and it continues where it ended"
             );
             return self.end(endpoint, DisabledBecause::Failing).await;
         }
         if endpoint.failures == 0 {
-            let id = &self.id;
             tracing::warn!(
-                endpoint = id,
+                endpoint = self.id,
                 error,
                 "an endpoint accepts nothing; that will be retried"
             );

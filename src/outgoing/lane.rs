@@ -80,6 +80,7 @@ impl Lane {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use http::StatusCode;
 
     use super::*;
@@ -93,7 +94,7 @@ mod tests {
     }
 
     fn message(position: i64) -> (i64, Message) {
-        (position, Message { id: format!("chg_{position}"), body: Vec::new() })
+        (position, Message { id: format!("chg_{position}"), body: Bytes::new() })
     }
 
     fn backlog(position: i64, days: i64, failures: u32) -> Backlog {

@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use crate::budget;
 use crate::clock;
 use crate::store::endpoints::{self, Definition, ToServe};
-use crate::store::{self, Connector, Pool, Session, StoreError, exclusive};
+use crate::store::{Connector, Pool, Session, StoreError, exclusive};
 use crate::web::AppState;
 use client::Client;
 use courier::Courier;
@@ -57,12 +57,15 @@ pub async fn run(app: AppState, connector: Connector) {
         // Others report that the database is away. The error that ends this is that of a lost connection.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = serve(&app, &pool, &client, &mut connection).await
-            && !matches!(&error, StoreError::Database(error) if store::is_away(error))
+            && !error.is_away()
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "endpoints could not be served; that will be retried");
         }
-        sleep(LOOK).await;
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            () = app.draining.begun() => {}
+        }
     }
 }
 

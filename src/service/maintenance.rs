@@ -48,7 +48,7 @@ pub(super) async fn look_after(app: AppState, retention_days: u32, patience: Pat
                     );
                 }
                 // If the database is away, others report that.
-                (Ok(Err(StoreError::Database(error))), None) if store::is_away(&error) => {}
+                (Ok(Err(error)), None) if error.is_away() => {}
                 (Ok(Err(error)), None) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(

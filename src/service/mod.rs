@@ -92,7 +92,7 @@ impl StartError {
             Self::Schema(
                 SchemaError::Unreachable(_) | SchemaError::Interrupted(_) | SchemaError::Silent,
             ) => true,
-            Self::Partitions(StoreError::Database(error)) => store::is_away(error),
+            Self::Partitions(error) => error.is_away(),
             _ => false,
         }
     }

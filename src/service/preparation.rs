@@ -62,9 +62,7 @@ impl Preparation {
     async fn check_data_keys(&self, connection: &mut PgConnection) -> Result<(), StartError> {
         let missing = match install_credentials::missing_keys(connection, &self.vault).await {
             Ok(missing) => missing,
-            Err(StoreError::Database(error)) if store::is_away(&error) => {
-                return Err(StoreError::from(error).into());
-            }
+            Err(error) if error.is_away() => return Err(error.into()),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(

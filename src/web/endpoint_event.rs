@@ -1,5 +1,6 @@
 //! The event that an endpoint gets for each change: CloudEvents 1.0, in its JSON format.
 
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -39,7 +40,7 @@ pub struct Message {
     /// The id of the event.
     pub id: String,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// The content type of the body.
@@ -63,5 +64,5 @@ pub fn message(change: Change, public_url: &str) -> serde_json::Result<Message> 
         datacontenttype: "application/json",
         data: ChangeView::from(change),
     };
-    Ok(Message { id, body: serde_json::to_vec(&event)? })
+    Ok(Message { id, body: serde_json::to_vec(&event)?.into() })
 }

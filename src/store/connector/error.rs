@@ -122,3 +122,10 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     };
     connecting.map_or_else(|| diagnose(error).is_away, ConnectError::is_away)
 }
+
+impl StoreError {
+    /// Whether the database is down, as [`is_away`] says. Others report that.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Database(error) if is_away(error))
+    }
+}

@@ -13,7 +13,7 @@ use super::session::Session;
 /// The name of the field that has the token of the session.
 pub(super) const TOKEN_FIELD: &str = "form";
 
-/// The fields of a form that was posted from a page of this service. Whoever posted it need not have signed in.
+/// The fields of a form that was posted from a page of this service. The person need not have signed in.
 #[derive(Debug)]
 pub(super) struct Fields(Vec<(String, String)>);
 

@@ -147,7 +147,7 @@ pub(super) async fn around(State(app): State<AppState>, request: Request, next: 
         // With `no-referrer`, browsers send `Origin: null` with a form.
         (header::REFERRER_POLICY, "same-origin"),
     ] {
-        // An evidence sheet has a stricter policy of its own.
+        // An evidence sheet has a stricter policy.
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
