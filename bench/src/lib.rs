@@ -35,3 +35,5 @@ pub mod rounds;
 pub mod machine;
 
 pub mod peer;
+
+pub mod subject;

@@ -13,28 +13,20 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use clap::Parser;
+use esim_status_bench::subject::Subject;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use url::Url;
 
 /// Measures outgoing webhooks of a running service.
 #[derive(Debug, Parser, Clone)]
 struct Args {
-    /// The service
-    #[arg(long)]
-    url: Url,
-
-    /// The secret of the hook gigastore/esim-status
-    #[arg(long)]
-    hook_secret: String,
-
-    /// An API key
-    #[arg(long)]
-    api_key: String,
+    /// The service.
+    #[command(flatten)]
+    service: Subject,
 
     /// How many profiles change twice
     #[arg(long, default_value_t = 10_000)]
@@ -85,11 +77,12 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let body =
         json!({ "url": format!("http://{}/", listener.local_addr()?), "kinds": ["transition"] });
-    let endpoints = args.url.join("/v1/endpoints")?;
-    let create = http.post(endpoints).bearer_auth(&args.api_key).json(&body).send().await?;
+    let api_key = &args.service.api_key;
+    let endpoints = args.service.url.join("/v1/endpoints")?;
+    let create = http.post(endpoints).bearer_auth(api_key).json(&body).send().await?;
     let created: Value = create.error_for_status()?.json().await?;
     let id = created["id"].as_str().context("the endpoint has no id")?;
-    let endpoint = args.url.join(&format!("/v1/endpoints/{id}"))?;
+    let endpoint = args.service.url.join(&format!("/v1/endpoints/{id}"))?;
 
     let begun = Instant::now();
     let got = Got {
@@ -116,14 +109,13 @@ async fn main() -> anyhow::Result<()> {
     let limit = Duration::from_mins(20);
     while server.got().positions.len() < wanted {
         if begun.elapsed() > limit {
-            let shown: Value =
-                http.get(endpoint).bearer_auth(&args.api_key).send().await?.json().await?;
+            let shown: Value = http.get(endpoint).bearer_auth(api_key).send().await?.json().await?;
             bail!("after {limit:?} some are missing; the endpoint says: {shown:#}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let took = begun.elapsed();
-    http.delete(endpoint).bearer_auth(&args.api_key).send().await?.error_for_status()?;
+    http.delete(endpoint).bearer_auth(api_key).send().await?.error_for_status()?;
     let got = server.got();
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     let rate = wanted as f64 / took.as_secs_f64();
@@ -146,13 +138,10 @@ async fn main() -> anyhow::Result<()> {
 
 /// Reports two states of every profile of one sender. Retries what is refused under load.
 async fn report(args: Args, http: reqwest::Client, sender: u64) -> anyhow::Result<()> {
-    let path = format!("/webhooks/gigastore/esim-status/{}", args.hook_secret);
-    let url = args.url.join(&path)?;
     for state in ["RELEASED", "INSTALLED"] {
         for number in (sender..args.profiles).step_by(usize::try_from(args.senders)?) {
             let iccid = format!("8988{:015}", args.first + number);
-            let body = json!({ "iccid": iccid, "profileState": state });
-            while http.post(url.clone()).json(&body).send().await?.status() != StatusCode::OK {
+            while args.service.report(&http, &iccid, state).await? != StatusCode::OK {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -6,28 +6,19 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use serde_json::json;
+use esim_status_bench::subject::Subject;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use url::Url;
 
 /// Measures the live streams of a running service.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The service
-    #[arg(long)]
-    url: Url,
-
-    /// The secret of the hook gigastore/esim-status
-    #[arg(long)]
-    hook_secret: String,
-
-    /// An API key
-    #[arg(long)]
-    api_key: String,
+    /// The service.
+    #[command(flatten)]
+    service: Subject,
 
     /// The process id of the service
     #[arg(long)]
@@ -105,19 +96,17 @@ impl Bench {
     }
 
     async fn report(&self, iccid: &str, state: &str) -> anyhow::Result<()> {
-        let path = format!("/webhooks/gigastore/esim-status/{}", self.args.hook_secret);
-        let body = json!({ "iccid": iccid, "profileState": state });
-        let request = self.http.post(self.args.url.join(&path)?).json(&body);
-        request.send().await?.error_for_status()?;
+        let status = self.args.service.report(&self.http, iccid, state).await?;
+        ensure!(status.is_success(), "a webhook was answered {status}");
         Ok(())
     }
 
     /// Opens a stream and reads its first event.
     async fn open(&self, iccid: &str) -> anyhow::Result<Stream> {
-        let host = self.args.url.host_str().context("the URL has no host")?;
-        let port = self.args.url.port_or_known_default().context("the URL has no port")?;
+        let Subject { url, api_key: key, .. } = &self.args.service;
+        let host = url.host_str().context("the URL has no host")?;
+        let port = url.port_or_known_default().context("the URL has no port")?;
         let mut socket = TcpStream::connect((host, port)).await?;
-        let key = &self.args.api_key;
         let request = format!(
             "GET /v1/profiles/{iccid}/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n"
         );
