@@ -211,7 +211,7 @@ ensure_faketime() {
     have faketime || die "libfaketime is missing. Install it (Debian, Ubuntu: sudo apt-get install faketime; Fedora: sudo dnf install libfaketime), then run this again."
 }
 
-# The test of the Kubernetes manifests runs the binary in a network of its own, on Linux only.
+# The test of the Kubernetes manifests runs the binary in a separate network, on Linux only.
 ensure_iproute() {
     if [ "$(uname)" != Linux ] || have_server ip; then return; fi
     say "The tests of the Kubernetes manifests need ip; installing it."

@@ -1,5 +1,5 @@
 //! Helper: runs the service's binary as a container of a pod would run: with the arguments, the environment, the user, the mounts
-//! and the read-only root that the manifest says, and in a network of its own, where its fixed ports are free.
+//! and the read-only root that the manifest says, and in a separate network, where its fixed ports are free.
 //!
 //! What it does not have: the seccomp profile, cgroups, and the image, whose binary is static.
 

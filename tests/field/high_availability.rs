@@ -1,7 +1,7 @@
 //! The recipe of `deploy/ha`: Patroni and etcd on three nodes. Whatever happens to a node, no webhook that was answered 2xx is
 //! missing afterwards, and the service finds the new primary by itself.
 //!
-//! Two services run on the cluster, each on a database of its own: one without a spool and one with. Both receive webhooks at a
+//! Two services run on the cluster, each on a separate database: one without a spool and one with. Both receive webhooks at a
 //! steady rate while the fault happens, and nothing is sent again. `docs/high-availability.md` has a table of what was measured.
 
 use std::cell::Cell;
@@ -25,7 +25,7 @@ const A_SECOND: usize = 100;
 /// What a database has received before the fault, and again after it.
 const ENOUGH: i64 = 100;
 
-/// How long a fault without an end of its own lasts.
+/// How long a fault lasts that does not end by itself.
 const LASTS: Duration = Duration::from_secs(30);
 
 /// The number of a profile that no load uses.
