@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{ApiArgs, DataKeyArgs, EvidenceKeyArgs, SecretArgs, TokenSecretArgs};
-use crate::domain::Patience;
+use crate::domain::{Allowance, Patience};
 use crate::telemetry::LogFormat;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -39,48 +39,52 @@ pub struct BrandArgs {
 }
 
 /// When a profile is overdue.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct OverdueArgs {
     /// After how many hours a profile that can be installed and was not is overdue, 0 to 8760; from its day of travel on, if that is
-    /// later
+    /// later. `24,roamify=72` if it differs for a provider
     #[arg(
-        long = "overdue-not-installed-hours", env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS", default_value_t = 24, value_name = "HOURS",
-        value_parser = clap::value_parser!(u16).range(0..=8760)
+        long = "overdue-not-installed-hours",
+        env = "ESIM_STATUS_OVERDUE_NOT_INSTALLED_HOURS",
+        default_value = "24",
+        value_name = "HOURS"
     )]
-    pub not_installed: u16,
+    pub not_installed: Allowance,
 
-    /// After how many hours a profile that was downloaded and whose install was not finished is overdue, 0 to 8760
+    /// After how many hours a profile that was downloaded and whose install was not finished is overdue, 0 to 8760, likewise
     #[arg(
-        long = "overdue-not-finished-hours", env = "ESIM_STATUS_OVERDUE_NOT_FINISHED_HOURS", default_value_t = 1, value_name = "HOURS",
-        value_parser = clap::value_parser!(u16).range(0..=8760)
+        long = "overdue-not-finished-hours",
+        env = "ESIM_STATUS_OVERDUE_NOT_FINISHED_HOURS",
+        default_value = "1",
+        value_name = "HOURS"
     )]
-    pub not_finished: u16,
+    pub not_finished: Allowance,
 
-    /// After how many hours a profile whose install failed is overdue, 0 to 8760
+    /// After how many hours a profile whose install failed is overdue, 0 to 8760, likewise
     #[arg(
-        long = "overdue-failed-hours", env = "ESIM_STATUS_OVERDUE_FAILED_HOURS", default_value_t = 0, value_name = "HOURS",
-        value_parser = clap::value_parser!(u16).range(0..=8760)
+        long = "overdue-failed-hours",
+        env = "ESIM_STATUS_OVERDUE_FAILED_HOURS",
+        default_value = "0",
+        value_name = "HOURS"
     )]
-    pub failed: u16,
+    pub failed: Allowance,
 
-    /// After how many hours, from the begin of its day of travel, an installed profile without a connection is overdue, 0 to 8760
+    /// After how many hours, from the begin of its day of travel, an installed profile without a connection is overdue, 0 to 8760,
+    /// likewise
     #[arg(
-        long = "overdue-not-connected-hours", env = "ESIM_STATUS_OVERDUE_NOT_CONNECTED_HOURS", default_value_t = 48, value_name = "HOURS",
-        value_parser = clap::value_parser!(u16).range(0..=8760)
+        long = "overdue-not-connected-hours",
+        env = "ESIM_STATUS_OVERDUE_NOT_CONNECTED_HOURS",
+        default_value = "48",
+        value_name = "HOURS"
     )]
-    pub not_connected: u16,
+    pub not_connected: Allowance,
 }
 
 impl OverdueArgs {
-    /// The same in seconds.
-    pub fn patience(self) -> Patience {
-        let seconds = |hours| i64::from(hours) * 3_600;
-        Patience {
-            not_installed: seconds(self.not_installed),
-            not_finished: seconds(self.not_finished),
-            failed: seconds(self.failed),
-            not_connected: seconds(self.not_connected),
-        }
+    /// How long each may take.
+    pub fn patience(&self) -> Patience {
+        let Self { not_installed, not_finished, failed, not_connected } = self.clone();
+        Patience { not_installed, not_finished, failed, not_connected }
     }
 }
 

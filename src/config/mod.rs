@@ -44,7 +44,7 @@ pub use secrets::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenS
 
 use crate::access::Access;
 use crate::delivery::Secret;
-use crate::domain::{Patience, Reach};
+use crate::domain::{OverdueReason, Patience, Reach};
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::signing::SigningKeys;
@@ -144,6 +144,9 @@ impl Settings {
         let reach = complaints.note(endpoints::reach(&args.endpoint_networks)).unwrap_or_default();
         let endpoints = providers.as_ref().map(|it| endpoints::load(args, it, &reach));
         let endpoints = endpoints.and_then(|it| complaints.note(it)).unwrap_or_default();
+        if let Some(providers) = &providers {
+            complaints.note(check_named(&args.overdue.patience(), providers));
+        }
         let api_keys = complaints.note(keys::api_keys(&args.secrets));
         let token_secrets = complaints.note(token_secrets(&args.tokens));
         let public_url = args.public_url.as_deref().map(check_public_url).transpose();
@@ -341,6 +344,19 @@ fn check_public_url(text: &str) -> Result<String, String> {
         "ESIM_STATUS_PUBLIC_URL must be the address under which callers reach the service, such as https://esim.example.org",
     )?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Refuses a time of a provider that does not exist: a typing error would leave the usual time in force.
+fn check_named(patience: &Patience, providers: &Providers) -> Result<(), String> {
+    let mut named = OverdueReason::ALL.into_iter().flat_map(|it| patience.of(it).of_providers());
+    match named.find(|(slug, _)| providers.find(slug).is_none()) {
+        None => Ok(()),
+        Some((slug, _)) => Err(format!(
+            "ESIM_STATUS_OVERDUE_…_HOURS: there is no provider `{}`; the providers are {}",
+            slug.escape_debug(),
+            providers.slugs().join(", ")
+        )),
+    }
 }
 
 fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {

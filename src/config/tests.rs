@@ -66,6 +66,17 @@ fn complete_settings_are_taken() {
 }
 
 #[test]
+fn a_time_of_a_provider_that_does_not_exist_is_refused() {
+    let flag = "--overdue-failed-hours";
+    let settings = load_with(&[flag, "2,roamify=5"]).unwrap();
+    assert_eq!(settings.patience.failed.of_provider("roamify"), 5 * 3_600);
+    let complaint = complaint(load_with(&[flag, "2,roamfy=5"]));
+    for part in ["OVERDUE", "`roamfy`", "roamify"] {
+        assert!(complaint.contains(part), "{complaint}");
+    }
+}
+
+#[test]
 fn everything_that_is_missing_is_named_at_once() {
     let complaint = complaint(load(&[]));
     for name in [

@@ -61,7 +61,7 @@ pub use inquiry::{ask_again_at, is_asked_long_enough};
 pub use journey::{Advice, Journey, Progress, Step, StepStatus};
 pub use milestone::{Advance, Intent, Milestone, Took, UnknownIntent, UnknownMilestone, Way};
 pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};
-pub use overdue::{OverdueReason, Patience, UnknownOverdueReason};
+pub use overdue::{Allowance, OverdueReason, Patience, UnknownOverdueReason};
 pub use profile::{
     Profile, REPLICA_TOLERANCE_SECONDS, Source, Transition, TransitionKind, UnknownSource, Verdict,
 };

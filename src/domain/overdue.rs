@@ -1,7 +1,14 @@
 //! What should have happened to a profile and did not. Nobody sends a webhook for that.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
 use super::words::words;
 use super::{Day, Profile, ProfileState, Timestamp, Transition, TransitionKind};
+
+/// The max number of hours that anything may take: a year.
+const LONGEST: u16 = 8_760;
 
 words! {
     /// What did not happen.
@@ -17,34 +24,109 @@ words! {
     }
 }
 
-/// How long each may take, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long each may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patience {
     /// From the moment at which it can be installed, or from the beginning of the day of travel, to an install.
-    pub not_installed: i64,
+    pub not_installed: Allowance,
     /// From the download to an install.
-    pub not_finished: i64,
+    pub not_finished: Allowance,
     /// From a failure to whatever follows.
-    pub failed: i64,
+    pub failed: Allowance,
     /// From the install, or from the beginning of the day of travel, to a connection.
-    pub not_connected: i64,
+    pub not_connected: Allowance,
+}
+
+/// How long something may take, in hours: usually, and with the providers for which that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowance {
+    usual: u16,
+    of_providers: BTreeMap<String, u16>,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { not_installed: 86_400, not_finished: 3_600, failed: 0, not_connected: 2 * 86_400 }
+        Self {
+            not_installed: Allowance::of_all(24),
+            not_finished: Allowance::of_all(1),
+            failed: Allowance::of_all(0),
+            not_connected: Allowance::of_all(48),
+        }
     }
 }
 
 impl Patience {
-    /// How long this may take, in seconds.
-    pub fn of(&self, reason: OverdueReason) -> i64 {
+    /// How long this may take.
+    pub fn of(&self, reason: OverdueReason) -> &Allowance {
         match reason {
-            OverdueReason::NotInstalled => self.not_installed,
-            OverdueReason::NotFinished => self.not_finished,
-            OverdueReason::Failed => self.failed,
-            OverdueReason::NotConnected => self.not_connected,
+            OverdueReason::NotInstalled => &self.not_installed,
+            OverdueReason::NotFinished => &self.not_finished,
+            OverdueReason::Failed => &self.failed,
+            OverdueReason::NotConnected => &self.not_connected,
         }
+    }
+}
+
+impl Allowance {
+    /// The same for all providers.
+    pub fn of_all(hours: u16) -> Self {
+        Self { usual: hours, of_providers: BTreeMap::new() }
+    }
+
+    /// The number of seconds that it may take usually.
+    pub fn usual(&self) -> i64 {
+        seconds(self.usual)
+    }
+
+    /// The providers for which it differs, each with its number of seconds.
+    pub fn of_providers(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.of_providers.iter().map(|(provider, hours)| (provider.as_str(), seconds(*hours)))
+    }
+
+    /// The number of seconds that it may take with this provider.
+    pub fn of_provider(&self, provider: &str) -> i64 {
+        self.of_providers.get(provider).map_or(self.usual(), |hours| seconds(*hours))
+    }
+}
+
+fn seconds(hours: u16) -> i64 {
+    i64::from(hours) * 3_600
+}
+
+/// As settings have it: `24`, or `24,roamify=72` if it differs for a provider.
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.usual)?;
+        self.of_providers.iter().try_for_each(|(provider, hours)| write!(f, ",{provider}={hours}"))
+    }
+}
+
+impl FromStr for Allowance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hours = |text: &str| {
+            let hours = text.trim().parse().ok().filter(|hours| *hours <= LONGEST);
+            hours.ok_or_else(|| {
+                format!(
+                    "`{}` is not a number of hours from 0 to {LONGEST}; write 24, or 24,roamify=72 if it differs for a provider",
+                    text.escape_debug()
+                )
+            })
+        };
+        let mut parts = text.split(',');
+        let mut allowance = Self::of_all(hours(parts.next().unwrap_or_default())?);
+        for part in parts {
+            let (provider, own) = part.split_once('=').unwrap_or(("", part));
+            let (provider, own) = (provider.trim(), hours(own)?);
+            if provider.is_empty() {
+                return Err(format!("`{own}` belongs to no provider; write roamify={own}"));
+            }
+            if allowance.of_providers.insert(provider.to_owned(), own).is_some() {
+                return Err(format!("{provider} is named twice; keep one"));
+            }
+        }
+        Ok(allowance)
     }
 }
 
@@ -88,7 +170,8 @@ impl Profile {
             (OverdueReason::NotConnected, None) => return None,
             _ => self.since,
         };
-        let is_due = begun.plus_seconds(patience.of(reason)) <= now;
+        let allowed = patience.of(reason).of_provider(&self.provider);
+        let is_due = begun.plus_seconds(allowed) <= now;
         (is_due && self.evidence.first_connected_at.is_none()).then_some(reason)
     }
 
@@ -187,6 +270,30 @@ mod tests {
                 None => assert_eq!(overdue(1_000 * DAY), None, "{states:?} {day:?}"),
             }
             assert!(reason.is_none_or(|reason| reason.state() == profile.state));
+        }
+    }
+
+    #[test]
+    fn a_provider_may_have_its_own_time() {
+        let allowance: Allowance = "24, roamify=72,gigastore=0".parse().unwrap();
+        assert_eq!(allowance.to_string(), "24,gigastore=0,roamify=72");
+        assert_eq!((allowance.usual(), allowance.of_provider("other")), (DAY, DAY));
+        assert_eq!(allowance.of_provider("roamify"), 3 * DAY);
+        let patience = Patience { not_installed: allowance, ..Patience::default() };
+        let released = profile(&[ProfileState::Released]);
+        let reason = released.overdue(None, &patience, at(0));
+        assert_eq!(reason, Some(OverdueReason::NotInstalled));
+        for (text, why) in [
+            ("", "`` is not a number of hours from 0 to 8760"),
+            ("8761", "`8761` is not a number"),
+            ("-1", "`-1` is not a number"),
+            ("roamify=72", "`roamify=72` is not a number"),
+            ("24,72", "`72` belongs to no provider; write roamify=72"),
+            ("24,roamify=soon", "`soon` is not a number"),
+            ("24,a=1,a=1", "a is named twice; keep one"),
+        ] {
+            let error = text.parse::<Allowance>().unwrap_err();
+            assert!(error.starts_with(why), "{text}: {error}");
         }
     }
 

@@ -35,9 +35,11 @@ const POSTPONED_SECONDS: i64 = 60;
 /// How often a replica tries to become the one that asks, and how long it waits after an error of the database.
 const TRY: Duration = Duration::from_secs(15);
 
-/// How often unexpected jumps are looked for, and how long after their receipt.
+/// How often unexpected jumps are looked for, how long after their receipt, and how far back at most if no replica has looked for
+/// long.
 const JUMPS: Duration = Duration::from_mins(1);
 const JUMPS_SETTLED_SECONDS: i64 = 30;
+const JUMPS_MISSED_SECONDS: i64 = 3_600;
 
 /// The pauses after errors of the API: from the first to the longest, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -131,13 +133,11 @@ impl Inquirer {
         if !inquiries::begin(connection).await? {
             return Ok(());
         }
-        let (mut jumps_until, mut jumps_at) = (settled(), Instant::now() + JUMPS);
+        let mut jumps_at = Instant::now();
         loop {
             if Instant::now() >= jumps_at {
-                let until = settled();
-                let provider = Gigastore.slug();
-                inquiries::want_unexpected(connection, provider, jumps_until, until).await?;
-                (jumps_until, jumps_at) = (until, Instant::now() + JUMPS);
+                want_unexpected(connection).await?;
+                jumps_at = Instant::now() + JUMPS;
             }
             // A connection that was lost without an error would be waited for for ever.
             let next = inquiries::next_due(connection, Gigastore.slug(), clock::now());
@@ -251,7 +251,16 @@ impl Inquirer {
     }
 }
 
-/// The time until which all deliveries are written.
-fn settled() -> Timestamp {
-    clock::now().plus_seconds(-JUMPS_SETTLED_SECONDS)
+/// Notes that the provider is to be asked about the profiles that jumped since some replica has looked for them.
+async fn want_unexpected(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let provider = Gigastore.slug();
+    // Until then all deliveries are written.
+    let until = clock::now().plus_seconds(-JUMPS_SETTLED_SECONDS);
+    let from = inquiries::looked_until(connection, provider, until).await?;
+    let from = from.max(until.plus_seconds(-JUMPS_MISSED_SECONDS));
+    if from < until {
+        inquiries::want_unexpected(connection, provider, from, until).await?;
+        inquiries::note_looked(connection, provider, until).await?;
+    }
+    Ok(())
 }

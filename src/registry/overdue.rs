@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::domain::{OverdueReason, Patience, Profile, Timestamp};
 use crate::store::exclusive::{self, Work};
 use crate::store::inquiries::{self, Urgency};
-use crate::store::overdue::{self, Noted};
+use crate::store::overdue::{self, Noted, Providers, Scan};
 use crate::store::{StoreError, StoredProfile, profiles};
 use crate::telemetry;
 
@@ -52,28 +52,49 @@ async fn find_all(
 ) -> Result<u64, StoreError> {
     let mut found = 0;
     for reason in OverdueReason::ALL {
-        let end = now.plus_seconds(-patience.of(reason).max(SETTLED_SECONDS));
-        let first = end.plus_seconds(-FIRST_LOOK_SECONDS);
-        let mut from = overdue::scanned_until(connection, reason, first).await?;
-        let mut is_complete = true;
-        let slice = (end.unix_seconds() - from.unix_seconds()) / MAX_SLICES;
-        while from < end {
-            let until = from.plus_seconds(slice.max(SLICE_SECONDS)).min(end);
-            let candidates =
-                overdue::find_candidates(connection, reason.state(), from, until).await?;
-            for page in candidates.chunks(PAGE) {
-                let (noted, held) = note(connection, page, patience, asked, now).await?;
-                found += noted;
-                // Those that another transaction holds are looked for again in a minute.
-                is_complete &= held == 0;
-            }
-            if is_complete {
-                overdue::note_scanned(connection, reason, until).await?;
-            }
-            from = until;
+        let allowance = patience.of(reason);
+        let own: Vec<_> = allowance.of_providers().map(|(provider, _)| provider).collect();
+        overdue::keep_scans_of(connection, reason, &own).await?;
+        let usual = (Scan { reason, providers: Providers::AllBut(&own) }, allowance.usual());
+        let others = allowance.of_providers().map(|(provider, allowed)| {
+            (Scan { reason, providers: Providers::Only(provider) }, allowed)
+        });
+        for (scan, allowed) in std::iter::once(usual).chain(others) {
+            found += look(connection, &scan, allowed, patience, asked, now).await?;
         }
     }
     overdue::forget(connection).await?;
+    Ok(found)
+}
+
+/// Looks at the changes that became `allowed` seconds old since the last look.
+async fn look(
+    connection: &mut PgConnection,
+    scan: &Scan<'_>,
+    allowed: i64,
+    patience: &Patience,
+    asked: &[&str],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let end = now.plus_seconds(-allowed.max(SETTLED_SECONDS));
+    let first = end.plus_seconds(-FIRST_LOOK_SECONDS);
+    let mut from = overdue::scanned_until(connection, scan, first).await?;
+    let (mut found, mut is_complete) = (0, true);
+    let slice = (end.unix_seconds() - from.unix_seconds()) / MAX_SLICES;
+    while from < end {
+        let until = from.plus_seconds(slice.max(SLICE_SECONDS)).min(end);
+        let candidates = overdue::find_candidates(connection, scan, from, until).await?;
+        for page in candidates.chunks(PAGE) {
+            let (noted, held) = note(connection, page, patience, asked, now).await?;
+            found += noted;
+            // Those that another transaction holds are looked for again in a minute.
+            is_complete &= held == 0;
+        }
+        if is_complete {
+            overdue::note_scanned(connection, scan, until).await?;
+        }
+        from = until;
+    }
     Ok(found)
 }
 

@@ -1,4 +1,4 @@
-//! The table `inquiries`: profiles whose provider is to be asked.
+//! The tables `inquiries` and `inquiry_scans`: profiles whose provider is to be asked, and how far they have been looked for.
 
 use sqlx::PgConnection;
 
@@ -132,6 +132,44 @@ pub async fn want_unexpected(
     .execute(connection)
     .await?;
     Ok(wanted.rows_affected())
+}
+
+/// The time until which deliveries have been looked through for unexpected moves; at first `otherwise`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn looked_until(
+    connection: &mut PgConnection,
+    provider: &str,
+    otherwise: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let until = sqlx::query_scalar!(
+        r#"INSERT INTO inquiry_scans AS s (provider, until) VALUES ($1, $2)
+           ON CONFLICT (provider) DO UPDATE SET until = s.until
+           RETURNING until AS "until: Timestamp""#,
+        provider,
+        otherwise.as_datetime()
+    );
+    Ok(until.fetch_one(connection).await?)
+}
+
+/// Notes that deliveries have been looked through until then.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_looked(
+    connection: &mut PgConnection,
+    provider: &str,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE inquiry_scans SET until = greatest(until, $2) WHERE provider = $1",
+        provider,
+        until.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// How many profiles one statement looks at.

@@ -1,4 +1,4 @@
-//! The tables `overdue` and `overdue_scans`: which profiles are overdue, and how far they have been looked for.
+//! The tables `overdue` and `overdue_scans`, and the view `overdue_now`: which profiles are overdue, and how far they have been looked for.
 
 use sqlx::{Connection, PgConnection};
 
@@ -11,21 +11,80 @@ use super::notify;
 use super::profiles::StoredProfile;
 use crate::domain::{ChangeKind, Iccid, OverdueReason, ProfileState, Timestamp, Transition};
 
-/// The time before which all changes have been looked at for this reason; at first `otherwise`.
+/// The profiles that one look is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan<'a> {
+    /// What they are looked at for.
+    pub reason: OverdueReason,
+    /// Whose profiles.
+    pub providers: Providers<'a>,
+}
+
+/// Some of the providers.
+#[derive(Debug, Clone, Copy)]
+pub enum Providers<'a> {
+    /// All but these, which have a time of their own.
+    AllBut(&'a [&'a str]),
+    /// One that has.
+    Only(&'a str),
+}
+
+impl Scan<'_> {
+    /// The key in `overdue_scans`.
+    fn key(&self) -> String {
+        match self.providers {
+            Providers::AllBut(_) => self.reason.as_str().to_owned(),
+            Providers::Only(provider) => key_of(self.reason, provider),
+        }
+    }
+}
+
+fn key_of(reason: OverdueReason, provider: &str) -> String {
+    format!("{}/{provider}", reason.as_str())
+}
+
+/// Leaves the profiles of providers that no longer have a time of their own to the common look, from where theirs ended. `own`
+/// are those that have one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn keep_scans_of(
+    connection: &mut PgConnection,
+    reason: OverdueReason,
+    own: &[&str],
+) -> Result<(), StoreError> {
+    let kept: Vec<_> = own.iter().map(|provider| key_of(reason, provider)).collect();
+    sqlx::query!(
+        "WITH gone AS (
+             DELETE FROM overdue_scans WHERE starts_with(reason, $1 || '/') AND reason <> ALL ($2::text[]) RETURNING until
+         )
+         UPDATE overdue_scans SET until = least(until, (SELECT min(until) FROM gone))
+         WHERE reason = $1 AND EXISTS (SELECT FROM gone)",
+        reason.as_str(),
+        &kept
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The time before which all changes have been looked at. At first that is `otherwise`, or as far as the common look has come.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn scanned_until(
     connection: &mut PgConnection,
-    reason: OverdueReason,
+    scan: &Scan<'_>,
     otherwise: Timestamp,
 ) -> Result<Timestamp, StoreError> {
     let until = sqlx::query_scalar!(
-        r#"INSERT INTO overdue_scans AS s (reason, until) VALUES ($1, $2)
+        r#"INSERT INTO overdue_scans AS s (reason, until)
+           VALUES ($1, least($2, (SELECT until FROM overdue_scans WHERE reason = $3)))
            ON CONFLICT (reason) DO UPDATE SET until = s.until
            RETURNING until AS "until: Timestamp""#,
-        reason.as_str(),
-        otherwise.as_datetime()
+        scan.key(),
+        otherwise.as_datetime(),
+        scan.reason.as_str()
     );
     Ok(until.fetch_one(connection).await?)
 }
@@ -36,12 +95,12 @@ pub async fn scanned_until(
 /// [`StoreError`].
 pub async fn note_scanned(
     connection: &mut PgConnection,
-    reason: OverdueReason,
+    scan: &Scan<'_>,
     until: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE overdue_scans SET until = greatest(until, $2) WHERE reason = $1",
-        reason.as_str(),
+        scan.key(),
         until.as_datetime()
     )
     .execute(connection)
@@ -52,17 +111,21 @@ pub async fn note_scanned(
 /// How much later than its receipt a delivery may be written, without being marked in `unreported_at`.
 const WRITTEN_WITHIN_SECONDS: i64 = 120;
 
-/// Finds the profiles in this state, never connected and not known to be overdue, that changed from `from` until `until`, or
+/// Finds the profiles that this can be true of, never connected and not known to be overdue, that changed from `from` until `until`, or
 /// that are expected to be used from one of the days of that time on. This may take long.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn find_candidates(
     connection: &mut PgConnection,
-    state: ProfileState,
+    scan: &Scan<'_>,
     from: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
+    let (all_but, only): (Vec<_>, _) = match scan.providers {
+        Providers::AllBut(providers) => (providers.iter().map(ToString::to_string).collect(), None),
+        Providers::Only(provider) => (Vec::new(), Some(provider)),
+    };
     let received_from = from.plus_seconds(-WRITTEN_WITHIN_SECONDS);
     let time_out = exclusive::lift_time_out(connection).await?;
     let found = sqlx::query_scalar!(
@@ -76,16 +139,19 @@ pub async fn find_candidates(
                SELECT iccid FROM orders WHERE expected_from > $7 AND expected_from <= $8) AS changed
          JOIN profiles AS p USING (iccid)
          WHERE p.state = $1 AND p.first_connected_at IS NULL
-           AND NOT EXISTS (SELECT FROM overdue AS o WHERE o.iccid = p.iccid AND o.seq = p.seq)
+           AND p.provider <> ALL ($9::text[]) AND p.provider = coalesce($10, p.provider)
+           AND NOT EXISTS (SELECT FROM overdue_now AS o WHERE o.iccid = p.iccid)
          ORDER BY p.iccid",
-        state.as_str(),
+        scan.reason.state().as_str(),
         first_id(received_from),
         first_id(until),
         received_from.as_datetime(),
         until.as_datetime(),
         from.as_datetime(),
         from.plus_seconds(-1).as_datetime().date(),
-        until.as_datetime().date()
+        until.as_datetime().date(),
+        &all_but,
+        only
     );
     let found = found.fetch_all(&mut *connection).await;
     exclusive::set_time_out(connection, &time_out).await?;
@@ -135,14 +201,14 @@ pub async fn note(
     sqlx::query!(
         "WITH raised AS (
              UPDATE profiles SET seq = $2, updated_at = now(), revision = revision + 1 WHERE iccid = $1
-             RETURNING iccid
+             RETURNING iccid, since
          ),
          appended AS (
              INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, reason, received_at, provider)
              SELECT iccid, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM raised
          )
-         INSERT INTO overdue AS o (iccid, seq, reason) SELECT iccid, $2, $8 FROM raised
-         ON CONFLICT (iccid) DO UPDATE SET seq = EXCLUDED.seq, reason = EXCLUDED.reason",
+         INSERT INTO overdue AS o (iccid, seq, reason, since) SELECT iccid, $2, $8, since FROM raised
+         ON CONFLICT (iccid) DO UPDATE SET seq = EXCLUDED.seq, reason = EXCLUDED.reason, since = EXCLUDED.since",
         iccid.as_str(),
         line.seq,
         line.from_state.map(ProfileState::as_str),
@@ -189,11 +255,10 @@ pub async fn list(
     let (since, iccid) = after.unzip();
     let found = sqlx::query_as!(
         Late,
-        r#"SELECT p.iccid AS "iccid: Iccid", p.provider, p.state AS "state: ProfileState", p.since AS "since: Timestamp"
-           FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
-           WHERE o.reason = $1 AND p.first_connected_at IS NULL
-             AND ($2::timestamptz IS NULL OR (p.since, p.iccid) > ($2, $3))
-           ORDER BY p.since, p.iccid LIMIT $4"#,
+        r#"SELECT iccid AS "iccid!: Iccid", provider AS "provider!", state AS "state!: ProfileState", since AS "since!: Timestamp"
+           FROM overdue_now
+           WHERE reason = $1 AND ($2::timestamptz IS NULL OR (since, iccid) > ($2, $3))
+           ORDER BY since, iccid LIMIT $4"#,
         reason.as_str(),
         datetime_option(since),
         iccid.map(Iccid::as_str),
@@ -208,9 +273,7 @@ pub async fn list(
 /// [`StoreError`].
 pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, i64)>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT o.reason AS "reason: OverdueReason", count(*) AS "profiles!"
-           FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
-           WHERE p.first_connected_at IS NULL GROUP BY o.reason"#
+        r#"SELECT reason AS "reason!: OverdueReason", count(*) AS "profiles!" FROM overdue_now GROUP BY reason"#
     );
     let rows = rows.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.reason, row.profiles)).collect())
@@ -231,8 +294,7 @@ pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
                   gone AS (
                       DELETE FROM overdue AS o USING page
                       WHERE o.iccid = page.iccid AND o.seq = page.seq
-                        AND NOT EXISTS (SELECT FROM profiles AS p
-                                        WHERE p.iccid = o.iccid AND p.seq = o.seq AND p.first_connected_at IS NULL)
+                        AND NOT EXISTS (SELECT FROM overdue_now AS n WHERE n.iccid = o.iccid)
                   )
              SELECT max(iccid) FROM page",
             last,

@@ -18,7 +18,7 @@ const KEY: &str = "Zt5nQ0xR7bLc2VwK8mHdYp3s";
 const HOOK: &str = "esim-go/events";
 const EID: &str = "89049032000000000000000000000045";
 
-fn with_esim_go(settings: &mut Settings) {
+pub(super) fn with_esim_go(settings: &mut Settings) {
     let scheme = Scheme::HmacSha256 {
         header: http::HeaderName::from_static("x-signature-sha256"),
         encoding: Encoding::Either,
@@ -43,7 +43,7 @@ async fn send(app: &TestApp, signatures: &[String], body: Vec<u8>) -> Answer {
 }
 
 /// Sends a body with the right signature: as the guide says, in hexadecimal digits, or as the reference says, in base64.
-async fn deliver(app: &TestApp, body: impl Into<Vec<u8>>) -> Answer {
+pub(super) async fn deliver(app: &TestApp, body: impl Into<Vec<u8>>) -> Answer {
     let body = body.into();
     let mac = mac(KEY, &body);
     let written =
@@ -56,7 +56,7 @@ fn at(seconds: i64) -> String {
     clock::now().plus_seconds(seconds - 3_600).to_string()
 }
 
-fn event(iccid: &str, status: &str, seconds: i64) -> Value {
+pub(super) fn event(iccid: &str, status: &str, seconds: i64) -> Value {
     json!({
         "alertType": "ProfileStatusChange", "timestamp": at(seconds), "iccid": iccid,
         "profileStatus": status,

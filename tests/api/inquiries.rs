@@ -321,6 +321,24 @@ async fn what_is_overdue_and_what_jumps_is_asked_about_and_whoever_waits_comes_f
     assert!(took >= least, "{} calls in {took:?}", calls.len());
 }
 
+#[tokio::test]
+async fn a_jump_is_asked_about_also_if_no_replica_looked_when_it_came() {
+    let (api, settings) = StandIn::start().await;
+    let before = TestApp::start().await;
+    assert_eq!(before.report(ICCID, "INSTALLED").await, "moved");
+    assert_eq!(before.report(ICCID, "DOWNLOADED").await, "moved");
+    assert_eq!(before.transitions(ICCID).await[1]["kind"], "unexpected");
+    // The replica that asks was stopped ten minutes ago, and the jump came a minute ago.
+    run(&before, "INSERT INTO inquiry_scans VALUES ('gigastore', now() - interval '10 min')").await;
+    let earlier = "UPDATE deliveries AS d SET received_at = e.at, id = (lpad(to_hex((extract(epoch FROM e.at) * 1000)::bigint), 12, '0')
+                                                                      || substr(replace(d.id::text, '-', ''), 13))::uuid
+                   FROM (SELECT id, received_at - interval '1 min' AS at FROM deliveries) AS e WHERE e.id = d.id";
+    run(&before, earlier).await;
+    let _asks = TestApp::start_on(before.database.clone(), |it| it.api = Some(settings)).await;
+    api.was_asked(1).await;
+    assert_eq!(api.asked(), [ICCID]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_overdue_profiles_share_one_budget_and_each_is_asked_about_once() {
     const PROFILES: usize = 1_000;

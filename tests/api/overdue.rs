@@ -8,9 +8,10 @@ use esim_status::domain::Patience;
 use esim_status::registry::find_overdue;
 use esim_status_testing::TestApp;
 use serde_json::{Value, json};
-use sqlx::{Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, object_with, places_of, register};
+use super::esim_go;
 use super::sse::Events;
 use super::{ICCID, iccid};
 
@@ -19,9 +20,13 @@ const DAY: i64 = 24 * HOUR;
 
 /// Looks for what will be overdue after this many seconds, and returns how many profiles were found.
 pub(crate) async fn look(app: &TestApp, after: i64) -> u64 {
+    look_with(app, &Patience::default(), after).await
+}
+
+async fn look_with(app: &TestApp, patience: &Patience, after: i64) -> u64 {
     let mut connection = app.database.connect().await;
     let now = clock::now().plus_seconds(after);
-    find_overdue(&mut connection, &Patience::default(), &[], now).await.unwrap()
+    find_overdue(&mut connection, patience, &[], now).await.unwrap()
 }
 
 async fn listed(app: &TestApp, query: &str) -> Vec<String> {
@@ -154,6 +159,56 @@ async fn a_profile_that_another_transaction_holds_is_found_later() {
     held.rollback().await.unwrap();
     assert_eq!(look(&app, 2 * HOUR).await, 1);
     assert_eq!(listed(&app, "overdue=true").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_report_ends_nothing() {
+    let app = TestApp::start_with(esim_go::with_esim_go).await;
+    let outcome = async |status, seconds| {
+        esim_go::deliver(&app, esim_go::event(ICCID, status, seconds).to_string()).await.outcome()
+    };
+    assert_eq!(outcome("Downloaded", 10).await, "moved");
+    assert_eq!(look(&app, 2 * HOUR).await, 1);
+    // The history has it, and the state stays.
+    assert_eq!(outcome("Installed", 5).await, "late");
+    assert_eq!(app.profile(ICCID).await["overdue"], "not-finished");
+    let found = format!("{ICCID} \"not-finished\"");
+    for query in ["overdue=true", "overdue=true&state=DOWNLOADED", "overdue=true&provider=esim-go"]
+    {
+        assert_eq!(listed(&app, query).await, [found.as_str()], "{query}");
+    }
+    assert_eq!(look(&app, 3 * HOUR).await, 0, "it is said once");
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM overdue").await, 1);
+    assert_eq!(outcome("Installed", 20).await, "moved");
+    assert_eq!(app.profile(ICCID).await["overdue"], Value::Null);
+    assert_eq!(look(&app, 3 * HOUR).await, 0);
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM overdue").await, 0);
+}
+
+#[tokio::test]
+async fn each_provider_has_its_own_time() {
+    let app = TestApp::start().await;
+    for (number, provider) in [(0, "gigastore"), (1, "roamify"), (2, "gigastore")] {
+        register(&app, &object(&iccid(number))).await;
+        let change = format!(
+            "UPDATE profiles SET provider = '{provider}' WHERE iccid = '{}'",
+            iccid(number)
+        );
+        app.database.connect().await.execute(AssertSqlSafe(change)).await.unwrap();
+    }
+    let patience =
+        |text: &str| Patience { not_installed: text.parse().unwrap(), ..Patience::default() };
+    let own = patience("24,roamify=72");
+    assert_eq!(look_with(&app, &own, DAY + 60).await, 2);
+    assert_eq!(listed(&app, "overdue=true&provider=roamify").await.len(), 0);
+    // It has no time of its own any more: what the common look has passed is looked at again.
+    let common = Patience::default();
+    assert_eq!(look_with(&app, &common, DAY + 120).await, 1);
+    assert_eq!(listed(&app, "overdue=true&provider=roamify").await.len(), 1);
+    // A shorter time that begins now finds what the common look has not reached.
+    register(&app, &object(&iccid(3))).await;
+    assert_eq!(look_with(&app, &patience("4000"), DAY + 180).await, 0);
+    assert_eq!(look_with(&app, &patience("4000,gigastore=2"), DAY + 240).await, 1);
 }
 
 #[tokio::test]

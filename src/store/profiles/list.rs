@@ -332,8 +332,7 @@ async fn list_found(
              AND ($5::text IS NULL OR upper(eid) = upper($5))
              AND ($6::timestamptz IS NULL OR updated_at >= $6)
              AND ($7::text IS NULL OR reference = $7)
-             AND (NOT $8 OR EXISTS (SELECT FROM overdue AS o WHERE o.iccid = profiles.iccid AND o.seq = profiles.seq
-                                                               AND profiles.first_connected_at IS NULL))
+             AND (NOT $8 OR EXISTS (SELECT FROM overdue_now AS o WHERE o.iccid = profiles.iccid))
              AND iccid > $9
            ORDER BY iccid
            LIMIT $10",
@@ -361,11 +360,11 @@ async fn list_overdue(
     fetch_stored!(
         connection,
         "WHERE iccid = ANY(ARRAY(
-             SELECT o.iccid FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
-             WHERE o.iccid > $1 AND p.first_connected_at IS NULL
-               AND ($2::text IS NULL OR p.state = $2)
-               AND ($3::text IS NULL OR p.provider = $3)
-               AND ($4::timestamptz IS NULL OR p.updated_at >= $4)
+             SELECT o.iccid FROM overdue_now AS o
+             WHERE o.iccid > $1
+               AND ($2::text IS NULL OR o.state = $2)
+               AND ($3::text IS NULL OR o.provider = $3)
+               AND ($4::timestamptz IS NULL OR o.updated_at >= $4)
              ORDER BY o.iccid LIMIT $5))
          ORDER BY iccid",
         after,

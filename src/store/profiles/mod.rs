@@ -64,7 +64,8 @@ macro_rules! select_stored {
                (SELECT n.iccid FROM orders AS n WHERE n.replaces = profiles.iccid
                 ORDER BY n.replaced_at DESC, n.iccid LIMIT 1) AS "replaced_by: Iccid",
                (SELECT o.reason FROM overdue AS o
-                WHERE o.iccid = profiles.iccid AND o.seq = profiles.seq AND first_connected_at IS NULL)
+                WHERE o.iccid = profiles.iccid AND (o.seq = profiles.seq OR o.since = profiles.since)
+                  AND first_connected_at IS NULL)
                    AS "overdue: OverdueReason","#,
             "LEFT JOIN orders USING (iccid) ",
             $rest,
