@@ -15,7 +15,7 @@ words! {
         Gone = "gone",
         /// It accepted nothing for days.
         Failing = "failing",
-        /// The database was replaced by a backup from before the endpoint's place, so nobody knows what comes next for it.
+        /// The database has not given out the endpoint's place: a part of it was restored or changed by hand.
         LostPlace = "lost-place",
     }
 }
@@ -42,6 +42,10 @@ impl Filter {
 /// How long requests that fail are made again: an endpoint that accepts nothing for this long is disabled, and a change that alone
 /// is not accepted is given up.
 pub const PERSISTENCE: Duration = Duration::from_hours(5 * 24);
+
+/// After fewer attempts than this, nothing is given up and no endpoint disabled: the service or its database may have been away for
+/// most of the time.
+pub const MIN_ATTEMPTS: u32 = 10;
 
 /// The longest pause that an endpoint can ask for by `Retry-After`.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(24);

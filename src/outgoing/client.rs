@@ -57,6 +57,16 @@ impl Failure {
             _ => None,
         }
     }
+
+    /// Whether it says that the endpoint is away, and not that the endpoint cannot digest what was sent.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Answered(status, _) => {
+                matches!(status.as_u16(), 429 | 502 | 503 | 504)
+            }
+            Self::Gone | Self::Slow | Self::NoAllowedAddress | Self::Unreachable(_) => true,
+        }
+    }
 }
 
 /// Where an endpoint is, and what signs the requests to it.
@@ -147,6 +157,9 @@ fn failure(error: reqwest::Error) -> Failure {
         if cause.is::<NoAllowedAddress>() {
             return Failure::NoAllowedAddress;
         }
+    }
+    if is_slow && error.is_connect() {
+        return Failure::Unreachable(format!("none within {} s", CONNECTING.as_secs()));
     }
     if is_slow {
         return Failure::Slow;

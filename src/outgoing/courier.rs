@@ -15,17 +15,19 @@ use super::lane::Left;
 use super::round::{self, Sent};
 use crate::clock;
 use crate::delivery::StandardSecrets;
-use crate::domain::{DisabledBecause, EndpointUrl, Iccid, PERSISTENCE, Timestamp, endpoint_pause};
+use crate::domain::{
+    DisabledBecause, EndpointUrl, Iccid, MIN_ATTEMPTS, PERSISTENCE, Timestamp, endpoint_pause,
+};
 use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::Place;
-use crate::store::endpoints::{self, Endpoint, Progress};
+use crate::store::endpoints::{self, Advanced, Endpoint, Progress};
 use crate::store::{EndpointSecrets, Pool, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 use crate::web::AppState;
 
-/// How many changes one round reads, and how few if rounds take long.
+/// How many changes one round reads, and how few if rounds take long: enough for all requests that may be under way.
 const MAX_PAGE: i64 = 200;
-const MIN_PAGE: i64 = 10;
+const MIN_PAGE: i64 = 50;
 
 /// A round that takes longer makes the next ones smaller.
 const LONG_ROUND: Duration = Duration::from_secs(5);
@@ -46,8 +48,10 @@ pub(super) struct Courier {
     pub client: Arc<Client>,
     /// The endpoint.
     pub id: String,
-    /// Changes with what backends change about it.
+    /// Raised by every change that its owner makes.
     pub version: watch::Receiver<i32>,
+    /// Limits the log line about errors of the database.
+    pub trouble: Seldom,
 }
 
 /// What comes after a round.
@@ -109,11 +113,14 @@ impl Courier {
 
     /// Logs an error of the database, unless others report it.
     fn report(&self, error: &StoreError) {
-        if !error.is_away() {
+        if !error.is_away()
+            && let Some(left_out) = self.trouble.due()
+        {
             let (endpoint, error) = (&self.id, error as &dyn std::error::Error);
             tracing::warn!(
                 endpoint,
                 error,
+                left_out,
                 "an endpoint could not be served; that will be retried"
             );
         }
@@ -139,7 +146,7 @@ impl Courier {
         let Some(due::Due { lanes, skipped, read_to }) = due else {
             tracing::error!(
                 endpoint = self.id,
-                "an endpoint was disabled, because the database has not given out its cursor: was it restored from a backup? Replay the endpoint from a cursor from before the backup"
+                "an endpoint was disabled, because the database has not given out its cursor: was a part of it restored, or changed by hand? Replay the endpoint from a change that it knows"
             );
             return self.end(&endpoint, DisabledBecause::LostPlace).await;
         };
@@ -149,12 +156,16 @@ impl Courier {
         let was_failing = endpoint.failures > 0;
         let (client, draining) = (&self.client, &self.app.draining);
         let is_outdated = || self.version.has_changed().unwrap_or(true);
-        let sent = round::send(client, &target, lanes, was_failing, draining, &is_outdated).await;
+        let mut sent =
+            round::send(client, &target, lanes, was_failing, draining, &is_outdated).await;
         if sent.is_gone {
             tracing::warn!(
                 endpoint = self.id,
                 "an endpoint was disabled, because it answered 410 Gone"
             );
+            if sent.accepted > 0 {
+                self.save(&endpoint, read_to, &sent, &skipped).await?;
+            }
             return self.end(&endpoint, DisabledBecause::Gone).await;
         }
         if let (true, Some(error)) = (sent.is_down, &sent.error) {
@@ -164,8 +175,11 @@ impl Courier {
         if is_untried && sent.lanes.iter().any(|lane| !lane.messages.is_empty()) {
             return Ok(Next::Again);
         }
-        if was_failing && sent.accepted > 0 {
+        if let Some(since) = endpoint.failing_since.filter(|_| sent.accepted > 0) {
             tracing::info!(endpoint = self.id, "an endpoint accepts changes again");
+            for backlog in sent.lanes.iter_mut().filter_map(|lane| lane.backlog.as_mut()) {
+                backlog.without_outage(since, clock::now());
+            }
         }
         self.save(&endpoint, read_to, &sent, &skipped).await
     }
@@ -177,12 +191,10 @@ impl Courier {
             (Some(configured), _) => configured.secrets.clone(),
             (None, Some(sealed)) => {
                 let opened = EndpointSecrets::open(&self.app.vault, &self.id, sealed);
-                let EndpointSecrets { current, previous } =
+                let secrets =
                     opened.map_err(|error| format!("its secret cannot be read: {error}"))?;
-                let previous =
-                    previous.filter(|_| endpoint.previous_until.is_some_and(|until| now < until));
-                let secrets = [Some(current), previous].into_iter().flatten();
-                let secrets = secrets.map(|secret| secret.expose_secret().to_owned());
+                let signing = secrets.signing(endpoint.previous_until, now);
+                let secrets = signing.map(|secret| secret.expose_secret().to_owned());
                 let secrets = StandardSecrets::parse("its secret", secrets);
                 Arc::new(secrets.map_err(|error| error.to_string())?)
             }
@@ -218,22 +230,21 @@ impl Courier {
         skipped: &HashMap<Iccid, i64>,
     ) -> Result<Next, StoreError> {
         let now = clock::now();
-        let accepted_at = endpoint.delivered_at.filter(|_| sent.accepted == 0).unwrap_or(now);
-        let is_alive = sent.accepted > 0
-            || endpoint.delivered_at.is_some() && now.seconds_since(accepted_at) < ALIVE_SECONDS;
+        let is_recent = |at| now.seconds_since(at) < ALIVE_SECONDS;
+        let is_alive = sent.accepted > 0 || endpoint.delivered_at.is_some_and(is_recent);
         let (mut kept, mut done, mut given_up) = (Vec::new(), Vec::new(), 0);
         for lane in &sent.lanes {
             match lane.left(skipped, is_alive, now) {
                 Left::Nothing if lane.backlog.is_none() => {}
                 Left::Nothing => done.push(lane.iccid.as_str().to_owned()),
                 Left::Backlog(backlog) => kept.push(backlog),
-                Left::WithoutOne(backlog) => {
+                Left::GaveUpOne(backlog) => {
                     let (endpoint, iccid, position) = (&self.id, &lane.iccid, backlog.position - 1);
                     tracing::warn!(
                         endpoint,
                         ?iccid,
                         position,
-                        "a change was given up, because the endpoint has not accepted it for five days; it can be replayed"
+                        "a change was given up, because the endpoint has not accepted it for five days; later changes of the profile follow, each with the profile as it is"
                     );
                     given_up += 1;
                     kept.push(backlog);
@@ -262,10 +273,13 @@ impl Courier {
     ) -> Result<(), StoreError> {
         let saved = self.pool.run(async |connection| {
             let mut transaction = connection.begin().await?;
-            if endpoints::advance(&mut transaction, endpoint, progress, now).await?
-                && !(kept.is_empty() && done.is_empty())
-            {
+            let advanced = endpoints::advance(&mut transaction, endpoint, progress, now).await?;
+            if advanced != Advanced::Elsewhere && !(kept.is_empty() && done.is_empty()) {
                 backlogs::save(&mut transaction, &self.id, kept, done).await?;
+            }
+            // What this round did not get accepted has failed before the change.
+            if advanced == Advanced::SavedAfterChange {
+                backlogs::begin_anew(&mut transaction, &self.id, now).await?;
             }
             Ok(transaction.commit().await?)
         });
@@ -281,7 +295,8 @@ impl Courier {
     ) -> Result<Next, StoreError> {
         let now = clock::now();
         let is_long = |since| now.seconds_since(since) > PERSISTENCE.as_secs_f64();
-        if endpoint.failing_since.is_some_and(is_long) {
+        let is_tried = endpoint.failures >= MIN_ATTEMPTS;
+        if is_tried && endpoint.failing_since.is_some_and(is_long) {
             tracing::error!(
                 endpoint = self.id,
                 "an endpoint was disabled, because it accepted nothing for five days; once it works, enable it, and it continues where it ended"

@@ -16,6 +16,9 @@ use crate::web::endpoint_event::message;
 /// How many changes of one profile's backlog are read in one round.
 const BACKLOG_PAGE: i64 = 20;
 
+/// How many backlogs are read at least, if as many are due.
+const MIN_BACKLOGS: i64 = 16;
+
 /// How many profiles with a backlog an endpoint may have before it gets nothing else.
 const MAX_BACKLOGS: i64 = 1_000;
 
@@ -29,7 +32,7 @@ pub(super) struct Due {
     pub read_to: Place,
 }
 
-/// Reads up to `limit` changes after the endpoint's place, and a quarter as many backlogs. Returns `None` if the database does not know
+/// Reads up to `limit` changes after the endpoint's place, and a quarter as many backlogs, but some at least. Returns `None` if the database does not know
 /// that place.
 ///
 /// # Errors
@@ -52,7 +55,7 @@ pub(super) async fn read(
     let (held, backlogs) = if endpoint.backlogs == 0 {
         (HashSet::new(), Vec::new())
     } else {
-        let max = (limit / 4).max(1);
+        let max = (limit / 4).max(MIN_BACKLOGS);
         pool.run(async |connection| read_backlogs(connection, endpoint, &items, max, now).await)
             .await?
     };

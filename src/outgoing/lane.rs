@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::client::Failure;
-use crate::domain::{Iccid, PERSISTENCE, Timestamp, profile_pause};
+use crate::domain::{Iccid, MIN_ATTEMPTS, PERSISTENCE, Timestamp, profile_pause};
 use crate::store::backlogs::Backlog;
 use crate::web::endpoint_event::Message;
 
@@ -31,7 +31,7 @@ pub(super) enum Left {
     /// This backlog.
     Backlog(Backlog),
     /// This backlog. The change at the position before its own was given up.
-    WithoutOne(Backlog),
+    GaveUpOne(Backlog),
 }
 
 impl Lane {
@@ -41,28 +41,31 @@ impl Lane {
         Self { iccid, backlog, messages, more_from: None, accepted: 0, failure: None }
     }
 
-    /// What is left after a round at this time. `skipped` are the first positions after the endpoint's place of profiles that have a
-    /// backlog. A change is given up only at an endpoint that accepts others (`is_alive`).
+    /// What is left after a round at this time, from the first of: the first message that was not accepted; where the next page of the
+    /// backlog begins; the first change that was passed by because of the backlog (`skipped`, by profile). A change is given up only at
+    /// an endpoint that accepts others (`is_alive`), and after some attempts: time in which nobody tried proves nothing.
     pub(super) fn left(
         &self,
         skipped: &HashMap<Iccid, i64>,
         is_alive: bool,
         now: Timestamp,
     ) -> Left {
-        let next = self.messages.get(self.accepted).map(|(position, _)| *position);
-        let next = next.or(self.more_from);
-        let overtaking = self.backlog.as_ref().and_then(|_| skipped.get(&self.iccid).copied());
-        let Some(position) = next.or(overtaking) else { return Left::Nothing };
+        let first_unsent = self.messages.get(self.accepted).map(|(position, _)| *position);
+        let first_unsent = first_unsent.or(self.more_from);
+        let first_passed_by = self.backlog.as_ref().and_then(|_| skipped.get(&self.iccid).copied());
+        let Some(position) = first_unsent.or(first_passed_by) else { return Left::Nothing };
         // The time that an earlier change of the profile has waited does not count for this one.
-        let before = self.backlog.as_ref().filter(|backlog| backlog.position == position);
-        let (since, failures) = before.map_or((now, 0), |it| (it.since, it.failures));
+        let same = self.backlog.as_ref().filter(|backlog| backlog.position == position);
+        let (since, failures) = same.map_or((now, 0), |it| (it.since, it.failures));
         let iccid = self.iccid.clone();
         let Some(failure) = &self.failure else {
             return Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now });
         };
-        if is_alive && now.seconds_since(since) > PERSISTENCE.as_secs_f64() {
+        let failures = failures + 1;
+        let is_long = now.seconds_since(since) > PERSISTENCE.as_secs_f64();
+        if is_alive && is_long && failures >= MIN_ATTEMPTS {
             let position = position + 1;
-            return Left::WithoutOne(Backlog {
+            return Left::GaveUpOne(Backlog {
                 iccid,
                 position,
                 since: now,
@@ -70,7 +73,6 @@ impl Lane {
                 retry_at: now,
             });
         }
-        let failures = failures + 1;
         let pause = profile_pause(failures, rand::random()).max(failure.wait().unwrap_or_default());
         Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now.plus(pause) })
     }
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn a_change_is_given_up_after_five_days_at_an_endpoint_that_accepts_others() {
         let old = lane(Some(backlog(5, 6, 40)), 0, Some(refused(0)));
-        let Left::WithoutOne(next) = left(&old, None, true) else { panic!("one is given up") };
+        let Left::GaveUpOne(next) = left(&old, None, true) else { panic!("one is given up") };
         assert_eq!((next.position, next.failures, next.since), (6, 0, now()));
         assert!(matches!(left(&old, None, false), Left::Backlog(_)), "the endpoint is down");
         let accepted = lane(Some(backlog(5, 6, 40)), 1, Some(refused(0)));

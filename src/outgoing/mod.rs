@@ -5,7 +5,7 @@
 //! it: the one whose session holds its advisory lock. If that replica dies, the lock ends with its session, and another one continues
 //! at the place that was saved.
 //!
-//! - If the endpoint accepts nothing, its place stays, and one attempt follows another with growing pauses.
+//! - If the endpoint accepts nothing, its place stays, and one attempt follows another with growing pauses, a minute at most.
 //! - If it accepts the changes of some profiles only, those of the others become backlogs, one for each profile, and its place moves on.
 //!   So one change that an endpoint cannot digest delays no other profile, and nothing overtakes it within its own.
 
@@ -32,6 +32,7 @@ use crate::budget;
 use crate::clock;
 use crate::store::endpoints::{self, Definition, ToServe};
 use crate::store::{Connector, Pool, Session, StoreError, exclusive};
+use crate::telemetry::Seldom;
 use crate::web::AppState;
 use client::Client;
 use courier::Courier;
@@ -39,7 +40,7 @@ use courier::Courier;
 /// How often the table is looked at, and a replica tries to take the locks that it does not have.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How many connections the couriers of a replica share, beside that of the locks.
+/// How many connections a replica uses: one for the locks, the others shared by the couriers.
 pub const CONNECTIONS: usize = 3;
 
 /// Serves endpoints until the service drains. Connects again whenever the connection to the database is lost.
@@ -52,7 +53,7 @@ pub async fn run(app: AppState, connector: Connector) {
             return;
         }
     };
-    let pool = Pool::new(&connector, Session::Upkeep, CONNECTIONS - 1, budget::READ);
+    let pool = Pool::new(&connector, Session::Outgoing, CONNECTIONS - 1, budget::READ);
     while !app.draining.has_begun() {
         // Others report that the database is away. The error that ends this is that of a lost connection.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
@@ -83,12 +84,12 @@ async fn serve(
     client: &Arc<Client>,
     connection: &mut PgConnection,
 ) -> Result<(), StoreError> {
-    exclusive::notice_loss(connection).await?;
+    // A connection that was lost without an error would be waited for for ever.
+    soon(exclusive::notice_loss(connection)).await?;
     configure(app, connection).await?;
     let mut couriers = JoinSet::new();
     let mut serving: HashMap<String, Serving> = HashMap::new();
     loop {
-        // A connection that was lost without an error would be waited for for ever.
         let wanted = soon(endpoints::list_to_serve(connection)).await?;
         // Only the configuration file has the secrets of its endpoints. Another replica may have another file.
         let is_ours =
@@ -119,12 +120,14 @@ async fn serve(
                     client: client.clone(),
                     id: id.clone(),
                     version: receiver,
+                    trouble: Seldom::new(),
                 };
                 let task = couriers.spawn(courier.serve());
                 serving.insert(id, Serving { number, version: sender, task });
             }
         }
         while couriers.try_join_next().is_some() {}
+        pool.tidy();
         tokio::select! {
             () = sleep(LOOK) => {}
             () = app.draining.begun() => {
@@ -142,17 +145,18 @@ async fn soon<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T,
 
 /// Saves what the configuration file says about endpoints. A new one begins at the present end.
 async fn configure(app: &AppState, connection: &mut PgConnection) -> Result<(), StoreError> {
-    if app.endpoints.is_empty() {
-        return Ok(());
-    }
-    let place = app.end_of_changes().await?;
     for endpoint in &app.endpoints {
         let definition = Definition {
             url: endpoint.url.as_str().to_owned(),
             filter: endpoint.filter.clone(),
             description: endpoint.description.clone(),
         };
-        endpoints::configure(connection, &endpoint.id, &definition, place, clock::now()).await?;
+        if !soon(endpoints::configure(connection, &endpoint.id, &definition)).await? {
+            let (place, now) = (app.end_of_changes().await?, clock::now());
+            let added =
+                endpoints::add_configured(connection, &endpoint.id, &definition, place, now);
+            soon(added).await?;
+        }
     }
     Ok(())
 }

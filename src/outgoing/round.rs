@@ -77,9 +77,10 @@ impl Gate<'_> {
         self.passed(|passed| passed.failures = 0);
     }
 
-    fn failed(&self, failure: &Failure) {
+    /// Counts a failure, unless it only says that what was refused before is refused again.
+    fn failed(&self, failure: &Failure, is_backlog: bool) {
         self.passed(|passed| {
-            passed.failures += 1;
+            passed.failures += u32::from(!is_backlog || failure.is_away());
             passed.last_error = Some(failure.to_string());
             passed.has_stopped |= failure.wait().is_some() || matches!(failure, Failure::Gone);
         });
@@ -102,11 +103,13 @@ pub(super) async fn send(
 ) -> Sent {
     let (closes_at, passed) = (Instant::now() + LONGEST, Mutex::default());
     let gate = Gate { draining, is_outdated, closes_at, passed };
-    // Otherwise a few profiles that are not accepted would be tried again and again, and never one that is.
+    // Shuffled, so that an attempt does not always try the same profiles. Those come first that were not refused before: otherwise an
+    // attempt would mostly try what the endpoint cannot digest.
     lanes.shuffle(&mut rand::rng());
+    lanes.sort_by_key(|lane| lane.backlog.is_some());
     let mut may_send = true;
     if was_failing {
-        let tried = lanes.iter_mut().take(TRIED);
+        let tried = lanes.iter_mut().filter(|lane| !lane.messages.is_empty()).take(TRIED);
         for_each(tried, |lane| send_lane(client, target, lane, 1, &gate)).await;
         may_send = lanes.iter().any(|lane| lane.accepted > 0);
     }
@@ -120,7 +123,7 @@ pub(super) async fn send(
     telemetry::count_outgoing("failed", failures.clone().count());
     let is_gone = failures.clone().any(|failure| matches!(failure, Failure::Gone));
     let wait = failures.filter_map(Failure::wait).max();
-    // Backlogs alone say nothing about the endpoint, unless they are many.
+    // Backlogs alone say nothing about the endpoint, unless many say that it is away.
     let has_failed = |lane: &Lane| lane.backlog.is_none() && lane.failure.is_some();
     let is_down = accepted == 0
         && (was_failing
@@ -147,7 +150,7 @@ async fn send_lane(client: &Client, target: &Target, lane: &mut Lane, max: usize
                 lane.accepted += 1;
             }
             Err(failure) => {
-                gate.failed(&failure);
+                gate.failed(&failure, lane.backlog.is_some());
                 lane.failure = Some(failure);
                 return;
             }

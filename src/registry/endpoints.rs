@@ -3,8 +3,7 @@
 use sqlx::Connection;
 
 use crate::domain::{DisabledBecause, Timestamp};
-use crate::store::changes::Place;
-use crate::store::endpoints::{self, Definition, Endpoint};
+use crate::store::endpoints::{self, Definition, Endpoint, Replay};
 use crate::store::{Pool, Sealed, StoreError};
 
 /// What is to change about an endpoint. What is `None` stays as it is.
@@ -67,13 +66,13 @@ pub async fn change_endpoint<E>(
 pub async fn replay_endpoint(
     pool: &Pool,
     id: &str,
-    place: Place,
+    replay: Replay,
     now: Timestamp,
 ) -> Result<Option<Endpoint>, StoreError> {
     pool.run(async |connection| {
         let mut transaction = connection.begin().await?;
         endpoints::lock(&mut transaction, id).await?;
-        endpoints::replay(&mut transaction, id, place).await?;
+        endpoints::replay(&mut transaction, id, replay).await?;
         let found = endpoints::find(&mut transaction, id).await?;
         let disabled = found.and_then(|endpoint| endpoint.disabled);
         if disabled.is_some_and(|(because, _)| because != DisabledBecause::Request) {

@@ -1,6 +1,7 @@
 //! The table `endpoint_backlogs`: profiles whose changes an endpoint does not accept, while it accepts those of others.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
@@ -117,7 +118,39 @@ pub async fn save(
     Ok(())
 }
 
-/// Has all backlogs of an endpoint begin anew, because what kept it from accepting them may be over.
+impl Backlog {
+    /// Leaves out the time in which the endpoint as a whole accepted nothing.
+    pub fn without_outage(&mut self, failing_since: Timestamp, now: Timestamp) {
+        let lasted = now.unix_micros() - failing_since.unix_micros();
+        let lasted = u64::try_from(lasted).map_or(Duration::ZERO, Duration::from_micros);
+        self.since = self.since.plus(lasted).min(now);
+    }
+}
+
+/// Has all backlogs of an endpoint tried again, because it accepts something again. The time in which it accepted nothing does not
+/// count for them: see [`Backlog::without_outage`].
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn resume(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    failing_since: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE endpoint_backlogs SET retry_at = $3, since = least($3, since + greatest($3 - $2::timestamptz, '0'))
+         WHERE endpoint = $1",
+        endpoint,
+        failing_since.as_datetime(),
+        now.as_datetime()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Has all backlogs of an endpoint begin anew, because its owner has changed what may have kept it from accepting them.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -147,7 +180,7 @@ pub async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), S
     Ok(())
 }
 
-/// Deletes what an erasure has missed because an endpoint was just being served, and what nobody has tried to deliver since.
+/// Deletes backlogs of erased profiles: a round that was under way during the erasure may have saved one again.
 ///
 /// # Errors
 /// [`StoreError`].

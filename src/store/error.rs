@@ -14,6 +14,16 @@ pub enum StoreError {
         /// The column, or the kind of value where several columns hold it.
         column: &'static str,
     },
+    /// A change is about such a row. No follower of changes passes it: the change would be lost to all of them.
+    #[error(
+        "the change at position {position} of the table changes is about a profile or transition whose {column} this binary does not know: correct the row, or run the release that wrote it"
+    )]
+    CorruptChange {
+        /// The position of the change.
+        position: i64,
+        /// As in [`StoreError::Corrupt`].
+        column: &'static str,
+    },
     /// Credentials were sealed with a data key that is not configured.
     #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it back after the first key")]
     UnknownDataKey(String),

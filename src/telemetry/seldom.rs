@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How often a recurring line is written.
 pub const INTERVAL: Duration = Duration::from_mins(1);
 
-/// When one kind of line was last written. It is stored in a `static` next to the line.
+/// When one kind of line was last written. It is stored next to the line, mostly in a `static`.
 #[derive(Debug)]
 pub struct Seldom(Mutex<State>);
 
@@ -19,7 +19,7 @@ struct State {
 
 impl Seldom {
     /// The state before the first line.
-    #[expect(clippy::new_without_default, reason = "it is only created in statics")]
+    #[expect(clippy::new_without_default, reason = "statics need a constant")]
     pub const fn new() -> Self {
         Self(Mutex::new(State { written: None, left_out: 0 }))
     }

@@ -50,6 +50,7 @@ pub(super) async fn render(
         ("reads", app.connector.connections(&[Session::Lookup, Session::Reads])),
         ("writes", app.connector.connections(&[Session::Writer, Session::Lane])),
         ("registrations", app.connector.connections(&[Session::Registrations])),
+        ("outgoing", app.connector.connections(&[Session::Outgoing])),
     ];
     telemetry::set_gauges(app.ingest.depth(), &pools);
     for (hook, age) in app.tallies.ages(clock::now()) {

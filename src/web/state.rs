@@ -163,12 +163,13 @@ impl AppState {
     /// # Errors
     /// Those of [`Pool::run`].
     pub async fn end_of_changes(&self) -> Result<changes::Place, StoreError> {
-        let _turn = self.turn_to_number().await?;
-        let end = self.reads.run(async |connection| {
-            changes::number_all(connection).await?;
-            changes::end(connection).await
-        });
-        end.await
+        // Others take their turns in between.
+        let numbered = async {
+            while self.number_changes().await? {}
+            Ok::<_, StoreError>(())
+        };
+        timeout(budget::READ, numbered).await.unwrap_or(Err(StoreError::Crowded))?;
+        self.reads.run(async |connection| changes::end(connection).await).await
     }
 }
 

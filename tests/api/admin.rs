@@ -49,6 +49,7 @@ async fn every_metric_is_exposed_with_its_labels_and_a_help_text() {
         "esim_status_queue_deliveries",
         r#"esim_status_pool_connections{pool="writes",use="open"}"#,
         r#"esim_status_pool_connections{pool="reads",use="idle"}"#,
+        r#"esim_status_pool_connections{pool="outgoing",use="open"}"#,
         r#"esim_status_newest_delivery_age_seconds{hook="gigastore/esim-status"}"#,
     ] {
         let line = metrics

@@ -13,7 +13,7 @@ use esim_status_testing::history::{assert_placed, assert_straight};
 use esim_status_testing::{Database, TestApp};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
-use sqlx::{Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, places_of, put, register};
 use super::{ICCID, iccid};
@@ -262,6 +262,23 @@ async fn a_call_that_waits_is_answered_by_the_first_change_on_any_replica() {
     let empty = read(&one, &format!("after={}&wait=1", found.next)).await;
     assert!(empty.items.is_empty());
     assert_eq!(empty.next, found.next);
+}
+
+#[tokio::test]
+async fn a_change_whose_profile_cannot_be_read_is_passed_by_nobody_and_delivered_once_it_can() {
+    let app = TestApp::start().await;
+    for number in 0..3 {
+        app.report(&iccid(number), "RELEASED").await;
+    }
+    let spoil = format!("UPDATE profiles SET eid = 'zz' WHERE iccid = '{}'", iccid(1));
+    app.database.connect().await.execute(AssertSqlSafe(spoil)).await.unwrap();
+    // The page before it is read.
+    assert_eq!(read(&app, "limit=1").await.items.len(), 1);
+    let refused = app.backend.get("/v1/changes").await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (500, "internal".to_owned()));
+    let mend = "UPDATE profiles SET eid = NULL";
+    app.database.connect().await.execute(mend).await.unwrap();
+    assert_eq!(read(&app, "limit=10").await.items.len(), 3);
 }
 
 #[tokio::test]

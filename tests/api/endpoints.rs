@@ -215,6 +215,79 @@ async fn a_profile_whose_change_is_not_accepted_delays_no_other_and_is_not_overt
     assert_eq!(receiver.accepted().len(), 8, "nothing came twice");
 }
 
+/// Refuses the changes of so many profiles, and waits until the endpoint holds each apart.
+async fn hold(app: &TestApp, receiver: &Receiver, path: &str, profiles: usize) {
+    let poison: HashSet<_> = (0..profiles).map(iccid).collect();
+    receiver.answers(move |request| {
+        Reply::status(if poison.contains(request.iccid()) { 422 } else { 200 })
+    });
+    for n in 0..=profiles {
+        app.report(&iccid(n), "RELEASED").await;
+    }
+    says(app, path, "heldProfiles", json!(profiles)).await;
+}
+
+#[tokio::test]
+async fn many_profiles_that_are_held_apart_do_not_make_their_endpoint_fail() {
+    let (app, receiver) = (start().await, Receiver::start().await);
+    let (path, _) = create_for(&app, &receiver).await;
+    hold(&app, &receiver, &path, 20).await;
+    let mut connection = app.database.connect().await;
+    // All are due at the same time, and nothing else.
+    let before = receiver.requests().len();
+    let due = "UPDATE endpoint_backlogs SET retry_at = now(), failures = 7";
+    connection.execute(due).await.unwrap();
+    receiver.has_got(before + 20).await;
+    wait_until("each has its own pause", async || {
+        let waiting = "SELECT count(*) FROM endpoint_backlogs WHERE retry_at > now() + interval '1 h' AND failures = 8";
+        app.database.scalar::<i64>(waiting).await == 20
+    })
+    .await;
+    let shown = show(&app, &path).await;
+    assert_eq!((&shown["status"], &shown["failures"]), (&json!("active"), &json!(0)));
+    // While the endpoint accepts nothing, what was never refused is tried first.
+    receiver.answers(|_| Reply::status(503));
+    app.report(&iccid(50), "RELEASED").await;
+    says(&app, &path, "status", json!("failing")).await;
+    let outage = "UPDATE endpoint_backlogs SET retry_at = now(), since = now() - interval '4 days'";
+    connection.execute(outage).await.unwrap();
+    let lasts = "UPDATE endpoints SET failing_since = now() - interval '3 days', retry_at = now(), version = version + 1";
+    connection.execute(lasts).await.unwrap();
+    let poison: HashSet<_> = (0..20).map(iccid).collect();
+    receiver.answers(move |request| {
+        Reply::status(if poison.contains(request.iccid()) { 422 } else { 200 })
+    });
+    wait_until("the new change is accepted", async || {
+        receiver.accepted().iter().any(|it| it.iccid() == iccid(50))
+    })
+    .await;
+    says(&app, &path, "status", json!("active")).await;
+    // The three days of the outage do not count, and the day before it does.
+    let since = "SELECT count(*) FROM endpoint_backlogs
+                 WHERE since BETWEEN now() - interval '25 h' AND now() - interval '23 h'";
+    assert_eq!(app.database.scalar::<i64>(since).await, 20);
+}
+
+#[tokio::test]
+async fn an_owners_change_reaches_what_is_just_being_sent() {
+    let (app, receiver) = (start().await, Receiver::start().await);
+    let (path, _) = create_for(&app, &receiver).await;
+    hold(&app, &receiver, &path, 1).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    receiver.answers(move |_| {
+        count.fetch_add(1, Relaxed);
+        Reply::status(500).after(Duration::from_secs(4))
+    });
+    let due = "UPDATE endpoint_backlogs SET retry_at = now(), failures = 7";
+    app.database.connect().await.execute(due).await.unwrap();
+    wait_until("it is being sent", async || asked.load(Relaxed) > 0).await;
+    // It will be refused once more, and would be tried again some hours later.
+    change(&app, &path, &json!({ "description": "mended" })).await;
+    receiver.answers(|_| Reply::status(200));
+    says(&app, &path, "heldProfiles", json!(0)).await;
+}
+
 #[tokio::test]
 async fn a_change_that_alone_is_not_accepted_for_five_days_is_given_up_and_what_follows_it_is_not()
 {
@@ -230,7 +303,7 @@ async fn a_change_that_alone_is_not_accepted_for_five_days_is_given_up_and_what_
     }
     says(&app, &path, "heldProfiles", json!(1)).await;
     let mut connection = app.database.connect().await;
-    let past = "UPDATE endpoint_backlogs SET since = since - interval '6 days', retry_at = now()";
+    let past = "UPDATE endpoint_backlogs SET since = since - interval '6 days', failures = 30, retry_at = now()";
     connection.execute(past).await.unwrap();
     // Wakes it.
     app.report(&iccid(5), "RELEASED").await;
@@ -276,7 +349,7 @@ async fn an_endpoint_that_accepts_nothing_for_five_days_is_disabled() {
     receiver.answers(|_| Reply::status(500));
     app.report(ICCID, "RELEASED").await;
     says(&app, &path, "status", json!("failing")).await;
-    let past = "UPDATE endpoints SET failing_since = failing_since - interval '5 days 1 minute'";
+    let past = "UPDATE endpoints SET failing_since = failing_since - interval '5 days 1 minute', failures = 10";
     app.database.connect().await.execute(past).await.unwrap();
     let shown = says(&app, &path, "status", json!("disabled")).await;
     assert_eq!(shown["disabledBecause"], "failing");
@@ -466,6 +539,19 @@ async fn a_replay_delivers_again_with_the_same_ids_or_leaves_out() {
 }
 
 #[tokio::test]
+async fn a_replay_from_its_own_place_leaves_nothing_out_and_one_from_now_all_that_waits() {
+    let (app, receiver) = (start().await, Receiver::start().await);
+    let (path, _) = create_for(&app, &receiver).await;
+    hold(&app, &receiver, &path, 3).await;
+    let shown = says(&app, &path, "behind", json!(0)).await;
+    for (after, held) in [(&shown["cursor"], 3), (&json!("now"), 0)] {
+        let body = json!({ "after": after });
+        let replayed = call(&app, Method::POST, &format!("{path}/replay"), &body).await.json();
+        assert_eq!((&replayed["heldProfiles"], &replayed["behind"]), (&json!(held), &json!(0)));
+    }
+}
+
+#[tokio::test]
 async fn two_replicas_deliver_everything_once_and_one_continues_where_the_other_ended() {
     let receiver = Receiver::start().await;
     let one = start().await;
@@ -634,10 +720,18 @@ async fn two_backends_that_change_an_endpoint_lose_nothing_of_each_other() {
     join(change(&app, &path, &a), change(&app, &path, &b)).await;
     let shown = show(&app, &path).await;
     assert_eq!((&shown["description"], &shown["kinds"]), (&json!("shop"), &json!(["erased"])));
-    // Of two new secrets, both are shown, and both sign.
+    // Two backends want a new secret, or one asks again because the answer was lost: both are shown, and all three sign.
     let rotate = json!({ "rotateSecret": true });
     let (one, two) = join(change(&app, &path, &rotate), change(&app, &path, &rotate)).await;
     assert!(one["secret"] != two["secret"] && one["secret"] != first && two["secret"] != first);
+    let secrets = [&one["secret"], &two["secret"]].map(|it| it.as_str().unwrap().to_owned());
+    let receiver = Receiver::start().await;
+    change(&app, &path, &json!({ "url": receiver.url(), "kinds": [] })).await;
+    app.report(ICCID, "RELEASED").await;
+    let got = receiver.has_accepted(1).await;
+    for secret in [&first, &secrets[0], &secrets[1]] {
+        assert!(got[0].is_signed_with(secret));
+    }
     let unknown = call(&app, Method::GET, "/v1/endpoints/%00", &json!({})).await;
     assert_eq!(unknown.problem(), "unknown-endpoint");
     let emptied = change(&app, &path, &json!({ "description": "" })).await;

@@ -1,6 +1,6 @@
 //! The tables `new_changes`, `changes` and `change_feed`: all changes of all profiles in one order.
 //!
-//! Each transaction that changes a profile also appends to `new_changes`: [`super::batch_write`], and [`note`] for the rest.
+//! Each transaction that makes a change ([`ChangeKind`]) also appends to `new_changes`: [`super::batch_write`], and [`note`] for the rest.
 //! [`number`] moves what is committed to `changes` and gives it the next positions, one transaction at a time. So a reader that has
 //! come to a position has missed nothing before it, whatever commits later.
 //!
@@ -137,6 +137,7 @@ pub async fn of_profiles(
 }
 
 /// A change without what it is about.
+#[derive(Clone)]
 struct Row {
     position: i64,
     iccid: Iccid,
@@ -146,7 +147,27 @@ struct Row {
 }
 
 /// Reads the transitions and profiles that changes are about. Leaves out changes of profiles that are being erased.
+///
+/// # Errors
+/// [`StoreError::CorruptChange`] names the change that cannot be read.
 async fn complete(
+    connection: &mut PgConnection,
+    rows: Vec<Row>,
+) -> Result<Vec<Change>, StoreError> {
+    let column = match complete_all(connection, rows.clone()).await {
+        Err(StoreError::Corrupt { column }) => column,
+        completed => return completed,
+    };
+    for row in rows {
+        let position = row.position;
+        if let Err(StoreError::Corrupt { column }) = complete_all(connection, vec![row]).await {
+            return Err(StoreError::CorruptChange { position, column });
+        }
+    }
+    Err(StoreError::Corrupt { column })
+}
+
+async fn complete_all(
     connection: &mut PgConnection,
     rows: Vec<Row>,
 ) -> Result<Vec<Change>, StoreError> {

@@ -106,7 +106,7 @@ impl Connector {
     }
 
     /// Opens a session. Tries the host that last worked first, and the next one as soon as a host fails or is silent
-    /// for a moment. If the server has no room, lists and registrations give way to other sessions.
+    /// for a moment. If the server has no room, lists, registrations and endpoints give way to other sessions.
     ///
     /// # Errors
     /// [`ConnectError`] with what every host did. To wait for a shorter time, drop the future.

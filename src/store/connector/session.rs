@@ -24,16 +24,18 @@ pub enum Session {
     Reads,
     /// Listens for changes.
     Listen,
+    /// Reads and saves for endpoints.
+    Outgoing,
     /// Checks whether the database answers.
     Probe,
-    /// Prepares the tables and maintains them.
+    /// Prepares the tables and maintains them, and holds the locks of what one replica at a time does.
     Upkeep,
     /// Migrates the schema; may take long.
     Migrate,
 }
 
 /// The number of kinds.
-pub(super) const KINDS: usize = 9;
+pub(super) const KINDS: usize = 10;
 
 /// What a server reports about itself.
 const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
@@ -68,7 +70,7 @@ pub struct Server {
 impl Session {
     /// Whether it does without a session while the server has too few for webhooks and readiness.
     pub(super) fn gives_way(self) -> bool {
-        matches!(self, Self::Registrations | Self::Reads)
+        matches!(self, Self::Registrations | Self::Reads | Self::Outgoing)
     }
 
     /// The name under which the server lists it.
@@ -78,6 +80,7 @@ impl Session {
             Self::Lane => "esim-status lane",
             Self::Lookup | Self::Reads => "esim-status reader",
             Self::Listen => "esim-status listener",
+            Self::Outgoing => "esim-status outgoing",
             Self::Probe => "esim-status probe",
             Self::Upkeep => "esim-status upkeep",
             Self::Migrate => "esim-status migrate",
@@ -88,9 +91,12 @@ impl Session {
     pub(super) fn settings(self) -> Vec<Setting> {
         let statement = match self {
             Self::Writer | Self::Lane | Self::Registrations => budget::STATEMENT,
-            Self::Lookup | Self::Reads | Self::Listen | Self::Probe | Self::Upkeep => {
-                budget::READ_STATEMENT
-            }
+            Self::Lookup
+            | Self::Reads
+            | Self::Listen
+            | Self::Outgoing
+            | Self::Probe
+            | Self::Upkeep => budget::READ_STATEMENT,
             Self::Migrate => Duration::ZERO,
         };
         let lock = match self {
@@ -111,7 +117,9 @@ impl Session {
         if self != Self::Migrate {
             set(&BOUNDED);
         }
-        if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup = self {
+        if let Self::Writer | Self::Lane | Self::Registrations | Self::Lookup | Self::Outgoing =
+            self
+        {
             set(&BY_KEY);
         }
         if self == Self::Reads {

@@ -11,9 +11,12 @@ use super::error::StoreError;
 use super::vault::Sealed;
 use crate::domain::{DisabledBecause, Filter, Timestamp};
 pub use owner::{
-    configure, create, delete, enable, lock, redefine, replay, save_secrets, seal_anew,
+    Replay, add_configured, configure, create, delete, enable, lock, redefine, replay,
+    save_secrets, seal_anew,
 };
-pub use serving::{Progress, ToServe, advance, end, list_to_serve, note_failure, release, take};
+pub use serving::{
+    Advanced, Progress, ToServe, advance, end, list_to_serve, note_failure, release, take,
+};
 
 /// An endpoint.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ pub struct Endpoint {
     pub previous_until: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Changes with what its owner changes about it.
+    /// Raised by every change that its owner makes.
     pub version: i32,
     /// Why and since when nothing is delivered to it.
     pub disabled: Option<(DisabledBecause, Timestamp)>,

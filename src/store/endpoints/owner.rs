@@ -40,8 +40,8 @@ pub async fn create(
     Ok(created.execute(connection).await?.rows_affected() > 0)
 }
 
-/// Creates an endpoint of a configuration file, at this place, or changes it to what the file says. Its place and whether it is
-/// disabled stay as they are.
+/// Changes an endpoint to what the configuration file says. Its place and whether it is disabled stay as they are. Returns whether
+/// it exists.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -49,17 +49,40 @@ pub async fn configure(
     connection: &mut PgConnection,
     id: &str,
     definition: &Definition,
+) -> Result<bool, StoreError> {
+    let exists = sqlx::query_scalar!(
+        r#"WITH changed AS (
+               UPDATE endpoints
+               SET is_configured = true, url = $2, kinds = $3, providers = $4, description = $5, key_id = NULL, sealed = NULL,
+                   previous_until = NULL, version = version + 1
+               WHERE id = $1 AND ((is_configured, url, kinds, providers) IS DISTINCT FROM (true, $2, $3, $4)
+                                  OR description IS DISTINCT FROM $5)
+           )
+           SELECT EXISTS (SELECT FROM endpoints WHERE id = $1) AS "it!""#,
+        id,
+        definition.url,
+        &kinds_of(definition),
+        &definition.filter.providers,
+        definition.description
+    );
+    Ok(exists.fetch_one(connection).await?)
+}
+
+/// Creates an endpoint of the configuration file at this place, unless another replica has just done so.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn add_configured(
+    connection: &mut PgConnection,
+    id: &str,
+    definition: &Definition,
     place: Place,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "INSERT INTO endpoints AS e (id, is_configured, url, kinds, providers, description, created_at, position, mark)
+        "INSERT INTO endpoints (id, is_configured, url, kinds, providers, description, created_at, position, mark)
          VALUES ($1, true, $2, $3, $4, $5, $6, $7, $8)
-         ON CONFLICT (id) DO UPDATE
-         SET is_configured = true, url = EXCLUDED.url, kinds = EXCLUDED.kinds, providers = EXCLUDED.providers,
-             description = EXCLUDED.description, key_id = NULL, sealed = NULL, previous_until = NULL, version = e.version + 1
-         WHERE (e.is_configured, e.url, e.kinds, e.providers) IS DISTINCT FROM (true, EXCLUDED.url, EXCLUDED.kinds, EXCLUDED.providers)
-            OR e.description IS DISTINCT FROM EXCLUDED.description",
+         ON CONFLICT (id) DO NOTHING",
         id,
         definition.url,
         &kinds_of(definition),
@@ -189,28 +212,44 @@ pub async fn delete(connection: &mut PgConnection, id: &str) -> Result<bool, Sto
     Ok(deleted.execute(connection).await?.rows_affected() > 0)
 }
 
-/// Sets the place of an endpoint, in a transaction of the caller. Backlogs end: further back, what comes after the place is delivered in
-/// its turn; further on, what was waiting is left out.
+/// Where an endpoint continues after a replay.
+#[derive(Debug, Clone, Copy)]
+pub enum Replay {
+    /// Behind this place. If that is further back, the backlogs after it end, because their changes are delivered again in their
+    /// turn, and earlier ones stay. If it is further on, all end: what was waiting is left out.
+    Behind(Place),
+    /// At the end of all changes, which was at least this place: all that was waiting is left out.
+    AtTheEnd(Place),
+}
+
+/// Sets the place of an endpoint, in a transaction of the caller that has locked it.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn replay(
     connection: &mut PgConnection,
     id: &str,
-    place: Place,
+    replay: Replay,
 ) -> Result<(), StoreError> {
+    let (place, is_end) = match replay {
+        Replay::Behind(place) => (place, false),
+        Replay::AtTheEnd(place) => (place, true),
+    };
+    // The endpoint may have come further since its place was read as the end.
     sqlx::query!(
         "WITH moved AS (
              UPDATE endpoints
-             SET position = $2, mark = $3, replays = replays + 1, version = version + 1, failures = 0, failing_since = NULL,
-                 retry_at = NULL
+             SET position = CASE WHEN $4 AND position > $2 THEN position ELSE $2 END,
+                 mark = CASE WHEN $4 AND position > $2 THEN mark ELSE $3 END,
+                 replays = replays + 1, version = version + 1, failures = 0, failing_since = NULL, retry_at = NULL
              WHERE id = $1
          )
          DELETE FROM endpoint_backlogs
-         WHERE endpoint = $1 AND (position > $2 OR $2 >= (SELECT position FROM endpoints WHERE id = $1))",
+         WHERE endpoint = $1 AND ($4 OR position > $2 OR $2 > (SELECT position FROM endpoints WHERE id = $1))",
         id,
         place.position,
-        place.mark.map(i64::from)
+        place.mark.map(i64::from),
+        is_end
     )
     .execute(connection)
     .await?;

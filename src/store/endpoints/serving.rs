@@ -22,7 +22,7 @@ pub struct ToServe {
     pub is_configured: bool,
     /// The number of its lock.
     pub number: i32,
-    /// Changes with what backends change about it.
+    /// Raised by every change that its owner makes.
     pub version: i32,
 }
 
@@ -70,7 +70,7 @@ pub struct Progress<'a> {
     pub retry_at: Option<Timestamp>,
     /// How a request failed, if one did.
     pub error: Option<&'a str>,
-    /// Whether nothing waits any more of what it did not accept.
+    /// Whether it counts as well again, because nothing that it refused is left.
     pub is_freed: bool,
 }
 
@@ -81,8 +81,18 @@ impl Progress<'_> {
     }
 }
 
-/// Saves how far an endpoint has come. Returns whether it did: not if the endpoint is no longer where it was read, because its place was
-/// set or another replica serves it. If the endpoint was failing before and accepted something, its backlogs begin anew.
+/// What became of the progress of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// It was saved.
+    Saved,
+    /// It was saved, and the endpoint's owner has changed it meanwhile.
+    SavedAfterChange,
+    /// It was not: the endpoint is no longer where it was read, because its place was set or another replica serves it.
+    Elsewhere,
+}
+
+/// Saves how far an endpoint has come. If the endpoint was failing before and accepted something, its backlogs are due.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -91,16 +101,17 @@ pub async fn advance(
     from: &Endpoint,
     progress: &Progress<'_>,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Advanced, StoreError> {
     let has_accepted = progress.delivered > 0;
-    let saved = sqlx::query!(
+    let version = sqlx::query_scalar!(
         "UPDATE endpoints
          SET position = $4, mark = $5, delivered = delivered + $6, given_up = given_up + $7,
              retry_at = CASE WHEN version = $11 THEN $8 ELSE retry_at END,
              last_error = coalesce($9, last_error), delivered_at = CASE WHEN $6 > 0 THEN $10 ELSE delivered_at END,
              failures = CASE WHEN $12 THEN 0 ELSE failures END,
              failing_since = CASE WHEN $12 THEN NULL ELSE failing_since END
-         WHERE id = $1 AND position = $2 AND replays = $3",
+         WHERE id = $1 AND position = $2 AND replays = $3
+         RETURNING version",
         from.id,
         from.place.position,
         from.replays,
@@ -114,11 +125,13 @@ pub async fn advance(
         from.version,
         has_accepted || progress.is_freed
     );
-    let saved = saved.execute(&mut *connection).await?.rows_affected() > 0;
-    if saved && has_accepted && from.failures > 0 {
-        backlogs::begin_anew(connection, &from.id, now).await?;
+    let Some(version) = version.fetch_optional(&mut *connection).await? else {
+        return Ok(Advanced::Elsewhere);
+    };
+    if let Some(failing_since) = from.failing_since.filter(|_| has_accepted) {
+        backlogs::resume(connection, &from.id, failing_since, now).await?;
     }
-    Ok(saved)
+    Ok(if version == from.version { Advanced::Saved } else { Advanced::SavedAfterChange })
 }
 
 /// Notes an attempt at which an endpoint accepted nothing, unless its owner has changed it meanwhile.

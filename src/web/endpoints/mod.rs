@@ -31,7 +31,7 @@ use views::EndpointsView;
 /// The max number of endpoints.
 const MAX_ENDPOINTS: i64 = 100;
 
-/// How long the secret before a new one also signs, in seconds.
+/// How long the secrets before a new one also sign, in seconds.
 const BOTH_SIGN_SECONDS: i64 = 86_400;
 
 /// The endpoint that the path names, for a backend.
@@ -118,7 +118,7 @@ pub async fn create(
     let definition = check(&app, definition)?;
     let place = place(&app, after.as_deref().unwrap_or("now")).await?;
     let id = format!("ep_{}", Uuid::new_v4().simple());
-    let secrets = EndpointSecrets { current: fresh_secret(), previous: None };
+    let secrets = EndpointSecrets::new(fresh_secret());
     let sealed = secrets.seal(&app.vault, &id)?;
     let created = app.registrations.run(async |connection| {
         let limits = (now, MAX_ENDPOINTS);
@@ -279,8 +279,11 @@ pub async fn replay(
     params.finish()?;
     let Replay { after } = read_json(request).await?;
     let after = after.ok_or_else(|| Problem::parameter("after", "is missing"))?;
-    let place = place(&app, &after).await?;
-    let replayed = registry::replay_endpoint(&app.registrations, &id, place, now).await?;
+    let replay = match place(&app, &after).await? {
+        place if after == "now" => endpoints::Replay::AtTheEnd(place),
+        place => endpoints::Replay::Behind(place),
+    };
+    let replayed = registry::replay_endpoint(&app.registrations, &id, replay, now).await?;
     let replayed = replayed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
     Ok(Json(EndpointView::of(replayed, &app.endpoints)))
 }
@@ -300,8 +303,8 @@ fn fresh_secret() -> SecretString {
     StandardSecrets::text(rand::random())
 }
 
-/// The sealed secrets of an endpoint with a new one, and until when the present one also signs. One whose data key was lost cannot sign
-/// any more, and a new one is what helps.
+/// The sealed secrets of an endpoint with a new one, and until when those before also sign. If they cannot be opened, because their data
+/// key is gone, only the new one signs.
 fn rotate(
     app: &AppState,
     endpoint: &Endpoint,
@@ -311,7 +314,10 @@ fn rotate(
     let sealed = endpoint.sealed.as_ref();
     let present =
         sealed.and_then(|sealed| EndpointSecrets::open(&app.vault, &endpoint.id, sealed).ok());
-    let (current, previous) = (current.clone(), present.map(|it| it.current));
-    let sealed = EndpointSecrets { current, previous }.seal(&app.vault, &endpoint.id)?;
-    Ok((sealed, now.plus_seconds(BOTH_SIGN_SECONDS)))
+    let (current, until) = (current.clone(), now.plus_seconds(BOTH_SIGN_SECONDS));
+    let secrets = match present {
+        Some(present) => present.rotated(current, until, now),
+        None => EndpointSecrets::new(current),
+    };
+    Ok((secrets.seal(&app.vault, &endpoint.id)?, until))
 }

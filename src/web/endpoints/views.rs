@@ -45,7 +45,7 @@ pub struct EndpointView {
     pub(in crate::web) created_at: Timestamp,
     pub(in crate::web) status: Status,
     /// Why it is disabled. `request`: a backend asked for that. `gone`: it answered 410. `failing`: it accepted nothing for five days.
-    /// `lost-place`: the database was restored from a backup from before its cursor; replay it from a cursor from before the backup.
+    /// `lost-place`: the database has not given out its cursor, because a part of it was restored or changed by hand; replay it.
     #[schema(inline)]
     pub(in crate::web) disabled_because: Option<DisabledBecause>,
     /// Since when it is disabled.
@@ -77,7 +77,7 @@ pub struct EndpointView {
     pub(in crate::web) held_profiles: i64,
     /// How many changes were given up after five days, while the endpoint accepted those of other profiles.
     pub(in crate::web) given_up: i64,
-    /// Until when the secret before the present one also signs.
+    /// Until when secrets before the present one also sign: each for a day.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(in crate::web) previous_secret_until: Option<Timestamp>,
     /// The secret that signs the requests. Only the answer that creates it shows it.
