@@ -218,3 +218,29 @@ ensure_iproute() {
     apt_install iproute2 || true
     have_server ip || die "ip is missing. Install it (Debian, Ubuntu: sudo apt-get install iproute2), then run this again."
 }
+
+# PostgreSQL refuses to run as root.
+as_server() {
+    if [ "$(id -u)" -ne 0 ]; then "$@"; else runuser -u "$server" -- "$@"; fi
+}
+
+# Starts a PostgreSQL of its own, with its socket in the folder $work and its programs in $bin, that keeps nothing.
+start_throwaway_postgres() {
+    bin=$(postgres_bin)
+    if id postgres >/dev/null 2>&1; then server=postgres; else server=nobody; fi
+    # In /tmp itself: the path of a socket must be short, and the server's user must have access.
+    work=$(mktemp -d /tmp/esim-status.XXXXXX)
+    if [ "$(id -u)" -eq 0 ]; then chown "$server" "$work"; fi
+    (
+        cd "$work"
+        as_server "$bin/initdb" -D data -U esim_status -A trust -E UTF8 --no-locale --no-sync >/dev/null
+        as_server "$bin/pg_ctl" -D data -l log -w -o "-c fsync=off -c listen_addresses= -k $work -p 5432" start \
+            >/dev/null || { cat log >&2; exit 1; }
+    )
+}
+
+stop_throwaway_postgres() {
+    [ -n "${work:-}" ] || return 0
+    as_server "$bin/pg_ctl" -D "$work/data" -m immediate stop >/dev/null 2>&1 || true
+    rm -rf "$work"
+}

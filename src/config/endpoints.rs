@@ -12,7 +12,7 @@ use super::args::ServeArgs;
 use super::secrets::all_secrets;
 use super::toml_file::TomlFile;
 use crate::delivery::StandardSecrets;
-use crate::domain::{ChangeKind, EndpointUrl, Filter, Reach};
+use crate::domain::{ChangeKind, EndpointUrl, Filter, Reach, check_description};
 use crate::providers::Providers;
 
 #[derive(Deserialize)]
@@ -115,7 +115,8 @@ fn endpoint(
     let name = format!("the endpoint {id}");
     let secrets = all_secrets(&name, entry.secrets, entry.secrets_file)?;
     let secrets = StandardSecrets::parse(&name, secrets).map_err(|error| error.to_string())?;
-    let filter = Filter { kinds: entry.kinds, providers: entry.providers };
-    let (description, secrets) = (entry.description, Arc::new(secrets));
-    Ok(ConfiguredEndpoint { id, url, filter, description, secrets })
+    let filter = Filter::new(entry.kinds, entry.providers);
+    let description = check_description(entry.description);
+    let description = description.map_err(|wanted| format!("description {wanted}"))?;
+    Ok(ConfiguredEndpoint { id, url, filter, description, secrets: Arc::new(secrets) })
 }

@@ -30,6 +30,15 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The filter of these words, each once and in their order.
+    pub fn new(mut kinds: Vec<ChangeKind>, mut providers: Vec<String>) -> Self {
+        kinds.sort();
+        kinds.dedup();
+        providers.sort();
+        providers.dedup();
+        Self { kinds, providers }
+    }
+
     /// Whether it wants a change of this kind of a profile of this provider. An erased profile has none: every endpoint that wants
     /// erasures is notified, so that no copy of the data stays behind.
     pub fn wants(&self, kind: ChangeKind, provider: Option<&str>) -> bool {
@@ -37,6 +46,24 @@ impl Filter {
             |slug| self.providers.is_empty() || self.providers.iter().any(|it| it == slug);
         (self.kinds.is_empty() || self.kinds.contains(&kind)) && provider.is_none_or(is_provider)
     }
+}
+
+/// The max number of characters of a description.
+const MAX_DESCRIPTION: usize = 200;
+
+/// Checks what an endpoint is said to be for. An empty text says nothing.
+///
+/// # Errors
+/// What it must be.
+pub fn check_description(text: Option<String>) -> Result<Option<String>, String> {
+    let text = text.filter(|text| !text.is_empty());
+    let is_fit = |text: &String| {
+        text.chars().count() <= MAX_DESCRIPTION && !text.chars().any(char::is_control)
+    };
+    if text.as_ref().is_none_or(is_fit) {
+        return Ok(text);
+    }
+    Err(format!("must have at most {MAX_DESCRIPTION} characters, and no control characters"))
 }
 
 /// How long requests that fail are made again: an endpoint that accepts nothing for this long is disabled, and a change that alone

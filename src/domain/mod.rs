@@ -54,7 +54,7 @@ pub use connection::{Connection, Country, Evidence};
 pub use device::Device;
 pub use endpoint::{
     DisabledBecause, Filter, LONGEST_WAIT, MIN_ATTEMPTS, PERSISTENCE, UnknownDisabledBecause,
-    endpoint_pause, profile_pause,
+    check_description, endpoint_pause, profile_pause,
 };
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ask_again_at, is_asked_long_enough};

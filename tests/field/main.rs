@@ -41,6 +41,7 @@ mod pooled;
 mod proxies;
 mod roles;
 mod slow;
+mod upgrade;
 mod verifiers;
 
 /// The ICCID of one of many profiles.

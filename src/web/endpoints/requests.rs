@@ -5,11 +5,8 @@ use utoipa::ToSchema;
 
 use super::super::AppState;
 use super::super::problem::Problem;
-use crate::domain::{ChangeKind, EndpointUrl, Filter};
+use crate::domain::{ChangeKind, EndpointUrl, Filter, check_description};
 use crate::store::endpoints::{Definition, Endpoint};
-
-/// The max number of characters of a description.
-const MAX_DESCRIPTION: usize = 200;
 
 /// A new endpoint.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -43,7 +40,7 @@ pub struct ChangedEndpoint {
     pub(super) description: Option<String>,
     /// `false` ends the deliveries, `true` begins them again where they ended.
     pub(super) enabled: Option<bool>,
-    /// `true` gives it a new secret, which the answer shows. For a day, both the new secret and the one before sign.
+    /// `true` gives it a new secret, which the answer shows. For a day, every secret that signed before also signs.
     pub(super) rotate_secret: bool,
 }
 
@@ -78,20 +75,8 @@ pub(super) fn check(app: &AppState, definition: Definition) -> Result<Definition
         let known = app.providers.slugs().join(", ");
         return Err(Problem::parameter("providers", format!("each must be one of: {known}")));
     }
-    let mut kinds = definition.filter.kinds;
-    kinds.sort();
-    kinds.dedup();
-    let mut providers = definition.filter.providers;
-    providers.sort();
-    providers.dedup();
-    let description = definition.description.filter(|text| !text.is_empty());
-    let is_fit = |text: &String| {
-        text.chars().count() <= MAX_DESCRIPTION && !text.chars().any(char::is_control)
-    };
-    if description.as_ref().is_some_and(|text| !is_fit(text)) {
-        let wanted =
-            format!("must have at most {MAX_DESCRIPTION} characters, and no control characters");
-        return Err(Problem::parameter("description", wanted));
-    }
-    Ok(Definition { url, filter: Filter { kinds, providers }, description })
+    let description = check_description(definition.description);
+    let description = description.map_err(|wanted| Problem::parameter("description", wanted))?;
+    let Filter { kinds, providers } = definition.filter;
+    Ok(Definition { url, filter: Filter::new(kinds, providers), description })
 }
