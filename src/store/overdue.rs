@@ -141,8 +141,8 @@ pub async fn note(
              INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, reason, received_at, provider)
              SELECT iccid, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM raised
          )
-         INSERT INTO overdue AS o (iccid, seq, reason) SELECT iccid, $2, $8 FROM raised
-         ON CONFLICT (iccid) DO UPDATE SET seq = EXCLUDED.seq, reason = EXCLUDED.reason",
+         INSERT INTO overdue AS o (iccid, seq, reason, since) SELECT iccid, $2, $8, $11 FROM raised
+         ON CONFLICT (iccid) DO UPDATE SET seq = EXCLUDED.seq, reason = EXCLUDED.reason, since = EXCLUDED.since",
         iccid.as_str(),
         line.seq,
         line.from_state.map(ProfileState::as_str),
@@ -152,7 +152,8 @@ pub async fn note(
         line.kind.as_str(),
         reason,
         line.received_at.as_datetime(),
-        line.provider
+        line.provider,
+        stored.profile.since.as_datetime()
     )
     .execute(&mut *transaction)
     .await?;
@@ -176,7 +177,7 @@ pub struct Late {
 }
 
 /// Lists the profiles that are overdue for this reason behind `after`, a time and an ICCID: those first that have not changed
-/// for longest. Reads all that are overdue and sorts them.
+/// for longest.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -192,8 +193,8 @@ pub async fn list(
         r#"SELECT p.iccid AS "iccid: Iccid", p.provider, p.state AS "state: ProfileState", p.since AS "since: Timestamp"
            FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
            WHERE o.reason = $1 AND p.first_connected_at IS NULL
-             AND ($2::timestamptz IS NULL OR (p.since, p.iccid) > ($2, $3))
-           ORDER BY p.since, p.iccid LIMIT $4"#,
+             AND ($2::timestamptz IS NULL OR (o.since, o.iccid) > ($2, $3))
+           ORDER BY o.since, o.iccid LIMIT $4"#,
         reason.as_str(),
         datetime_option(since),
         iccid.map(Iccid::as_str),
@@ -202,15 +203,13 @@ pub async fn list(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Counts the profiles that are overdue, by reason.
+/// Counts the profiles that are overdue, by reason. Also counts those that were until they changed, within the last minute or so.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, i64)>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT o.reason AS "reason: OverdueReason", count(*) AS "profiles!"
-           FROM overdue AS o JOIN profiles AS p ON p.iccid = o.iccid AND p.seq = o.seq
-           WHERE p.first_connected_at IS NULL GROUP BY o.reason"#
+        r#"SELECT reason AS "reason: OverdueReason", count(*) AS "profiles!" FROM overdue GROUP BY reason"#
     );
     let rows = rows.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.reason, row.profiles)).collect())
@@ -219,11 +218,17 @@ pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, 
 /// The max number of rows that one statement looks at.
 const PAGE: i64 = 2_000;
 
-/// Deletes what is no longer true, page by page.
+/// Deletes what is no longer true, page by page, and completes what is.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // A replica of the release before this column leaves it out.
+    sqlx::query!(
+        "UPDATE overdue AS o SET since = p.since FROM profiles AS p WHERE o.since IS NULL AND p.iccid = o.iccid AND p.seq = o.seq"
+    )
+    .execute(&mut *connection)
+    .await?;
     let mut after = Some(String::new());
     while let Some(last) = after {
         after = sqlx::query_scalar!(
