@@ -1,4 +1,4 @@
-//! How all does: the hooks, the endpoints, and how far profiles come.
+//! How all does: the hooks, and how far profiles come.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,12 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::AppState;
-use super::super::endpoints::{self, Status};
 use super::super::extract::Params;
 use super::super::hooks::{self, Health};
 use super::super::problem::Problem;
 use super::super::summary::{self, FunnelView, TimesView};
 use super::session::Session;
-use super::shell::{Shell, When, page};
+use super::shell::{Shell, When, lasting, page};
 
 /// How many days of profiles are counted by default.
 const DAYS: i64 = 28;
@@ -73,56 +72,6 @@ pub(super) async fn hooks(
         hooks: found.items.into_iter().map(HookRow::from).collect(),
         servers: found.smdp,
     })
-}
-
-#[derive(Template)]
-#[template(path = "console/endpoints.html")]
-struct EndpointsPage {
-    shell: Shell,
-    endpoints: Vec<EndpointRow>,
-}
-
-struct EndpointRow {
-    url: String,
-    description: String,
-    is_ill: bool,
-    status: &'static str,
-    behind: i64,
-    delivered: i64,
-    held: i64,
-    given_up: i64,
-    last_error: String,
-}
-
-impl From<endpoints::EndpointView> for EndpointRow {
-    fn from(endpoint: endpoints::EndpointView) -> Self {
-        let status = match endpoint.status {
-            Status::Active => "Active",
-            Status::Failing => "Failing: it has accepted nothing for a while",
-            Status::Disabled => "Disabled",
-            Status::NotConfigured => "No longer in the configuration file",
-        };
-        Self {
-            is_ill: !matches!(endpoint.status, Status::Active),
-            status,
-            url: endpoint.url,
-            description: endpoint.description.unwrap_or_default(),
-            behind: endpoint.behind,
-            delivered: endpoint.delivered,
-            held: endpoint.held_profiles,
-            given_up: endpoint.given_up,
-            last_error: endpoint.last_error.unwrap_or_default(),
-        }
-    }
-}
-
-/// `GET /console/endpoints`.
-pub(super) async fn endpoints(
-    State(app): State<AppState>,
-    session: Session,
-) -> Result<Response, Problem> {
-    let endpoints = endpoints::read(&app).await?.into_iter().map(EndpointRow::from).collect();
-    page(&EndpointsPage { shell: Shell::of(&app, &session, "/endpoints"), endpoints })
 }
 
 #[derive(Template)]
@@ -208,27 +157,12 @@ fn bar(title: &'static str, profiles: i64, of: i64) -> Bar {
     Bar { title, profiles, percent }
 }
 
-/// A duration in its two largest units.
-fn lasting(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_has_its_two_largest_units_and_a_bar_its_share() {
-        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 90_000].map(lasting);
-        assert_eq!(
-            shown,
-            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 1 h"]
-        );
+    fn a_bar_has_its_share() {
         assert_eq!(
             [bar("", 1, 3), bar("", 0, 0), bar("", 5, 4)].map(|it| it.percent),
             [33, 0, 100]
