@@ -19,6 +19,8 @@ mod timeline;
 
 mod question;
 
+mod words;
+
 mod body;
 
 mod worklists;

@@ -12,7 +12,8 @@ use super::super::hooks::{self, Health};
 use super::super::problem::Problem;
 use super::super::summary::{self, FunnelView, TimesView};
 use super::session::Session;
-use super::shell::{Shell, When, lasting, page};
+use super::shell::{Shell, When, grouped, lasting, page};
+use super::words;
 
 /// How many days of profiles are counted by default.
 const DAYS: i64 = 28;
@@ -29,9 +30,11 @@ struct HookRow {
     hook: String,
     provider: &'static str,
     is_ill: bool,
+    is_used: bool,
     health: &'static str,
-    accepted: i64,
-    refused: i64,
+    advice: &'static str,
+    accepted: String,
+    refused: String,
     usual: String,
     last_accepted: Option<When>,
     last_refused: Option<When>,
@@ -40,23 +43,29 @@ struct HookRow {
 
 impl From<hooks::HookView> for HookRow {
     fn from(hook: hooks::HookView) -> Self {
-        let health = match hook.health {
-            Health::Well => "Webhooks come as usual",
-            Health::Unused => "No webhook was ever accepted",
-            Health::Silent => "Silent: none comes, and many usually come at this hour",
-            Health::Refusing => "Refusing most: was a secret changed on one side only?",
+        let (health, advice) = match hook.health {
+            Health::Well => ("As usual", ""),
+            Health::Unused => ("Unused", ""),
+            Health::Silent => {
+                ("Silent", "None comes, and many usually come at this hour: ask the provider.")
+            }
+            Health::Refusing => {
+                ("Refusing", "Most are refused: was a secret changed on one side only?")
+            }
         };
         Self {
             hook: hook.hook,
             provider: hook.provider,
             is_ill: matches!(hook.health, Health::Silent | Health::Refusing),
+            is_used: !matches!(hook.health, Health::Unused),
             health,
-            accepted: hook.accepted,
-            refused: hook.refused,
-            usual: hook.usual.map_or("not known yet".to_owned(), |usual| format!("{usual:.0}")),
+            advice,
+            accepted: grouped(hook.accepted),
+            refused: grouped(hook.refused),
+            usual: hook.usual.map_or("–".to_owned(), |usual| format!("{usual:.0}")),
             last_accepted: hook.last_accepted_at.map(When::from),
             last_refused: hook.last_refused_at.map(When::from),
-            last_refusal: hook.last_refusal.unwrap_or_default(),
+            last_refusal: hook.last_refusal.map(|word| words::refusal(&word)).unwrap_or_default(),
         }
     }
 }
@@ -67,11 +76,10 @@ pub(super) async fn hooks(
     session: Session,
 ) -> Result<Response, Problem> {
     let found = hooks::read(&app).await?;
-    page(&HooksPage {
-        shell: Shell::of(&app, &session, "/hooks"),
-        hooks: found.items.into_iter().map(HookRow::from).collect(),
-        servers: found.smdp,
-    })
+    let mut hooks: Vec<_> = found.items.into_iter().map(HookRow::from).collect();
+    // First what somebody has to look at, and last what nobody uses.
+    hooks.sort_by_key(|hook| (!hook.is_ill, !hook.is_used));
+    page(&HooksPage { shell: Shell::of(&app, &session, "/hooks"), hooks, servers: found.smdp })
 }
 
 #[derive(Template)]
@@ -91,7 +99,7 @@ struct Provider {
 
 struct Bar {
     title: &'static str,
-    profiles: i64,
+    profiles: String,
     percent: i64,
 }
 
@@ -154,7 +162,7 @@ fn reached(day: &FunnelView) -> [i64; 7] {
 
 fn bar(title: &'static str, profiles: i64, of: i64) -> Bar {
     let percent = (profiles * 100).checked_div(of).unwrap_or_default().clamp(0, 100);
-    Bar { title, profiles, percent }
+    Bar { title, profiles: grouped(profiles), percent }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ const PAGES: [(&str, &str); 6] = [
     ("/refused", "Refused"),
     ("/hooks", "Hooks"),
     ("/endpoints", "Endpoints"),
-    ("/funnel", "How far"),
+    ("/funnel", "Funnel"),
 ];
 
 /// What a page has around its content.
