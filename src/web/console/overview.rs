@@ -87,7 +87,6 @@ pub(super) async fn hooks(
 struct FunnelPage {
     shell: Shell,
     days: i64,
-    is_missing: bool,
     providers: Vec<Provider>,
     times: Vec<InstallTimes>,
 }
@@ -118,9 +117,7 @@ pub(super) async fn funnel(
 ) -> Result<Response, Problem> {
     let days = summary::take_days(&mut params)?.unwrap_or(DAYS);
     params.finish()?;
-    let found = summary::read(&app, days, session.received_at).await?.funnel;
-    let is_missing = found.is_none();
-    let found = found.unwrap_or_default();
+    let found = summary::read_funnel(&app, days, session.received_at).await?;
     let mut by_provider: BTreeMap<&str, [i64; 7]> = BTreeMap::new();
     for day in &found {
         let sum = by_provider.entry(&day.provider).or_default();
@@ -140,7 +137,7 @@ pub(super) async fn funnel(
     });
     let times = times.collect();
     let shell = Shell::of(&app, &session, "/funnel");
-    page(&FunnelPage { shell, days, is_missing, providers, times })
+    page(&FunnelPage { shell, days, providers, times })
 }
 
 const STEPS: [&str; 7] = [
