@@ -93,6 +93,7 @@ struct Running {
     database: Database,
     anybody: Client,
     backend: Client,
+    admin: Client,
 }
 
 impl Running {
@@ -103,10 +104,12 @@ impl Running {
             command.env("ESIM_STATUS_LOG_FORMAT", format).env("RUST_LOG", filter);
         });
         let line = serve.says("serving").await;
-        let at = line.find("127.0.0.1:").unwrap();
-        let end = line[at..].find([' ', '"', '\n']).unwrap();
-        let anybody = Client::new(format!("http://{}", &line[at..at + end]));
-        Self { serve, backend: anybody.with_bearer(API_KEY), anybody, database }
+        let addresses = line.match_indices("127.0.0.1:").map(|(at, _)| {
+            let end = line[at..].find([' ', '"', '\n']).unwrap();
+            Client::new(format!("http://{}", &line[at..at + end]))
+        });
+        let [anybody, admin] = addresses.collect::<Vec<_>>().try_into().unwrap();
+        Self { serve, backend: anybody.with_bearer(API_KEY), anybody, admin, database }
     }
 
     async fn deliver(&self, body: impl Into<reqwest::Body>) -> Answer {
@@ -302,6 +305,148 @@ async fn install_credentials_are_in_no_log_line_at_any_level() {
     for secret in [MATCHING_ID, PAGE_TOKEN] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} was logged");
+    }
+}
+
+/// A person at the console, as their browser sends what they do.
+struct Person<'a> {
+    app: &'a Running,
+    cookie: String,
+    form: String,
+}
+
+impl<'a> Person<'a> {
+    async fn sign_in(app: &'a Running) -> Self {
+        let stranger = Self { app, cookie: String::new(), form: String::new() };
+        let wrong = stranger.post("/sign-in", &[("key", MARKER)]).await;
+        assert_eq!(wrong.status, 403);
+        let answer = stranger.post("/sign-in", &[("key", API_KEY)]).await;
+        let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+        let signed_in = Self { cookie, ..stranger };
+        let home = signed_in.get("").await;
+        Self { form: field(&home.text, "form"), ..signed_in }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.app.anybody.get_with(&format!("/console{path}"), "cookie", &self.cookie).await
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let request = self.app.anybody.request(Method::POST, &format!("/console{path}"));
+        let request =
+            request.header("cookie", &self.cookie).header("sec-fetch-site", "same-origin");
+        let fields = [&[("form", &*self.form)], fields].concat();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        Answer::of(request.body(body)).await
+    }
+
+    /// The path of the page of a profile below the console.
+    async fn find(&self, wanted: &str) -> String {
+        let found = self.post("", &[("wanted", wanted)]).await;
+        assert_eq!(found.status, 303, "{found:?}");
+        found.header("location").trim_start_matches("/console").to_owned()
+    }
+}
+
+/// The value of the first hidden field with this name.
+fn field(page: &str, name: &str) -> String {
+    let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn what_support_searches_reads_and_does_is_logged_without_what_it_is_about() {
+    const ORDER: &str = "order of Jane Doe";
+    let app = Running::start("json", "trace").await;
+    let code = format!("LPA:1$smdp.example.test${MATCHING_ID}");
+    let object = json!({
+        "iccid": ICCID, "imsi": IMSI, "activationCode": code, "state": "RELEASED", "uid": MARKER, "reference": ORDER,
+        "installationUrl": format!("https://install.example.test/?token={PAGE_TOKEN}"),
+    });
+    assert_eq!(app.register(object.to_string()).await.status, 201);
+    let report = json!({ "iccid": ICCID, "profileState": "INSTALLED", "imsi": IMSI, "eid": EID, "x": MARKER });
+    assert_eq!(app.deliver(report.to_string()).await.outcome(), "moved");
+    assert_eq!(app.deliver(format!("[{MARKER:?}]")).await.problem(), "malformed");
+    let endpoint = json!({ "url": "https://127.0.0.1/hook", "description": MARKER });
+    assert_eq!(app.backend.post("/v1/endpoints", endpoint.to_string()).await.status, 400);
+    let endpoint =
+        json!({ "url": "https://93.184.215.14/hook?shop=xylophone", "kinds": ["erased"] });
+    let made = app.backend.post("/v1/endpoints", endpoint.to_string()).await.json();
+    let endpoint = format!("/endpoints/{}", made["id"].as_str().unwrap());
+
+    let person = Person::sign_in(&app).await;
+    let path = person.find(ICCID).await;
+    for wanted in [IMSI, EID, ORDER, MARKER] {
+        assert_eq!(person.find(wanted).await, path, "{wanted}");
+    }
+    let digits = &ICCID[ICCID.len() - 6..];
+    for wanted in [&*code, MATCHING_ID, digits, OTHER_ICCID] {
+        person.post("", &[("wanted", wanted)]).await;
+    }
+    let page = person.get(&path).await;
+    assert!(page.text.contains(EID), "{page:?}");
+    let delivery = field(&page.text, "delivery");
+    let body = person.post(&format!("{path}/body"), &[("delivery", &delivery)]).await;
+    assert!(body.text.contains(MARKER), "{body:?}");
+    let refused = person.get("/refused").await;
+    let delivery = field(&refused.text, "delivery");
+    let fields = [("delivery", &*delivery), ("outcome", "malformed")];
+    assert!(person.post("/body", &fields).await.text.contains(MARKER));
+    let link = person.post(&format!("{path}/link"), &[]).await;
+    assert!(link.text.contains("/install#"), "{link:?}");
+    for page in ["/evidence", "/changes?after=0-0"] {
+        assert_eq!(person.get(&format!("{path}{page}")).await.status, 200, "{page}");
+    }
+    for page in ["/overdue", "/hooks", "/endpoints", &endpoint, "/funnel"] {
+        assert_eq!(person.get(page).await.status, 200, "{page}");
+    }
+    for page in [&format!("/{ICCID}"), &format!("/profiles/{ICCID}"), "/endpoints/xylophone"] {
+        assert_eq!(person.get(page).await.status, 404, "{page}");
+    }
+    assert_eq!(person.post(&format!("{endpoint}/off"), &[]).await.status, 303);
+    assert_eq!(person.post(&format!("{endpoint}/on"), &[]).await.status, 303);
+    let fields = [("from", "beginning"), ("confirmed", "yes"), ("host", "93.184.215.14")];
+    assert_eq!(person.post(&format!("{endpoint}/replay"), &fields).await.status, 303);
+    assert_eq!(person.post(&format!("{path}/erase"), &[("digits", "12")]).await.status, 400);
+    assert_eq!(person.post(&format!("{path}/erase"), &[("digits", digits)]).await.status, 303);
+    let metrics = app.admin.get("/metrics").await.text;
+    assert!(metrics.contains(r#"route="/console/profiles/{profile}/erase""#), "{metrics}");
+    assert_eq!(person.post("/sign-out", &[]).await.status, 303);
+    assert_eq!(person.get("").await.status, 303);
+
+    let cookie = person.cookie.split_once('=').unwrap().1.to_owned();
+    let (form, handle) = (person.form.clone(), path.rsplit('/').next().unwrap().to_owned());
+    let log = app.stop();
+    assert_keeps_secrets(&log);
+    for secret in [MATCHING_ID, PAGE_TOKEN, ORDER, "Jane", digits, &cookie, &form, &handle] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was logged");
+    }
+    for secret in
+        [ICCID, digits, IMSI, EID, ORDER, MARKER, MATCHING_ID, API_KEY, &cookie, &form, &handle]
+    {
+        let line = metrics.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in a metric");
+    }
+    // Who did what.
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let done = |message: &str| {
+        let of = lines.iter().filter(|line| line["message"] == message);
+        of.inspect(|line| assert_eq!(line["key"], "shop", "{line}")).count()
+    };
+    for (message, times) in [
+        ("somebody signed in to the console", 1),
+        ("support searched", 9),
+        ("support looked at a profile", 5),
+        ("support read the body of a delivery", 2),
+        ("support looked at a list", 2),
+        ("support looked at an endpoint", 1),
+        ("support switched an endpoint", 2),
+        ("support replayed an endpoint", 1),
+        ("somebody signed out of the console", 1),
+    ] {
+        assert_eq!(done(message), times, "{message}");
     }
 }
 

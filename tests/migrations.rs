@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 15] = [
+const SAMPLES: [(i64, &str); 16] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -110,6 +110,10 @@ const SAMPLES: [(i64, &str); 15] = [
                 ('shop', true, 'https://shop.example.org', '{}', '{gigastore}', NULL, '2026-11-27T10:00:00Z', 'gone', '2026-11-27T11:00:00Z', 0);
          INSERT INTO endpoint_backlogs (iccid, endpoint, position, since, failures, retry_at)
          VALUES ('89480100000472018362', 'ep_1', 5, '2026-11-27T10:00:00Z', 1, '2026-11-27T10:00:05Z')",
+    ),
+    (
+        20_261_127_231_000,
+        "INSERT INTO ended_sessions (id, until) VALUES ('\\x000102030405060708090a0b0c0d0e0f', '2026-11-27T11:00:00Z')",
     ),
     (
         20_261_128_100_100,

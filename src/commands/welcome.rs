@@ -36,6 +36,7 @@ pub(super) fn print(Welcome { base, admin, hook, key, page, kept }: &Welcome<'_>
   Webhook URL    {base}/webhooks/gigastore/esim-status/{hook}
   API key        {key}
   API            {base}/docs
+  Console        {base}/console   (sign in with the API key)
   Health         {admin}/readyz   Metrics  {admin}/metrics
 
   Open the install page of a sample profile:

@@ -24,6 +24,25 @@ pub struct Backlog {
     pub retry_at: Timestamp,
 }
 
+struct Row {
+    iccid: Iccid,
+    position: i64,
+    since: Timestamp,
+    failures: i32,
+    retry_at: Timestamp,
+}
+
+impl TryFrom<Row> for Backlog {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let failures = u32::try_from(row.failures);
+        let failures = failures.map_err(|_| StoreError::Corrupt { column: "failures" })?;
+        let Row { iccid, position, since, retry_at, .. } = row;
+        Ok(Self { iccid, position, since, failures, retry_at })
+    }
+}
+
 /// Lists the backlogs of an endpoint that are due, those first that have waited longest.
 ///
 /// # Errors
@@ -34,20 +53,34 @@ pub async fn list_due(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<Backlog>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"SELECT iccid AS "iccid: Iccid", position, since AS "since: Timestamp", failures, retry_at AS "retry_at: Timestamp"
            FROM endpoint_backlogs WHERE endpoint = $1 AND retry_at <= $2 ORDER BY retry_at LIMIT $3"#,
         endpoint,
         now.as_datetime(),
         limit
     );
-    let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
-        let failures = u32::try_from(row.failures);
-        let failures = failures.map_err(|_| StoreError::Corrupt { column: "failures" })?;
-        let (iccid, position, since, retry_at) = (row.iccid, row.position, row.since, row.retry_at);
-        Ok(Backlog { iccid, position, since, failures, retry_at })
-    });
-    rows.collect()
+    rows.fetch_all(connection).await?.into_iter().map(Backlog::try_from).collect()
+}
+
+/// Lists the backlogs of an endpoint, those first that have waited longest.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(
+    connection: &mut PgConnection,
+    endpoint: &str,
+    limit: i64,
+) -> Result<Vec<Backlog>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT iccid AS "iccid: Iccid", position, since AS "since: Timestamp", failures, retry_at AS "retry_at: Timestamp"
+           FROM endpoint_backlogs WHERE endpoint = $1 ORDER BY since, iccid LIMIT $2"#,
+        endpoint,
+        limit
+    );
+    rows.fetch_all(connection).await?.into_iter().map(Backlog::try_from).collect()
 }
 
 /// When the next backlog of an endpoint is due.

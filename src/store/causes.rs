@@ -23,27 +23,42 @@ pub struct Cause {
     pub last_id: Uuid,
 }
 
-/// How many deliveries [`list`] groups.
-pub const GROUPED: i64 = 2_000;
+/// How many deliveries of each outcome [`list`] groups.
+pub const GROUPED: i64 = 1_000;
+
+/// The outcomes of deliveries that were not applied.
+const NOT_APPLIED: [Outcome; 6] = [
+    Outcome::Duplicate,
+    Outcome::Late,
+    Outcome::Unrecognised,
+    Outcome::Ignored,
+    Outcome::Foreign,
+    Outcome::Malformed,
+];
 
 /// The max number of causes that [`list`] returns.
 const MAX_CAUSES: i64 = 200;
 
-/// Groups the newest deliveries that were not applied, at most [`GROUPED`] of them, by their cause: the most frequent first.
+/// Groups the newest deliveries that were not applied, at most [`GROUPED`] of each outcome, by their cause: the most frequent first.
+/// A rare outcome is therefore found beside a frequent one.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Cause>, StoreError> {
     let causes = sqlx::query_as!(
         Cause,
-        r#"SELECT outcome AS "outcome!: Outcome", hook AS "hook!", reason, count(*) AS "deliveries!",
+        r#"SELECT newest.outcome AS "outcome!: Outcome", hook AS "hook!", reason, count(*) AS "deliveries!",
                   max(received_at) AS "last_at!: Timestamp", (array_agg(id ORDER BY id DESC))[1] AS "last_id!"
-           FROM (SELECT id, received_at, hook, outcome, reason FROM deliveries
-                 WHERE outcome NOT IN ('moved', 'repeated', 'connected')
-                 ORDER BY id DESC LIMIT $1) AS newest
-           GROUP BY outcome, hook, reason ORDER BY count(*) DESC, max(received_at) DESC LIMIT $2"#,
+           FROM unnest($3::text[]) AS wanted (outcome)
+           CROSS JOIN LATERAL (
+               SELECT id, received_at, hook, outcome, reason FROM deliveries AS d
+               -- The second condition is that of the index, which has their order.
+               WHERE d.outcome = wanted.outcome AND d.outcome NOT IN ('moved', 'repeated')
+               ORDER BY id DESC LIMIT $1) AS newest
+           GROUP BY newest.outcome, hook, reason ORDER BY count(*) DESC, max(received_at) DESC LIMIT $2"#,
         GROUPED,
-        MAX_CAUSES
+        MAX_CAUSES,
+        &NOT_APPLIED.map(Outcome::as_str) as &[&str]
     );
     Ok(causes.fetch_all(connection).await?)
 }

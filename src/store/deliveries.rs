@@ -157,7 +157,7 @@ pub async fn newest(connection: &mut PgConnection) -> Result<Newest, StoreError>
     Ok(Newest { by_hook, back_to })
 }
 
-/// Whether this provider has told of a connection within the retention of deliveries.
+/// Whether this provider has told of a connection within the days that are counted.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -166,8 +166,10 @@ pub async fn tells_of_connections(
     provider: &str,
 ) -> Result<bool, StoreError> {
     let found = sqlx::query_scalar!(
-        // Found in the index of what was not applied, which has this outcome too.
-        r#"SELECT EXISTS (SELECT FROM deliveries WHERE outcome = 'connected' AND provider = $1) AS "it!""#,
+        // From the counts: the deliveries themselves would be searched through in vain for a provider that never tells, if another
+        // one does.
+        r#"SELECT EXISTS (SELECT FROM delivery_counts WHERE provider = $1 AND outcome = 'connected' AND deliveries > 0)
+               OR EXISTS (SELECT FROM count_changes WHERE provider = $1 AND outcome = 'connected' AND n > 0) AS "it!""#,
         provider
     );
     Ok(found.fetch_one(connection).await?)

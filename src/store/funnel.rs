@@ -24,44 +24,42 @@ pub struct DayFunnel {
 ///
 /// # Errors
 /// [`StoreError`].
-pub(super) async fn read(
+pub async fn read(
     connection: &mut PgConnection,
     since: Date,
 ) -> Result<Vec<DayFunnel>, StoreError> {
+    // One row for each day and provider: a row for each step of time would be some ten thousand.
     let rows = sqlx::query!(
-        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!", milestone AS "milestone: Milestone", took,
-                  sum(n)::bigint AS "profiles!"
-           FROM (SELECT day, provider, milestone, NULL::smallint AS took, profiles AS n FROM funnel_counts WHERE day >= $1
-                 UNION ALL
-                 SELECT ready_on, provider, m.milestone, NULL, n
-                 FROM count_changes JOIN UNNEST($2::text[], $3::smallint[]) AS m (milestone, bit) ON milestones & bit <> 0
-                 WHERE ready_on >= $1
-                 UNION ALL
-                 SELECT day, provider, NULL, took, profiles FROM install_times WHERE day >= $1
-                 UNION ALL
-                 SELECT ready_on, provider, NULL, took, n FROM count_changes WHERE ready_on >= $1 AND took IS NOT NULL) AS counts
-           GROUP BY day, provider, milestone, took ORDER BY day, provider, took"#,
+        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", provider AS "provider!",
+                  coalesce(array_agg(milestone) FILTER (WHERE milestone IS NOT NULL), '{}') AS "milestones!: Vec<Milestone>",
+                  coalesce(array_agg(n) FILTER (WHERE milestone IS NOT NULL), '{}') AS "reached!",
+                  coalesce(array_agg(took ORDER BY took) FILTER (WHERE took IS NOT NULL), '{}') AS "steps!",
+                  coalesce(array_agg(n ORDER BY took) FILTER (WHERE took IS NOT NULL), '{}') AS "times!"
+           FROM (SELECT day, provider, milestone, took, sum(n)::bigint AS n
+                 FROM (SELECT day, provider, milestone, NULL::smallint AS took, profiles AS n FROM funnel_counts WHERE day >= $1
+                       UNION ALL
+                       SELECT ready_on, provider, m.milestone, NULL, n
+                       FROM count_changes JOIN UNNEST($2::text[], $3::smallint[]) AS m (milestone, bit) ON milestones & bit <> 0
+                       WHERE ready_on >= $1
+                       UNION ALL
+                       SELECT day, provider, NULL, took, profiles FROM install_times WHERE day >= $1
+                       UNION ALL
+                       SELECT ready_on, provider, NULL, took, n FROM count_changes WHERE ready_on >= $1 AND took IS NOT NULL) AS counts
+                 GROUP BY day, provider, milestone, took) AS sums
+           GROUP BY day, provider ORDER BY day, provider"#,
         since,
         &Milestone::ALL.map(Milestone::as_str) as &[&str],
         &Milestone::ALL.map(Milestone::bit)
     )
     .fetch_all(connection)
     .await?;
-    let mut days: Vec<DayFunnel> = Vec::new();
-    for row in rows {
-        let of_the_same = days.pop_if(|it| it.day == row.day && it.provider == row.provider);
-        let (day, provider) = (row.day, row.provider);
-        let mut funnel = of_the_same.unwrap_or_else(|| DayFunnel {
-            day,
-            provider,
-            reached: Vec::new(),
-            times: Vec::new(),
-        });
-        funnel.reached.extend(row.milestone.map(|milestone| (milestone, row.profiles)));
-        funnel.times.extend(row.took.map(|took| (Took(took), row.profiles)));
-        days.push(funnel);
-    }
-    Ok(days)
+    let days = rows.into_iter().map(|row| DayFunnel {
+        day: row.day,
+        provider: row.provider,
+        reached: row.milestones.into_iter().zip(row.reached).collect(),
+        times: row.steps.into_iter().map(Took).zip(row.times).collect(),
+    });
+    Ok(days.collect())
 }
 
 /// What became of the report of an intent.

@@ -30,6 +30,8 @@ pub mod endpoints;
 
 pub mod backlogs;
 
+pub mod ended_sessions;
+
 pub mod event_ids;
 
 pub mod hook_health;

@@ -242,7 +242,7 @@ pub struct Late {
 }
 
 /// Lists the profiles that are overdue for this reason behind `after`, a time and an ICCID: those first that have not changed
-/// for longest. Reads all that are overdue and sorts them.
+/// for longest.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -257,8 +257,8 @@ pub async fn list(
         Late,
         r#"SELECT iccid AS "iccid!: Iccid", provider AS "provider!", state AS "state!: ProfileState", since AS "since!: Timestamp"
            FROM overdue_now
-           WHERE reason = $1 AND ($2::timestamptz IS NULL OR (since, iccid) > ($2, $3))
-           ORDER BY since, iccid LIMIT $4"#,
+           WHERE reason = $1 AND ($2::timestamptz IS NULL OR (listed_since, iccid) > ($2, $3))
+           ORDER BY listed_since, iccid LIMIT $4"#,
         reason.as_str(),
         datetime_option(since),
         iccid.map(Iccid::as_str),
@@ -267,13 +267,13 @@ pub async fn list(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Counts the profiles that are overdue, by reason.
+/// Counts the profiles that are overdue, by reason. Also counts those that were until they changed, within the last minute or so.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, i64)>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT reason AS "reason!: OverdueReason", count(*) AS "profiles!" FROM overdue_now GROUP BY reason"#
+        r#"SELECT reason AS "reason: OverdueReason", count(*) AS "profiles!" FROM overdue GROUP BY reason"#
     );
     let rows = rows.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.reason, row.profiles)).collect())
@@ -282,11 +282,17 @@ pub async fn count(connection: &mut PgConnection) -> Result<Vec<(OverdueReason, 
 /// The max number of rows that one statement looks at.
 const PAGE: i64 = 2_000;
 
-/// Deletes what is no longer true, page by page.
+/// Deletes what is no longer true, page by page, and completes what is.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // A replica of the release before this column leaves it out.
+    sqlx::query!(
+        "UPDATE overdue AS o SET since = p.since FROM profiles AS p WHERE o.since IS NULL AND p.iccid = o.iccid AND p.seq = o.seq"
+    )
+    .execute(&mut *connection)
+    .await?;
     let mut after = Some(String::new());
     while let Some(last) = after {
         after = sqlx::query_scalar!(

@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::callers::Backend;
-use super::extract::{Params, cursor, read_cursor};
+use super::extract::{Params, cursor, read_cursor, timestamp};
 use super::middleware::Waited;
 use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
-use crate::store::changes::{Change, Changes, Place};
+use crate::store::changes::{self, Change, Changes, Place};
 
 /// One change of one profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,7 +77,7 @@ pub struct ChangesView {
     get, path = "/v1/changes", tag = "changes",
     security(("apiKey" = [])),
     params(
-        ("after" = Option<String>, Query, description = "A `nextCursor` or `cursor`, or `now` for the present end, or `beginning`, which is the default"),
+        ("after" = Option<String>, Query, description = "A `nextCursor` or `cursor`; a time, before which all changes are left out; `now` for the present end; or `beginning`, which is the default"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Max number of items; default 50"),
         ("wait" = Option<i64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait for a change if there is none"),
     ),
@@ -98,25 +98,23 @@ pub async fn list(
     let limit = params.take_limit()?;
     let wait = params.take_wait()?;
     params.finish()?;
-    let mut after = match after.unwrap_or(After::Place(Place::BEGINNING)) {
-        After::Place(place) => place,
-        After::Now => {
-            let read_to = app.end_of_changes().await?;
-            let none = Changes { items: Vec::new(), read_to };
-            return Ok(Json(ChangesView::from(none)).into_response());
-        }
-    };
+    let after = after.unwrap_or(After::Place(Place::BEGINNING));
+    let mut read_from = place_of(&app, after).await?;
+    if after == After::Now {
+        let none = Changes { items: Vec::new(), read_to: read_from };
+        return Ok(Json(ChangesView::from(none)).into_response());
+    }
     let deadline = Instant::now() + wait.unwrap_or_default();
     // Subscribe before reading, so that a change between the two is a wake-up.
     let mut subscription = app.feed.subscribe_to_all();
     let mut place = None;
     loop {
         let is_over = deadline <= Instant::now() || app.draining.has_begun();
-        let read = app.changes_after(&app.reads, after, limit).await?;
+        let read = app.changes_after(&app.reads, read_from, limit).await?;
         let (changes, are_more) = read.ok_or_else(not_given_out)?;
-        if changes.items.is_empty() && (are_more || after != changes.read_to) {
+        if changes.items.is_empty() && (are_more || read_from != changes.read_to) {
             // All changes of the page are of profiles that are being erased.
-            after = changes.read_to;
+            read_from = changes.read_to;
             continue;
         }
         if !changes.items.is_empty() || is_over {
@@ -150,15 +148,37 @@ pub(super) enum After {
     Now,
     /// This place.
     Place(Place),
+    /// All that happened before this time.
+    Time(Timestamp),
 }
 
-/// Reads `after`: a cursor, `now` or `beginning`.
+/// Reads `after`: a cursor, a time, `now` or `beginning`.
 pub(super) fn read_after(text: &str) -> Result<After, &'static str> {
-    let wanted = "must be a cursor of an earlier answer, or now, or beginning";
+    let wanted = "must be a cursor of an earlier answer, a time such as 2026-11-27T14:00:00Z, now, or beginning";
     match text {
         "now" => Ok(After::Now),
         "beginning" => Ok(After::Place(Place::BEGINNING)),
-        _ => read_cursor(text, parse_place).map(After::Place).ok_or(wanted),
+        _ => {
+            let place = read_cursor(text, parse_place).map(After::Place);
+            place.or_else(|| timestamp(text).ok().map(After::Time)).ok_or(wanted)
+        }
+    }
+}
+
+/// The place of a reader who begins there.
+///
+/// # Errors
+/// Those of a read.
+pub(super) async fn place_of(app: &AppState, after: After) -> Result<Place, Problem> {
+    match after {
+        After::Place(place) => Ok(place),
+        After::Now => Ok(app.end_of_changes().await?),
+        After::Time(at) => {
+            // All that is committed now has a position then.
+            let end = app.end_of_changes().await?;
+            let found = app.scan(async |connection| changes::before(connection, at).await).await?;
+            Ok(found.unwrap_or(end))
+        }
     }
 }
 

@@ -165,7 +165,8 @@ pub(super) async fn read(
     Ok(Journey::of(profile, &history, install_limit(app, profile), tells, now))
 }
 
-fn install_limit(app: &AppState, profile: &Profile) -> Option<i32> {
+/// How many installs of a profile its provider allows; `None` if it does not say.
+pub(super) fn install_limit(app: &AppState, profile: &Profile) -> Option<i32> {
     app.providers.find(&profile.provider).and_then(Provider::install_limit)
 }
 

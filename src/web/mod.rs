@@ -136,7 +136,7 @@ pub fn routes(app: AppState) -> Router {
         .merge(webhooks::with_slashes())
         .route("/problems", get(docs::problems))
         .merge(page::routes())
-        .nest("/console", console::routes(&app))
+        .merge(console::routes(&app))
         .fallback(middleware::unknown_path)
         .method_not_allowed_fallback(middleware::method_not_allowed);
     let cors = cors(&app);

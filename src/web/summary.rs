@@ -10,7 +10,7 @@ use super::callers::Backend;
 use super::extract::Params;
 use super::problem::{Problem, ProblemDocument};
 use crate::domain::{Milestone, Outcome, ProfileState, Timestamp, Took};
-use crate::store::funnel::DayFunnel;
+use crate::store::funnel::{self, DayFunnel};
 use crate::store::summary::{self, DayCount, Days, StateCount, Stuck};
 
 /// How many days of deliveries are counted by default.
@@ -37,7 +37,7 @@ pub struct Summary {
     /// How far profiles come, by provider and the day in UTC on which they were ready to be installed. Profiles that were not
     /// reported as ready before they were on a device are not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) funnel: Option<Vec<FunnelView>>,
+    funnel: Option<Vec<FunnelView>>,
     /// The profiles that have been stuck longest, at most 50. A profile is stuck if its install failed, if it has been
     /// downloaded for more than an hour, or if it has been in preparation for more than a day.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,6 +230,20 @@ pub(super) async fn read(app: &AppState, days: i64, now: Timestamp) -> Result<Su
         stuck: stuck.map(views),
         missing: missing.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect(),
     })
+}
+
+/// Reads how far the profiles came that were ready in this many days.
+///
+/// # Errors
+/// Those of a read.
+pub(super) async fn read_funnel(
+    app: &AppState,
+    days: i64,
+    now: Timestamp,
+) -> Result<Vec<FunnelView>, Problem> {
+    let since = now.plus_seconds(-86_400 * days).as_datetime().date();
+    let read = app.scan(async |connection| funnel::read(connection, since).await);
+    Ok(views(read.await?))
 }
 
 fn views<T, V: From<T>>(rows: Vec<T>) -> Vec<V> {

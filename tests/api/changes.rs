@@ -387,6 +387,27 @@ async fn what_nobody_noted_is_found_and_told_in_the_order_of_its_profile() {
 }
 
 #[tokio::test]
+async fn a_reader_begins_with_the_first_change_of_a_time() {
+    let app = TestApp::start().await;
+    for n in 0..6 {
+        app.report(&iccid(n), "RELEASED").await;
+    }
+    let all = read(&app, "").await.items;
+    // As a delivery has it that was received long before it was applied: later in the order, and older.
+    let mut connection = app.database.connect().await;
+    let older = "UPDATE changes SET at = at - interval '1 hour' WHERE position = 4";
+    connection.execute(older).await.unwrap();
+    for (n, change) in all.iter().enumerate().filter(|(n, _)| *n != 3) {
+        let at = change["at"].as_str().unwrap();
+        let rest = read(&app, &format!("after={at}")).await.items;
+        assert_eq!(lines(&rest), lines(&all[n..]), "{at}");
+    }
+    let end = read(&app, "after=2999-01-01T00:00:00Z").await;
+    assert_eq!((end.items.len(), end.next), (0, read(&app, "after=now").await.next));
+    assert_eq!(read(&app, "after=2000-01-01T00:00:00%2B02:00").await.items.len(), 6);
+}
+
+#[tokio::test]
 async fn a_cursor_that_was_not_given_here_is_refused() {
     let app = TestApp::start().await;
     app.report(ICCID, "RELEASED").await;

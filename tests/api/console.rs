@@ -13,7 +13,7 @@ use super::esim::{object_with, register};
 use super::overdue::look;
 use super::{ICCID, iccid};
 
-const SUPPORT: &str = "77b1c0e4d2a95f386e01";
+pub(super) const SUPPORT: &str = "77b1c0e4d2a95f386e01";
 const READER: &str = "9f2c41d07be8835a6610";
 const MARKUP: &str = "<script>alert(1)</script>\"'&";
 
@@ -32,12 +32,12 @@ async fn app() -> TestApp {
 }
 
 /// A browser that has signed in.
-struct Visitor<'a> {
+pub(super) struct Visitor<'a> {
     app: &'a TestApp,
-    cookie: String,
+    pub cookie: String,
 }
 
-fn encoded(fields: &[(&str, &str)]) -> String {
+pub(super) fn encoded(fields: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
@@ -52,24 +52,29 @@ async fn sign_in(app: &TestApp, key: &str) -> Answer {
 }
 
 /// What stands between two texts in a page.
-fn between<'a>(page: &'a str, before: &str, after: &str) -> &'a str {
+pub(super) fn between<'a>(page: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before}: {page}"));
     rest.split_once(after).unwrap().0
 }
 
 impl<'a> Visitor<'a> {
     async fn new(app: &'a TestApp) -> Self {
-        let answer = sign_in(app, SUPPORT).await;
+        Self::with(app, SUPPORT).await
+    }
+
+    /// Signs in with this key.
+    pub async fn with(app: &'a TestApp, key: &str) -> Self {
+        let answer = sign_in(app, key).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/console"));
         let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
         Self { app, cookie }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.app.anybody.get_with(path, "cookie", &self.cookie).await
     }
 
-    async fn page(&self, path: &str) -> String {
+    pub async fn page(&self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
@@ -77,7 +82,7 @@ impl<'a> Visitor<'a> {
     }
 
     /// Posts a form with the token of a page of the session.
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let page = self.page("/console").await;
         let token = between(&page, "name=\"form\" value=\"", "\"");
         let fields = [&[("form", token)], fields].concat();
@@ -206,14 +211,76 @@ async fn sign_in_from_elsewhere(app: &TestApp) -> Answer {
 }
 
 #[tokio::test]
-async fn signing_out_has_the_browser_forget_the_session() {
+async fn signing_out_ends_every_copy_of_the_cookie_at_every_replica() {
     let app = app().await;
-    let visitor = Visitor::new(&app).await;
+    let replica = TestApp::start_on(app.database.clone(), |settings| {
+        let secrets = Secrets::parse("test", [SUPPORT]).unwrap();
+        let rights = vec![Rights::new("helpdesk", [Scope::Support])];
+        settings.access.api_keys = ApiKeys::new(secrets, rights);
+    })
+    .await;
+    app.report(ICCID, "RELEASED").await;
+    let (visitor, other) = (Visitor::new(&app).await, Visitor::new(&app).await);
+    let profile = visitor.find(ICCID).await;
+    let copy = Visitor { app: &replica, cookie: visitor.cookie.clone() };
+    assert_eq!(copy.get(&profile).await.status, 200);
+    let text = visitor.page("/console").await;
+    let token = between(&text, "name=\"form\" value=\"", "\"").to_owned();
     let answer = visitor.post("/console/sign-out", &[]).await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/console/sign-in"));
     assert!(
         answer.header("set-cookie").starts_with("esim-status-console=; Path=/console; Max-Age=0")
     );
+    for copy in [&visitor, &copy] {
+        for path in ["/console", &profile, "/console/overdue"] {
+            let refused = copy.get(path).await;
+            let led = (refused.status.as_u16(), refused.header("location"));
+            assert_eq!(led, (303, "/console/sign-in"), "{path}");
+        }
+        let digits = &ICCID[ICCID.len() - 6..];
+        let fields = [("form", &*token), ("digits", digits)];
+        let erase = format!("{profile}/erase");
+        assert_eq!(post(&copy.app.anybody, &erase, &copy.cookie, &fields).await.status, 401);
+    }
+    assert_eq!(app.profile(ICCID).await["state"], "RELEASED");
+    // Another session of the same key goes on.
+    assert_eq!(other.get("/console").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_page_is_answered_by_the_console_and_tells_strangers_nothing() {
+    let app = app().await;
+    let visitor = Visitor::new(&app).await;
+    for path in [
+        "/console/nothing",
+        "/console/nothing/at/all",
+        "/console/profiles",
+        "/console/profiles/x/erase",
+        "/console/sign-out",
+    ] {
+        let stranger = app.anybody.get(path).await;
+        let led = (stranger.status.as_u16(), stranger.header("location"));
+        assert_eq!(led, (303, "/console/sign-in"), "{path}");
+        let person = visitor.get(path).await;
+        let exists = path.ends_with("/erase") || path.ends_with("/sign-out");
+        assert_eq!(person.status, if exists { 405 } else { 404 }, "{path}");
+        assert_eq!(person.header("allow"), if exists { "POST" } else { "" }, "{path}");
+        assert_eq!(person.header("content-type"), "text/html; charset=utf-8");
+        assert!(person.header("content-security-policy").contains("default-src 'none'"));
+        // With the way back.
+        assert!(person.text.contains("<nav aria-label=\"Console\">"), "{person:?}");
+    }
+    let known = post(&app.anybody, "/console/overdue", "", &[]).await;
+    let unknown = post(&app.anybody, "/console/nothing", "", &[]).await;
+    assert_eq!((known.status.as_u16(), unknown.status.as_u16()), (401, 401));
+    assert_eq!(known.text, unknown.text);
+    assert_eq!(visitor.post("/console/nothing", &[]).await.status, 404);
+    // A slash at the end is the same page.
+    let home = app.anybody.get("/console/").await;
+    assert_eq!((home.status.as_u16(), home.header("location")), (303, "/console/sign-in"));
+    assert_eq!(visitor.get("/console/").await.status, 200);
+    let metrics = app.admin.get("/metrics").await.text;
+    assert!(!metrics.contains("nothing"), "{metrics}");
 }
 
 #[tokio::test]
@@ -237,6 +304,11 @@ async fn every_number_of_a_profile_leads_to_its_page_and_none_is_in_an_address()
         visitor.search(end).await.header("location") == page
     })
     .await;
+    // Four digits are enough, unless they are the number of an order.
+    assert_eq!(visitor.find(&ICCID[ICCID.len() - 4..]).await, page);
+    register(&app, &object_with(&iccid(1), "reference", &ICCID[ICCID.len() - 4..])).await;
+    let other = visitor.find(&iccid(1)).await;
+    assert_eq!(visitor.find(&ICCID[ICCID.len() - 4..]).await, other);
     assert!(!page.contains(&ICCID[4..]), "{page}");
     let text = visitor.page(&page).await;
     for link in text.split("href=\"").chain(text.split("action=\"")).skip(1) {
@@ -362,7 +434,8 @@ async fn what_others_have_written_is_text_and_never_markup() {
     let visitor = Visitor::new(&app).await;
     let path = visitor.find(MARKUP).await;
     let mut pages = vec![visitor.search(&format!("{MARKUP}?")).await.text];
-    for page in [&*path, "/console/refused", "/console/endpoints", "/console/hooks"] {
+    let endpoint = format!("/console/endpoints/{}", made.json()["id"].as_str().unwrap());
+    for page in [&*path, "/console/refused", "/console/endpoints", &endpoint, "/console/hooks"] {
         pages.push(visitor.page(page).await);
     }
     let delivery = between(&pages[1], "name=\"delivery\" value=\"", "\"");
@@ -370,7 +443,7 @@ async fn what_others_have_written_is_text_and_never_markup() {
     for page in &pages {
         assert!(!page.contains("<script>") && !page.contains("alert(1)</script>"), "{page}");
     }
-    for place in [0, 1, 3, 5] {
+    for place in [0, 1, 3, 4, 6] {
         assert!(pages[place].contains("&#60;script&#62;alert(1)"), "{}", pages[place]);
     }
 }
@@ -410,7 +483,9 @@ async fn what_is_overdue_is_listed_by_reason_those_first_that_have_waited_longes
         rows.map(str::to_owned).collect::<Vec<_>>()
     };
     let first = visitor.page("/console/overdue").await;
-    assert!(first.contains("failed (52)") && first.contains("not-finished (1)"), "{first}");
+    for count in ["Failed<span class=\"count\">52<", "Not finished<span class=\"count\">1<"] {
+        assert!(first.contains(count), "{count}: {first}");
+    }
     assert_eq!(numbers(&first), reported[..50]);
     let next = between(&first, "<a class=\"button quiet\" href=\"", "\"").replace("&#38;", "&");
     assert!(!reported.iter().any(|iccid| next.contains(iccid)), "{next}");

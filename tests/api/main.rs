@@ -17,6 +17,7 @@ mod changes;
 mod concurrency;
 mod connections;
 mod console;
+mod console_endpoints;
 mod contract;
 mod database_down;
 mod declared;

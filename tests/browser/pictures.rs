@@ -7,6 +7,7 @@ use esim_status::config::Brand;
 use esim_status_testing::TestApp;
 
 use super::browser::{Browser, Device, IPHONE};
+use super::console;
 use super::profile::{ICCID, page, register};
 
 /// File name, device, whether the theme is dark, the reported state, and the title to wait for.
@@ -19,6 +20,21 @@ const PICTURES: [(&str, Device, bool, &str, &str); 4] = [
 
 const fn desktop(height: u32) -> Device {
     Device { width: 860, height, user_agent: "", model: "" }
+}
+
+/// The page of a profile in the console.
+#[tokio::test]
+async fn a_picture_of_the_console_can_be_taken() {
+    let app = TestApp::start().await;
+    register(&app).await;
+    for state in ["DOWNLOADED", "INSTALLED", "DISABLED"] {
+        app.report(ICCID, state).await;
+    }
+    let browser = Browser::start(Device { width: 1_120, height: 900, ..desktop(0) }).await;
+    console::find(&app, &browser).await;
+    let picture = browser.screenshot().await;
+    assert!(picture.starts_with(b"\x89PNG"));
+    keep("console", &picture);
 }
 
 #[tokio::test]
@@ -46,8 +62,12 @@ async fn pictures_of_four_states_can_be_taken() {
             .await;
         let picture = browser.screenshot().await;
         assert!(picture.starts_with(b"\x89PNG"));
-        if let Ok(folder) = std::env::var("ESIM_STATUS_PICTURES") {
-            std::fs::write(Path::new(&folder).join(name).with_extension("png"), picture).unwrap();
-        }
+        keep(name, &picture);
+    }
+}
+
+fn keep(name: &str, picture: &[u8]) {
+    if let Ok(folder) = std::env::var("ESIM_STATUS_PICTURES") {
+        std::fs::write(Path::new(&folder).join(name).with_extension("png"), picture).unwrap();
     }
 }

@@ -538,7 +538,7 @@ export interface LinksView {
 
 /** A new endpoint. */
 export interface NewEndpoint {
-  /** Behind which change it begins: a cursor of `GET /v1/changes`, `beginning`, or `now`, which is the default. */
+  /** Behind which change it begins: a cursor of `GET /v1/changes`, a time, `beginning`, or `now`, which is the default. */
   after?: string | null;
   /** What it is for, in at most 200 characters. */
   description?: string | null;
@@ -719,7 +719,10 @@ export interface RegisteredView extends Profile {
 
 /** Where an endpoint is to continue. */
 export interface Replay {
-  /** Behind which change: a cursor of `GET /v1/changes`, `beginning`, or `now`, which leaves out what is waiting. */
+  /**
+   * Behind which change: a cursor of `GET /v1/changes`, a time, `beginning`, or `now`, which leaves out what is waiting. With a
+   * time, it continues with the first change that happened then or later.
+   */
   after: string;
 }
 
@@ -894,7 +897,7 @@ export interface Operations {
   'GET /v1/changes': {
     path: undefined;
     query: {
-      /** A `nextCursor` or `cursor`, or `now` for the present end, or `beginning`, which is the default */
+      /** A `nextCursor` or `cursor`; a time, before which all changes are left out; `now` for the present end; or `beginning`, which is the default */
       after?: string;
       /** Max number of items; default 50 */
       limit?: number;

@@ -198,6 +198,27 @@ async fn complete_all(
     Ok(items.collect())
 }
 
+/// The place before the first change that happened at `at` or later; `None` if there is none with a position.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn before(
+    connection: &mut PgConnection,
+    at: Timestamp,
+) -> Result<Option<Place>, StoreError> {
+    let found = sqlx::query!(
+        // Without the sum, the changes would be read in the order of their positions until one is of that time: nearly all, if it
+        // is recent.
+        r#"SELECT first.position - 1 AS position,
+                  (SELECT iccid FROM changes AS c WHERE c.position = first.position - 1) AS "iccid: Iccid"
+           FROM (SELECT min(position + 0) AS position FROM changes WHERE at >= $1) AS first"#,
+        at.as_datetime()
+    );
+    let found = found.fetch_one(connection).await?;
+    let mark = found.iccid.as_ref().map(wake_key);
+    Ok(found.position.map(|position| Place { position, mark }))
+}
+
 /// The place behind all that has a position.
 ///
 /// # Errors

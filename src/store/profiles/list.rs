@@ -329,7 +329,8 @@ async fn list_found(
              AND ($2::text IS NULL OR provider = $2)
              AND ($3::text IS NULL OR uid = $3)
              AND ($4::text IS NULL OR imsi = $4)
-             AND ($5::text IS NULL OR upper(eid) = upper($5))
+             -- By itself: how many match is not estimated well, and the profiles must not be read in the order of the page.
+             AND ($5::text IS NULL OR iccid = ANY(ARRAY(SELECT e.iccid FROM profiles AS e WHERE upper(e.eid) = upper($5))))
              AND ($6::timestamptz IS NULL OR updated_at >= $6)
              AND ($7::text IS NULL OR reference = $7)
              AND (NOT $8 OR EXISTS (SELECT FROM overdue_now AS o WHERE o.iccid = profiles.iccid))

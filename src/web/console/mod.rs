@@ -19,11 +19,15 @@ mod timeline;
 
 mod question;
 
+mod words;
+
 mod body;
 
 mod worklists;
 
 mod overview;
+
+mod endpoints;
 
 use std::sync::LazyLock;
 
@@ -35,10 +39,19 @@ use axum::routing::{get, post};
 
 use super::AppState;
 use super::assets::{self, Asset, SCRIPT, STYLE};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
+use session::Session;
 
-/// The routes below `/console`.
+/// The routes of the console.
 pub(super) fn routes(app: &AppState) -> Router<AppState> {
+    Router::new()
+        .nest("/console", below())
+        // A nested router does not have the slash at the end.
+        .route("/console/", get(search::show).post(search::search))
+        .layer(from_fn_with_state(app.clone(), shell::around))
+}
+
+fn below() -> Router<AppState> {
     Router::new()
         .route("/", get(search::show).post(search::search))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
@@ -54,10 +67,27 @@ pub(super) fn routes(app: &AppState) -> Router<AppState> {
         .route("/refused", get(worklists::refused))
         .route("/overdue", get(worklists::overdue))
         .route("/hooks", get(overview::hooks))
-        .route("/endpoints", get(overview::endpoints))
+        .route("/endpoints", get(endpoints::list))
+        .route("/endpoints/{id}", get(endpoints::show))
+        .route("/endpoints/{id}/on", post(endpoints::switch_on))
+        .route("/endpoints/{id}/off", post(endpoints::switch_off))
+        .route("/endpoints/{id}/replay", post(endpoints::replay))
         .route("/funnel", get(overview::funnel))
         .route("/assets/{file}", get(asset))
-        .layer(from_fn_with_state(app.clone(), shell::around))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// Answers a path that is no page. Somebody who has not signed in is led to the form as from every page, and learns nothing.
+async fn unknown_path(_: Session) -> Problem {
+    let detail =
+        "The console has no page at this address: go to the search, or to one of the pages above.";
+    Problem::because(Code::UnknownPath, detail)
+}
+
+/// Answers a page that is asked for by another method.
+async fn method_not_allowed(_: Session) -> Problem {
+    Problem::new(Code::MethodNotAllowed)
 }
 
 /// The parts of the pages.

@@ -1,4 +1,4 @@
-//! How all does: the hooks, the endpoints, and how far profiles come.
+//! How all does: the hooks, and how far profiles come.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::AppState;
-use super::super::endpoints::{self, Status};
 use super::super::extract::Params;
 use super::super::hooks::{self, Health};
 use super::super::problem::Problem;
 use super::super::summary::{self, FunnelView, TimesView};
 use super::session::Session;
-use super::shell::{Shell, When, page};
+use super::shell::{Shell, When, grouped, lasting, page};
+use super::words;
 
 /// How many days of profiles are counted by default.
 const DAYS: i64 = 28;
@@ -30,9 +30,11 @@ struct HookRow {
     hook: String,
     provider: &'static str,
     is_ill: bool,
+    is_used: bool,
     health: &'static str,
-    accepted: i64,
-    refused: i64,
+    advice: &'static str,
+    accepted: String,
+    refused: String,
     usual: String,
     last_accepted: Option<When>,
     last_refused: Option<When>,
@@ -41,23 +43,29 @@ struct HookRow {
 
 impl From<hooks::HookView> for HookRow {
     fn from(hook: hooks::HookView) -> Self {
-        let health = match hook.health {
-            Health::Well => "Webhooks come as usual",
-            Health::Unused => "No webhook was ever accepted",
-            Health::Silent => "Silent: none comes, and many usually come at this hour",
-            Health::Refusing => "Refusing most: was a secret changed on one side only?",
+        let (health, advice) = match hook.health {
+            Health::Well => ("As usual", ""),
+            Health::Unused => ("Unused", ""),
+            Health::Silent => {
+                ("Silent", "None comes, and many usually come at this hour: ask the provider.")
+            }
+            Health::Refusing => {
+                ("Refusing", "Most are refused: was a secret changed on one side only?")
+            }
         };
         Self {
             hook: hook.hook,
             provider: hook.provider,
             is_ill: matches!(hook.health, Health::Silent | Health::Refusing),
+            is_used: !matches!(hook.health, Health::Unused),
             health,
-            accepted: hook.accepted,
-            refused: hook.refused,
-            usual: hook.usual.map_or("not known yet".to_owned(), |usual| format!("{usual:.0}")),
+            advice,
+            accepted: grouped(hook.accepted),
+            refused: grouped(hook.refused),
+            usual: hook.usual.map_or("–".to_owned(), |usual| format!("{usual:.0}")),
             last_accepted: hook.last_accepted_at.map(When::from),
             last_refused: hook.last_refused_at.map(When::from),
-            last_refusal: hook.last_refusal.unwrap_or_default(),
+            last_refusal: hook.last_refusal.map(|word| words::refusal(&word)).unwrap_or_default(),
         }
     }
 }
@@ -68,61 +76,10 @@ pub(super) async fn hooks(
     session: Session,
 ) -> Result<Response, Problem> {
     let found = hooks::read(&app).await?;
-    page(&HooksPage {
-        shell: Shell::of(&app, &session, "/hooks"),
-        hooks: found.items.into_iter().map(HookRow::from).collect(),
-        servers: found.smdp,
-    })
-}
-
-#[derive(Template)]
-#[template(path = "console/endpoints.html")]
-struct EndpointsPage {
-    shell: Shell,
-    endpoints: Vec<EndpointRow>,
-}
-
-struct EndpointRow {
-    url: String,
-    description: String,
-    is_ill: bool,
-    status: &'static str,
-    behind: i64,
-    delivered: i64,
-    held: i64,
-    given_up: i64,
-    last_error: String,
-}
-
-impl From<endpoints::EndpointView> for EndpointRow {
-    fn from(endpoint: endpoints::EndpointView) -> Self {
-        let status = match endpoint.status {
-            Status::Active => "Active",
-            Status::Failing => "Failing: it has accepted nothing for a while",
-            Status::Disabled => "Disabled",
-            Status::NotConfigured => "No longer in the configuration file",
-        };
-        Self {
-            is_ill: !matches!(endpoint.status, Status::Active),
-            status,
-            url: endpoint.url,
-            description: endpoint.description.unwrap_or_default(),
-            behind: endpoint.behind,
-            delivered: endpoint.delivered,
-            held: endpoint.held_profiles,
-            given_up: endpoint.given_up,
-            last_error: endpoint.last_error.unwrap_or_default(),
-        }
-    }
-}
-
-/// `GET /console/endpoints`.
-pub(super) async fn endpoints(
-    State(app): State<AppState>,
-    session: Session,
-) -> Result<Response, Problem> {
-    let endpoints = endpoints::read(&app).await?.into_iter().map(EndpointRow::from).collect();
-    page(&EndpointsPage { shell: Shell::of(&app, &session, "/endpoints"), endpoints })
+    let mut hooks: Vec<_> = found.items.into_iter().map(HookRow::from).collect();
+    // First what somebody has to look at, and last what nobody uses.
+    hooks.sort_by_key(|hook| (!hook.is_ill, !hook.is_used));
+    page(&HooksPage { shell: Shell::of(&app, &session, "/hooks"), hooks, servers: found.smdp })
 }
 
 #[derive(Template)]
@@ -130,7 +87,6 @@ pub(super) async fn endpoints(
 struct FunnelPage {
     shell: Shell,
     days: i64,
-    is_missing: bool,
     providers: Vec<Provider>,
     times: Vec<InstallTimes>,
 }
@@ -142,7 +98,7 @@ struct Provider {
 
 struct Bar {
     title: &'static str,
-    profiles: i64,
+    profiles: String,
     percent: i64,
 }
 
@@ -161,9 +117,7 @@ pub(super) async fn funnel(
 ) -> Result<Response, Problem> {
     let days = summary::take_days(&mut params)?.unwrap_or(DAYS);
     params.finish()?;
-    let found = summary::read(&app, days, session.received_at).await?.funnel;
-    let is_missing = found.is_none();
-    let found = found.unwrap_or_default();
+    let found = summary::read_funnel(&app, days, session.received_at).await?;
     let mut by_provider: BTreeMap<&str, [i64; 7]> = BTreeMap::new();
     for day in &found {
         let sum = by_provider.entry(&day.provider).or_default();
@@ -183,7 +137,7 @@ pub(super) async fn funnel(
     });
     let times = times.collect();
     let shell = Shell::of(&app, &session, "/funnel");
-    page(&FunnelPage { shell, days, is_missing, providers, times })
+    page(&FunnelPage { shell, days, providers, times })
 }
 
 const STEPS: [&str; 7] = [
@@ -205,17 +159,7 @@ fn reached(day: &FunnelView) -> [i64; 7] {
 
 fn bar(title: &'static str, profiles: i64, of: i64) -> Bar {
     let percent = (profiles * 100).checked_div(of).unwrap_or_default().clamp(0, 100);
-    Bar { title, profiles, percent }
-}
-
-/// A duration in its two largest units.
-fn lasting(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
+    Bar { title, profiles: grouped(profiles), percent }
 }
 
 #[cfg(test)]
@@ -223,12 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_has_its_two_largest_units_and_a_bar_its_share() {
-        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 90_000].map(lasting);
-        assert_eq!(
-            shown,
-            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 1 h"]
-        );
+    fn a_bar_has_its_share() {
         assert_eq!(
             [bar("", 1, 3), bar("", 0, 0), bar("", 5, 4)].map(|it| it.percent),
             [33, 0, 100]

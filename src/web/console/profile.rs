@@ -19,9 +19,11 @@ use super::question;
 use super::session::Viewed;
 use super::shell::{Shell, When, base_path, note, page, see_other};
 use super::timeline::{self, Entry};
+use super::words;
 use crate::access::Caller;
 use crate::domain::{Country, Device, Eid, Iccid, Imsi, Reference};
 use crate::store::{StoredProfile, evidence, funnel, inquiries};
+use crate::texts::Language;
 
 /// How many digits at the end of the ICCID confirm an erasure.
 const CONFIRMING: usize = 6;
@@ -39,6 +41,8 @@ struct ProfilePage {
     since: When,
     overdue: &'static str,
     question: &'static str,
+    /// What the install page tells its user.
+    told: &'static str,
     facts: Vec<(&'static str, String)>,
     entries: Vec<Entry>,
     is_cut: bool,
@@ -97,9 +101,10 @@ async fn render(
         iccid: iccid.as_str().to_owned(),
         state: profile.state.as_str(),
         since: profile.since.into(),
-        overdue: stored.overdue.map_or("", crate::domain::OverdueReason::as_str),
+        overdue: stored.overdue.map_or("", words::overdue),
         question: question::next(&journey.advice, stored.overdue),
-        facts: facts(stored),
+        told: Language::English.texts().advice(&journey.advice).0,
+        facts: facts(stored, journey::install_limit(app, profile)),
         entries,
         is_cut,
         can_ask: app.asked.contains(&profile.provider.as_str()),
@@ -109,7 +114,7 @@ async fn render(
 }
 
 /// What is known of the profile, with a name for each.
-fn facts(stored: &StoredProfile) -> Vec<(&'static str, String)> {
+fn facts(stored: &StoredProfile, install_limit: Option<i32>) -> Vec<(&'static str, String)> {
     let StoredProfile { profile, registration, order, replaced_by, .. } = stored;
     let time = |at| When::from(at).text;
     let device = |device: &Device| {
@@ -118,12 +123,19 @@ fn facts(stored: &StoredProfile) -> Vec<(&'static str, String)> {
     let known = &profile.evidence;
     let on = profile.enabled.map(|on| if on { "yes" } else { "no" }.to_owned());
     let text = |iccid: &Iccid| iccid.as_str().to_owned();
+    let installs = match install_limit {
+        Some(limit) => format!("{} of {limit} that the provider allows", profile.installs_seen),
+        None => profile.installs_seen.to_string(),
+    };
     let facts = [
         ("Provider", Some(profile.provider.clone())),
         ("The provider's word", Some(profile.raw_state.clone())),
         ("Switched on", Some(on.unwrap_or_else(|| "not reported".to_owned()))),
-        ("Last heard of", profile.last_delivery_at.map(time)),
-        ("Installs seen", Some(profile.installs_seen.to_string())),
+        (
+            "Last heard from the provider",
+            Some(profile.last_delivery_at.map_or("never: no webhook has come".to_owned(), time)),
+        ),
+        ("Installs seen", Some(installs)),
         (
             "First connected",
             Some(known.first_connected_at.map_or("never reported".to_owned(), time)),

@@ -9,7 +9,7 @@ pub(super) fn next(advice: &Advice, overdue: Option<OverdueReason>) -> &'static 
             "Nothing to ask: the provider is still preparing the eSIM. Tell the customer that they get the link when it is ready."
         }
         (Advice::Install, _) => {
-            "Does the phone support eSIM, is it unlocked, and is it on Wi-Fi now? Then send a fresh install link: what does the phone say when they open it?"
+            "Is it in the phone's list of eSIMs? If it is, the provider has not reported the install: see Hooks whether webhooks come. If not: does the phone support eSIM, is it unlocked, and on Wi-Fi? Then send a fresh install link."
         }
         (Advice::Reinstall { .. }, _) => {
             "Did they remove the eSIM themselves, or change phones? It can be installed again: send a fresh install link."

@@ -13,12 +13,16 @@ use super::super::profiles::plain_text;
 use super::form::Form;
 use super::session::Session;
 use super::shell::{Shell, When, base_path, page, see_other};
+use super::words;
 use crate::domain::{Eid, Iccid, Imsi, Reference};
 use crate::store::profiles::{Filter, Listed};
 use crate::store::{StoreError, StoredProfile, profiles};
 
-/// How many digits of the end of an ICCID are needed. Six lead to three of three million profiles.
-const MIN_END: usize = 6;
+/// From how many digits on a number may be the end of an ICCID. Six lead to three of three million profiles.
+const LONG_END: usize = 6;
+
+/// From how many on it may be one if it is nothing else: a short number is rather that of an order.
+const MIN_END: usize = 4;
 
 /// The max number of profiles that are shown.
 const SHOWN: i64 = 50;
@@ -57,7 +61,7 @@ impl Row {
             provider: profile.provider.clone(),
             since: profile.since.into(),
             reference: stored.order.reference.as_ref().map_or("", Reference::as_str).to_owned(),
-            overdue: stored.overdue.map_or("", crate::domain::OverdueReason::as_str),
+            overdue: stored.overdue.map_or("", words::overdue),
         }
     }
 }
@@ -113,28 +117,32 @@ async fn find(app: &AppState, wanted: &str) -> Result<Found, Problem> {
     let plain: String = wanted.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
     let filters = filters(wanted, &plain);
     let is_end = (MIN_END..18).contains(&plain.len()) && plain.bytes().all(|b| b.is_ascii_digit());
+    let is_short = plain.len() < LONG_END;
     let iccid = Iccid::parse(&plain).ok();
     let read = app.reads.run(async |connection| {
         let mut found = Found { profiles: BTreeMap::new(), is_cut: false, no_ends: false };
-        let mut iccids: Vec<_> =
-            iccid.iter().flat_map(|it| [Some(it.clone()), it.twin()]).flatten().collect();
-        if is_end {
-            let ending = profiles::list_ending(connection, &plain, SHOWN + 1).await?;
-            found.no_ends = ending.is_none();
-            iccids.extend(ending.unwrap_or_default());
-        }
-        let iccids: Vec<_> = iccids.iter().map(|it| it.as_str().to_owned()).collect();
-        found.add(profiles::find(connection, &iccids).await?);
+        let twins = iccid.iter().flat_map(|it| [Some(it.clone()), it.twin()]).flatten();
+        found.add(profiles::find(connection, &texts(twins)).await?);
         for filter in &filters {
             let Listed { profiles, .. } =
                 profiles::list(connection, filter, None, SHOWN + 1).await?;
             found.add(profiles);
+        }
+        if is_end && !(is_short && !found.profiles.is_empty()) {
+            let ending = profiles::list_ending(connection, &plain, SHOWN + 1).await?;
+            found.no_ends = ending.is_none();
+            let ending = texts(ending.unwrap_or_default());
+            found.add(profiles::find(connection, &ending).await?);
         }
         Ok::<_, StoreError>(found)
     });
     let mut found = read.await?;
     found.cut();
     Ok(found)
+}
+
+fn texts(iccids: impl IntoIterator<Item = Iccid>) -> Vec<String> {
+    iccids.into_iter().map(|it| it.as_str().to_owned()).collect()
 }
 
 impl Found {

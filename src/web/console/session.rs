@@ -1,8 +1,9 @@
 //! The session of a person at the console: who they are, until when, and what only they may be shown.
 //!
 //! A session is a sealed cookie, so no replica keeps anything. It names the API key and does not contain it: a key that is no
-//! longer configured, or lost its scope, ends its sessions. An ICCID never stands in a URL, where histories and access logs
-//! would keep it: a sealed one does, which opens in this session only.
+//! longer configured, or lost its scope, ends its sessions. Signing out notes the session's number in the database, where every
+//! replica looks with each request, so a copied cookie ends with it. An ICCID never stands in a URL, where histories and access
+//! logs would keep it: a sealed one does, which opens in this session only.
 
 use axum::extract::FromRequestParts;
 use base64::Engine;
@@ -23,6 +24,7 @@ use super::super::problem::{Code, Problem};
 use crate::access::{Access, Rights, Scope};
 use crate::delivery::Secret;
 use crate::domain::{Iccid, Timestamp};
+use crate::store::ended_sessions;
 
 /// The name of the cookie.
 pub(super) const COOKIE: &str = "esim-status-console";
@@ -46,9 +48,12 @@ const API_KEY: &[u8] = b"api key";
 pub(super) struct Session {
     /// The name of the API key.
     pub name: String,
+    /// Whether the key may also change what belongs to backends.
+    pub may_write: bool,
     /// When the request was received.
     pub received_at: Timestamp,
     id: [u8; 16],
+    until: Timestamp,
     keys: Keys,
 }
 
@@ -89,9 +94,33 @@ impl Session {
             sealed_with.mac(API_KEY, &[secret.expose()]).ct_eq(mark).into()
         };
         let (_, rights) = access.api_keys.iter().find(is_of)?;
-        let is_valid = now.unix_seconds() < i64::from_be_bytes(*until);
-        let session = Self { name: rights.name().to_owned(), received_at: now, id: *id, keys };
-        (is_valid && rights.include(Scope::Support)).then_some(session)
+        let left = i64::from_be_bytes(*until).saturating_sub(now.unix_seconds());
+        let session = Self {
+            name: rights.name().to_owned(),
+            may_write: rights.include(Scope::Write),
+            received_at: now,
+            id: *id,
+            until: now.plus_seconds(left),
+            keys,
+        };
+        (left > 0 && rights.include(Scope::Support)).then_some(session)
+    }
+
+    /// Whether its person has signed out, here or at another replica.
+    async fn is_ended(&self, app: &AppState) -> Result<bool, Problem> {
+        let id = &self.id;
+        let read = async |connection: &mut _| ended_sessions::is_ended(connection, id).await;
+        Ok(app.reads.run(read).await?)
+    }
+
+    /// Ends it, at all replicas and for every copy of its cookie.
+    ///
+    /// # Errors
+    /// Those of a write; then it has not ended.
+    pub async fn end(&self, app: &AppState) -> Result<(), Problem> {
+        let end =
+            async |connection: &mut _| ended_sessions::end(connection, &self.id, self.until).await;
+        Ok(app.registrations.run(end).await?)
     }
 
     /// What stands for a profile in the URLs of this session. It is always the same for one profile, so that a browser knows a
@@ -139,9 +168,13 @@ impl FromRequestParts<AppState> for Session {
             (name == COOKIE).then_some(value)
         });
         let session = ours.find_map(|cookie| Self::open(&app.access, cookie, now));
-        session.ok_or_else(|| {
-            Problem::because(Code::Unauthenticated, "Your session has ended: sign in again.")
-        })
+        match session {
+            Some(session) if !session.is_ended(app).await? => Ok(session),
+            _ => {
+                let ended = "Your session has ended: sign in again.";
+                Err(Problem::because(Code::Unauthenticated, ended))
+            }
+        }
     }
 }
 
@@ -265,7 +298,8 @@ mod tests {
         }
         let cookie = cookie(&access);
         let at = |seconds| Session::open(&access, &cookie, now().plus_seconds(seconds));
-        assert_eq!(at(LASTS - 1).unwrap().name, SUPPORT[..4]);
+        let session = at(LASTS - 1).unwrap();
+        assert_eq!((&*session.name, session.until), (&SUPPORT[..4], now().plus_seconds(LASTS)));
         assert!(at(LASTS).is_none());
     }
 

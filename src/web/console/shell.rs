@@ -1,10 +1,10 @@
 //! What all pages of the console have around their content, and how they are answered.
 
 use askama::Template;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use url::Url;
 
 use super::super::AppState;
@@ -24,7 +24,7 @@ const PAGES: [(&str, &str); 6] = [
     ("/refused", "Refused"),
     ("/hooks", "Hooks"),
     ("/endpoints", "Endpoints"),
-    ("/funnel", "How far"),
+    ("/funnel", "Funnel"),
 ];
 
 /// What a page has around its content.
@@ -121,6 +121,29 @@ impl From<Timestamp> for When {
     }
 }
 
+/// A duration in its two largest units.
+pub(super) fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A number with its thousands apart.
+pub(super) fn grouped(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut text = if n < 0 { "-".to_owned() } else { String::new() };
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[derive(Template)]
 #[template(path = "console/problem.html")]
 struct ProblemPage {
@@ -131,14 +154,18 @@ struct ProblemPage {
 
 /// Renders problems as pages, leads those who have not signed in to the form, and gives every answer its headers.
 pub(super) async fn around(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    let is_get = *request.method() == Method::GET;
+    let (mut parts, body) = request.into_parts();
+    let request = Request::from_parts(parts.clone(), body);
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = if response.status() == StatusCode::UNAUTHORIZED && is_get {
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = if response.status() == StatusCode::UNAUTHORIZED && parts.method.is_safe() {
             see_other(&format!("{}/sign-in", base_path(&app)))
         } else {
-            render(&app, &problem)
+            let session = Session::from_request_parts(&mut parts, &app).await.ok();
+            render(&app, session.as_ref(), &problem)
         };
+        response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
     }
     let headers = response.headers_mut();
     for (name, value) in [
@@ -153,9 +180,12 @@ pub(super) async fn around(State(app): State<AppState>, request: Request, next: 
     response
 }
 
-fn render(app: &AppState, problem: &Problem) -> Response {
+fn render(app: &AppState, session: Option<&Session>, problem: &Problem) -> Response {
     let entry = problem.entry();
-    let shell = Shell::of_nobody(app);
+    let shell = match session {
+        Some(session) => Shell::of(app, session, "/problem"),
+        None => Shell::of_nobody(app),
+    };
     let shown = ProblemPage { shell, title: entry.title, detail: problem.detail().to_owned() };
     match page(&shown) {
         Ok(mut response) => {
@@ -163,5 +193,21 @@ fn render(app: &AppState, problem: &Problem) -> Response {
             response
         }
         Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_its_two_largest_units_and_a_number_its_thousands_apart() {
+        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 90_000].map(lasting);
+        assert_eq!(
+            shown,
+            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 1 h"]
+        );
+        let shown = [0, 999, 1_000, -12_345, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "-12,345", "1,234,567"]);
     }
 }

@@ -58,11 +58,12 @@ pub(super) async fn sign_in(
     Ok((set_cookie(&app, &session, LASTS), see_other(&base)).into_response())
 }
 
-/// `POST /console/sign-out`: has the browser forget the session.
-pub(super) async fn sign_out(State(app): State<AppState>, form: Form) -> Response {
+/// `POST /console/sign-out`: ends the session, and has the browser forget it.
+pub(super) async fn sign_out(State(app): State<AppState>, form: Form) -> Result<Response, Problem> {
+    form.session.end(&app).await?;
     tracing::info!(key = form.session.name, "somebody signed out of the console");
     let to = format!("{}/sign-in", base_path(&app));
-    (set_cookie(&app, "", 0), see_other(&to)).into_response()
+    Ok((set_cookie(&app, "", 0), see_other(&to)).into_response())
 }
 
 fn set_cookie(app: &AppState, value: &str, seconds: i64) -> [(header::HeaderName, String); 1] {

@@ -79,10 +79,11 @@ fn change(caused: &Caused) -> Entry {
     };
     let odd = matches!(it.kind, TransitionKind::Late | TransitionKind::Unexpected);
     let hook = caused.delivery.as_ref().map(|delivery| format!("by the hook {}", delivery.hook));
+    let source = it.source.filter(|_| hook.is_none()).map(|source| format!("by {source}"));
     let mut entry = Entry::new(it.received_at, if is_overdue { "wrong" } else { "change" }, title)
         .with((!is_overdue).then(|| format!("{} says {}", it.provider, it.raw_state)))
         .with(it.enabled.map(|on| if on { "switched on" } else { "switched off" }.to_owned()))
-        .with(it.source.map(|source| format!("source: {source}")))
+        .with(source)
         .with(hook)
         .with(it.occurred_at.map(|at| format!("the provider's time: {}", When::from(at).text)))
         .with(odd.then(|| it.kind.to_string()));
@@ -103,7 +104,7 @@ fn delivery(delivery: &Uneventful) -> Entry {
         Outcome::Malformed => ("wrong", "A malformed webhook"),
     };
     let mut entry = Entry::new(delivery.received_at, class, title)
-        .with(Some(format!("webhook of {}, {}", delivery.provider, delivery.outcome)))
+        .with(Some(format!("by the hook {}", delivery.digest.hook)))
         .with(delivery.reason.clone());
     entry.delivery = Some(delivery.id.to_string());
     entry

@@ -8,7 +8,8 @@ use super::super::AppState;
 use super::super::extract::{Params, timestamp};
 use super::super::problem::Problem;
 use super::session::Session;
-use super::shell::{Shell, When, page};
+use super::shell::{Shell, When, grouped, page};
+use super::words;
 use crate::domain::{Iccid, Outcome, OverdueReason};
 use crate::store::causes::{self, Cause};
 use crate::store::overdue::{self, Late};
@@ -21,14 +22,15 @@ const PAGE: i64 = 50;
 struct RefusedPage {
     shell: Shell,
     causes: Vec<CauseRow>,
-    looked_at: i64,
+    looked_at: String,
 }
 
 struct CauseRow {
     outcome: Outcome,
+    meaning: &'static str,
     reason: String,
     hook: String,
-    deliveries: i64,
+    deliveries: String,
     last: When,
     example: String,
 }
@@ -37,9 +39,10 @@ impl From<Cause> for CauseRow {
     fn from(cause: Cause) -> Self {
         Self {
             outcome: cause.outcome,
+            meaning: words::outcome(cause.outcome),
             reason: cause.reason.unwrap_or_default(),
             hook: cause.hook,
-            deliveries: cause.deliveries,
+            deliveries: grouped(cause.deliveries),
             last: cause.last_at.into(),
             example: cause.last_id.to_string(),
         }
@@ -52,18 +55,23 @@ pub(super) async fn refused(
     session: Session,
 ) -> Result<Response, Problem> {
     let read = app.scan(async |connection| causes::list(connection).await);
-    let causes = read.await?.into_iter().map(CauseRow::from).collect();
+    let mut causes = read.await?;
+    // Within each half the most frequent stays first.
+    causes.sort_by_key(|cause| !words::needs_somebody(cause.outcome));
+    let causes = causes.into_iter().map(CauseRow::from).collect();
     tracing::info!(key = session.name, page = "refused", "support looked at a list");
     let shell = Shell::of(&app, &session, "/refused");
-    page(&RefusedPage { shell, causes, looked_at: causes::GROUPED })
+    page(&RefusedPage { shell, causes, looked_at: grouped(causes::GROUPED) })
 }
 
 #[derive(Template)]
 #[template(path = "console/overdue.html")]
 struct OverduePage {
     shell: Shell,
-    reasons: Vec<(OverdueReason, i64)>,
+    reasons: Vec<(OverdueReason, &'static str, String)>,
     reason: OverdueReason,
+    title: &'static str,
+    meaning: &'static str,
     rows: Vec<LateRow>,
     next: Option<String>,
 }
@@ -121,8 +129,10 @@ pub(super) async fn overdue(
     let count = |reason| counts.iter().find(|(it, _)| *it == reason).map_or(0, |(_, n)| *n);
     page(&OverduePage {
         shell: Shell::of(&app, &session, "/overdue"),
-        reasons: OverdueReason::ALL.map(|reason| (reason, count(reason))).to_vec(),
+        reasons: OverdueReason::ALL.map(|it| (it, words::overdue(it), grouped(count(it)))).to_vec(),
         reason,
+        title: words::overdue(reason),
+        meaning: words::overdue_at_length(reason),
         rows: found.iter().map(|late| LateRow::of(&session, late)).collect(),
         next,
     })

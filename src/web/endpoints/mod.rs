@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::callers::Backend;
-use super::changes::{After, not_given_out, read_after};
+use super::changes::{After, not_given_out, place_of, read_after};
 use super::extract::{Params, path_segment, read_json};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::StandardSecrets;
@@ -46,10 +46,18 @@ impl FromRequestParts<AppState> for Named {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let Backend { received_at } = Backend::from_request_parts(parts, app).await?;
-        let id = path_segment(parts, "id").await;
-        let id = id.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()));
-        id.map(|id| Self { id, received_at }).ok_or_else(|| Problem::new(Code::UnknownEndpoint))
+        Ok(Self { id: id_of(parts).await?, received_at })
     }
+}
+
+/// The endpoint that the path names.
+///
+/// # Errors
+/// `unknown-endpoint` if it cannot be the name of one.
+pub(super) async fn id_of(parts: &mut Parts) -> Result<String, Problem> {
+    let id = path_segment(parts, "id").await;
+    let id = id.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()));
+    id.ok_or_else(|| Problem::new(Code::UnknownEndpoint))
 }
 
 /// Lists all endpoints, and how each does.
@@ -162,9 +170,17 @@ pub async fn show(
     params: Params,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
-    let found = app.reads.run(async |connection| endpoints::find(connection, &id).await).await?;
+    find(&app, &id).await.map(Json)
+}
+
+/// Reads an endpoint, and how it does.
+///
+/// # Errors
+/// `unknown-endpoint`, and those of a read.
+pub(super) async fn find(app: &AppState, id: &str) -> Result<EndpointView, Problem> {
+    let found = app.reads.run(async |connection| endpoints::find(connection, id).await).await?;
     let found = found.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
-    Ok(Json(EndpointView::of(found, &app.endpoints)))
+    Ok(EndpointView::of(found, &app.endpoints))
 }
 
 /// Changes an endpoint. One of the operator's configuration file can only be enabled and disabled.
@@ -191,7 +207,31 @@ pub async fn change(
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
-    let change: ChangedEndpoint = read_json(request).await?;
+    let change = read_json(request).await?;
+    apply(&app, &id, &change, now).await.map(Json)
+}
+
+/// Enables an endpoint, or disables it as its owner would.
+///
+/// # Errors
+/// `unknown-endpoint`, and those of a write.
+pub(super) async fn enable(
+    app: &AppState,
+    id: &str,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<EndpointView, Problem> {
+    let change = ChangedEndpoint { enabled: Some(enabled), ..ChangedEndpoint::default() };
+    apply(app, id, &change, now).await
+}
+
+/// Changes an endpoint. Returns it, with its secret if that is a new one.
+async fn apply(
+    app: &AppState,
+    id: &str,
+    change: &ChangedEndpoint,
+    now: Timestamp,
+) -> Result<EndpointView, Problem> {
     let rotated = change.rotate_secret.then(fresh_secret);
     let decide = |endpoint: &Endpoint| {
         let definition = change.definition_of(endpoint);
@@ -202,18 +242,18 @@ pub async fn change(
             ));
         }
         // What was accepted once may be what the operator no longer allows: such an endpoint can still be disabled.
-        let definition = definition.map(|definition| check(&app, definition)).transpose()?;
-        let secrets = rotated.as_ref().map(|current| rotate(&app, endpoint, current, now));
+        let definition = definition.map(|definition| check(app, definition)).transpose()?;
+        let secrets = rotated.as_ref().map(|current| rotate(app, endpoint, current, now));
         let enabled = change.enabled.filter(|enabled| *enabled != endpoint.disabled.is_none());
         Ok(EndpointChange { definition, secrets: secrets.transpose()?, enabled })
     };
-    let changed = registry::change_endpoint(&app.registrations, &id, now, decide).await??;
+    let changed = registry::change_endpoint(&app.registrations, id, now, decide).await??;
     let changed = changed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
     let view = EndpointView::of(changed, &app.endpoints);
-    Ok(Json(match rotated {
+    Ok(match rotated {
         Some(secret) => view.with_secret(&secret),
         None => view,
-    }))
+    })
 }
 
 /// Deletes an endpoint. What waits for it is not delivered. One of the operator's configuration file can be deleted once it is no
@@ -283,20 +323,36 @@ pub async fn replay(
         place if after == "now" => endpoints::Replay::AtTheEnd(place),
         place => endpoints::Replay::Behind(place),
     };
-    let replayed = registry::replay_endpoint(&app.registrations, &id, replay, now).await?;
+    continue_with(&app, &id, replay, now).await.map(Json)
+}
+
+/// Has an endpoint continue elsewhere.
+///
+/// # Errors
+/// `unknown-endpoint`, and those of a write.
+pub(super) async fn continue_with(
+    app: &AppState,
+    id: &str,
+    replay: endpoints::Replay,
+    now: Timestamp,
+) -> Result<EndpointView, Problem> {
+    let replayed = registry::replay_endpoint(&app.registrations, id, replay, now).await?;
     let replayed = replayed.ok_or_else(|| Problem::new(Code::UnknownEndpoint))?;
-    Ok(Json(EndpointView::of(replayed, &app.endpoints)))
+    Ok(EndpointView::of(replayed, &app.endpoints))
 }
 
 /// The place that `after` names, which this database must have given out.
-async fn place(app: &AppState, after: &str) -> Result<Place, Problem> {
-    match read_after(after).map_err(|wanted| Problem::parameter("after", wanted))? {
-        After::Now => Ok(app.end_of_changes().await?),
-        After::Place(place) => {
-            let read = app.reads.run(async |connection| changes::list(connection, place, 1).await);
-            read.await?.map(|_| place).ok_or_else(not_given_out)
-        }
+///
+/// # Errors
+/// `invalid-parameter`, and those of a read.
+pub(super) async fn place(app: &AppState, after: &str) -> Result<Place, Problem> {
+    let after = read_after(after).map_err(|wanted| Problem::parameter("after", wanted))?;
+    let place = place_of(app, after).await?;
+    if let After::Place(_) = after {
+        let read = app.reads.run(async |connection| changes::list(connection, place, 1).await);
+        read.await?.ok_or_else(not_given_out)?;
     }
+    Ok(place)
 }
 
 fn fresh_secret() -> SecretString {

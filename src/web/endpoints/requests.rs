@@ -21,7 +21,7 @@ pub struct NewEndpoint {
     pub(super) providers: Vec<String>,
     /// What it is for, in at most 200 characters.
     pub(super) description: Option<String>,
-    /// Behind which change it begins: a cursor of `GET /v1/changes`, `beginning`, or `now`, which is the default.
+    /// Behind which change it begins: a cursor of `GET /v1/changes`, a time, `beginning`, or `now`, which is the default.
     pub(super) after: Option<String>,
 }
 
@@ -62,7 +62,8 @@ impl ChangedEndpoint {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replay {
-    /// Behind which change: a cursor of `GET /v1/changes`, `beginning`, or `now`, which leaves out what is waiting.
+    /// Behind which change: a cursor of `GET /v1/changes`, a time, `beginning`, or `now`, which leaves out what is waiting. With a
+    /// time, it continues with the first change that happened then or later.
     #[schema(required, value_type = String)]
     pub(super) after: Option<String>,
 }
