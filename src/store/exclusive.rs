@@ -1,4 +1,4 @@
-//! Work that one replica at a time does. An advisory lock of the session excludes the others, and ends with the session.
+//! Advisory locks, which end with their session or transaction, and their keys: mostly of work that one replica at a time does.
 
 use sqlx::PgConnection;
 
@@ -24,6 +24,13 @@ impl Work {
         self as i64
     }
 }
+
+/// The key of the lock of the transaction that creates partitions. It is arbitrary and must not change.
+pub(super) const PARTITIONS: i64 = 0x6573_696d_7061_7274;
+
+/// With an ICCID, this makes the key of the lock of a transaction that registers or erases that profile: it is the second argument of
+/// `hashtextextended`. It is arbitrary and must not change.
+pub(super) const PROFILE: i64 = 7_305_809;
 
 /// Has the server notice within a minute that this machine is lost. Without that, it would hold the locks of the session for hours, and
 /// no other replica could take them.
