@@ -195,7 +195,7 @@ pub async fn delete_all(
     funnel::delete(connection, profile).await?;
     backlogs::erase(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about. An id that a sender has
-    // made of the ICCID becomes the hash that `ingest` reserves for such an id, so a retry of it is recognized too.
+    // made of the ICCID becomes the hash that `event_ids::reserved` makes of such an id, so a retry of it is recognized too.
     sqlx::query!(
         "UPDATE event_ids
          SET iccid = NULL,
