@@ -69,7 +69,10 @@ pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
 }
 
 /// Notes that the provider is to be asked about a profile at `due_at`. If that is noted already, and the profile has not
-/// changed since, only [`Urgency::AtOnce`] changes it.
+/// changed since, only [`Urgency::AtOnce`] changes it. Nothing is noted of a profile that has been erased.
+///
+/// With [`Urgency::Soon`], neither is anything if another transaction holds the profile: a webhook is being written, and a page must not
+/// wait. The other urgencies wait for it.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -80,24 +83,32 @@ pub async fn want(
     due_at: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-         SELECT $1, $2, $3, $4, $5, $6
-         WHERE $7 OR NOT EXISTS (SELECT FROM inquiries WHERE iccid = $1 AND seq = $3)
-         ON CONFLICT (iccid) DO UPDATE
-         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = EXCLUDED.urgent, wanted_at = EXCLUDED.wanted_at,
-             due_at = EXCLUDED.due_at, attempts = 0
-         WHERE $7 OR i.seq <> EXCLUDED.seq",
-        profile.iccid.as_str(),
-        profile.provider,
-        profile.seq,
-        urgency != Urgency::Sometime,
-        now.as_datetime(),
-        due_at.as_datetime(),
-        urgency == Urgency::AtOnce
-    )
-    .execute(connection)
-    .await?;
+    // The lock makes an erasure wait, which then deletes this.
+    macro_rules! noted {
+        ($locked:literal) => {
+            sqlx::query!(
+                "WITH profile AS (
+                     SELECT iccid, provider FROM profiles
+                     WHERE iccid = $1 AND ($6 OR NOT EXISTS (SELECT FROM inquiries WHERE iccid = $1 AND seq = $2))
+                     FOR KEY SHARE " + $locked + "
+                 )
+                 INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+                 SELECT iccid, provider, $2, $3, $4, $5 FROM profile
+                 ON CONFLICT (iccid) DO UPDATE
+                 SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = EXCLUDED.urgent, wanted_at = EXCLUDED.wanted_at,
+                     due_at = EXCLUDED.due_at, attempts = 0
+                 WHERE $6 OR i.seq <> EXCLUDED.seq",
+                profile.iccid.as_str(),
+                profile.seq,
+                urgency != Urgency::Sometime,
+                now.as_datetime(),
+                due_at.as_datetime(),
+                urgency == Urgency::AtOnce
+            )
+        };
+    }
+    let noted = if urgency == Urgency::Soon { noted!("SKIP LOCKED") } else { noted!("") };
+    noted.execute(connection).await?;
     Ok(())
 }
 
@@ -172,8 +183,8 @@ pub async fn note_looked(
     Ok(())
 }
 
-/// How many profiles one statement looks at.
-const PAGE: i64 = 2_000;
+/// How many profiles one statement looks at. It locks those that are under way, and webhooks of them wait for it.
+const PROFILES: i64 = 500;
 
 /// Notes that the provider is to be asked about all its profiles that are under way and changed at `since` or later. Returns
 /// how many.
@@ -189,14 +200,18 @@ pub async fn want_under_way(
     while let Some(last) = after {
         let page = sqlx::query!(
             r#"WITH page AS MATERIALIZED (
-                   SELECT iccid, provider, seq, state, installs_seen, since FROM profiles
-                   WHERE iccid > $1 ORDER BY iccid LIMIT $4
+                   SELECT iccid FROM profiles WHERE iccid > $1 ORDER BY iccid LIMIT $4
+               ),
+               -- The lock makes an erasure wait, which then deletes what is noted.
+               under_way AS MATERIALIZED (
+                   SELECT p.iccid, p.provider, p.seq FROM page JOIN profiles AS p ON p.iccid = page.iccid
+                   WHERE p.provider = $2 AND p.since >= $3
+                     AND (p.state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR p.state = 'RELEASED' AND p.installs_seen = 0)
+                   ORDER BY p.iccid FOR KEY SHARE OF p
                ),
                wanted AS (
                    INSERT INTO inquiries (iccid, provider, seq, urgent, wanted_at, due_at)
-                   SELECT iccid, provider, seq, false, now(), now() FROM page
-                   WHERE provider = $2 AND since >= $3
-                     AND (state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR state = 'RELEASED' AND installs_seen = 0)
+                   SELECT iccid, provider, seq, false, now(), now() FROM under_way
                    ON CONFLICT (iccid) DO UPDATE
                    SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
                    RETURNING 1
@@ -205,7 +220,7 @@ pub async fn want_under_way(
             last,
             provider,
             since.as_datetime(),
-            PAGE
+            PROFILES
         )
         .fetch_one(&mut *connection)
         .await?;
