@@ -49,6 +49,8 @@ struct Inside {
     mood: Mood,
     states: HashMap<String, String>,
     tokens: u32,
+    /// How the sign-in is answered instead of with a token, if at all.
+    sign_in: Option<(StatusCode, &'static str)>,
     /// When it was called, and with which path's last part.
     calls: Vec<(Instant, &'static str)>,
     asked: Vec<String>,
@@ -61,6 +63,7 @@ impl StandIn {
             mood: Mood::Well,
             states: HashMap::new(),
             tokens: 0,
+            sign_in: None,
             calls: Vec::new(),
             asked: Vec::new(),
         };
@@ -103,6 +106,9 @@ async fn authenticate(State(api): State<StandIn>, headers: HeaderMap) -> Respons
     // reseller:secret-of-the-api
     if headers["authorization"] != "Basic cmVzZWxsZXI6c2VjcmV0LW9mLXRoZS1hcGk=" {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if let Some((status, text)) = inside.sign_in {
+        return (status, text).into_response();
     }
     inside.tokens += 1;
     Json(json!({ "accessToken": format!("token-{}", inside.tokens), "expiresIn": 86_400 }))
@@ -272,6 +278,39 @@ async fn nothing_is_invented_while_the_api_fails_and_all_is_asked_afterwards() {
         installed.await;
         let tokens = if mood == Mood::Forgetful { 2 } else { 1 };
         assert_eq!(api.tokens(), tokens, "{mood:?}");
+    });
+    join_all(each).await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_gives_no_token_is_not_the_fault_of_a_question() {
+    let each = [(StatusCode::BAD_REQUEST, ""), (StatusCode::NOT_FOUND, ""), (StatusCode::OK, "{}")];
+    let each = each.map(async |answer| {
+        let (app, api) = start().await;
+        api.0.lock().unwrap().sign_in = Some(answer);
+        for number in 0..2 {
+            register(&app, &object(&iccid(number))).await;
+            api.says(&iccid(number), "INSTALLED");
+            assert_eq!(ask(&app, &iccid(number)).await.status, 202);
+        }
+        let put_off = "SELECT count(*) FROM inquiries WHERE due_at > now() + interval '30 s'";
+        wait_until("the question is put off", || async {
+            app.database.scalar::<i64>(put_off).await > 0
+        })
+        .await;
+        // The API rests, so nothing is known of the other one. Neither was asked.
+        let attempts = "SELECT count(*) FROM inquiries WHERE attempts = 0";
+        assert_eq!(app.database.scalar::<i64>(attempts).await, 2, "{answer:?}");
+        assert_eq!(app.database.scalar::<i64>(put_off).await, 1, "{answer:?}");
+        assert_eq!(api.asked(), Vec::<String>::new());
+        // It is asked again after a pause.
+        api.0.lock().unwrap().sign_in = None;
+        wait_until("the answers are applied", || async {
+            run(&app, "UPDATE inquiries SET due_at = now()").await;
+            let installed = "SELECT count(*) FROM profiles WHERE state = 'INSTALLED'";
+            app.database.scalar::<i64>(installed).await == 2
+        })
+        .await;
     });
     join_all(each).await;
 }
