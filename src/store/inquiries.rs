@@ -250,41 +250,23 @@ pub async fn next_due(
     Ok(next.fetch_optional(connection).await?)
 }
 
-/// Notes an attempt, and when to make the next one, if any.
+/// Puts an inquiry off until then, or for ever, and notes how many attempts were made.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn note_attempt(
+pub async fn put_off(
     connection: &mut PgConnection,
     inquiry: &Inquiry,
-    next: Option<Timestamp>,
+    attempts: i32,
+    until: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     // Support may have asked for another one meanwhile.
     sqlx::query!(
-        "UPDATE inquiries SET attempts = attempts + 1, due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
+        "UPDATE inquiries SET attempts = $3, due_at = $4 WHERE iccid = $1 AND wanted_at = $2",
         inquiry.iccid.as_str(),
-        datetime_option(next),
-        inquiry.wanted_at.as_datetime()
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Puts an inquiry off without counting an attempt.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn postpone(
-    connection: &mut PgConnection,
-    inquiry: &Inquiry,
-    until: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE inquiries SET due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
-        inquiry.iccid.as_str(),
-        until.as_datetime(),
-        inquiry.wanted_at.as_datetime()
+        inquiry.wanted_at.as_datetime(),
+        attempts,
+        datetime_option(until)
     )
     .execute(connection)
     .await?;
