@@ -18,7 +18,7 @@ pub use api::{Api, AskError};
 
 use crate::clock;
 use crate::config::ApiSettings;
-use crate::domain::{Iccid, Timestamp, ask_again_at, is_asked_long_enough};
+use crate::domain::{ASKED_FOR_SECONDS, Iccid, Timestamp, ask_again_at, is_asked_long_enough};
 use crate::providers::{Gigastore, Provider};
 use crate::registry::{self, Applied};
 use crate::store::exclusive::Holder;
@@ -35,11 +35,8 @@ const POSTPONED_SECONDS: i64 = 60;
 /// How often a replica tries to become the one that asks, and how long it waits after an error of the database.
 const TRY: Duration = Duration::from_secs(15);
 
-/// How often unexpected jumps are looked for, how long after their receipt, and how far back at most if no replica has looked for
-/// long.
-const JUMPS: Duration = Duration::from_mins(1);
-const JUMPS_SETTLED_SECONDS: i64 = 30;
-const JUMPS_MISSED_SECONDS: i64 = 3_600;
+/// How often jumps are looked for. A change can be found when it has its position, which takes a minute at most.
+const JUMPS: Duration = Duration::from_secs(10);
 
 /// The pauses after errors of the API: from the first to the longest, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -260,21 +257,13 @@ async fn next_due(holder: &mut Holder<'_>, now: Timestamp) -> Result<Option<Inqu
     holder.run(async |it| inquiries::next_due(it, Gigastore.slug(), now).await).await
 }
 
-/// Notes that the provider is to be asked about the profiles that jumped since some replica has looked for them.
+/// Notes that the provider is to be asked about the profiles that have jumped since a replica last looked for them.
 async fn want_jumped(holder: &mut Holder<'_>) -> Result<(), StoreError> {
-    let provider = Gigastore.slug();
-    // Until then all deliveries are written.
-    let until = clock::now().plus_seconds(-JUMPS_SETTLED_SECONDS);
-    let look = async |it: &mut PgConnection| {
-        let from = inquiries::looked_until(it, provider, until).await?;
-        let from = from.max(until.plus_seconds(-JUMPS_MISSED_SECONDS));
-        if from < until {
-            inquiries::want_unexpected(it, provider, from, until).await?;
-            inquiries::note_looked(it, provider, until).await?;
-        }
-        Ok(())
-    };
-    holder.run(look).await
+    let since = clock::now().plus_seconds(-ASKED_FOR_SECONDS);
+    let page =
+        async |it: &mut PgConnection| inquiries::want_jumped(it, Gigastore.slug(), since).await;
+    while holder.run(page).await? {}
+    Ok(())
 }
 
 /// Logs that the API has no usable answer to one question.

@@ -1,9 +1,9 @@
-//! The tables `inquiries` and `inquiry_scans`: profiles whose provider is to be asked, and how far they have been looked for.
+//! The tables `inquiries` and `inquiry_scans`: profiles whose provider is to be asked, and how far changes have been looked through for
+//! them.
 
 use sqlx::PgConnection;
 
 use super::decode::datetime_option;
-use super::deliveries::first_id;
 use super::error::StoreError;
 use super::exclusive::{self, Work};
 use crate::domain::{Iccid, Profile, Timestamp};
@@ -112,75 +112,58 @@ pub async fn want(
     Ok(())
 }
 
-/// Notes that the provider is to be asked about the profiles that were moved unexpectedly by deliveries of this time. Returns
-/// how many.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn want_unexpected(
-    connection: &mut PgConnection,
-    provider: &str,
-    from: Timestamp,
-    until: Timestamp,
-) -> Result<u64, StoreError> {
-    let wanted = sqlx::query!(
-        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-         SELECT DISTINCT ON (p.iccid) p.iccid, p.provider, p.seq, false, now(), now()
-         FROM deliveries AS d
-         JOIN profiles AS p ON p.iccid = d.iccid AND p.provider = $1
-         JOIN transitions AS t ON t.iccid = p.iccid AND t.seq = p.seq AND t.kind = 'unexpected'
-         WHERE d.id >= $2 AND d.id < $3 AND d.received_at >= $4 AND d.received_at < $5 AND d.outcome = 'moved'
-         ORDER BY p.iccid
-         ON CONFLICT (iccid) DO UPDATE
-         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
-         WHERE i.seq <> EXCLUDED.seq",
-        provider,
-        first_id(from),
-        first_id(until),
-        from.as_datetime(),
-        until.as_datetime()
-    )
-    .execute(connection)
-    .await?;
-    Ok(wanted.rows_affected())
-}
+/// How many changes one statement looks at.
+const CHANGES: i64 = 2_000;
 
-/// The time until which deliveries have been looked through for unexpected moves; at first `otherwise`.
+/// Notes that the provider is to be asked about its profiles whose last change is a move that nobody expected, from a webhook that was
+/// received at `since` or later. Looks at the next changes in the order of [`super::changes`], which a delivery that was spooled joins
+/// when it is written; at first from the present end. Returns whether there may be more.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn looked_until(
+/// [`StoreError`]; the same changes are looked at again.
+pub async fn want_jumped(
     connection: &mut PgConnection,
     provider: &str,
-    otherwise: Timestamp,
-) -> Result<Timestamp, StoreError> {
-    let until = sqlx::query_scalar!(
-        r#"INSERT INTO inquiry_scans AS s (provider, until) VALUES ($1, $2)
-           ON CONFLICT (provider) DO UPDATE SET until = s.until
-           RETURNING until AS "until: Timestamp""#,
-        provider,
-        otherwise.as_datetime()
-    );
-    Ok(until.fetch_one(connection).await?)
-}
-
-/// Notes that deliveries have been looked through until then.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn note_looked(
-    connection: &mut PgConnection,
-    provider: &str,
-    until: Timestamp,
-) -> Result<(), StoreError> {
+    since: Timestamp,
+) -> Result<bool, StoreError> {
     sqlx::query!(
-        "UPDATE inquiry_scans SET until = greatest(until, $2) WHERE provider = $1",
-        provider,
-        until.as_datetime()
+        "INSERT INTO inquiry_scans (provider, position) SELECT $1, last_position FROM change_feed
+         ON CONFLICT (provider) DO NOTHING",
+        provider
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    let are_more = sqlx::query_scalar!(
+        r#"WITH page AS MATERIALIZED (
+               SELECT position, iccid, seq, kind, at FROM changes
+               WHERE position > (SELECT position FROM inquiry_scans WHERE provider = $1) ORDER BY position LIMIT $3
+           ),
+           moved AS MATERIALIZED (SELECT DISTINCT iccid, seq FROM page WHERE kind = 'transition' AND at >= $2),
+           -- The lock makes an erasure wait, which then deletes what is noted. A jump in an answer was just asked about.
+           jumped AS MATERIALIZED (
+               SELECT p.iccid, p.provider, p.seq FROM moved AS m
+               JOIN transitions AS t ON t.iccid = m.iccid AND t.seq = m.seq AND t.kind = 'unexpected'
+                                    AND t.source IS DISTINCT FROM 'provider-api'
+               JOIN profiles AS p ON p.iccid = m.iccid AND p.seq = m.seq AND p.provider = $1
+               ORDER BY p.iccid FOR KEY SHARE OF p
+           ),
+           noted AS (
+               INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+               SELECT iccid, provider, seq, false, now(), now() FROM jumped
+               ON CONFLICT (iccid) DO UPDATE
+               SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
+               WHERE i.seq <> EXCLUDED.seq
+           ),
+           saved AS (
+               UPDATE inquiry_scans SET position = page.last FROM (SELECT max(position) AS last FROM page) AS page
+               WHERE provider = $1 AND page.last IS NOT NULL
+           )
+           SELECT count(*) = $3 AS "are_more!" FROM page"#,
+        provider,
+        since.as_datetime(),
+        CHANGES
+    );
+    Ok(are_more.fetch_one(connection).await?)
 }
 
 /// How many profiles one statement looks at. It locks those that are under way, and webhooks of them wait for it.

@@ -360,22 +360,55 @@ async fn what_is_overdue_and_what_jumps_is_asked_about_and_whoever_waits_comes_f
     assert!(took >= least, "{} calls in {took:?}", calls.len());
 }
 
+/// Has all changes numbered, as they are within a minute.
+async fn number(app: &TestApp) {
+    assert_eq!(app.backend.get("/v1/changes").await.status, 200);
+}
+
 #[tokio::test]
-async fn a_jump_is_asked_about_also_if_no_replica_looked_when_it_came() {
+async fn a_jump_is_asked_about_also_if_no_replica_looked_or_its_delivery_was_spooled() {
     let (api, settings) = StandIn::start().await;
     let before = TestApp::start().await;
-    assert_eq!(before.report(ICCID, "INSTALLED").await, "moved");
-    assert_eq!(before.report(ICCID, "DOWNLOADED").await, "moved");
-    assert_eq!(before.transitions(ICCID).await[1]["kind"], "unexpected");
-    // The replica that asks was stopped ten minutes ago, and the jump came a minute ago.
-    run(&before, "INSERT INTO inquiry_scans VALUES ('gigastore', now() - interval '10 min')").await;
-    let earlier = "UPDATE deliveries AS d SET received_at = e.at, id = (lpad(to_hex((extract(epoch FROM e.at) * 1000)::bigint), 12, '0')
-                                                                      || substr(replace(d.id::text, '-', ''), 13))::uuid
-                   FROM (SELECT id, received_at - interval '1 min' AS at FROM deliveries) AS e WHERE e.id = d.id";
-    run(&before, earlier).await;
-    let _asks = TestApp::start_on(before.database.clone(), |it| it.api = Some(settings)).await;
+    let asks = async || {
+        TestApp::start_on(before.database.clone(), |it| it.api = Some(settings.clone())).await
+    };
+    let jump = async |number| {
+        assert_eq!(before.report(&iccid(number), "INSTALLED").await, "moved");
+        assert_eq!(before.report(&iccid(number), "DOWNLOADED").await, "moved");
+        assert_eq!(before.transitions(&iccid(number)).await[1]["kind"], "unexpected");
+    };
+    // What came before the first replica asked is not asked about.
+    jump(0).await;
+    number(&before).await;
+    let first = asks().await;
+    wait_until("it has looked", || async {
+        before.database.scalar::<i64>("SELECT count(*) FROM inquiry_scans").await == 1
+    })
+    .await;
+    first.stop().await;
+    // As of a delivery that waited in a spool for two days, and of one that waited for too long.
+    for (number, days) in [(1, 2), (2, 8)] {
+        jump(number).await;
+        let mut connection = before.database.connect().await;
+        for table in ["transitions", "profiles"] {
+            let column = if table == "profiles" { "since" } else { "received_at" };
+            let earlier = format!(
+                "UPDATE {table} SET {column} = {column} - make_interval(days => $1) WHERE iccid = $2"
+            );
+            let earlier = sqlx::query(sqlx::AssertSqlSafe(earlier)).bind(days).bind(iccid(number));
+            earlier.execute(&mut connection).await.unwrap();
+        }
+    }
+    number(&before).await;
+    let second = asks().await;
     api.was_asked(1).await;
-    assert_eq!(api.asked(), [ICCID]);
+    // What is answered is not a jump that is asked about.
+    api.says(&iccid(1), "PREPARING");
+    jump(3).await;
+    number(&before).await;
+    wait_until("the next one is asked", || async { api.asked().contains(&iccid(3)) }).await;
+    assert_eq!(api.asked(), [iccid(1), iccid(3)]);
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
