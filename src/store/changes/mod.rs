@@ -1,6 +1,6 @@
 //! The tables `new_changes`, `changes` and `change_feed`: all changes of all profiles in one order.
 //!
-//! Each transaction that changes a profile also appends to `new_changes`: [`super::batch_write`], and [`note`] for the rest.
+//! Each transaction that makes a change ([`ChangeKind`]) also appends to `new_changes`: [`super::batch_write`], and [`note`] for the rest.
 //! [`number`] moves what is committed to `changes` and gives it the next positions, one transaction at a time. So a reader that has
 //! come to a position has missed nothing before it, whatever commits later.
 //!
