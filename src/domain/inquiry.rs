@@ -63,18 +63,9 @@ mod tests {
     }
 
     fn report(state: ProfileState, seconds: i64) -> Report {
-        Report {
-            iccid: Iccid::parse("89972123300991848961").unwrap(),
-            provider: "gigastore",
-            raw_state: state.as_str().to_owned(),
-            claim: Some(Claim { state, enabled: None }),
-            eid: None,
-            device: None,
-            imsi: None,
-            occurred_at: None,
-            received_at: at(seconds),
-            remarks: Vec::new(),
-        }
+        let iccid = Iccid::parse("89972123300991848961").unwrap();
+        let claim = Some(Claim { state, enabled: None });
+        Report::new(iccid, "gigastore", state.to_string(), claim, at(seconds))
     }
 
     #[test]
