@@ -1,7 +1,5 @@
 //! `GET /v1/changes`: all changes of all profiles in one order, for backends that keep a copy or act on each change.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +14,7 @@ use super::middleware::Waited;
 use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
+use crate::feed::SAFETY_NET;
 use crate::store::changes::{Change, Changes, Place};
 
 /// One change of one profile.
@@ -139,9 +138,6 @@ pub async fn list(
         }
     }
 }
-
-/// How often a call that waits reads without a wake-up.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Behind what a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,14 +26,11 @@ use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::access::Caller;
 use crate::domain::Evidence;
-use crate::feed::Subscription;
+use crate::feed::{SAFETY_NET, Subscription};
 use crate::store::{Followed, ReadError};
 
 /// How often a comment is sent, so that each end notices when the other one has gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// How often a stream reads without a wake-up, in case one was lost.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// How soon a stream reads again while the database is unavailable.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
