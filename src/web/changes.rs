@@ -11,7 +11,7 @@ use super::AppState;
 use super::callers::Backend;
 use super::extract::{Params, cursor, read_cursor};
 use super::middleware::Waited;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Problem, Refusals};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
 use crate::feed::SAFETY_NET;
@@ -82,10 +82,7 @@ pub struct ChangesView {
     ),
     responses(
         (status = 200, body = ChangesView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(
