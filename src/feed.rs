@@ -2,7 +2,7 @@
 //! own `seq`.
 //!
 //! Wake-ups can be lost, because a `NOTIFY` while the listening connection is down is gone. So every reconnect wakes
-//! all followers, and followers also read again on their own slow timer.
+//! all followers, and followers also read again every [`SAFETY_NET`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,9 @@ use tokio::time::{sleep, timeout};
 use crate::domain::Iccid;
 use crate::store::notify::{CHANNEL, read_keys, wake_key};
 use crate::store::{Connector, StoreError};
+
+/// How often a follower reads without a wake-up, in case one was lost.
+pub const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// After this time without a notification the connection is checked with a query, because a broken connection is silent
 /// too.

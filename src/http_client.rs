@@ -1,4 +1,5 @@
-//! The HTTP client of the commands that call a running service, and of the questions to providers.
+//! How other servers are called: by the commands that call a running service, by the questions to providers, and by outgoing webhooks,
+//! which have a client of their own.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ pub fn use_ring() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// Creates a client for this address. It times out after ten seconds, and follows no redirects, because the service
-/// sends none. It uses no proxy for this machine: Docker sets `HTTP_PROXY` in every container.
+/// Creates a client for this address. It times out after ten seconds, and follows no redirects: a credential must not travel to
+/// another address. It uses no proxy for this machine: Docker sets `HTTP_PROXY` in every container.
 ///
 /// # Errors
 /// If TLS cannot be set up.

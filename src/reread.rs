@@ -295,16 +295,15 @@ async fn is_seen(
     reading: &Reading,
 ) -> Result<bool, StoreError> {
     let in_body = reading.event_id.as_ref().map(EventId::as_str);
-    let event_id = in_body.or(record.event_id.as_deref());
-    let Some(event_id) = event_id.filter(|id| {
-        // The others have reserved their own.
-        record.outcome == Outcome::Malformed || record.event_id.as_deref() != Some(id)
-    }) else {
+    let Some(event_id) = in_body.or(record.event_id.as_deref()) else { return Ok(false) };
+    let event_id = event_ids::reserved(event_id, reading.iccid());
+    let its_own = record.event_id.as_deref().filter(|_| record.outcome != Outcome::Malformed);
+    if its_own.is_some_and(|its| event_ids::reserved(its, record.iccid.as_ref()) == event_id) {
         return Ok(false);
-    };
+    }
     let event = NewEvent {
         hook: &record.hook,
-        event_id,
+        event_id: &event_id,
         body_sha256: &Sha256::digest(&record.body),
         iccid: reading.iccid(),
     };

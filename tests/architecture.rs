@@ -40,7 +40,6 @@ const ARROWS: [(&str, &[&str]); 25] = [
     (
         "inquiry",
         &[
-            "budget",
             "clock",
             "config",
             "domain",

@@ -14,10 +14,16 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use esim_status::access::{Access, ApiKeys, Rights, Scope};
 use esim_status::budget::{LIMITS, Limit};
-use esim_status::config::{self, Setting};
+use esim_status::config::{self, ApiSettings, Setting, Settings, SpoolSettings};
+use esim_status::delivery::Secrets;
+use esim_status::hook::Hooks;
+use esim_status::service::connections_needed;
+use esim_status::store::Connector;
 use esim_status::web;
 use esim_status::web::problem::CATALOGUE;
+use sqlx::postgres::PgConnectOptions;
 
 /// Compares a document with its file, or writes the file.
 fn assert_written(name: &str, document: &str) {
@@ -109,6 +115,46 @@ fn the_tables_in_operations_md_are_up_to_date() {
     // One after the other, because both are written into one file.
     assert_section("operations.md", "settings", &settings().unwrap());
     assert_section("operations.md", "limits", &limits().unwrap());
+}
+
+/// The rows of the table of connections in `operations.md`, each with what it counts and what for.
+fn connections() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("| connections | for |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let (count, purpose) = row.trim_matches('|').split_once('|').unwrap();
+        (count.replace('`', "").trim().to_owned(), purpose.to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn the_table_of_connections_adds_up() {
+    for (has_spool, has_api) in [(false, false), (false, true), (true, false), (true, true)] {
+        let connector = Connector::from(PgConnectOptions::new_without_pgpass());
+        let secrets = || Secrets::parse("test", ["b81e6f0a93c24d75a1f2"]).unwrap();
+        let api_keys = ApiKeys::new(secrets(), vec![Rights::new("test", Scope::ALL)]);
+        let access = Access { api_keys, token_secrets: secrets() };
+        let mut settings = Settings::usual(connector, Hooks::new(), access);
+        let (folder, max_bytes) = ("spool".into(), 1);
+        settings.spool = has_spool.then_some(SpoolSettings { folder, max_bytes });
+        let (url, user) = ("https://api.example.org".parse().unwrap(), "user".to_owned());
+        let api = ApiSettings { url, user, password: "secret".into(), calls_a_minute: 1 };
+        settings.api = has_api.then_some(api);
+        let rows = connections().into_iter().filter(|(_, purpose)| {
+            (has_spool || !purpose.contains("a spool"))
+                && (has_api || !purpose.contains("ESIM_STATUS_GIGASTORE_API_USER"))
+        });
+        let count = |it: &str| match it.trim() {
+            "ESIM_STATUS_WRITERS" => settings.writers,
+            "ESIM_STATUS_READERS" => usize::try_from(settings.readers).unwrap(),
+            number => number.parse().unwrap(),
+        };
+        let sum: usize = rows.map(|(row, _)| row.split('+').map(count).sum::<usize>()).sum();
+        assert_eq!(sum, connections_needed(&settings), "spool {has_spool}, API {has_api}");
+    }
 }
 
 /// Settings of the tests that the operations guide names.

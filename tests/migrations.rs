@@ -117,7 +117,7 @@ const SAMPLES: [(i64, &str); 16] = [
     ),
     (
         20_261_128_100_100,
-        "INSERT INTO inquiry_scans (provider, until) VALUES ('gigastore', '2026-11-28T10:00:00Z')",
+        "INSERT INTO inquiry_scans (provider, position) VALUES ('gigastore', 7)",
     ),
 ];
 

@@ -8,19 +8,19 @@ use super::{
 const PAUSES: [i64; 5] = [60, 300, 1_800, 10_800, 86_400];
 
 /// How long a provider is asked about one profile, in seconds.
-const ASKED_FOR: i64 = 7 * 86_400;
+pub const ASKED_FOR_SECONDS: i64 = 7 * 86_400;
 
 /// When to ask again after this many attempts about something that was first wanted at `wanted_at`; `None`: never.
 pub fn ask_again_at(attempts: i32, wanted_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let made = usize::try_from(attempts).unwrap_or(0).saturating_sub(1);
-    let pause = PAUSES.get(made).or(PAUSES.last()).copied().unwrap_or(ASKED_FOR);
+    let pause = PAUSES.get(made).or(PAUSES.last()).copied().unwrap_or(ASKED_FOR_SECONDS);
     let next = now.plus_seconds(pause);
     (!is_asked_long_enough(wanted_at, next)).then_some(next)
 }
 
 /// Whether a provider was asked for long enough about something that was first wanted at `wanted_at`.
 pub fn is_asked_long_enough(wanted_at: Timestamp, now: Timestamp) -> bool {
-    now >= wanted_at.plus_seconds(ASKED_FOR)
+    now >= wanted_at.plus_seconds(ASKED_FOR_SECONDS)
 }
 
 impl Profile {
@@ -63,18 +63,9 @@ mod tests {
     }
 
     fn report(state: ProfileState, seconds: i64) -> Report {
-        Report {
-            iccid: Iccid::parse("89972123300991848961").unwrap(),
-            provider: "gigastore",
-            raw_state: state.as_str().to_owned(),
-            claim: Some(Claim { state, enabled: None }),
-            eid: None,
-            device: None,
-            imsi: None,
-            occurred_at: None,
-            received_at: at(seconds),
-            remarks: Vec::new(),
-        }
+        let iccid = Iccid::parse("89972123300991848961").unwrap();
+        let claim = Some(Claim { state, enabled: None });
+        Report::new(iccid, "gigastore", state.to_string(), claim, at(seconds))
     }
 
     #[test]

@@ -169,18 +169,9 @@ mod tests {
     }
 
     fn report(state: ProfileState, seconds: i64) -> Report {
-        Report {
-            iccid: Iccid::parse("89972123300991848961").unwrap(),
-            provider: "any",
-            raw_state: state.to_string(),
-            claim: Some(Claim { state, enabled: None }),
-            eid: None,
-            device: None,
-            imsi: None,
-            occurred_at: None,
-            received_at: at(seconds),
-            remarks: Vec::new(),
-        }
+        let iccid = Iccid::parse("89972123300991848961").unwrap();
+        let claim = Some(Claim { state, enabled: None });
+        Report::new(iccid, "any", state.to_string(), claim, at(seconds))
     }
 
     /// What each event of a life newly reaches, one event every ten seconds; `+` is a connection. Times are those of

@@ -57,7 +57,7 @@ pub use endpoint::{
     check_description, endpoint_pause, profile_pause,
 };
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
-pub use inquiry::{ask_again_at, is_asked_long_enough};
+pub use inquiry::{ASKED_FOR_SECONDS, ask_again_at, is_asked_long_enough};
 pub use journey::{Advice, Journey, Progress, Step, StepStatus};
 pub use milestone::{Advance, Intent, Milestone, Took, UnknownIntent, UnknownMilestone, Way};
 pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};

@@ -23,9 +23,12 @@ pub enum InvalidEndpointUrl {
     /// No URL, or one without a host.
     #[error("must be a URL such as https://shop.example.org/webhooks/esim")]
     Unreadable,
-    /// Longer than 2,000 characters.
-    #[error("must have at most 2000 characters")]
+    /// Longer than 2,000 bytes.
+    #[error("must have at most 2000 bytes")]
     TooLong,
+    /// A fragment, which is never sent.
+    #[error("must not have a fragment (#…)")]
+    Fragment,
     /// Plain HTTP, and no network is allowed.
     #[error(
         "must begin with https://; plain http is possible only to networks that ESIM_STATUS_ENDPOINT_NETWORKS allows"
@@ -73,8 +76,11 @@ impl EndpointUrl {
             return Err(InvalidEndpointUrl::TooLong);
         }
         let url = Url::parse(text).map_err(|_| InvalidEndpointUrl::Unreadable)?;
-        if !matches!(url.scheme(), "https" | "http") || url.fragment().is_some() {
+        if !matches!(url.scheme(), "https" | "http") {
             return Err(InvalidEndpointUrl::Unreadable);
+        }
+        if url.fragment().is_some() {
+            return Err(InvalidEndpointUrl::Fragment);
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidEndpointUrl::Credentials);
@@ -242,7 +248,9 @@ mod tests {
 
     #[test]
     fn a_url_is_encrypted_without_credentials_and_never_a_disguised_private_address() {
-        use InvalidEndpointUrl::{Credentials, NotEncrypted, Private, TooLong, Unreadable};
+        use InvalidEndpointUrl::{
+            Credentials, Fragment, NotEncrypted, Private, TooLong, Unreadable,
+        };
 
         let usual = Reach::default();
         let long = format!("https://example.org/{}", "a".repeat(2_000));
@@ -250,7 +258,7 @@ mod tests {
             ("", Unreadable),
             ("shop.example.org/hook", Unreadable),
             ("ftp://example.org/", Unreadable),
-            ("https://example.org/#part", Unreadable),
+            ("https://example.org/#part", Fragment),
             ("file:///etc/passwd", Unreadable),
             (long.as_str(), TooLong),
             ("http://example.org/", NotEncrypted),

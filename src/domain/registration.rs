@@ -111,18 +111,10 @@ mod tests {
     use crate::domain::{Iccid, Outcome};
 
     fn report(state: ProfileState, provider: &'static str) -> Report {
-        Report {
-            iccid: Iccid::parse("89972123300991848961").unwrap(),
-            provider,
-            raw_state: state.as_str().to_owned(),
-            claim: Some(Claim { state, enabled: None }),
-            eid: None,
-            device: None,
-            imsi: None,
-            occurred_at: None,
-            received_at: Timestamp::parse("2026-11-23T10:00:00Z").unwrap(),
-            remarks: Vec::new(),
-        }
+        let iccid = Iccid::parse("89972123300991848961").unwrap();
+        let claim = Some(Claim { state, enabled: None });
+        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        Report::new(iccid, provider, state.to_string(), claim, received_at)
     }
 
     #[test]

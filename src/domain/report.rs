@@ -28,6 +28,30 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
+impl Report {
+    /// A report that says nothing but this.
+    pub fn new(
+        iccid: Iccid,
+        provider: &'static str,
+        raw_state: String,
+        claim: Option<Claim>,
+        received_at: Timestamp,
+    ) -> Self {
+        Self {
+            iccid,
+            provider,
+            raw_state,
+            claim,
+            eid: None,
+            device: None,
+            imsi: None,
+            occurred_at: None,
+            received_at,
+            remarks: Vec::new(),
+        }
+    }
+}
+
 /// A state, and whether the profile is switched on, if the provider says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {

@@ -18,15 +18,10 @@ pub(super) fn has_event_id(submission: &Submission) -> bool {
     event_id(submission).is_some()
 }
 
-/// The event id that a submission reserves. A malformed body reserves none: it is not an event. Of an id that a sender has made of
-/// the ICCID, a hash is reserved, because reservations outlive an erasure.
+/// The event id that a submission reserves. A malformed body reserves none: it is not an event.
 fn event_id(submission: &Submission) -> Option<Cow<'_, str>> {
     let id = submission.event_id().filter(|_| submission.parsed.is_ok())?;
-    Some(if submission.is_named_in(id) {
-        hex::encode(Sha256::digest(id)).into()
-    } else {
-        id.into()
-    })
+    Some(event_ids::reserved(id, submission.iccid()))
 }
 
 /// Reserves the event ids of a batch. If an id occurs several times in the batch, the first submission reserves it. The

@@ -45,6 +45,9 @@ pub enum AskError {
     /// The answer is not what the vendor documents.
     #[error("the API's answer is not usable: {0}")]
     Unusable(&'static str),
+    /// What should give a token for the name and the password does something else, so it may be another server's.
+    #[error("the API gives no token: check ESIM_STATUS_GIGASTORE_API_URL")]
+    NoToken(#[source] Box<AskError>),
 }
 
 impl AskError {
@@ -53,8 +56,13 @@ impl AskError {
         match self {
             Self::Unusable(_) => true,
             Self::Status(status) => status.is_client_error(),
-            Self::TooMany(_) | Self::Refused(_) | Self::Unreachable(_) => false,
+            Self::TooMany(_) | Self::Refused(_) | Self::Unreachable(_) | Self::NoToken(_) => false,
         }
+    }
+
+    /// The same as an error of the sign-in, which is about no question.
+    fn of_the_sign_in(self) -> Self {
+        if self.is_about_the_question() { Self::NoToken(Box::new(self)) } else { self }
     }
 }
 
@@ -96,7 +104,7 @@ impl Api {
     /// # Errors
     /// [`AskError`].
     pub async fn authenticate(&mut self) -> Result<(), AskError> {
-        self.token().await.map(drop)
+        self.token().await.map(drop).map_err(AskError::of_the_sign_in)
     }
 
     /// Asks about a profile. Returns when the question was sent, and what was answered; `None` if the API does not know the
@@ -119,7 +127,7 @@ impl Api {
         });
         let mut is_new_token = self.token.is_none();
         loop {
-            let token = self.token().await?;
+            let token = self.token().await.map_err(AskError::of_the_sign_in)?;
             let url = self.path("gigastore/activations/search-customers");
             let request = self.client.post(url).bearer_auth(token).json(&question);
             self.pace.turn().await;

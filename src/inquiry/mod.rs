@@ -12,19 +12,19 @@ mod pace;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 pub use api::{Api, AskError};
 
-use crate::budget;
 use crate::clock;
 use crate::config::ApiSettings;
-use crate::domain::{Timestamp, ask_again_at, is_asked_long_enough};
+use crate::domain::{ASKED_FOR_SECONDS, Iccid, Timestamp, ask_again_at, is_asked_long_enough};
 use crate::providers::{Gigastore, Provider};
 use crate::registry::{self, Applied};
+use crate::store::exclusive::Holder;
 use crate::store::inquiries::{self, Inquiry};
 use crate::store::{self, Clocks, Connector, ErasureKey, Session, StoreError, profiles};
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -35,11 +35,8 @@ const POSTPONED_SECONDS: i64 = 60;
 /// How often a replica tries to become the one that asks, and how long it waits after an error of the database.
 const TRY: Duration = Duration::from_secs(15);
 
-/// How often unexpected jumps are looked for, how long after their receipt, and how far back at most if no replica has looked for
-/// long.
-const JUMPS: Duration = Duration::from_mins(1);
-const JUMPS_SETTLED_SECONDS: i64 = 30;
-const JUMPS_MISSED_SECONDS: i64 = 3_600;
+/// How often jumps are looked for. A change can be found when it has its position, which takes a minute at most.
+const JUMPS: Duration = Duration::from_secs(10);
 
 /// The pauses after errors of the API: from the first to the longest, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -90,19 +87,17 @@ pub async fn ask_what_is_due(
     erasure_key: &ErasureKey,
     api: Api,
 ) -> Result<Option<u64>, UnaskedError> {
-    if !inquiries::begin(connection).await? {
+    let mut holder = Holder::new(connection);
+    if !holder.run(inquiries::begin).await? {
         return Ok(None);
     }
     let mut inquirer = Inquirer { erasure_key: erasure_key.clone(), api, failures: 0 };
     // By the database's clock, which has noted what is due.
-    let begun = Clocks::read(connection, clock::now()).await?.theirs;
+    let begun = holder.run(async |it| Clocks::read(it, clock::now()).await).await?.theirs;
     let mut asked = 0;
-    while let Some(inquiry) = inquiries::next_due(connection, Gigastore.slug(), begun).await? {
-        match inquirer.ask(connection, &inquiry).await? {
-            Err(error) if error.is_about_the_question() => {
-                let (iccid, error) = (&inquiry.iccid, &error as &dyn std::error::Error);
-                tracing::warn!(?iccid, error, "the provider's API has no usable answer");
-            }
+    while let Some(inquiry) = next_due(&mut holder, begun).await? {
+        match inquirer.ask(&mut holder, &inquiry).await? {
+            Err(error) if error.is_about_the_question() => log_unusable(&inquiry.iccid, &error),
             answered => answered?,
         }
         asked += 1;
@@ -116,6 +111,8 @@ enum Next {
     Nothing,
     /// The API failed, and is asked a little later.
     Postponed,
+    /// It was wanted for so long that nothing more is asked.
+    Never,
     /// It was an attempt at this time: the next one comes after a pause, or never.
     After(Timestamp),
 }
@@ -130,26 +127,24 @@ struct Inquirer {
 impl Inquirer {
     /// Asks whenever something is due. Returns only if another replica does, or with an error.
     async fn ask_all(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        if !inquiries::begin(connection).await? {
+        let mut holder = Holder::new(connection);
+        if !holder.run(inquiries::begin).await? {
             return Ok(());
         }
         let mut jumps_at = Instant::now();
         loop {
             if Instant::now() >= jumps_at {
-                want_unexpected(connection).await?;
+                want_jumped(&mut holder).await?;
                 jumps_at = Instant::now() + JUMPS;
             }
-            // A connection that was lost without an error would be waited for for ever.
-            let next = inquiries::next_due(connection, Gigastore.slug(), clock::now());
-            match timeout(budget::READ, next).await.unwrap_or(Err(StoreError::Busy))? {
-                None => sleep(LOOK).await,
-                Some(inquiry) => {
-                    if let Err(error) = self.ask(connection, &inquiry).await?
-                        && !error.is_about_the_question()
-                    {
-                        self.rest(&error).await;
-                    }
-                }
+            let Some(inquiry) = next_due(&mut holder, clock::now()).await? else {
+                sleep(LOOK).await;
+                continue;
+            };
+            match self.ask(&mut holder, &inquiry).await? {
+                Ok(()) => {}
+                Err(error) if error.is_about_the_question() => log_unusable(&inquiry.iccid, &error),
+                Err(error) => self.rest(&error).await,
             }
         }
     }
@@ -157,39 +152,43 @@ impl Inquirer {
     /// Asks about one profile, and notes what follows. The inner error is that of the API.
     async fn ask(
         &mut self,
-        connection: &mut PgConnection,
+        holder: &mut Holder<'_>,
         inquiry: &Inquiry,
     ) -> Result<Result<(), AskError>, StoreError> {
-        let (next, answered) = self.try_ask(connection, inquiry).await?;
-        match next {
-            Next::Nothing => inquiries::end(connection, inquiry).await?,
-            Next::Postponed => {
-                let later = clock::now().plus_seconds(POSTPONED_SECONDS);
-                inquiries::postpone(connection, inquiry, later).await?;
+        let (next, answered) = self.try_ask(holder, inquiry).await?;
+        let (attempts, later) = match next {
+            Next::Nothing => {
+                holder.run(async |it| inquiries::end(it, inquiry).await).await?;
+                return Ok(answered);
             }
+            Next::Postponed => (0, Some(clock::now().plus_seconds(POSTPONED_SECONDS))),
+            Next::Never => (0, None),
             Next::After(attempt) => {
-                let next = ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, attempt);
-                if next.is_none() {
-                    let iccid = &inquiry.iccid;
-                    tracing::info!(
-                        ?iccid,
-                        "its provider was asked for seven days, and will not be asked any more"
-                    );
-                }
-                inquiries::note_attempt(connection, inquiry, next).await?;
+                (1, ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, attempt))
             }
+        };
+        let attempts = inquiry.attempts + attempts;
+        if later.is_none() {
+            let iccid = &inquiry.iccid;
+            tracing::info!(
+                ?iccid,
+                attempts,
+                "its provider will not be asked any more, because that was wanted seven days ago"
+            );
         }
+        holder.run(async |it| inquiries::put_off(it, inquiry, attempts, later).await).await?;
         Ok(answered)
     }
 
     /// Asks about one profile, unless there is no need, and applies the answer.
     async fn try_ask(
         &mut self,
-        connection: &mut PgConnection,
+        holder: &mut Holder<'_>,
         inquiry: &Inquiry,
     ) -> Result<(Next, Result<(), AskError>), StoreError> {
         let (iccid, provider, now) = (&inquiry.iccid, Gigastore.slug(), clock::now());
-        let known = match profiles::read(connection, &[iccid.as_str().to_owned()]).await {
+        let iccids = [iccid.as_str().to_owned()];
+        let known = match holder.run(async |it| profiles::read(it, &iccids).await).await {
             // Nothing can be applied to a row that cannot be read.
             Err(StoreError::Corrupt { .. }) => return Ok((Next::After(now), Ok(()))),
             known => known?.pop(),
@@ -200,7 +199,7 @@ impl Inquirer {
             return Ok((Next::Nothing, Ok(())));
         }
         if is_asked_long_enough(inquiry.wanted_at, now) {
-            return Ok((Next::After(now), Ok(())));
+            return Ok((Next::Never, Ok(())));
         }
         let (asked_at, report) = match self.api.find(iccid, clock::now).await {
             Ok(answer) => answer,
@@ -218,7 +217,9 @@ impl Inquirer {
             telemetry::count_inquiry(provider, "unknown");
             return Ok((again, Ok(())));
         };
-        let applied = match registry::apply_answer(connection, &self.erasure_key, &report).await {
+        let key = &self.erasure_key;
+        let apply = holder.run(async |it| registry::apply_answer(it, key, &report).await);
+        let applied = match apply.await {
             // Another transaction holds the profile: the others need not wait for that.
             Err(StoreError::Database(error)) if store::is_time_out(&error) => {
                 return Ok((again, Ok(())));
@@ -251,16 +252,25 @@ impl Inquirer {
     }
 }
 
-/// Notes that the provider is to be asked about the profiles that jumped since some replica has looked for them.
-async fn want_unexpected(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let provider = Gigastore.slug();
-    // Until then all deliveries are written.
-    let until = clock::now().plus_seconds(-JUMPS_SETTLED_SECONDS);
-    let from = inquiries::looked_until(connection, provider, until).await?;
-    let from = from.max(until.plus_seconds(-JUMPS_MISSED_SECONDS));
-    if from < until {
-        inquiries::want_unexpected(connection, provider, from, until).await?;
-        inquiries::note_looked(connection, provider, until).await?;
-    }
+/// The profile to ask about next, if one is due.
+async fn next_due(holder: &mut Holder<'_>, now: Timestamp) -> Result<Option<Inquiry>, StoreError> {
+    holder.run(async |it| inquiries::next_due(it, Gigastore.slug(), now).await).await
+}
+
+/// Notes that the provider is to be asked about the profiles that have jumped since a replica last looked for them.
+async fn want_jumped(holder: &mut Holder<'_>) -> Result<(), StoreError> {
+    let since = clock::now().plus_seconds(-ASKED_FOR_SECONDS);
+    let page =
+        async |it: &mut PgConnection| inquiries::want_jumped(it, Gigastore.slug(), since).await;
+    while holder.run(page).await? {}
     Ok(())
+}
+
+/// Logs that the API has no usable answer to one question.
+fn log_unusable(iccid: &Iccid, error: &AskError) {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(left_out) = SELDOM.due() {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(?iccid, error, left_out, "the provider's API has no usable answer");
+    }
 }

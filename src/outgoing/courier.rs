@@ -18,6 +18,7 @@ use crate::delivery::StandardSecrets;
 use crate::domain::{
     DisabledBecause, EndpointUrl, Iccid, MIN_ATTEMPTS, PERSISTENCE, Timestamp, endpoint_pause,
 };
+use crate::feed::SAFETY_NET;
 use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::Place;
 use crate::store::endpoints::{self, Advanced, Endpoint, Progress};
@@ -31,9 +32,6 @@ const MIN_PAGE: i64 = 50;
 
 /// A round that takes longer makes the next ones smaller.
 const LONG_ROUND: Duration = Duration::from_secs(5);
-
-/// How often the table is read without a wake-up.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// The pause after an error of the database.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -26,12 +26,13 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::budget;
 use crate::clock;
 use crate::store::endpoints::{self, Definition, ToServe};
-use crate::store::{Connector, Pool, Session, StoreError, exclusive};
+use crate::store::exclusive::{self, Holder};
+use crate::store::{Connector, Pool, Session, StoreError};
 use crate::telemetry::Seldom;
 use crate::web::AppState;
 use client::Client;
@@ -84,13 +85,13 @@ async fn serve(
     client: &Arc<Client>,
     connection: &mut PgConnection,
 ) -> Result<(), StoreError> {
-    // A connection that was lost without an error would be waited for for ever.
-    soon(exclusive::notice_loss(connection)).await?;
-    configure(app, connection).await?;
+    let mut locks = Holder::new(connection);
+    locks.run(exclusive::notice_loss).await?;
+    configure(app, &mut locks).await?;
     let mut couriers = JoinSet::new();
     let mut serving: HashMap<String, Serving> = HashMap::new();
     loop {
-        let wanted = soon(endpoints::list_to_serve(connection)).await?;
+        let wanted = locks.run(endpoints::list_to_serve).await?;
         // Only the configuration file has the secrets of its endpoints. Another replica may have another file.
         let is_ours =
             |it: &ToServe| !it.is_configured || app.endpoints.iter().any(|known| known.id == it.id);
@@ -104,7 +105,7 @@ async fn serve(
         }
         for id in ended {
             if let Some(courier) = serving.remove(&id) {
-                soon(endpoints::release(connection, courier.number)).await?;
+                locks.run(async |it| endpoints::release(it, courier.number).await).await?;
             }
         }
         for ToServe { id, number, version, .. } in wanted {
@@ -112,7 +113,7 @@ async fn serve(
                 courier
                     .version
                     .send_if_modified(|known| std::mem::replace(known, version) != version);
-            } else if soon(endpoints::take(connection, number)).await? {
+            } else if locks.run(async |it| endpoints::take(it, number).await).await? {
                 let (sender, receiver) = watch::channel(version);
                 let courier = Courier {
                     app: app.clone(),
@@ -139,23 +140,21 @@ async fn serve(
     }
 }
 
-async fn soon<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(budget::READ, work).await.unwrap_or(Err(StoreError::Busy))
-}
-
 /// Saves what the configuration file says about endpoints. A new one begins at the present end.
-async fn configure(app: &AppState, connection: &mut PgConnection) -> Result<(), StoreError> {
+async fn configure(app: &AppState, locks: &mut Holder<'_>) -> Result<(), StoreError> {
     for endpoint in &app.endpoints {
         let definition = Definition {
             url: endpoint.url.as_str().to_owned(),
             filter: endpoint.filter.clone(),
             description: endpoint.description.clone(),
         };
-        if !soon(endpoints::configure(connection, &endpoint.id, &definition)).await? {
+        let id = &endpoint.id;
+        let exists = async |it: &mut _| endpoints::configure(it, id, &definition).await;
+        if !locks.run(exists).await? {
             let (place, now) = (app.end_of_changes().await?, clock::now());
-            let added =
-                endpoints::add_configured(connection, &endpoint.id, &definition, place, now);
-            soon(added).await?;
+            let add =
+                async |it: &mut _| endpoints::add_configured(it, id, &definition, place, now).await;
+            locks.run(add).await?;
         }
     }
     Ok(())

@@ -149,18 +149,8 @@ fn report(
 ) -> Result<Reading, Malformed> {
     let iccid = iccid(content.member("iccid")).map_err(|reason| malformed(None, reason))?;
     let eid = optional_of(&iccid, "eid", content.member("eid"), Eid::parse, &mut remarks)?;
-    Ok(Reading::of(Report {
-        iccid,
-        provider: SLUG,
-        raw_state,
-        claim,
-        eid,
-        device: None,
-        imsi: None,
-        occurred_at,
-        received_at,
-        remarks,
-    }))
+    let report = Report::new(iccid, SLUG, raw_state, claim, received_at);
+    Ok(Reading::of(Report { eid, occurred_at, remarks, ..report }))
 }
 
 /// The meaning of a word of `smdpStatus`, once the step is executed; `None` for an unknown word. Usual are DOWNLOAD, INSTALLATION, ENABLED.

@@ -99,18 +99,8 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
     let device = body.nested("device").unwrap_or(&empty);
     let eid = first(device, ["EID", "eid"]).or_else(|| body.member("eid"));
     let eid = optional_of(&iccid, "eid", eid, Eid::parse, &mut remarks)?;
-    Ok(Reading::of(Report {
-        iccid,
-        provider: SLUG,
-        raw_state,
-        claim,
-        eid,
-        device: kind_of(device),
-        imsi: None,
-        occurred_at,
-        received_at,
-        remarks,
-    }))
+    let report = Report::new(iccid, SLUG, raw_state, claim, received_at);
+    Ok(Reading::of(Report { eid, device: kind_of(device), occurred_at, remarks, ..report }))
 }
 
 /// Make, model and TAC. The IMEI is not read.

@@ -112,18 +112,8 @@ fn read(body: &Object, received_at: Timestamp) -> Result<Reading, Malformed> {
         }
     };
     let eid = optional_of(&iccid, "eid", body.member("eid"), Eid::parse, &mut remarks)?;
-    Ok(Reading::of(Report {
-        iccid,
-        provider: SLUG,
-        raw_state,
-        claim,
-        eid,
-        device: None,
-        imsi: None,
-        occurred_at,
-        received_at,
-        remarks,
-    }))
+    let report = Report::new(iccid, SLUG, raw_state, claim, received_at);
+    Ok(Reading::of(Report { eid, occurred_at, remarks, ..report }))
 }
 
 /// The meaning of a type whose step succeeded; `None` for an unknown one.

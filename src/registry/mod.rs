@@ -1,5 +1,5 @@
-//! What backends and operators do to a profile: register it, revoke its access tokens, erase it, seal its credentials
-//! with a new key; and what backends do to endpoints.
+//! What backends, operators, time and providers' answers do to a profile: it is registered, its access tokens are revoked, it is
+//! erased, its credentials are sealed with a new key, it becomes overdue, an answer is applied; and what backends do to endpoints.
 //!
 //! A registration locks the profile's row, in one transaction, so that no webhook changes the profile meanwhile.
 

@@ -15,34 +15,30 @@ use crate::domain::Timestamp;
 /// The format of the tables, kept as SQLite's `user_version`.
 const VERSION: i64 = 1;
 
+/// The columns of a [`Record`].
+macro_rules! record_columns {
+    () => {
+        "id BLOB NOT NULL,
+        received_at INTEGER NOT NULL,
+        hook TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        event_id TEXT,
+        headers TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        body BLOB NOT NULL"
+    };
+}
+
 /// `size` is what counts toward the limit. `seq` is the order of arrival; AUTOINCREMENT never reuses a value.
-const TABLES: &str = "
-    CREATE TABLE waiting (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        size INTEGER NOT NULL,
-        id BLOB NOT NULL,
-        received_at INTEGER NOT NULL,
-        hook TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        event_id TEXT,
-        headers TEXT NOT NULL,
-        sha256 BLOB NOT NULL,
-        body BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE refused (
-        seq INTEGER PRIMARY KEY,
-        reason TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        id BLOB NOT NULL,
-        received_at INTEGER NOT NULL,
-        hook TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        event_id TEXT,
-        headers TEXT NOT NULL,
-        sha256 BLOB NOT NULL,
-        body BLOB NOT NULL
-    ) STRICT;
-    PRAGMA user_version = 1;";
+const TABLES: &str = concat!(
+    "CREATE TABLE waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL, ",
+    record_columns!(),
+    ") STRICT;
+     CREATE TABLE refused (seq INTEGER PRIMARY KEY, reason TEXT NOT NULL, size INTEGER NOT NULL, ",
+    record_columns!(),
+    ") STRICT;
+     PRAGMA user_version = 1;"
+);
 
 /// The spool file of a folder.
 pub(super) fn path(folder: &Path) -> PathBuf {

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{backlogs, funnel, inquiries, orders, overdue};
+use super::{backlogs, exclusive, funnel, inquiries, orders, overdue};
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -79,10 +79,10 @@ pub async fn find<'a>(
 /// # Errors
 /// [`StoreError`], also if the wait hits the statement timeout.
 pub async fn take_turn(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
-    // The second argument makes the number differ from those of other hashes; it is arbitrary and must not change.
     sqlx::query!(
-        r#"SELECT 1 AS "done!" FROM pg_advisory_xact_lock(hashtextextended($1, 7305809))"#,
-        iccid.as_str()
+        r#"SELECT 1 AS "done!" FROM pg_advisory_xact_lock(hashtextextended($1, $2))"#,
+        iccid.as_str(),
+        exclusive::PROFILE
     )
     .fetch_one(connection)
     .await?;
@@ -195,7 +195,7 @@ pub async fn delete_all(
     funnel::delete(connection, profile).await?;
     backlogs::erase(connection, profile).await?;
     // The event ids stay, so that a retry is still recognized, but without the profile that they were about. An id that a sender has
-    // made of the ICCID becomes the hash that `ingest` reserves for such an id, so a retry of it is recognized too.
+    // made of the ICCID becomes the hash that `event_ids::reserved` makes of such an id, so a retry of it is recognized too.
     sqlx::query!(
         "UPDATE event_ids
          SET iccid = NULL,

@@ -1,19 +1,31 @@
 //! The table `event_ids`: the events that were already received, of senders that use event ids.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
+use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use super::error::StoreError;
 use super::indexes::Index;
 use crate::domain::{Iccid, Timestamp};
 
+/// What is reserved for the event id of an event about this profile: the id, or a hash of it if the sender has made it of the ICCID.
+/// Reservations outlive an erasure, which turns the ids that it finds into the same hashes.
+pub fn reserved<'a>(event_id: &'a str, iccid: Option<&Iccid>) -> Cow<'a, str> {
+    if iccid.is_some_and(|iccid| event_id.contains(iccid.as_str())) {
+        hex::encode(Sha256::digest(event_id)).into()
+    } else {
+        event_id.into()
+    }
+}
+
 /// An event id to reserve.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent<'a> {
     /// The path of the hook. Ids are unique within a hook.
     pub hook: &'a str,
-    /// The sender's event id.
+    /// What is [`reserved`] for the sender's event id.
     pub event_id: &'a str,
     /// SHA-256 of the raw body.
     pub body_sha256: &'a [u8],
@@ -26,15 +38,15 @@ pub struct NewEvent<'a> {
 pub struct EarlierEvent {
     /// The path of the hook.
     pub hook: String,
-    /// The sender's event id.
+    /// What is reserved for the sender's event id.
     pub event_id: String,
     /// SHA-256 of the body that reserved it.
     pub body_sha256: Vec<u8>,
 }
 
-/// Reserves events for this transaction, and returns those that were claimed before, perhaps beside others. Waits for any other transaction that
-/// is just claiming one of them. The time of a claim is the database's: a replica whose clock is wrong could cause a
-/// claim to be forgotten too early.
+/// Reserves events for this transaction, and returns those that were reserved before, perhaps beside others. Waits for any other
+/// transaction that is just reserving one of them. The time of a reservation is the database's: a replica whose clock is wrong could
+/// cause one to be forgotten too early.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -47,11 +59,11 @@ pub async fn reserve(
     let event_id: Vec<_> = each().map(|e| e.event_id).collect();
     let body_sha256: Vec<_> = each().map(|e| e.body_sha256).collect();
     let iccid: Vec<_> = each().map(|e| e.iccid.map(Iccid::as_str)).collect();
-    let claimed = sqlx::query!(
+    let reserved = sqlx::query!(
         r#"INSERT INTO event_ids (hook, event_id, body_sha256, iccid, received_at)
            SELECT u.hook, u.event_id, u.body_sha256, u.iccid, now()
            FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::text[]) AS u (hook, event_id, body_sha256, iccid)
-           -- The same order in every replica, so that two claiming the same events cannot deadlock.
+           -- The same order in every replica, so that two that reserve the same events cannot deadlock.
            ORDER BY u.hook, u.event_id
            ON CONFLICT DO NOTHING
            RETURNING hook, event_id"#,
@@ -62,10 +74,10 @@ pub async fn reserve(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let claimed: HashSet<_> =
-        claimed.iter().map(|row| (row.hook.as_str(), row.event_id.as_str())).collect();
+    let reserved: HashSet<_> =
+        reserved.iter().map(|row| (row.hook.as_str(), row.event_id.as_str())).collect();
     let (mut hook, event_id): (Vec<_>, Vec<_>) =
-        each().map(|e| (e.hook, e.event_id)).filter(|event| !claimed.contains(event)).unzip();
+        each().map(|e| (e.hook, e.event_id)).filter(|event| !reserved.contains(event)).unzip();
     if hook.is_empty() {
         return Ok(Vec::new());
     }
@@ -83,7 +95,7 @@ pub async fn reserve(
     Ok(seen)
 }
 
-/// Deletes up to `limit` events that were claimed before `before`, the oldest first. Returns how many.
+/// Deletes up to `limit` events that were reserved before `before`, the oldest first. Returns how many.
 ///
 /// # Errors
 /// [`StoreError`].

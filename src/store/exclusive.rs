@@ -1,8 +1,10 @@
-//! Work that one replica at a time does. An advisory lock of the session excludes the others, and ends with the session.
+//! Advisory locks, which end with their session or transaction, and their keys: mostly of work that one replica at a time does.
 
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::error::StoreError;
+use crate::budget;
 
 /// The work, with the key of its lock. The numbers are arbitrary and must not change: replicas of other releases use them.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,13 @@ impl Work {
     }
 }
 
+/// The key of the lock of the transaction that creates partitions. It is arbitrary and must not change.
+pub(super) const PARTITIONS: i64 = 0x6573_696d_7061_7274;
+
+/// With an ICCID, this makes the key of the lock of a transaction that registers or erases that profile: it is the second argument of
+/// `hashtextextended`. It is arbitrary and must not change.
+pub(super) const PROFILE: i64 = 7_305_809;
+
 /// Has the server notice within a minute that this machine is lost. Without that, it would hold the locks of the session for hours, and
 /// no other replica could take them.
 ///
@@ -37,6 +46,29 @@ pub async fn notice_loss(connection: &mut PgConnection) -> Result<(), StoreError
     );
     noticed.fetch_one(connection).await?;
     Ok(())
+}
+
+/// A connection whose session holds locks for as long as the service runs. If it is lost without an error, a statement would wait for
+/// its answer for ever, so each piece of work has a limit.
+#[derive(Debug)]
+pub struct Holder<'a>(&'a mut PgConnection);
+
+impl<'a> Holder<'a> {
+    /// A holder of this connection.
+    pub fn new(connection: &'a mut PgConnection) -> Self {
+        Self(connection)
+    }
+
+    /// Does a piece of work within [`budget::READ`]. After an error the connection may be unusable: connect again.
+    ///
+    /// # Errors
+    /// That of the work; [`StoreError::Busy`] if there is no answer.
+    pub async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        timeout(budget::READ, work(self.0)).await.unwrap_or(Err(StoreError::Busy))
+    }
 }
 
 /// Takes the lock. Returns whether this session has it.

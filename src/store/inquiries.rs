@@ -1,9 +1,9 @@
-//! The tables `inquiries` and `inquiry_scans`: profiles whose provider is to be asked, and how far they have been looked for.
+//! The tables `inquiries` and `inquiry_scans`: profiles whose provider is to be asked, and how far changes have been looked through for
+//! them.
 
 use sqlx::PgConnection;
 
 use super::decode::datetime_option;
-use super::deliveries::first_id;
 use super::error::StoreError;
 use super::exclusive::{self, Work};
 use crate::domain::{Iccid, Profile, Timestamp};
@@ -69,7 +69,10 @@ pub async fn begin(connection: &mut PgConnection) -> Result<bool, StoreError> {
 }
 
 /// Notes that the provider is to be asked about a profile at `due_at`. If that is noted already, and the profile has not
-/// changed since, only [`Urgency::AtOnce`] changes it.
+/// changed since, only [`Urgency::AtOnce`] changes it. Nothing is noted of a profile that has been erased.
+///
+/// With [`Urgency::Soon`], neither is anything if another transaction holds the profile: a webhook is being written, and a page must not
+/// wait. The other urgencies wait for it.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -80,100 +83,91 @@ pub async fn want(
     due_at: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-         SELECT $1, $2, $3, $4, $5, $6
-         WHERE $7 OR NOT EXISTS (SELECT FROM inquiries WHERE iccid = $1 AND seq = $3)
-         ON CONFLICT (iccid) DO UPDATE
-         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = EXCLUDED.urgent, wanted_at = EXCLUDED.wanted_at,
-             due_at = EXCLUDED.due_at, attempts = 0
-         WHERE $7 OR i.seq <> EXCLUDED.seq",
-        profile.iccid.as_str(),
-        profile.provider,
-        profile.seq,
-        urgency != Urgency::Sometime,
-        now.as_datetime(),
-        due_at.as_datetime(),
-        urgency == Urgency::AtOnce
-    )
-    .execute(connection)
-    .await?;
+    // The lock makes an erasure wait, which then deletes this.
+    macro_rules! noted {
+        ($locked:literal) => {
+            sqlx::query!(
+                "WITH profile AS (
+                     SELECT iccid, provider FROM profiles
+                     WHERE iccid = $1 AND ($6 OR NOT EXISTS (SELECT FROM inquiries WHERE iccid = $1 AND seq = $2))
+                     FOR KEY SHARE " + $locked + "
+                 )
+                 INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+                 SELECT iccid, provider, $2, $3, $4, $5 FROM profile
+                 ON CONFLICT (iccid) DO UPDATE
+                 SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = EXCLUDED.urgent, wanted_at = EXCLUDED.wanted_at,
+                     due_at = EXCLUDED.due_at, attempts = 0
+                 WHERE $6 OR i.seq <> EXCLUDED.seq",
+                profile.iccid.as_str(),
+                profile.seq,
+                urgency != Urgency::Sometime,
+                now.as_datetime(),
+                due_at.as_datetime(),
+                urgency == Urgency::AtOnce
+            )
+        };
+    }
+    let noted = if urgency == Urgency::Soon { noted!("SKIP LOCKED") } else { noted!("") };
+    noted.execute(connection).await?;
     Ok(())
 }
 
-/// Notes that the provider is to be asked about the profiles that were moved unexpectedly by deliveries of this time. Returns
-/// how many.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn want_unexpected(
-    connection: &mut PgConnection,
-    provider: &str,
-    from: Timestamp,
-    until: Timestamp,
-) -> Result<u64, StoreError> {
-    let wanted = sqlx::query!(
-        "INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-         SELECT DISTINCT ON (p.iccid) p.iccid, p.provider, p.seq, false, now(), now()
-         FROM deliveries AS d
-         JOIN profiles AS p ON p.iccid = d.iccid AND p.provider = $1
-         JOIN transitions AS t ON t.iccid = p.iccid AND t.seq = p.seq AND t.kind = 'unexpected'
-         WHERE d.id >= $2 AND d.id < $3 AND d.received_at >= $4 AND d.received_at < $5 AND d.outcome = 'moved'
-         ORDER BY p.iccid
-         ON CONFLICT (iccid) DO UPDATE
-         SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
-         WHERE i.seq <> EXCLUDED.seq",
-        provider,
-        first_id(from),
-        first_id(until),
-        from.as_datetime(),
-        until.as_datetime()
-    )
-    .execute(connection)
-    .await?;
-    Ok(wanted.rows_affected())
-}
+/// How many changes one statement looks at.
+const CHANGES: i64 = 2_000;
 
-/// The time until which deliveries have been looked through for unexpected moves; at first `otherwise`.
+/// Notes that the provider is to be asked about its profiles whose last change is a move that nobody expected, from a webhook that was
+/// received at `since` or later. Looks at the next changes in the order of [`super::changes`], which a delivery that was spooled joins
+/// when it is written; at first from the present end. Returns whether there may be more.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn looked_until(
+/// [`StoreError`]; the same changes are looked at again.
+pub async fn want_jumped(
     connection: &mut PgConnection,
     provider: &str,
-    otherwise: Timestamp,
-) -> Result<Timestamp, StoreError> {
-    let until = sqlx::query_scalar!(
-        r#"INSERT INTO inquiry_scans AS s (provider, until) VALUES ($1, $2)
-           ON CONFLICT (provider) DO UPDATE SET until = s.until
-           RETURNING until AS "until: Timestamp""#,
+    since: Timestamp,
+) -> Result<bool, StoreError> {
+    sqlx::query!(
+        "INSERT INTO inquiry_scans (provider, position) SELECT $1, last_position FROM change_feed
+         ON CONFLICT (provider) DO NOTHING",
+        provider
+    )
+    .execute(&mut *connection)
+    .await?;
+    let are_more = sqlx::query_scalar!(
+        r#"WITH page AS MATERIALIZED (
+               SELECT position, iccid, seq, kind, at FROM changes
+               WHERE position > (SELECT position FROM inquiry_scans WHERE provider = $1) ORDER BY position LIMIT $3
+           ),
+           moved AS MATERIALIZED (SELECT DISTINCT iccid, seq FROM page WHERE kind = 'transition' AND at >= $2),
+           -- The lock makes an erasure wait, which then deletes what is noted. A jump in an answer was just asked about.
+           jumped AS MATERIALIZED (
+               SELECT p.iccid, p.provider, p.seq FROM moved AS m
+               JOIN transitions AS t ON t.iccid = m.iccid AND t.seq = m.seq AND t.kind = 'unexpected'
+                                    AND t.source IS DISTINCT FROM 'provider-api'
+               JOIN profiles AS p ON p.iccid = m.iccid AND p.seq = m.seq AND p.provider = $1
+               FOR KEY SHARE OF p
+           ),
+           noted AS (
+               INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
+               SELECT iccid, provider, seq, false, now(), now() FROM jumped
+               ON CONFLICT (iccid) DO UPDATE
+               SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
+               WHERE i.seq <> EXCLUDED.seq
+           ),
+           saved AS (
+               UPDATE inquiry_scans SET position = page.last FROM (SELECT max(position) AS last FROM page) AS page
+               WHERE provider = $1 AND page.last IS NOT NULL
+           )
+           SELECT count(*) = $3 AS "are_more!" FROM page"#,
         provider,
-        otherwise.as_datetime()
+        since.as_datetime(),
+        CHANGES
     );
-    Ok(until.fetch_one(connection).await?)
+    Ok(are_more.fetch_one(connection).await?)
 }
 
-/// Notes that deliveries have been looked through until then.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn note_looked(
-    connection: &mut PgConnection,
-    provider: &str,
-    until: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE inquiry_scans SET until = greatest(until, $2) WHERE provider = $1",
-        provider,
-        until.as_datetime()
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// How many profiles one statement looks at.
-const PAGE: i64 = 2_000;
+/// How many profiles one statement looks at. It locks those that are under way, and webhooks of them wait for it.
+const PROFILES: i64 = 500;
 
 /// Notes that the provider is to be asked about all its profiles that are under way and changed at `since` or later. Returns
 /// how many.
@@ -189,14 +183,18 @@ pub async fn want_under_way(
     while let Some(last) = after {
         let page = sqlx::query!(
             r#"WITH page AS MATERIALIZED (
-                   SELECT iccid, provider, seq, state, installs_seen, since FROM profiles
-                   WHERE iccid > $1 ORDER BY iccid LIMIT $4
+                   SELECT iccid FROM profiles WHERE iccid > $1 ORDER BY iccid LIMIT $4
+               ),
+               -- The lock makes an erasure wait, which then deletes what is noted.
+               under_way AS MATERIALIZED (
+                   SELECT p.iccid, p.provider, p.seq FROM page JOIN profiles AS p ON p.iccid = page.iccid
+                   WHERE p.provider = $2 AND p.since >= $3
+                     AND (p.state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR p.state = 'RELEASED' AND p.installs_seen = 0)
+                   ORDER BY p.iccid FOR KEY SHARE OF p
                ),
                wanted AS (
                    INSERT INTO inquiries (iccid, provider, seq, urgent, wanted_at, due_at)
-                   SELECT iccid, provider, seq, false, now(), now() FROM page
-                   WHERE provider = $2 AND since >= $3
-                     AND (state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR state = 'RELEASED' AND installs_seen = 0)
+                   SELECT iccid, provider, seq, false, now(), now() FROM under_way
                    ON CONFLICT (iccid) DO UPDATE
                    SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
                    RETURNING 1
@@ -205,7 +203,7 @@ pub async fn want_under_way(
             last,
             provider,
             since.as_datetime(),
-            PAGE
+            PROFILES
         )
         .fetch_one(&mut *connection)
         .await?;
@@ -235,41 +233,23 @@ pub async fn next_due(
     Ok(next.fetch_optional(connection).await?)
 }
 
-/// Notes an attempt, and when to make the next one, if any.
+/// Puts an inquiry off until then, or for ever, and notes how many attempts were made.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn note_attempt(
+pub async fn put_off(
     connection: &mut PgConnection,
     inquiry: &Inquiry,
-    next: Option<Timestamp>,
+    attempts: i32,
+    until: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     // Support may have asked for another one meanwhile.
     sqlx::query!(
-        "UPDATE inquiries SET attempts = attempts + 1, due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
+        "UPDATE inquiries SET attempts = $3, due_at = $4 WHERE iccid = $1 AND wanted_at = $2",
         inquiry.iccid.as_str(),
-        datetime_option(next),
-        inquiry.wanted_at.as_datetime()
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Puts an inquiry off without counting an attempt.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn postpone(
-    connection: &mut PgConnection,
-    inquiry: &Inquiry,
-    until: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE inquiries SET due_at = $2 WHERE iccid = $1 AND wanted_at = $3",
-        inquiry.iccid.as_str(),
-        until.as_datetime(),
-        inquiry.wanted_at.as_datetime()
+        inquiry.wanted_at.as_datetime(),
+        attempts,
+        datetime_option(until)
     )
     .execute(connection)
     .await?;

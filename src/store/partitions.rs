@@ -10,15 +10,12 @@ use time::{Date, Month};
 
 use super::clocks::Clocks;
 use super::error::StoreError;
+use super::exclusive;
 use crate::domain::Timestamp;
 
 /// How many months ahead have a partition. A service that was down for a while, or a database whose maintenance fails
 /// for some weeks, can still write.
 const MONTHS_AHEAD: u8 = 3;
-
-/// The key of the advisory lock that lets one replica at a time create partitions. The number is arbitrary and must not
-/// change.
-const LOCK: i64 = 0x6573_696d_7061_7274;
 
 /// The max number of partitions that one call drops. Each drop may block readers and writers while it waits for its
 /// lock.
@@ -78,7 +75,9 @@ async fn make(connection: &mut PgConnection, months: BTreeSet<Date>) -> Result<(
     sqlx::query!("SELECT set_config('lock_timeout', '1s', true)")
         .fetch_one(&mut *transaction)
         .await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut *transaction).await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", exclusive::PARTITIONS)
+        .execute(&mut *transaction)
+        .await?;
     let existing = names(&mut transaction).await?;
     for month in months {
         if !existing.contains(&name(month)) {

@@ -21,7 +21,7 @@ pub struct Backend {
     pub received_at: Timestamp,
 }
 
-/// The profile that a request is about, for endpoints that only backends may call. A user is refused: with `forbidden`
+/// The profile that a request is about, for routes that only backends may call. A user is refused: with `forbidden`
 /// for their own profile, with `unknown-profile` for any other.
 #[derive(Debug)]
 pub struct BackendSubject {
@@ -31,7 +31,7 @@ pub struct BackendSubject {
     pub received_at: Timestamp,
 }
 
-/// The profile that a request is about, for endpoints that its user may call too.
+/// The profile that a request is about, for routes that its user may call too.
 #[derive(Debug)]
 pub struct Subject {
     /// The profile. For a user whose profile was replaced, the one that was given out for it.

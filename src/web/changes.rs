@@ -1,7 +1,5 @@
 //! `GET /v1/changes`: all changes of all profiles in one order, for backends that keep a copy or act on each change.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -13,9 +11,10 @@ use super::AppState;
 use super::callers::Backend;
 use super::extract::{Params, cursor, read_cursor, timestamp};
 use super::middleware::Waited;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Problem, Refusals};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
+use crate::feed::SAFETY_NET;
 use crate::store::changes::{self, Change, Changes, Place};
 
 /// One change of one profile.
@@ -83,10 +82,7 @@ pub struct ChangesView {
     ),
     responses(
         (status = 200, body = ChangesView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(
@@ -137,9 +133,6 @@ pub async fn list(
         }
     }
 }
-
-/// How often a call that waits reads without a wake-up.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Behind what a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::callers::{Backend, BackendSubject};
 use super::extract::{Params, cursor};
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::profiles::plain_text;
 use super::views::Page;
 use crate::domain::{Outcome, Timestamp};
@@ -84,11 +84,8 @@ impl From<DeliveryRecord> for DeliveryView {
     ),
     responses(
         (status = 200, body = Page<DeliveryView>),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn of_profile(
@@ -134,10 +131,7 @@ pub struct ListParams {
     params(ListParams),
     responses(
         (status = 200, body = Page<DeliveryView>),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(

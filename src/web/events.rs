@@ -21,19 +21,16 @@ use utoipa::ToSchema;
 use super::callers::{Shown, Subject};
 use super::extract::Params;
 use super::followers::Place;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::access::Caller;
 use crate::domain::Evidence;
-use crate::feed::Subscription;
+use crate::feed::{SAFETY_NET, Subscription};
 use crate::store::{Followed, ReadError};
 
 /// How often a comment is sent, so that each end notices when the other one has gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// How often a stream reads without a wake-up, in case one was lost.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// How soon a stream reads again while the database is unavailable.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -64,9 +61,7 @@ pub struct TransitionEvent {
     ),
     responses(
         (status = 200, body = TransitionEvent, content_type = "text/event-stream", description = "`id` is the `seq`. A comment is sent every 15 s. When the service shuts down, the stream ends with a `retry`"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 503, body = ProblemDocument, description = "`unavailable`, also if too many streams are open"),
     )

@@ -22,7 +22,7 @@ use super::changes::cursor_of;
 use super::extract::Params;
 use super::followers::Place;
 use super::middleware::Waited;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Problem, Refusals};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::Iccid;
 use crate::store::profiles::Filter;
@@ -167,10 +167,7 @@ const TRANSITION_COLUMNS: [&str; 12] = [
     ),
     responses(
         (status = 200, content((String = "application/x-ndjson"), (String = "text/csv")), headers(("X-Changes-Cursor" = String, description = "Where the changes begin that this export may not have; absent with `after`"))),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn export(

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::Backend;
 use super::extract::Params;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, Refusals};
 use crate::clock;
 use crate::delivery::NotAuthentic;
 use crate::domain::Timestamp;
@@ -245,10 +245,7 @@ pub struct HooksView {
     security(("apiKey" = [])),
     responses(
         (status = 200, body = HooksView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::Params;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::domain::{Iccid, Timestamp};
 use crate::store::inquiries::{self, Urgency};
 
@@ -18,12 +18,9 @@ use crate::store::inquiries::{self, Urgency};
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
         (status = 202, description = "The provider will be asked"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
         (status = 409, body = ProblemDocument, description = "`cannot-ask`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn ask(

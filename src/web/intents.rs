@@ -7,7 +7,7 @@ use http::request::Parts;
 use super::AppState;
 use super::callers::Subject;
 use super::extract::{Params, path_segment};
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::domain::Intent;
 use crate::store::funnel::{self, Noted};
 use crate::telemetry;
@@ -24,11 +24,8 @@ use crate::telemetry;
     ),
     responses(
         (status = 204, description = "Noted, now or before"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn note(

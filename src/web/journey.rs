@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::callers::Subject;
 use super::extract::Params;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::{AppState, language};
 use crate::access::Caller;
 use crate::domain::{
@@ -101,11 +101,8 @@ struct LinksView {
     ),
     responses(
         (status = 200, body = JourneyView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn show(

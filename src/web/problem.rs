@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 pub use super::catalogue::{CATALOGUE, Code, Entry};
@@ -108,6 +108,24 @@ impl Problem {
     pub fn entry(&self) -> &'static Entry {
         self.code.entry()
     }
+}
+
+/// What nearly every call of the API may be answered, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes the responses, which handlers build otherwise")]
+pub(super) enum Refusals {
+    /// `invalid-parameter`
+    #[response(status = 400)]
+    InvalidParameter(ProblemDocument),
+    /// `unauthenticated`
+    #[response(status = 401)]
+    Unauthenticated(ProblemDocument),
+    /// `forbidden`
+    #[response(status = 403)]
+    Forbidden(ProblemDocument),
+    /// `unavailable`
+    #[response(status = 503)]
+    Unavailable(ProblemDocument),
 }
 
 /// Passes the problem to the outermost layer, which renders it.

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use super::callers::{Backend, Subject};
 use super::extract::{Params, cursor, timestamp};
 use super::middleware::Waited;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::views::{Page, ProfileView, TransitionView};
 use super::{AppState, etag};
 use crate::access::Caller;
@@ -32,11 +32,8 @@ use crate::store::{StoredProfile, profiles, transitions};
     responses(
         (status = 200, body = ProfileView, headers(("ETag" = String, description = "An opaque name of this state of the profile's history"))),
         (status = 304, description = "Nothing has changed since the answer with that ETag"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn show(
@@ -114,11 +111,8 @@ async fn read(
     ),
     responses(
         (status = 200, body = Page<TransitionView>),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn history(
@@ -183,10 +177,7 @@ pub struct ListParams {
     params(ListParams),
     responses(
         (status = 200, body = Page<ProfileView>),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(

@@ -15,7 +15,7 @@ use super::AppState;
 use super::callers::Subject;
 use super::extract::Params;
 use super::journey::credentials;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::domain::ActivationCode;
 
 /// The quiet zone around a QR code that readers need, in modules (ISO/IEC 18004).
@@ -31,11 +31,8 @@ const USUAL_SIZE: usize = 512;
     params(("iccid" = String, Path, pattern = "^([0-9]{18,22}|self)$", description = "The ICCID, or `self` with an access token")),
     responses(
         (status = 200, body = String, content_type = "image/svg+xml"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn svg(
@@ -59,11 +56,8 @@ pub async fn svg(
     ),
     responses(
         (status = 200, body = Vec<u8>, content_type = "image/png"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`, or `no-activation-code`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn png(

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::{Params, read_body};
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::views::{ProfileView, RegisteredView};
 use crate::domain::{Iccid, Timestamp};
 use crate::providers::{self, Providers, Registrar};
@@ -74,11 +74,9 @@ struct EsimObject {
     responses(
         (status = 200, body = RegisteredView, description = "The profile existed already"),
         (status = 201, body = RegisteredView, description = "The profile is new"),
+        Refusals,
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn register(
@@ -141,11 +139,8 @@ fn registrar_of(providers: &Providers, slug: &str) -> Result<&'static dyn Regist
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
         (status = 204, description = "Erased"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn erase(

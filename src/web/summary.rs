@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::Backend;
 use super::extract::Params;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Problem, Refusals};
 use crate::domain::{Milestone, Outcome, ProfileState, Timestamp, Took};
 use crate::store::funnel::{self, DayFunnel};
 use crate::store::summary::{self, DayCount, Days, StateCount, Stuck};
@@ -178,10 +178,7 @@ impl From<Stuck> for StuckView {
     params(("days" = Option<i64>, Query, minimum = 1, maximum = 90, description = "How many days of deliveries, and of profiles that were ready, to count; default 7")),
     responses(
         (status = 200, body = Summary),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn show(

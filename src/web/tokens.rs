@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::{Params, read_json};
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::access;
 use crate::domain::{Iccid, Timestamp};
 use crate::registry;
@@ -51,11 +51,9 @@ pub struct TokenView {
     request_body(content = Option<TokenRequest>, description = "The body may be empty"),
     responses(
         (status = 200, body = TokenView),
+        Refusals,
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn create(
@@ -113,11 +111,8 @@ pub(super) async fn issue(
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
         (status = 204, description = "The tokens are revoked"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn end(

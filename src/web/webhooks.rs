@@ -1,4 +1,4 @@
-//! `POST /webhooks/{provider}/{topic}`: the endpoints that providers deliver to.
+//! `POST /webhooks/{provider}/{topic}`: the hooks that providers deliver to.
 //!
 //! Order of work: path → headers → body, bounded → authentication of the raw bytes → strict parse → durable write (by a
 //! writer, to the database or to the spool) → answer. Nothing touches the database before the sender is authenticated,

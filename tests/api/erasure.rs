@@ -4,6 +4,9 @@
 //! After an erasure, the tests search every column of every table for the profile's identifiers. Some hold locks so
 //! that an erasure and a webhook overlap.
 
+use esim_status::clock;
+use esim_status::store::inquiries::{self, Urgency};
+use esim_status::store::profiles;
 use esim_status_testing::{TestApp, wait_until};
 use futures_util::future::{join, join_all};
 use hmac::{Hmac, KeyInit, Mac};
@@ -373,4 +376,35 @@ async fn an_erasure_succeeds_among_thousands_of_malformed_bodies() {
     sqlx::query(fill).execute(&mut app.database.connect().await).await.unwrap();
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 4_999);
+}
+
+#[tokio::test]
+async fn no_inquiry_outlives_an_erasure_that_overlaps_with_it() {
+    for urgency in [Urgency::AtOnce, Urgency::Soon, Urgency::Sometime] {
+        let app = TestApp::start().await;
+        fill(&app).await;
+        let mut connection = app.database.connect().await;
+        let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
+        let (profile, _) = read.into_iter().next().unwrap();
+        let now = clock::now();
+        // Between the deletions and the commit of an erasure.
+        let mut erasing = app.database.connect().await;
+        erasing.execute("BEGIN").await.unwrap();
+        erasing.execute("DELETE FROM profiles").await.unwrap();
+        let wanted = inquiries::want(&mut connection, &profile, urgency, now, now);
+        let committed = async {
+            // A page does not wait.
+            if urgency != Urgency::Soon {
+                wait_for_waiting(&app.database, 1).await;
+            }
+            erasing.execute("COMMIT").await.unwrap();
+        };
+        let (wanted, ()) = tokio::join!(wanted, committed);
+        wanted.unwrap();
+        assert_eq!(
+            app.database.scalar::<i64>("SELECT count(*) FROM inquiries").await,
+            0,
+            "{urgency:?}"
+        );
+    }
 }

@@ -49,6 +49,8 @@ struct Inside {
     mood: Mood,
     states: HashMap<String, String>,
     tokens: u32,
+    /// How the sign-in is answered instead of with a token, if at all.
+    sign_in: Option<(StatusCode, &'static str)>,
     /// When it was called, and with which path's last part.
     calls: Vec<(Instant, &'static str)>,
     asked: Vec<String>,
@@ -61,6 +63,7 @@ impl StandIn {
             mood: Mood::Well,
             states: HashMap::new(),
             tokens: 0,
+            sign_in: None,
             calls: Vec::new(),
             asked: Vec::new(),
         };
@@ -103,6 +106,9 @@ async fn authenticate(State(api): State<StandIn>, headers: HeaderMap) -> Respons
     // reseller:secret-of-the-api
     if headers["authorization"] != "Basic cmVzZWxsZXI6c2VjcmV0LW9mLXRoZS1hcGk=" {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if let Some((status, text)) = inside.sign_in {
+        return (status, text).into_response();
     }
     inside.tokens += 1;
     Json(json!({ "accessToken": format!("token-{}", inside.tokens), "expiresIn": 86_400 }))
@@ -277,6 +283,39 @@ async fn nothing_is_invented_while_the_api_fails_and_all_is_asked_afterwards() {
 }
 
 #[tokio::test]
+async fn a_sign_in_that_gives_no_token_is_not_the_fault_of_a_question() {
+    let each = [(StatusCode::BAD_REQUEST, ""), (StatusCode::NOT_FOUND, ""), (StatusCode::OK, "{}")];
+    let each = each.map(async |answer| {
+        let (app, api) = start().await;
+        api.0.lock().unwrap().sign_in = Some(answer);
+        for number in 0..2 {
+            register(&app, &object(&iccid(number))).await;
+            api.says(&iccid(number), "INSTALLED");
+            assert_eq!(ask(&app, &iccid(number)).await.status, 202);
+        }
+        let put_off = "SELECT count(*) FROM inquiries WHERE due_at > now() + interval '30 s'";
+        wait_until("the question is put off", || async {
+            app.database.scalar::<i64>(put_off).await > 0
+        })
+        .await;
+        // The API rests, so nothing is known of the other one. Neither was asked.
+        let attempts = "SELECT count(*) FROM inquiries WHERE attempts = 0";
+        assert_eq!(app.database.scalar::<i64>(attempts).await, 2, "{answer:?}");
+        assert_eq!(app.database.scalar::<i64>(put_off).await, 1, "{answer:?}");
+        assert_eq!(api.asked(), Vec::<String>::new());
+        // It is asked again after a pause.
+        api.0.lock().unwrap().sign_in = None;
+        wait_until("the answers are applied", || async {
+            run(&app, "UPDATE inquiries SET due_at = now()").await;
+            let installed = "SELECT count(*) FROM profiles WHERE state = 'INSTALLED'";
+            app.database.scalar::<i64>(installed).await == 2
+        })
+        .await;
+    });
+    join_all(each).await;
+}
+
+#[tokio::test]
 async fn a_webhook_that_comes_while_the_question_is_on_its_way_wins() {
     let (app, api) = start().await;
     register(&app, &object(ICCID)).await;
@@ -321,22 +360,55 @@ async fn what_is_overdue_and_what_jumps_is_asked_about_and_whoever_waits_comes_f
     assert!(took >= least, "{} calls in {took:?}", calls.len());
 }
 
+/// Has all changes numbered, as they are within a minute.
+async fn number(app: &TestApp) {
+    assert_eq!(app.backend.get("/v1/changes").await.status, 200);
+}
+
 #[tokio::test]
-async fn a_jump_is_asked_about_also_if_no_replica_looked_when_it_came() {
+async fn a_jump_is_asked_about_also_if_no_replica_looked_or_its_delivery_was_spooled() {
     let (api, settings) = StandIn::start().await;
     let before = TestApp::start().await;
-    assert_eq!(before.report(ICCID, "INSTALLED").await, "moved");
-    assert_eq!(before.report(ICCID, "DOWNLOADED").await, "moved");
-    assert_eq!(before.transitions(ICCID).await[1]["kind"], "unexpected");
-    // The replica that asks was stopped ten minutes ago, and the jump came a minute ago.
-    run(&before, "INSERT INTO inquiry_scans VALUES ('gigastore', now() - interval '10 min')").await;
-    let earlier = "UPDATE deliveries AS d SET received_at = e.at, id = (lpad(to_hex((extract(epoch FROM e.at) * 1000)::bigint), 12, '0')
-                                                                      || substr(replace(d.id::text, '-', ''), 13))::uuid
-                   FROM (SELECT id, received_at - interval '1 min' AS at FROM deliveries) AS e WHERE e.id = d.id";
-    run(&before, earlier).await;
-    let _asks = TestApp::start_on(before.database.clone(), |it| it.api = Some(settings)).await;
+    let asks = async || {
+        TestApp::start_on(before.database.clone(), |it| it.api = Some(settings.clone())).await
+    };
+    let jump = async |number| {
+        assert_eq!(before.report(&iccid(number), "INSTALLED").await, "moved");
+        assert_eq!(before.report(&iccid(number), "DOWNLOADED").await, "moved");
+        assert_eq!(before.transitions(&iccid(number)).await[1]["kind"], "unexpected");
+    };
+    // What came before the first replica asked is not asked about.
+    jump(0).await;
+    number(&before).await;
+    let first = asks().await;
+    wait_until("it has looked", || async {
+        before.database.scalar::<i64>("SELECT count(*) FROM inquiry_scans").await == 1
+    })
+    .await;
+    first.stop().await;
+    // As of a delivery that waited in a spool for two days, and of one that waited for too long.
+    for (number, days) in [(1, 2), (2, 8)] {
+        jump(number).await;
+        let mut connection = before.database.connect().await;
+        for table in ["transitions", "profiles"] {
+            let column = if table == "profiles" { "since" } else { "received_at" };
+            let earlier = format!(
+                "UPDATE {table} SET {column} = {column} - make_interval(days => $1) WHERE iccid = $2"
+            );
+            let earlier = sqlx::query(sqlx::AssertSqlSafe(earlier)).bind(days).bind(iccid(number));
+            earlier.execute(&mut connection).await.unwrap();
+        }
+    }
+    number(&before).await;
+    let second = asks().await;
     api.was_asked(1).await;
-    assert_eq!(api.asked(), [ICCID]);
+    // What is answered is not a jump that is asked about.
+    api.says(&iccid(1), "PREPARING");
+    jump(3).await;
+    number(&before).await;
+    wait_until("the next one is asked", || async { api.asked().contains(&iccid(3)) }).await;
+    assert_eq!(api.asked(), [iccid(1), iccid(3)]);
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use esim_status::clock;
-use esim_status::config::{self, ServeArgs};
-use esim_status::delivery::{Scheme, Secrets};
+use esim_status::config::{self, ServeArgs, Settings};
+use esim_status::delivery::{Authenticator, Scheme, Secrets, StandardSecrets};
 use esim_status::providers::Providers;
 use esim_status::reread::{self, Kept, Understood};
 use esim_status::store::{ErasureKey, Session};
@@ -256,4 +256,36 @@ async fn several_at_the_same_time_and_webhooks_beside_them_apply_each_once() {
     let moved = "SELECT count(*) FROM deliveries WHERE outcome = 'unrecognised'";
     assert_eq!(app.database.scalar::<i64>(moved).await, 0);
     assert_counted(&app.database).await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_applied_again_is_not_applied_a_third_time_under_an_id_that_names_its_profile()
+ {
+    let hook = || {
+        let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+        Scheme::StandardWebhooks(secrets.unwrap())
+    };
+    let with_hook = |learned: bool| {
+        move |settings: &mut Settings| {
+            settings.providers = providers(learned);
+            hook_of(settings, "acme", HOOK, hook());
+        }
+    };
+    let deliver = async |app: &TestApp, id: &str, body: &Value| {
+        let body = body.to_string();
+        let proof = Authenticator::new(hook()).proof(id, clock::now(), body.as_bytes());
+        let request = app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
+        Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+    };
+    let app = TestApp::start_with(with_hook(false)).await;
+    let id = format!("evt-{}-1", iccid(0));
+    let elsewhere = json!({ "kind": "state", "esim": { "iccid": iccid(0) }, "status": "LOADED" });
+    assert_eq!(deliver(&app, &id, &elsewhere).await.problem(), "malformed");
+    assert_eq!(read_again(&app, true).await, ["malformed → moved DOWNLOADED"]);
+    // With the new declaration the sender's retry is understood, and so is what came before it.
+    let learned = TestApp::start_on(app.database.clone(), with_hook(true)).await;
+    let newer = json!({ "kind": "state", "iccid": iccid(0), "status": "PAIRED" });
+    assert_eq!(deliver(&learned, "evt-2", &newer).await.outcome(), "moved");
+    assert_eq!(deliver(&learned, &id, &elsewhere).await.outcome(), "duplicate");
+    assert_eq!(learned.profile(&iccid(0)).await["state"], "INSTALLED");
 }

@@ -4,15 +4,24 @@
 //! A proxy between a real service and a real Postgres drops packets of chosen connections, or Postgres is stopped with
 //! SIGSTOP.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::routing::post;
+use axum::{Json, Router};
+use esim_status::clock;
+use esim_status::config::ApiSettings;
 use esim_status::domain::Iccid;
+use esim_status::inquiry;
+use esim_status::store::{ErasureKey, inquiries};
 use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::PgConnection;
 use sqlx::migrate::Migrate;
+use tokio::net::TcpListener;
 
 use super::iccid;
 use super::postgres::Postgres;
@@ -210,4 +219,48 @@ async fn a_migration_whose_connection_was_silently_lost_starts_again() {
     assert_eq!(app.report(&iccid(0), "INSTALLED").await, "moved");
     assert!(took < Duration::from_secs(10) + turn.slack(), "{took:?}");
     measured("a migration's connection is silently lost", format!("started {took:.2?} after it"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_is_asked_on_after_the_connection_of_that_was_silently_lost() {
+    const INQUIRER: &str = "esim-status upkeep";
+    let turn = beside_others().await;
+    let app = TestApp::start().await;
+    for number in 0..2 {
+        assert_eq!(app.report(&iccid(number), "DOWNLOADED").await, "moved");
+    }
+    let proxy = Arc::new(Proxy::start(&app.database.options).await);
+    // The connection is lost while the provider thinks about the first question.
+    let (calls, losing) = (Arc::<AtomicUsize>::default(), proxy.clone());
+    let search = move || async move {
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            losing.forget(INQUIRER);
+            losing.remember();
+        }
+        Json(json!({ "customers": [] }))
+    };
+    let token = async || Json(json!({ "accessToken": "token", "expiresIn": 86_400 }));
+    let routes = Router::new()
+        .route("/reseller/authenticate", post(token))
+        .route("/gigastore/activations/search-customers", post(search));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(axum::serve(listener, routes).into_future());
+    let api =
+        ApiSettings { url, user: "user".into(), password: "secret".into(), calls_a_minute: 6_000 };
+    let mut connection = app.database.connect().await;
+    let since = clock::now().plus_seconds(-60);
+    assert_eq!(inquiries::want_under_way(&mut connection, "gigastore", since).await.unwrap(), 2);
+    let connector = proxy.options(&app.database.options).into();
+    let inquiring = tokio::spawn(inquiry::run(connector, ErasureKey::default(), api));
+    let begun = Instant::now();
+    wait_until("both are asked about", async || {
+        let attempts = "SELECT count(*) FROM inquiries WHERE attempts = 1";
+        app.database.scalar::<i64>(attempts).await == 2
+    })
+    .await;
+    inquiring.abort();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(25) + turn.slack(), "{took:?}");
+    measured("an inquirer's connection is silently lost", format!("asked on {took:.2?} after it"));
 }

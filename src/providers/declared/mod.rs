@@ -133,19 +133,8 @@ impl Declared {
         let eid = optional_of(&iccid, "eid", find(&self.eid), Eid::parse, &mut remarks)?;
         let imsi = optional_of(&iccid, "imsi", find(&self.imsi), Imsi::parse, &mut remarks)?;
         let occurred_at = self.occurred_at(&body, &mut remarks);
-        let provider = self.slug;
-        let report = Report {
-            iccid,
-            provider,
-            raw_state,
-            claim,
-            eid,
-            device: None,
-            imsi,
-            occurred_at,
-            received_at,
-            remarks,
-        };
+        let report = Report::new(iccid, self.slug, raw_state, claim, received_at);
+        let report = Report { eid, imsi, occurred_at, remarks, ..report };
         Ok(Reading::of(report).with_event_id(event_id))
     }
 

@@ -39,19 +39,11 @@ fn read(body: &[u8], now: Timestamp) -> Result<Registration, String> {
     if uid.is_some_and(|uid| uid.len() > LONGEST_UID) {
         return Err(format!("uid must be at most {LONGEST_UID} bytes long"));
     }
+    let iccid = iccid(object.member("iccid"))?;
+    let imsi = optional("imsi", object.member("imsi"), Imsi::parse, &mut remarks)?;
+    let report = Report::new(iccid, SLUG, raw_state, Some(claim), now);
     Ok(Registration {
-        report: Report {
-            iccid: iccid(object.member("iccid"))?,
-            provider: SLUG,
-            raw_state,
-            claim: Some(claim),
-            eid: None,
-            device: None,
-            imsi: optional("imsi", object.member("imsi"), Imsi::parse, &mut remarks)?,
-            occurred_at: None,
-            received_at: now,
-            remarks,
-        },
+        report: Report { imsi, remarks, ..report },
         uid: uid.map(str::to_owned),
         activated_at: time(&object, "activatedAt")?,
         last_seen: time(&object, "lastSeen")?,

@@ -75,18 +75,8 @@ impl Provider for Gigastore {
         if claim.is_none() {
             remarks.push("profileState is a word that this service does not know".to_owned());
         }
-        Ok(Reading::of(Report {
-            iccid,
-            provider: SLUG,
-            raw_state,
-            claim,
-            eid,
-            device: None,
-            imsi,
-            occurred_at: None,
-            received_at: delivery.received_at(),
-            remarks,
-        }))
+        let report = Report::new(iccid, SLUG, raw_state, claim, delivery.received_at());
+        Ok(Reading::of(Report { eid, imsi, remarks, ..report }))
     }
 
     fn is_test(&self, delivery: &AuthenticDelivery) -> bool {

@@ -165,13 +165,43 @@ macro_rules! write_one {
     }};
 }
 
+/// The same, with what a profile has in its row as $34 to $51.
+macro_rules! write_profile {
+    ($written:literal, $profile:expr, $one:expr, $argument:expr) => {
+        write_one!(
+            $written,
+            $profile.iccid.as_str(),
+            $one,
+            $argument,
+            $profile.provider.as_str(),
+            $profile.state.as_str(),
+            $profile.enabled,
+            $profile.raw_state.as_str(),
+            $profile.imsi.as_ref().map(Imsi::as_str),
+            $profile.eid.as_ref().map(Eid::as_str),
+            $profile.since.as_datetime(),
+            $profile.seq,
+            $profile.installs_seen,
+            $profile.deliveries,
+            datetime_option($profile.last_delivery_at),
+            datetime_option($profile.last_occurred_at),
+            datetime_option($profile.evidence.first_connected_at),
+            datetime_option($profile.evidence.last_connected_at),
+            $profile.evidence.country.as_ref().map(Country::as_str),
+            datetime_option($profile.way.map(|way| way.ready_at)),
+            $profile.way.map(|way| way.reached.as_str()),
+            $profile.device.as_ref().map(Device::to_json),
+        )
+    };
+}
+
 async fn save(
     connection: &mut PgConnection,
     profile: &Profile,
     revision: Revision,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
-    let written = write_one!(
+    let written = write_profile!(
         "free AS (
              SELECT FROM profiles WHERE iccid = $1 AND revision = $33 FOR UPDATE SKIP LOCKED
          ),
@@ -185,27 +215,9 @@ async fn save(
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
              RETURNING 1
          )",
-        profile.iccid.as_str(),
+        profile,
         one,
-        revision.0,
-        profile.provider.as_str(),
-        profile.state.as_str(),
-        profile.enabled,
-        profile.raw_state.as_str(),
-        profile.imsi.as_ref().map(Imsi::as_str),
-        profile.eid.as_ref().map(Eid::as_str),
-        profile.since.as_datetime(),
-        profile.seq,
-        profile.installs_seen,
-        profile.deliveries,
-        datetime_option(profile.last_delivery_at),
-        datetime_option(profile.last_occurred_at),
-        datetime_option(profile.evidence.first_connected_at),
-        datetime_option(profile.evidence.last_connected_at),
-        profile.evidence.country.as_ref().map(Country::as_str),
-        datetime_option(profile.way.map(|way| way.ready_at)),
-        profile.way.map(|way| way.reached.as_str()),
-        profile.device.as_ref().map(Device::to_json),
+        revision.0
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -216,7 +228,7 @@ async fn create(
     profile: &Profile,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
-    let written = write_one!(
+    let written = write_profile!(
         "written AS (
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
@@ -227,27 +239,9 @@ async fn create(
                AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
              RETURNING 1
          )",
-        profile.iccid.as_str(),
+        profile,
         one,
-        one.hash_if_not_erased(erasure_key, &profile.iccid)?,
-        profile.provider.as_str(),
-        profile.state.as_str(),
-        profile.enabled,
-        profile.raw_state.as_str(),
-        profile.imsi.as_ref().map(Imsi::as_str),
-        profile.eid.as_ref().map(Eid::as_str),
-        profile.since.as_datetime(),
-        profile.seq,
-        profile.installs_seen,
-        profile.deliveries,
-        datetime_option(profile.last_delivery_at),
-        datetime_option(profile.last_occurred_at),
-        datetime_option(profile.evidence.first_connected_at),
-        datetime_option(profile.evidence.last_connected_at),
-        profile.evidence.country.as_ref().map(Country::as_str),
-        datetime_option(profile.way.map(|way| way.ready_at)),
-        profile.way.map(|way| way.reached.as_str()),
-        profile.device.as_ref().map(Device::to_json),
+        one.hash_if_not_erased(erasure_key, &profile.iccid)?
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }

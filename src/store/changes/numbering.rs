@@ -120,23 +120,25 @@ async fn number_some(connection: &mut PgConnection, max: i64) -> Result<bool, St
     let mut transaction = begin(connection).await?;
     let last = lock(&mut transaction).await?;
     let are_more = sqlx::query_scalar!(
-        r#"WITH first AS MATERIALIZED (SELECT iccid FROM new_changes LIMIT $2),
-           known AS MATERIALIZED (
+        r#"WITH noted AS MATERIALIZED (SELECT iccid FROM new_changes LIMIT $2),
+           -- Each profile with the last seq of its history, and the last one that has a position.
+           behind AS MATERIALIZED (
                SELECT iccid, (SELECT p.seq FROM profiles AS p WHERE p.iccid = f.iccid) AS now,
                       coalesce((SELECT max(c.seq) FROM changes AS c WHERE c.iccid = f.iccid), 0) AS seq
-               FROM (SELECT DISTINCT iccid FROM first) AS f
+               FROM (SELECT DISTINCT iccid FROM noted) AS f
            ),
            -- As many profiles as fit, and one at least.
            chosen AS MATERIALIZED (
                SELECT iccid, seq, now IS NOT NULL AS exists
                FROM (SELECT *, sum(greatest(now - seq, 0) + 1) OVER (ORDER BY iccid) AS so_far,
-                            row_number() OVER (ORDER BY iccid) AS n FROM known) AS k
+                            row_number() OVER (ORDER BY iccid) AS n FROM behind) AS k
                WHERE so_far <= $2 OR n = 1
            ),
            -- All notes of a profile: in which order they lie in the table says nothing.
            taken AS MATERIALIZED (
                DELETE FROM new_changes WHERE iccid IN (SELECT iccid FROM chosen) RETURNING iccid, seq, kind, at
            ),
+           -- The turn orders what has the same seq: a transition, a registration, evidence, and the erasure that ends the life.
            found AS MATERIALIZED (
                SELECT k.iccid, t.seq, CASE t.kind WHEN 'overdue' THEN 'overdue' ELSE 'transition' END AS kind,
                       t.received_at AS at, 1 AS turn
@@ -150,7 +152,7 @@ async fn number_some(connection: &mut PgConnection, max: i64) -> Result<bool, St
            cut AS MATERIALIZED (SELECT iccid FROM found GROUP BY iccid HAVING count(*) = $2),
            -- An erasure belongs before the next life. Of what was noted about a profile that was erased meanwhile, only the
            -- erasure is true.
-           rest AS (
+           without_transition AS (
                SELECT t.iccid, CASE t.kind WHEN 'erased' THEN t.seq ELSE greatest(t.seq, k.seq) END AS seq, t.kind,
                       max(t.at) AS at, CASE t.kind WHEN 'registered' THEN 2 WHEN 'evidence' THEN 3 ELSE 4 END AS turn
                FROM taken AS t JOIN chosen AS k ON k.iccid = t.iccid
@@ -161,7 +163,7 @@ async fn number_some(connection: &mut PgConnection, max: i64) -> Result<bool, St
            -- By time, as far as that is the order of each profile: clocks go back.
            timed AS (
                SELECT *, max(at) OVER (PARTITION BY iccid ORDER BY seq, turn) AS not_before
-               FROM (SELECT * FROM found UNION ALL SELECT * FROM rest) AS all_of_them
+               FROM (SELECT * FROM found UNION ALL SELECT * FROM without_transition) AS all_of_them
            ),
            placed AS (
                INSERT INTO changes (position, iccid, seq, kind, at)
@@ -177,7 +179,7 @@ async fn number_some(connection: &mut PgConnection, max: i64) -> Result<bool, St
                SELECT iccid, seq, kind, at FROM taken
                WHERE kind <> 'erased' AND iccid IN (SELECT iccid FROM cut)
            )
-           SELECT (SELECT count(*) FROM first) = $2 OR (SELECT count(*) FROM known) > (SELECT count(*) FROM chosen)
+           SELECT (SELECT count(*) FROM noted) = $2 OR (SELECT count(*) FROM behind) > (SELECT count(*) FROM chosen)
                   OR EXISTS (SELECT FROM cut) AS "are_more!""#,
         last,
         max

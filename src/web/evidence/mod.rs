@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::callers::BackendSubject;
 use super::extract::Params;
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::domain::{Iccid, Timestamp};
 use crate::store::evidence;
 use sheet::SheetView;
@@ -48,11 +48,8 @@ pub struct SignedView<'a> {
     params(("iccid" = String, Path, pattern = "^[0-9]{18,22}$")),
     responses(
         (status = 200, content((SignedView = "application/json"), (String = "text/html")), description = "The sheet"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-profile`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn show(
