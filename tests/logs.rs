@@ -420,14 +420,14 @@ async fn what_support_searches_reads_and_does_is_logged_without_what_it_is_about
     let log = app.stop();
     assert_keeps_secrets(&log);
     for secret in [MATCHING_ID, PAGE_TOKEN, ORDER, "Jane", digits, &cookie, &form, &handle] {
-        let line = log.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret} was logged");
+        let found = log.lines().find(|line| line.contains(secret));
+        assert_eq!(found, None, "{secret} was logged");
     }
     for secret in
         [ICCID, digits, IMSI, EID, ORDER, MARKER, MATCHING_ID, API_KEY, &cookie, &form, &handle]
     {
-        let line = metrics.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret} is in a metric");
+        let found = metrics.lines().find(|line| line.contains(secret));
+        assert_eq!(found, None, "{secret} is in a metric");
     }
     // Who did what.
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

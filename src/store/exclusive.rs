@@ -30,6 +30,10 @@ impl Work {
 /// The key of the lock of the transaction that creates partitions. It is arbitrary and must not change.
 pub(super) const PARTITIONS: i64 = 0x6573_696d_7061_7274;
 
+/// The first half of the key of the lock that a replica holds while it serves an endpoint; the number of the endpoint is the other.
+/// It is arbitrary and must not change.
+pub(super) const ENDPOINT: i32 = 0x6573_696d;
+
 /// With an ICCID, this makes the key of the lock of a transaction that registers or erases that profile: it is the second argument of
 /// `hashtextextended`. It is arbitrary and must not change.
 pub(super) const PROFILE: i64 = 7_305_809;

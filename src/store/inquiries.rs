@@ -145,7 +145,7 @@ pub async fn want_jumped(
                JOIN transitions AS t ON t.iccid = m.iccid AND t.seq = m.seq AND t.kind = 'unexpected'
                                     AND t.source IS DISTINCT FROM 'provider-api'
                JOIN profiles AS p ON p.iccid = m.iccid AND p.seq = m.seq AND p.provider = $1
-               FOR KEY SHARE OF p
+               ORDER BY p.iccid FOR KEY SHARE OF p
            ),
            noted AS (
                INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)

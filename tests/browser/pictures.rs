@@ -68,6 +68,7 @@ async fn pictures_of_four_states_can_be_taken() {
 
 fn keep(name: &str, picture: &[u8]) {
     if let Ok(folder) = std::env::var("ESIM_STATUS_PICTURES") {
-        std::fs::write(Path::new(&folder).join(name).with_extension("png"), picture).unwrap();
+        std::fs::write(Path::new(&folder).join(name).with_extension("png"), picture)
+            .expect("the picture is written");
     }
 }

@@ -110,7 +110,7 @@ impl Visitor {
         let cookie = cookie.to_str()?.split(';').next().unwrap_or_default();
         cookie.clone_into(&mut visitor.cookie);
         let home = visitor.text("/console").await?;
-        visitor.form = between(&home, "name=\"form\" value=\"")?.to_owned();
+        between(&home, "name=\"form\" value=\"")?.clone_into(&mut visitor.form);
         Ok(visitor)
     }
 

@@ -6,12 +6,9 @@ use super::super::backlogs;
 use super::super::changes::Place;
 use super::super::decode::datetime_option;
 use super::super::error::StoreError;
+use super::super::exclusive;
 use super::Endpoint;
 use crate::domain::{DisabledBecause, Timestamp};
-
-/// The first half of the key of the lock that a replica holds while it serves an endpoint; the number of the endpoint is the other.
-/// It is arbitrary and must not change.
-const LOCK: i32 = 0x6573_696d;
 
 /// An endpoint that is to be served.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ pub async fn list_to_serve(connection: &mut PgConnection) -> Result<Vec<ToServe>
 /// [`StoreError`].
 pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, StoreError> {
     let taken =
-        sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#, LOCK, number);
+        sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#, exclusive::ENDPOINT, number);
     Ok(taken.fetch_one(connection).await?)
 }
 
@@ -53,7 +50,9 @@ pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, St
 /// # Errors
 /// [`StoreError`].
 pub async fn release(connection: &mut PgConnection, number: i32) -> Result<(), StoreError> {
-    sqlx::query!("SELECT pg_advisory_unlock($1, $2)", LOCK, number).fetch_one(connection).await?;
+    sqlx::query!("SELECT pg_advisory_unlock($1, $2)", exclusive::ENDPOINT, number)
+        .fetch_one(connection)
+        .await?;
     Ok(())
 }
 

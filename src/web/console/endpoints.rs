@@ -223,11 +223,10 @@ fn facts(endpoint: &EndpointView, now: Timestamp) -> Vec<(&'static str, String)>
         ("The secret before also signs until", endpoint.previous_secret_until.map(time)),
         (
             "Created",
-            Some(match endpoint.configured {
-                true => {
-                    format!("{}, by the operator's configuration file", time(endpoint.created_at))
-                }
-                false => format!("{}, over the API", time(endpoint.created_at)),
+            Some(if endpoint.configured {
+                format!("{}, by the operator's configuration file", time(endpoint.created_at))
+            } else {
+                format!("{}, over the API", time(endpoint.created_at))
             }),
         ),
         ("Name in the API", Some(endpoint.id.clone())),

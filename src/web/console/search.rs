@@ -128,7 +128,7 @@ async fn find(app: &AppState, wanted: &str) -> Result<Found, Problem> {
                 profiles::list(connection, filter, None, SHOWN + 1).await?;
             found.add(profiles);
         }
-        if is_end && !(is_short && !found.profiles.is_empty()) {
+        if is_end && (!is_short || found.profiles.is_empty()) {
             let ending = profiles::list_ending(connection, &plain, SHOWN + 1).await?;
             found.no_ends = ending.is_none();
             let ending = texts(ending.unwrap_or_default());
