@@ -17,6 +17,7 @@ use super::problem::{Problem, ProblemDocument};
 use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
 use crate::store::changes::{Change, Changes, Place};
+use crate::telemetry::Span;
 
 /// One change of one profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -130,8 +131,9 @@ pub async fn list(
         if place.is_none() {
             place = Some(app.followers.follow_all()?);
         }
+        let mut waiting = Span::long_poll();
         tokio::select! {
-            () = subscription.woken() => {}
+            wake_up = subscription.woken() => waiting.link(wake_up.as_ref()),
             // If a wake-up was lost.
             () = tokio::time::sleep(SAFETY_NET) => {}
             () = tokio::time::sleep_until(deadline) => {}
