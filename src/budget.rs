@@ -109,6 +109,8 @@ limits! {
     READINESS = 1_000;
     /// Requests in flight after SIGTERM, and then the writers.
     DRAIN = 5_000;
+    /// At the end, the last spans and log lines are sent to their collector within this time.
+    LAST_TELEMETRY = 1_000;
     /// A start waits this long for a database that is not up yet.
     START = 30_000;
 }
@@ -149,6 +151,7 @@ assert_order! {
     IDLE_TRANSACTION < EARLIER_TRANSACTIONS,
     EARLIER_TRANSACTIONS < ERASURE,
     DELIVERY < DRAIN,
+    LAST_TELEMETRY < DRAIN,
 }
 
 /// A limit as PostgreSQL writes it, so that a setting that is read back can be compared.

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::domain::Iccid;
-use crate::store::notify::{CHANNEL, read_keys, wake_key};
+use crate::store::notify::{self, CHANNEL, wake_key};
 use crate::store::{Connector, StoreError};
+use crate::telemetry::{Span, TraceContext};
 
 /// How often a follower reads without a wake-up, in case one was lost.
 pub const SAFETY_NET: Duration = Duration::from_secs(30);
@@ -34,25 +35,28 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BRISK: Duration = Duration::from_millis(500);
 const PATIENT: Duration = Duration::from_secs(10);
 
-type Followers = Arc<Mutex<HashMap<u32, watch::Sender<()>>>>;
+/// The span of the last wake-up, if it is recorded.
+type WakeUp = Option<TraceContext>;
+
+type Followers = Arc<Mutex<HashMap<u32, watch::Sender<WakeUp>>>>;
 
 /// A handle to the wake-ups; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Feed {
     followers: Followers,
-    all: Arc<watch::Sender<()>>,
+    all: Arc<watch::Sender<WakeUp>>,
 }
 
 /// A follower of all profiles.
 #[derive(Debug)]
-pub struct SubscriptionToAll(watch::Receiver<()>);
+pub struct SubscriptionToAll(watch::Receiver<WakeUp>);
 
 /// One follower of one profile.
 #[derive(Debug)]
 pub struct Subscription {
     key: u32,
     followers: Followers,
-    woken: watch::Receiver<()>,
+    woken: watch::Receiver<WakeUp>,
 }
 
 impl Feed {
@@ -101,7 +105,7 @@ impl Feed {
     pub fn subscribe(&self, iccid: &Iccid) -> Subscription {
         let key = wake_key(iccid);
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        let woken = followers.entry(key).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let woken = followers.entry(key).or_insert_with(|| watch::Sender::new(None)).subscribe();
         Subscription { key, followers: self.followers.clone(), woken }
     }
 
@@ -111,19 +115,28 @@ impl Feed {
     }
 
     fn wake(&self, notification: &PgNotification) {
-        self.all.send_replace(());
-        let Some(keys) = read_keys(notification.payload()) else { return self.wake_all() };
+        let (keys, traceparent) = notify::read(notification.payload());
+        let mut span = Span::wake_up(traceparent);
+        let wake_up = span.context();
+        self.all.send_replace(wake_up.clone());
         let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        for sender in keys.iter().filter_map(|key| followers.get(key)) {
-            sender.send_replace(());
+        let mut woken = self.all.receiver_count();
+        let mut wake = |sender: &watch::Sender<WakeUp>| {
+            sender.send_replace(wake_up.clone());
+            woken += sender.receiver_count();
+        };
+        match keys {
+            Some(keys) => keys.iter().filter_map(|key| followers.get(key)).for_each(&mut wake),
+            None => followers.values().for_each(&mut wake),
         }
+        span.woke(woken);
     }
 
     fn wake_all(&self) {
-        self.all.send_replace(());
+        self.all.send_replace(None);
         let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         for sender in followers.values() {
-            sender.send_replace(());
+            sender.send_replace(None);
         }
     }
 }
@@ -160,24 +173,32 @@ fn tell(is_told: &AtomicBool, error: &StoreError) {
 }
 
 impl Subscription {
-    /// Waits for a wake-up after the last one that this returned for. A wake-up does not always mean a change.
-    pub async fn woken(&mut self) {
-        changed(&mut self.woken).await;
+    /// Waits for a wake-up after the last one that this returned for. A wake-up does not always mean a change. Returns its
+    /// span, if it is recorded.
+    pub async fn woken(&mut self) -> Option<TraceContext> {
+        changed(&mut self.woken).await
     }
 }
 
 impl SubscriptionToAll {
+    /// Takes note of a wake-up that has come already, before the follower reads. Returns its span, if it is recorded.
+    pub fn note(&mut self) -> Option<TraceContext> {
+        let has_come = self.0.has_changed().unwrap_or_default();
+        if has_come { self.0.borrow_and_update().clone() } else { None }
+    }
+
     /// As [`Subscription::woken`].
-    pub async fn woken(&mut self) {
-        changed(&mut self.0).await;
+    pub async fn woken(&mut self) -> Option<TraceContext> {
+        changed(&mut self.0).await
     }
 }
 
-async fn changed(woken: &mut watch::Receiver<()>) {
+async fn changed(woken: &mut watch::Receiver<WakeUp>) -> WakeUp {
     if woken.changed().await.is_err() {
         // The sender exists as long as there are followers, so this does not happen.
         std::future::pending::<()>().await;
     }
+    woken.borrow_and_update().clone()
 }
 
 impl Drop for Subscription {

@@ -122,7 +122,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
 ];
 
 /// Words that may be used only in files whose paths begin with one of these prefixes.
-const ONLY_IN: [(&str, &[&str]); 9] = [
+const ONLY_IN: [(&str, &[&str]); 13] = [
     ("axum", &["web/", "listener/"]),
     ("tower_http", &["web/"]),
     ("hyper", &["listener/"]),
@@ -146,7 +146,11 @@ const ONLY_IN: [(&str, &[&str]); 9] = [
     ),
     ("anyhow", &["commands/", "main.rs"]),
     ("ring", &["signing.rs", "http_client.rs"]),
-    ("reqwest", &["commands/", "http_client.rs", "inquiry/", "outgoing/"]),
+    ("reqwest", &["commands/", "http_client.rs", "inquiry/", "outgoing/", "telemetry/otlp/"]),
+    ("opentelemetry", &["telemetry/"]),
+    ("opentelemetry_http", &["telemetry/"]),
+    ("opentelemetry_otlp", &["telemetry/"]),
+    ("opentelemetry_sdk", &["telemetry/"]),
     ("clap", &["cli.rs", "commands/", "config/", "telemetry/", "main.rs"]),
 ];
 

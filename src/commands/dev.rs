@@ -19,6 +19,7 @@ use super::SAMPLE_ICCID;
 use super::serve::Signals;
 use super::welcome::{self, Welcome};
 use crate::access::{Access, ApiKeys, Rights, Scope};
+use crate::budget;
 use crate::config::{self, DatabaseArgs, LogArgs, Settings};
 use crate::delivery::Secrets;
 use crate::domain::Reach;
@@ -132,6 +133,14 @@ struct Home {
 /// If PostgreSQL is not installed, or a requested address is in use; says what to do.
 pub async fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
+    let exporting = telemetry::export(http_client::new);
+    let exporting = exporting.context("cannot start with the OTEL_ variables")?;
+    let ended = serve_until_a_signal(args).await;
+    exporting.stop(budget::LAST_TELEMETRY).await;
+    ended
+}
+
+async fn serve_until_a_signal(args: &DevArgs) -> anyhow::Result<ExitCode> {
     // Listen before anything starts: otherwise a signal during the database's start would leave it running.
     let mut signals = Signals::listen()?;
     let home = open_home(args).await?;

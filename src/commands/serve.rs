@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::budget;
 use crate::config::{ServeArgs, Settings};
+use crate::http_client;
 use crate::service::Service;
 use crate::telemetry;
 
@@ -15,6 +17,14 @@ use crate::telemetry;
 /// If settings, database or addresses cannot be used; says what to do.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
+    let exporting = telemetry::export(http_client::new);
+    let exporting = exporting.context("cannot start with the OTEL_ variables")?;
+    let ended = serve(args).await;
+    exporting.stop(budget::LAST_TELEMETRY).await;
+    ended
+}
+
+async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(args).context("cannot start with these settings")?;
     settings.log();
     // Listen before anything else: as process 1 of a container, it would otherwise ignore signals while it waits for

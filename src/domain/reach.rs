@@ -100,6 +100,11 @@ impl EndpointUrl {
         self.0.as_str()
     }
 
+    /// The URL.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
     /// Whether requests to it are encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.0.scheme() == "https"

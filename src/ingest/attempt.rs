@@ -15,7 +15,7 @@ use crate::store::{
     Fault, StoreError, deliveries, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
     partitions,
 };
-use crate::telemetry;
+use crate::telemetry::{self, Span};
 
 /// How often a batch is retried after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
@@ -56,12 +56,11 @@ pub(super) enum Refusal {
     Unavailable,
 }
 
-/// Writes a batch within these time limits.
+/// Writes a batch within these time limits. Its statements are children of the span.
 pub(super) async fn write_patiently(
     context: &WriterContext,
     connection: &mut WriterConnection,
-    submissions: &[&Submission],
-    locks: Locks,
+    (submissions, locks, span): (&[&Submission], Locks, &Span),
     patience: Patience,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + patience.whole;
@@ -70,6 +69,7 @@ pub(super) async fn write_patiently(
         connection,
         submissions,
         locks,
+        span,
         deadline,
         in_doubt: None,
         not_found: None,
@@ -96,6 +96,7 @@ struct Work<'a> {
     connection: &'a mut WriterConnection,
     submissions: &'a [&'a Submission],
     locks: Locks,
+    span: &'a Span,
     deadline: Instant,
     in_doubt: InDoubt,
     /// The plan of an attempt that was in doubt and not found. Its commit may still come: a process of another server,
@@ -171,7 +172,8 @@ impl Work<'_> {
         let connection = self.connection.reach().await?;
         if self.in_doubt.is_some() {
             let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
-            let found = deliveries::find_written(connection, &keys).await?;
+            let found = deliveries::find_written(connection, &keys);
+            let found = batch::traced(self.span, "SELECT", "deliveries", found).await?;
             let plan = self.in_doubt.take();
             if let Some(plan) = plan {
                 if found.len() == keys.len() {
@@ -182,7 +184,8 @@ impl Work<'_> {
             }
         }
         let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
-        batch::write(connection, key, self.submissions, self.locks, in_doubt).await
+        let batch = (self.submissions, self.locks, self.span);
+        batch::write(connection, key, batch, in_doubt).await
     }
 
     fn note_success(&mut self, took: Duration) {

@@ -26,7 +26,7 @@ use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::spool::{Entry, Kept, SpoolError};
 use crate::store::{StoreError, deliveries};
-use crate::telemetry;
+use crate::telemetry::{self, Span};
 
 /// The first and the longest pause between attempts to reach a database that is down.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
@@ -271,7 +271,9 @@ impl Drainer {
             }
             let (context, connection) = (&self.context, &mut self.connection);
             let refs: Vec<_> = batch.iter().collect();
-            match write_patiently(context, connection, &refs, Locks::OnlyFree, PATIENCE).await {
+            let span = Span::drained_batch(refs.len());
+            let work = (&refs[..], Locks::OnlyFree, &span);
+            match write_patiently(context, connection, work, PATIENCE).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));

@@ -46,6 +46,7 @@ use crate::hook::Hooks;
 use crate::providers::{Malformed, Providers, Reading};
 use crate::spool::Spool;
 use crate::store::{Connector, ErasureKey, Session};
+use crate::telemetry::DeliveryTrace;
 use connection::WriterConnection;
 use lanes::LaneConnections;
 use outage::Outage;
@@ -85,6 +86,16 @@ pub enum Accepted {
     Committed(Receipt),
     /// It is in the spool, and goes to the database as soon as that is back.
     Spooled(Spooled),
+}
+
+impl Accepted {
+    /// The word for the outcome, if that is known.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Committed(receipt) => receipt.outcome.as_str(),
+            Self::Spooled(_) => "spooled",
+        }
+    }
 }
 
 /// A delivery that waits in the spool.
@@ -134,17 +145,35 @@ pub enum SubmitError {
     Rejected,
 }
 
+impl SubmitError {
+    /// The word for it in a span.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::SpoolFull => "spool_full",
+            Self::Unavailable => "unavailable",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// A submission that waits for its writer.
 #[derive(Debug)]
 struct Waiting {
     submission: Submission,
     deadline: Instant,
     answer: oneshot::Sender<Result<Accepted, SubmitError>>,
+    /// `None` if the request is not recorded.
+    trace: Option<Box<DeliveryTrace>>,
 }
 
 impl Waiting {
     /// Answers the sender, who may be gone: what was written stays written.
     fn reply(self, result: Result<Accepted, SubmitError>) {
+        if let Some(trace) = self.trace {
+            trace.ends(result.as_ref().map(Accepted::word).map_err(|error| error.word()));
+        }
         drop(self.answer.send(result));
     }
 }
@@ -257,7 +286,8 @@ impl Ingest {
         }
         let deadline = Instant::now() + budget::DELIVERY;
         let (answer, answered) = oneshot::channel();
-        queue.try_send(Waiting { submission, deadline, answer }).map_err(|error| match error {
+        let waiting = Waiting { submission, deadline, answer, trace: DeliveryTrace::begin() };
+        queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => SubmitError::Draining,
         })?;

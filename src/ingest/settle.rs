@@ -13,6 +13,7 @@ use super::spooling::Turn;
 use super::{Accepted, SubmitError, Waiting, WriterContext};
 use crate::budget;
 use crate::domain::Iccid;
+use crate::telemetry::Span;
 
 /// The limits of a batch without a spool. An attempt has longer than the server's statement timeout, so a slow server
 /// reports that timeout itself. It has less than the whole, so that if a connection stalls or leaves a commit in doubt,
@@ -52,9 +53,14 @@ pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
 pub(super) async fn settle(
     context: &WriterContext,
     connection: &mut WriterConnection,
-    batch: Vec<Waiting>,
+    mut batch: Vec<Waiting>,
     locks: Locks,
 ) -> Left {
+    let recorded = batch.iter().filter_map(|it| Some(it.trace.as_ref()?.request()));
+    let span = Span::batch(batch.len(), recorded);
+    for trace in batch.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
+        trace.is_taken(&span);
+    }
     let mut left = Left::default();
     let mut held: HashSet<Iccid> = HashSet::new();
     let mut work = VecDeque::from([batch]);
@@ -77,7 +83,8 @@ pub(super) async fn settle(
             _ => {
                 let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
                 let patience = patience(context, locks);
-                write_patiently(context, connection, &submissions, locks, patience).await
+                let work = (&submissions[..], locks, &span);
+                write_patiently(context, connection, work, patience).await
             }
         };
         match written {
@@ -111,9 +118,12 @@ pub(super) async fn settle(
                     Some(turn) if locks == Locks::Wait => wait_for_spooling(turn, &batch).await,
                     turn => turn,
                 };
-                spool(turn.as_ref(), batch).await;
+                spool(turn.as_ref(), batch, &span).await;
             }
         }
+    }
+    for trace in left.contended.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
+        trace.is_held();
     }
     left
 }
@@ -132,10 +142,17 @@ async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn
 }
 
 /// Puts what the database was not available for into the spool. Without a turn, answers 503.
-async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>) {
+async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, span: &Span) {
     let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
     let spooled = match turn {
-        Some(turn) => turn.spool(&submissions).await,
+        Some(turn) => {
+            let mut span = span.spool(submissions.len());
+            let spooled = turn.spool(&submissions).await;
+            if let Err(error) = &spooled {
+                span.fail(error.word());
+            }
+            spooled
+        }
         None => Err(SubmitError::Unavailable),
     };
     match spooled {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use reqwest::{RequestBuilder, Response};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::config::ApiSettings;
 use crate::domain::{Iccid, Report, Timestamp};
 use crate::http_client;
 use crate::providers::{Gigastore, Registrar};
+use crate::telemetry::Span;
 
 /// The max length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -173,8 +174,27 @@ impl Api {
 
     /// Sends a request, and reads its answer if it is a success.
     async fn send(&mut self, request: RequestBuilder) -> Result<Vec<u8>, AskError> {
+        let mut span = Span::question(&self.settings.url);
+        let mut trace = HeaderMap::new();
+        span.add_to(&mut trace);
+        let answer = self.try_send(request.headers(trace), &mut span).await;
+        match &answer {
+            Err(AskError::Unreachable(_)) => span.fail("connection"),
+            Err(AskError::Unusable(_)) => span.fail("unusable"),
+            // The status is noted.
+            _ => {}
+        }
+        answer
+    }
+
+    async fn try_send(
+        &mut self,
+        request: RequestBuilder,
+        span: &mut Span,
+    ) -> Result<Vec<u8>, AskError> {
         let unreachable = |error: reqwest::Error| AskError::Unreachable(error.without_url());
         let answer = request.send().await.map_err(unreachable)?;
+        span.got(answer.status().as_u16());
         match answer.status() {
             status if status.is_success() => {}
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::delivery::StandardSecrets;
 use crate::domain::{EndpointUrl, LONGEST_WAIT, Reach};
 use crate::http_client;
+use crate::telemetry::Span;
 use crate::web::endpoint_event::{CONTENT_TYPE, Message};
 
 /// How long an endpoint may take to answer, connection included. Standard Webhooks recommends 15 to 30 s.
@@ -67,6 +68,17 @@ impl Failure {
             Self::Gone | Self::Slow | Self::NoAllowedAddress | Self::Unreachable(_) => true,
         }
     }
+
+    /// Notes on the span of the request why there was no answer.
+    fn note_on(&self, span: &mut Span) {
+        match self {
+            // The status is noted.
+            Self::Gone | Self::Answered(..) => {}
+            Self::Slow => span.fail("timeout"),
+            Self::NoAllowedAddress => span.fail("no_allowed_address"),
+            Self::Unreachable(_) => span.fail("connection"),
+        }
+    }
 }
 
 /// Where an endpoint is, and what signs the requests to it.
@@ -105,12 +117,34 @@ impl Client {
         Ok(Self { encrypted: build(true)?, plain: build(false)? })
     }
 
-    /// Sends a message, signed at this moment. Any 2xx accepts it.
-    pub(super) async fn send(&self, target: &Target, message: &Message) -> Result<(), Failure> {
+    /// Sends a message, signed at this moment, as a part of this round. Any 2xx accepts it.
+    pub(super) async fn send(
+        &self,
+        target: &Target,
+        message: &Message,
+        round: &Span,
+    ) -> Result<(), Failure> {
+        let mut span = round.post(target.url.as_url());
+        let sent = self.try_send(target, message, &mut span).await;
+        if let Err(failure) = &sent {
+            failure.note_on(&mut span);
+        }
+        sent
+    }
+
+    async fn try_send(
+        &self,
+        target: &Target,
+        message: &Message,
+        span: &mut Span,
+    ) -> Result<(), Failure> {
         let client = if target.url.is_encrypted() { &self.encrypted } else { &self.plain };
         let timestamp = clock::now().unix_seconds();
+        let mut trace = HeaderMap::new();
+        span.add_to(&mut trace);
         let request = client
             .post(target.url.as_str())
+            .headers(trace)
             .header(header::CONTENT_TYPE, CONTENT_TYPE)
             .header("webhook-id", &message.id)
             .header("webhook-timestamp", timestamp)
@@ -118,6 +152,7 @@ impl Client {
             .body(message.body.clone());
         let mut answer = request.send().await.map_err(failure)?;
         let (status, wait) = (answer.status(), wait(answer.headers()));
+        span.got(status.as_u16());
         let mut read = 0;
         // A connection whose answer is not read to its end is closed.
         while let Ok(Some(chunk)) = answer.chunk().await

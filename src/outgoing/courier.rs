@@ -23,7 +23,7 @@ use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::Place;
 use crate::store::endpoints::{self, Advanced, Endpoint, Progress};
 use crate::store::{EndpointSecrets, Pool, StoreError};
-use crate::telemetry::{self, Seldom};
+use crate::telemetry::{self, Seldom, Span, TraceContext};
 use crate::web::AppState;
 
 /// How many changes one round reads, and how few if rounds take long: enough for all requests that may be under way.
@@ -70,10 +70,12 @@ impl Courier {
         let mut page = MAX_PAGE;
         // Subscribe before reading, so that a change between the two is a wake-up.
         let mut subscription = self.app.feed.subscribe_to_all();
+        let mut wake_up = None;
         while !self.app.draining.has_begun() {
             self.version.mark_unchanged();
             let begun = Instant::now();
-            let next = match self.round(page).await {
+            wake_up = subscription.note().or(wake_up);
+            let next = match self.round(page, wake_up.take()).await {
                 Ok(next) => next,
                 Err(error) => {
                     self.report(&error);
@@ -94,7 +96,7 @@ impl Courier {
                 Next::Idle(at) => {
                     let pause = at.map_or(SAFETY_NET, |at| until(at).min(SAFETY_NET));
                     tokio::select! {
-                        () = subscription.woken() => {}
+                        woken = subscription.woken() => wake_up = woken,
                         _ = self.version.changed() => {}
                         () = sleep(pause) => {}
                         () = self.app.draining.begun() => {}
@@ -124,7 +126,8 @@ impl Courier {
         }
     }
 
-    async fn round(&self, limit: i64) -> Result<Next, StoreError> {
+    /// Sends what is due, perhaps because of a wake-up that is recorded.
+    async fn round(&self, limit: i64, wake_up: Option<TraceContext>) -> Result<Next, StoreError> {
         let found = self.pool.run(async |connection| endpoints::find(connection, &self.id).await);
         let Some(endpoint) = found.await?.filter(|endpoint| endpoint.disabled.is_none()) else {
             return Ok(Next::Ended);
@@ -154,8 +157,11 @@ impl Courier {
         let was_failing = endpoint.failures > 0;
         let (client, draining) = (&self.client, &self.app.draining);
         let is_outdated = || self.version.has_changed().unwrap_or(true);
+        let changes = lanes.iter().map(|lane| lane.messages.len()).sum();
+        let span = Span::round(wake_up.as_ref(), &self.id, changes);
         let mut sent =
-            round::send(client, &target, lanes, was_failing, draining, &is_outdated).await;
+            round::send(client, &target, lanes, &span, was_failing, draining, &is_outdated).await;
+        drop(span);
         if sent.is_gone {
             tracing::warn!(
                 endpoint = self.id,

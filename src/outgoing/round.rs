@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Failure, Target};
 use super::lane::Lane;
-use crate::telemetry;
+use crate::telemetry::{self, Span};
 use crate::web::Draining;
 
 /// How many profiles are served concurrently.
@@ -97,6 +97,7 @@ pub(super) async fn send(
     client: &Client,
     target: &Target,
     mut lanes: Vec<Lane>,
+    span: &Span,
     was_failing: bool,
     draining: &Draining,
     is_outdated: &(dyn Fn() -> bool + Sync),
@@ -110,12 +111,12 @@ pub(super) async fn send(
     let mut may_send = true;
     if was_failing {
         let tried = lanes.iter_mut().filter(|lane| !lane.messages.is_empty()).take(TRIED);
-        for_each(tried, |lane| send_lane(client, target, lane, 1, &gate)).await;
+        for_each(tried, |lane| send_lane((client, target, span), lane, 1, &gate)).await;
         may_send = lanes.iter().any(|lane| lane.accepted > 0);
     }
     if may_send {
         let left = lanes.iter_mut().filter(|lane| lane.failure.is_none());
-        for_each(left, |lane| send_lane(client, target, lane, usize::MAX, &gate)).await;
+        for_each(left, |lane| send_lane((client, target, span), lane, usize::MAX, &gate)).await;
     }
     let accepted = lanes.iter().map(|lane| lane.accepted).sum();
     let failures = lanes.iter().filter_map(|lane| lane.failure.as_ref());
@@ -134,13 +135,18 @@ pub(super) async fn send(
 }
 
 /// Sends up to `max` messages of a lane, until one fails.
-async fn send_lane(client: &Client, target: &Target, lane: &mut Lane, max: usize, gate: &Gate<'_>) {
+async fn send_lane(
+    (client, target, span): (&Client, &Target, &Span),
+    lane: &mut Lane,
+    max: usize,
+    gate: &Gate<'_>,
+) {
     for (_, message) in lane.messages.iter().skip(lane.accepted).take(max) {
         if gate.is_closed() {
             return;
         }
         let sent = tokio::select! {
-            sent = client.send(target, message) => sent,
+            sent = client.send(target, message, span) => sent,
             // It may arrive all the same, and then comes twice.
             () = gate.is_over() => return,
         };

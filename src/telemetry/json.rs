@@ -34,7 +34,7 @@ where
         let mut more = Causes::default();
         event.record(&mut more);
         let mut more = more.0;
-        more.extend(request::in_json().map(|request| ("request".to_owned(), request)));
+        request::add_to(&mut more);
         let Some(open) = line.strip_suffix("}\n").filter(|_| !more.is_empty()) else {
             return writer.write_str(&line);
         };

@@ -7,9 +7,10 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Level, dispatcher};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::DefaultFields;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{json, request};
+use super::{json, otlp, request};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,9 +72,12 @@ fn dispatch(format: LogFormat, filter: EnvFilter) -> Dispatch {
             .with_ansi(stderr().is_terminal())
             .with_target(false)
             .fmt_fields(request::Named(DefaultFields::new()))
+            .finish()
+            .with(otlp::Sent)
             .into(),
         LogFormat::Json => {
-            log.json().flatten_event(true).with_target(false).map_event_format(json::Whole).into()
+            let log = log.json().flatten_event(true).with_target(false);
+            log.map_event_format(json::Whole).finish().with(otlp::Sent).into()
         }
     }
 }

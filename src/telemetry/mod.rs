@@ -1,6 +1,6 @@
-//! Logs and metrics: the log subscriber, and the name, labels and meaning of every metric in one place.
+//! Logs, metrics and traces: the log subscriber, the name, labels and meaning of every metric in one place, and every span.
 //!
-//! No secret, IMSI, EID, activation code or complete ICCID is ever a field or a label.
+//! No secret, IMSI, EID, activation code or complete ICCID is ever a field, a label or an attribute.
 
 mod build;
 
@@ -14,6 +14,16 @@ mod request;
 
 mod requests;
 
+mod otlp;
+
+mod spans;
+
+mod sampling;
+
+mod trace_context;
+
+mod delivery_trace;
+
 mod seldom;
 
 use std::sync::OnceLock;
@@ -23,11 +33,15 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use build::{begin_build_info, version};
+pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
+pub use otlp::{Exporting, OtlpError, export};
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
+pub use spans::{Span, current_trace, statement};
+pub use trace_context::TraceContext;
 
 use crate::domain::{Advance, Milestone, Outcome, OverdueReason, ProfileState, TransitionKind};
 
@@ -202,6 +216,7 @@ pub fn begin_totals() {
     }
     gauge!(STREAMS).increment(0.0);
     drop((histogram!(BATCH_SIZE), histogram!(COMMITS)));
+    otlp::begin_lost();
 }
 
 /// Counts committed deliveries.

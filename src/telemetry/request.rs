@@ -7,9 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use serde_json::{Map, Value, json};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
+
+use super::trace_context::TraceContext;
 
 tokio::task_local! {
     static CURRENT: RequestLabel;
@@ -24,6 +27,8 @@ pub struct RequestLabel {
     pub method: &'static str,
     /// The pattern of the route that the request matched. Never the path, because paths contain ICCIDs and secrets.
     pub route: Arc<str>,
+    /// The request's span, if it is recorded.
+    pub trace: Option<TraceContext>,
 }
 
 impl RequestLabel {
@@ -58,12 +63,22 @@ impl<'writer, T: FormatFields<'writer>> FormatFields<'writer> for Named<T> {
     }
 }
 
-/// The current request as JSON.
-pub(super) fn in_json() -> Option<serde_json::Value> {
-    let object = |request: &RequestLabel| {
-        serde_json::json!({
+/// Calls `work` with the current request, if there is one.
+pub(super) fn with_current<T>(work: impl FnOnce(&RequestLabel) -> T) -> Option<T> {
+    CURRENT.try_with(work).ok()
+}
+
+/// Adds the current request, if any, to the members of a line in JSON: itself, and its span if that is recorded.
+pub(super) fn add_to(members: &mut Map<String, Value>) {
+    with_current(|request| {
+        let object = json!({
             "id": request.id(), "method": request.method, "route": &*request.route,
-        })
-    };
-    CURRENT.try_with(object).ok()
+        });
+        members.insert("request".to_owned(), object);
+        if let Some(trace) = &request.trace {
+            let (trace_id, span_id, _) = trace.ids();
+            members.insert("trace_id".to_owned(), trace_id.to_string().into());
+            members.insert("span_id".to_owned(), span_id.to_string().into());
+        }
+    });
 }

@@ -2,10 +2,11 @@
 //! says which callers it accepts.
 
 use axum::extract::FromRequestParts;
+use http::Method;
 use http::request::Parts;
-use http::{Method, header};
 
 use super::AppState;
+use super::credential::credential;
 use super::extract::path_segment;
 use super::middleware::ReceivedAt;
 use super::problem::{Code, Problem};
@@ -47,13 +48,8 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let ReceivedAt(now) = ReceivedAt::from_request_parts(parts, app).await?;
-        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let credential = match (values.next(), values.next()) {
-            (Some(only), None) => only.to_str().ok().and_then(bearer),
-            _ => None,
-        };
         let unauthenticated = || Problem::new(Code::Unauthenticated);
-        let credential = credential.ok_or_else(unauthenticated)?;
+        let credential = credential(&parts.headers).ok_or_else(unauthenticated)?;
         match app.access.api_keys.find(credential.as_bytes()) {
             Some(rights) => admit(rights, &parts.method),
             None => app.access.user(credential, now).ok_or_else(unauthenticated),
@@ -153,12 +149,6 @@ async fn newest(app: &AppState, caller: &Caller, own: &Iccid) -> Result<Newest, 
         let Some(next) = next else { return Ok(Newest::Found(Box::new(stored))) };
         stored = next;
     }
-}
-
-/// The credential of `Bearer <credential>`. The name of the scheme is case-insensitive.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, credential) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
 }
 
 impl FromRequestParts<AppState> for Backend {

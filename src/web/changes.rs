@@ -16,6 +16,7 @@ use super::views::{ProfileView, TransitionView};
 use crate::domain::{ChangeKind, Timestamp};
 use crate::feed::SAFETY_NET;
 use crate::store::changes::{self, Change, Changes, Place};
+use crate::telemetry::Span;
 
 /// One change of one profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,8 +125,9 @@ pub async fn list(
         if place.is_none() {
             place = Some(app.followers.follow_all()?);
         }
+        let mut waiting = Span::long_poll();
         tokio::select! {
-            () = subscription.woken() => {}
+            wake_up = subscription.woken() => waiting.link(wake_up.as_ref()),
             // If a wake-up was lost.
             () = tokio::time::sleep(SAFETY_NET) => {}
             () = tokio::time::sleep_until(deadline) => {}

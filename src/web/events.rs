@@ -28,6 +28,7 @@ use crate::access::Caller;
 use crate::domain::Evidence;
 use crate::feed::{SAFETY_NET, Subscription};
 use crate::store::{Followed, ReadError};
+use crate::telemetry::{self, Span, TraceContext};
 
 /// How often a comment is sent, so that each end notices when the other one has gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -97,6 +98,7 @@ pub async fn follow(
         until,
         ended: false,
         _place: place,
+        trace: telemetry::current_trace(),
         subscription,
         subject,
         app,
@@ -148,11 +150,14 @@ struct Stream {
     until: Option<Instant>,
     ended: bool,
     _place: Place,
+    /// The request that opened the stream, if it is recorded.
+    trace: Option<TraceContext>,
 }
 
 /// Why a stream stopped waiting.
 enum Woken {
-    Change,
+    /// With the span of the wake-up, if there was one and it is recorded.
+    Change(Option<TraceContext>),
     Beat,
     Drained,
     Expired,
@@ -173,7 +178,10 @@ impl Stream {
                     self.beat = Instant::now() + HEARTBEAT;
                     return Some(Bytes::from_static(b":\n\n"));
                 }
-                Woken::Change => self.read().await,
+                Woken::Change(wake_up) => {
+                    let _span = Span::of_stream(wake_up.as_ref(), self.trace.as_ref());
+                    self.read().await;
+                }
                 Woken::Drained => self.end(": the service is shutting down; reconnect\n"),
                 Woken::Expired => self.end(": the access token has expired\n"),
             }
@@ -190,8 +198,8 @@ impl Stream {
         tokio::select! {
             () = self.app.draining.begun() => Woken::Drained,
             () = expired => Woken::Expired,
-            () = self.subscription.woken() => Woken::Change,
-            () = tokio::time::sleep_until(self.look) => Woken::Change,
+            wake_up = self.subscription.woken() => Woken::Change(wake_up),
+            () = tokio::time::sleep_until(self.look) => Woken::Change(None),
             () = tokio::time::sleep_until(self.beat) => Woken::Beat,
         }
     }

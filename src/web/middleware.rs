@@ -12,10 +12,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use uuid::{ContextV7, Uuid};
 
 use super::AppState;
+use super::credential::is_backend;
 use super::problem::{Code, Problem};
 use crate::clock;
 use crate::domain::Timestamp;
-use crate::telemetry::{self, RequestLabel};
+use crate::telemetry::{self, RequestLabel, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,10 +35,16 @@ pub struct Waited;
 pub async fn around(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let received_at = clock::now();
+    let method = method_label(request.method());
+    let route = Arc::from(request.extensions().get().map_or("unmatched", route));
+    let scheme = if app.public_url.starts_with("https:") { "https" } else { "http" };
+    let headers = request.headers();
+    let mut span = Span::request(method, &route, scheme, headers, || is_backend(&app, headers));
     let label = RequestLabel {
         id: request_id(&request, received_at),
-        method: method_label(request.method()),
-        route: Arc::from(request.extensions().get().map_or("unmatched", route)),
+        method,
+        route,
+        trace: span.context(),
     };
     request.extensions_mut().insert(ReceivedAt(received_at));
 
@@ -46,16 +53,19 @@ pub async fn around(State(app): State<AppState>, mut request: Request, next: Nex
     // The page of the API answers an unknown path with a 404 in plain text. The console has pages for it.
     let is_page = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == HTML);
     let is_bare = problem.is_none() && !is_page && response.status() == StatusCode::NOT_FOUND;
+    let mut code = None;
     if let Some(problem) = problem.or_else(|| is_bare.then(|| Problem::new(Code::UnknownPath))) {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.render(&app.public_url, label.id());
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+        code = Some(problem.entry().name);
         telemetry::count_problem(problem.entry().name);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, label.id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (status, took) = (response.status().as_u16(), begun.elapsed());
+    span.answered(status, code);
     tracing::debug!(
         id = label.id(),
         method = label.method,

@@ -46,6 +46,8 @@ mod console;
 
 mod callers;
 
+mod credential;
+
 mod catalogue;
 
 pub mod problem;

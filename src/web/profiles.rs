@@ -19,6 +19,7 @@ use crate::access::Caller;
 use crate::domain::{Eid, Iccid, Imsi, ProfileState, Reference};
 use crate::store::profiles::{Filter, Listed};
 use crate::store::{StoredProfile, profiles, transitions};
+use crate::telemetry::Span;
 
 /// Returns the profile as it is now.
 #[utoipa::path(
@@ -92,8 +93,9 @@ async fn read(
         if place.is_none() {
             place = Some(app.followers.poll(subject)?);
         }
+        let mut waiting = Span::long_poll();
         tokio::select! {
-            () = subscription.woken() => {}
+            wake_up = subscription.woken() => waiting.link(wake_up.as_ref()),
             () = tokio::time::sleep_until(deadline) => return Ok((stored, true)),
             () = app.draining.begun() => return Ok((stored, true)),
         }

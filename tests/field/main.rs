@@ -18,6 +18,7 @@
 mod authority;
 mod bouncer;
 mod cluster;
+mod collector;
 mod container;
 mod load;
 mod manifests;
@@ -41,6 +42,7 @@ mod pooled;
 mod proxies;
 mod roles;
 mod slow;
+mod telemetry;
 mod upgrade;
 mod verifiers;
 

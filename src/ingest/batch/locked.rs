@@ -8,27 +8,28 @@ use super::super::Submission;
 use super::super::event_ids::reserve_event_ids;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, what_to_write,
+    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, traced, what_to_write,
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
 use crate::store::profiles::{self, Revision};
 use crate::store::{ErasureKey, StoreError};
+use crate::telemetry::Span;
 
 /// Locks are taken in the same order everywhere: profiles by ICCID, event ids, new profiles by ICCID. Only a
 /// transaction that holds no lock yet waits for profiles, so two batches cannot deadlock.
 pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    batch: &[&Submission],
-    locks: Locks,
+    (batch, locks, span): (&[&Submission], Locks, &Span),
     in_doubt: &mut InDoubt,
 ) -> Result<Plan, WriteError> {
     let mut transaction = connection.begin().await.map_err(StoreError::from)?;
-    match execute(&mut transaction, erasure_key, batch, locks).await {
+    match execute(&mut transaction, erasure_key, (batch, locks, span)).await {
         Ok(plan) => {
             in_doubt.replace(plan);
-            let committed = transaction.commit().await.map_err(StoreError::from);
+            let committed = async { Ok(transaction.commit().await?) };
+            let committed = traced(span, "COMMIT", None, committed).await;
             let plan = if is_said_by_the_server(&committed) { in_doubt.take() } else { None };
             committed?;
             plan.ok_or(WriteError::Failed(StoreError::Busy))
@@ -46,16 +47,17 @@ pub(super) async fn write(
 async fn execute(
     transaction: &mut PgConnection,
     erasure_key: &ErasureKey,
-    batch: &[&Submission],
-    locks: Locks,
+    (batch, locks, span): (&[&Submission], Locks, &Span),
 ) -> Result<Plan, WriteError> {
     let iccids = distinct(batch.iter().filter_map(|it| it.iccid()));
     let mut read = Vec::new();
     if !iccids.is_empty() {
         if locks == Locks::Wait {
-            profiles::wait_for_locks(transaction, &iccids).await?;
+            let locked = profiles::wait_for_locks(transaction, &iccids);
+            traced(span, "SELECT", "profiles", locked).await?;
         }
-        read = profiles::lock_free(transaction, &iccids).await?;
+        let locked = profiles::lock_free(transaction, &iccids);
+        read = traced(span, "SELECT", "profiles", locked).await?;
         // Check before inserting: an insert would wait for a transaction that has changed or deleted the row.
         let held = find_held(transaction, &iccids, &read).await?;
         if !held.is_empty() {
@@ -66,8 +68,9 @@ async fn execute(
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
     let plan = Plan::of(batch, read, &seen, &erased);
 
-    let write = what_to_write(batch, &plan, &erased);
-    if write_if_unchanged(transaction, erasure_key, &write).await? {
+    let write = what_to_write(batch, &plan, &erased, span);
+    let written = write_if_unchanged(transaction, erasure_key, &write);
+    if traced(span, "INSERT", "deliveries", written).await? {
         return Ok(plan);
     }
     // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun, since we

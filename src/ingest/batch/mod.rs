@@ -12,6 +12,7 @@ mod optimistic;
 
 mod locked;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
@@ -25,6 +26,7 @@ use crate::store::batch_write::BatchWrite;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
 use crate::store::{ErasureKey, StoreError, erasures};
+use crate::telemetry::{self, Span};
 
 /// What to do about profiles that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,22 +57,22 @@ impl From<StoreError> for WriteError {
     }
 }
 
-/// Writes the batch and returns one receipt for each submission, in the same order.
+/// Writes the batch and returns one receipt for each submission, in the same order. Its statements are children of the
+/// span.
 pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    batch: &[&Submission],
-    locks: Locks,
+    (batch, locks, span): (&[&Submission], Locks, &Span),
     in_doubt: &mut InDoubt,
 ) -> Result<Vec<Receipt>, WriteError> {
     let may_assume = locks == Locks::OnlyFree && !batch.iter().any(|it| has_event_id(it));
     let mut plan = None;
     if may_assume {
-        plan = optimistic::write(connection, erasure_key, batch, in_doubt).await?;
+        plan = optimistic::write(connection, erasure_key, (batch, span), in_doubt).await?;
     }
     let plan = match plan {
         Some(plan) => plan,
-        None => locked::write(connection, erasure_key, batch, locks, in_doubt).await?,
+        None => locked::write(connection, erasure_key, (batch, locks, span), in_doubt).await?,
     };
     Ok(written(batch, plan))
 }
@@ -79,6 +81,24 @@ pub(super) async fn write(
 pub(super) fn written(batch: &[&Submission], plan: Plan) -> Vec<Receipt> {
     count(batch, &plan);
     receipts(batch, plan)
+}
+
+/// Runs a statement under a span of its own.
+pub(super) async fn traced<T>(
+    span: &Span,
+    operation: &'static str,
+    table: impl Into<Option<&'static str>>,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    telemetry::statement(span, operation, table.into(), work, |error| match error {
+        StoreError::Database(sqlx::Error::Database(error)) => {
+            error.code().map_or(Cow::Borrowed("database"), |code| code.into_owned().into())
+        }
+        StoreError::Database(_) => "connection".into(),
+        StoreError::Busy => "busy".into(),
+        _ => "unreadable".into(),
+    })
+    .await
 }
 
 /// Whether the result of a commit is known. A database error is the server's own report. Any other `sqlx` error comes
@@ -96,6 +116,7 @@ fn what_to_write<'a>(
     batch: &'a [&'a Submission],
     plan: &'a Plan,
     erased: &HashSet<&'a Iccid>,
+    span: &Span,
 ) -> BatchWrite<'a> {
     let transitions = plan.transitions.iter().filter_map(|(index, transition)| {
         let submission = batch.get(*index)?;
@@ -114,6 +135,7 @@ fn what_to_write<'a>(
         transitions: transitions.collect(),
         connected: connected.collect(),
         deliveries: deliveries(batch, plan),
+        traceparent: span.context().map(|context| context.traceparent()),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct BatchWrite<'a> {
     pub connected: Vec<&'a Iccid>,
     /// All deliveries of the batch.
     pub deliveries: Vec<NewDelivery<'a>>,
+    /// The `traceparent` of the batch, if it is recorded. The notification has it.
+    pub traceparent: Option<String>,
 }
 
 /// A profile to change.
@@ -88,7 +90,8 @@ impl BatchWrite<'_> {
     /// What to notify the replicas of, if there is anything.
     fn notification(&self) -> Option<String> {
         let moved = self.transitions.iter().map(|it| it.iccid);
-        notify::payload(moved.chain(self.connected.iter().copied()))
+        let moved = moved.chain(self.connected.iter().copied());
+        notify::payload(moved, self.traceparent.as_deref())
     }
 }
 

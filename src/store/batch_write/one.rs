@@ -54,8 +54,7 @@ impl One<'_> {
 
 /// The write as that of one delivery; `None` if it is more than that.
 pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
-    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, connected: _ } =
-        write;
+    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, .. } = write;
     let connected = write.connected_profiles().next();
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
         ([it], [], [], []) => Change::Saved(it.profile, it.revision),

@@ -40,8 +40,11 @@ pub async fn list_to_serve(connection: &mut PgConnection) -> Result<Vec<ToServe>
 /// # Errors
 /// [`StoreError`].
 pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, StoreError> {
-    let taken =
-        sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#, exclusive::ENDPOINT, number);
+    let taken = sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#,
+        exclusive::ENDPOINT,
+        number
+    );
     Ok(taken.fetch_one(connection).await?)
 }
 

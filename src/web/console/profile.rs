@@ -23,6 +23,7 @@ use super::words;
 use crate::access::Caller;
 use crate::domain::{Country, Device, Eid, Iccid, Imsi, Reference};
 use crate::store::{StoredProfile, evidence, funnel, inquiries};
+use crate::telemetry::Span;
 use crate::texts::Language;
 
 /// How many digits at the end of the ICCID confirm an erasure.
@@ -181,8 +182,9 @@ pub(super) async fn changes(
             status = StatusCode::OK;
             break;
         }
+        let mut waiting = Span::long_poll();
         tokio::select! {
-            () = subscription.woken() => {}
+            wake_up = subscription.woken() => waiting.link(wake_up.as_ref()),
             () = tokio::time::sleep_until(deadline) => break,
             () = app.draining.begun() => break,
         }

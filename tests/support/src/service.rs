@@ -48,9 +48,15 @@ impl Service {
 
     /// Starts a service that must refuse to start, and returns its log.
     pub async fn refusal(url: &str) -> String {
+        Self::refusal_with(url, &[]).await
+    }
+
+    /// The same with further settings.
+    pub async fn refusal_with(url: &str, more: &[(&str, &str)]) -> String {
         let folder = tempfile::tempdir().unwrap();
         let mut command = leashed(&["serve"]);
-        let mut child = spawn(serving(&mut command, url), log_of(&folder, 1));
+        serving(&mut command, url).envs(more.iter().copied());
+        let mut child = spawn(&mut command, log_of(&folder, 1));
         let mut status = None;
         wait_until("the service gives up", || {
             status = child.try_wait().unwrap();
