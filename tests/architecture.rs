@@ -73,7 +73,17 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ),
     (
         "outgoing",
-        &["budget", "clock", "delivery", "domain", "http_client", "store", "telemetry", "web"],
+        &[
+            "budget",
+            "clock",
+            "delivery",
+            "domain",
+            "feed",
+            "http_client",
+            "store",
+            "telemetry",
+            "web",
+        ],
     ),
     (
         "service",

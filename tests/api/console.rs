@@ -6,6 +6,7 @@
 use esim_status::access::{ApiKeys, Rights, Scope};
 use esim_status::delivery::Secrets;
 use esim_status_testing::{API_KEY, Answer, Client, TOKEN_SECRET, TestApp, wait_until};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::Method;
 use serde_json::json;
 
@@ -126,6 +127,19 @@ async fn only_a_key_for_the_console_opens_it() {
         let answer = app.anybody.get(path).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/console/sign-in"));
         assert_eq!(app.backend.get(path).await.status, 303, "{path}: a key in a header");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_kept_out_by_others_who_try_wrong_keys() {
+    let app = TestApp::start().await;
+    let wrong = async || sign_in(&app, "wrong-wrong-wrong-wrong").await.status.as_u16();
+    let mut guesses: FuturesUnordered<_> = (0..60).map(|_| wrong()).collect();
+    // Some wait for their turn now: at eight a second, the last ones of them get none.
+    assert_eq!(guesses.next().await, Some(403));
+    tokio::select! {
+        answer = sign_in(&app, API_KEY) => assert_eq!(answer.status, 303),
+        () = async { while guesses.next().await.is_some() {} } => panic!("all wrong keys were answered first"),
     }
 }
 

@@ -24,6 +24,7 @@ use sqlx::Executor;
 use tokio::net::TcpListener;
 
 use super::esim::{erase, object, object_with, places_of, register};
+use super::overdue::look_with;
 use super::sse::Events;
 use super::{ICCID, iccid};
 
@@ -423,20 +424,14 @@ async fn a_thousand_overdue_profiles_share_one_budget_and_each_is_asked_about_on
         }))
         .await;
     }
-    let now = clock::now().plus_seconds(86_400 + 60);
-    // The service's own upkeep may be looking at this moment; one at a time does.
-    wait_until("all are overdue", async || {
-        let mut connection = app.database.connect().await;
-        let found = find_overdue(&mut connection, &Patience::default(), &["gigastore"], now).await;
-        found.unwrap() == PROFILES as u64
-    })
-    .await;
+    let found = look_with(&app, &Patience::default(), &["gigastore"], 86_400 + 60).await;
+    assert_eq!(found, PROFILES as u64);
     // They were noted by a clock that is a day ahead.
     run(&app, "UPDATE inquiries SET due_at = now(), wanted_at = now()").await;
-    for quarter in [250, 500, 750, 1_000] {
+    for part in (1..=10).map(|tenth| tenth * 100) {
         wait_until("more are installed", async || {
             let installed = "SELECT count(*) FROM profiles WHERE state = 'INSTALLED'";
-            app.database.scalar::<i64>(installed).await >= quarter
+            app.database.scalar::<i64>(installed).await >= part
         })
         .await;
     }

@@ -21,17 +21,23 @@ const DAY: i64 = 24 * HOUR;
 
 /// Looks for what will be overdue after this many seconds, and returns how many profiles were found.
 pub(crate) async fn look(app: &TestApp, after: i64) -> u64 {
-    look_with(app, &Patience::default(), after).await
+    look_with(app, &Patience::default(), &[], after).await
 }
 
-async fn look_with(app: &TestApp, patience: &Patience, after: i64) -> u64 {
+/// The same with other times. The provider is to be asked about what is found, if it is one of `asked`.
+pub(crate) async fn look_with(
+    app: &TestApp,
+    patience: &Patience,
+    asked: &[&str],
+    after: i64,
+) -> u64 {
     let mut connection = app.database.connect().await;
     // The service itself looks a while after its start, and whoever comes second finds nothing.
     let key = Work::Overdue as i64;
     let others = format!("SELECT pg_advisory_lock({key}), pg_advisory_unlock({key})");
     connection.execute(AssertSqlSafe(others)).await.unwrap();
     let now = clock::now().plus_seconds(after);
-    find_overdue(&mut connection, patience, &[], now).await.unwrap()
+    find_overdue(&mut connection, patience, asked, now).await.unwrap()
 }
 
 async fn listed(app: &TestApp, query: &str) -> Vec<String> {
@@ -204,16 +210,16 @@ async fn each_provider_has_its_own_time() {
     let patience =
         |text: &str| Patience { not_installed: text.parse().unwrap(), ..Patience::default() };
     let own = patience("24,roamify=72");
-    assert_eq!(look_with(&app, &own, DAY + 60).await, 2);
+    assert_eq!(look_with(&app, &own, &[], DAY + 60).await, 2);
     assert_eq!(listed(&app, "overdue=true&provider=roamify").await.len(), 0);
     // It has no time of its own any more: what the common look has passed is looked at again.
     let common = Patience::default();
-    assert_eq!(look_with(&app, &common, DAY + 120).await, 1);
+    assert_eq!(look_with(&app, &common, &[], DAY + 120).await, 1);
     assert_eq!(listed(&app, "overdue=true&provider=roamify").await.len(), 1);
     // A shorter time that begins now finds what the common look has not reached.
     register(&app, &object(&iccid(3))).await;
-    assert_eq!(look_with(&app, &patience("4000"), DAY + 180).await, 0);
-    assert_eq!(look_with(&app, &patience("4000,gigastore=2"), DAY + 240).await, 1);
+    assert_eq!(look_with(&app, &patience("4000"), &[], DAY + 180).await, 0);
+    assert_eq!(look_with(&app, &patience("4000,gigastore=2"), &[], DAY + 240).await, 1);
 }
 
 #[tokio::test]

@@ -57,9 +57,10 @@ pub(super) async fn of_outcome(
     let found = app.reads.run(async |connection| {
         deliveries::list_with_outcome(connection, outcome, None, Some(behind(id)), 1).await
     });
-    let found = found.await?;
-    tracing::info!(key = form.session.name, delivery = %id, "support read the body of a delivery");
-    show(&app, &form, None, only(found, id)?)
+    let record = only(found.await?, id)?;
+    let iccid = &record.iccid;
+    tracing::info!(key = form.session.name, ?iccid, delivery = %id, "support read the body of a delivery");
+    show(&app, &form, None, record)
 }
 
 fn id_of(form: &Form) -> Result<Uuid, Problem> {

@@ -210,10 +210,11 @@ pub(super) async fn link(
     viewed: Viewed,
     form: Form,
 ) -> Result<Response, Problem> {
+    note(&viewed.session, &viewed.iccid, "fresh install link");
     let now = form.session.received_at;
     let issued = tokens::issue(&app, &viewed.iccid, tokens::LONGEST_TTL, now).await?;
     let link = Some((issued.install_url, issued.expires_at.into()));
-    render(&app, &viewed, "fresh install link", Said { link, ..Said::default() }).await
+    render(&app, &viewed, "profile", Said { link, ..Said::default() }).await
 }
 
 /// `POST /console/profiles/{profile}/ask`: has the provider asked.
@@ -222,8 +223,8 @@ pub(super) async fn ask(
     viewed: Viewed,
     form: Form,
 ) -> Result<Response, Problem> {
-    inquiry::want(&app, &viewed.iccid, form.session.received_at).await?;
     note(&viewed.session, &viewed.iccid, "question to the provider");
+    inquiry::want(&app, &viewed.iccid, form.session.received_at).await?;
     let handle = viewed.session.handle(&viewed.iccid);
     Ok(see_other(&format!("{}/profiles/{handle}?asked", base_path(&app))))
 }
@@ -242,7 +243,8 @@ pub(super) async fn erase(
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
     }
-    registration::erase_profile(&app, &viewed.iccid, form.session.received_at).await?;
+    // First: an erasure that fails half-way has begun.
     note(&viewed.session, &viewed.iccid, "erasure");
+    registration::erase_profile(&app, &viewed.iccid, form.session.received_at).await?;
     Ok(see_other(&format!("{}?erased", base_path(&app))))
 }

@@ -12,6 +12,7 @@ use super::super::middleware::HTML;
 use super::super::problem::{Code, Problem};
 use super::session::Session;
 use crate::domain::{Iccid, Timestamp};
+use crate::telemetry;
 
 /// Everything comes from this origin, nothing is inline, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
@@ -158,6 +159,7 @@ pub(super) async fn around(State(app): State<AppState>, request: Request, next: 
     let request = Request::from_parts(parts.clone(), body);
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        telemetry::count_problem(problem.entry().name);
         let allow = response.headers_mut().remove(header::ALLOW);
         response = if response.status() == StatusCode::UNAUTHORIZED && parts.method.is_safe() {
             see_other(&format!("{}/sign-in", base_path(&app)))

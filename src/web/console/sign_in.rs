@@ -15,9 +15,10 @@ use super::super::problem::{Code, Problem};
 use super::form::{Fields, Form};
 use super::session::{COOKIE, LASTS, Session};
 use super::shell::{Shell, base_path, page, see_other};
+use crate::telemetry;
 
-/// How many attempts are looked at concurrently, how long a wrong one keeps its turn, and how long an attempt waits for a turn.
-/// So a replica looks at eight wrong keys a second at most, which is nothing against a key that has to be 16 random bytes.
+/// How many wrong keys are answered concurrently, how long each answer takes, and how long one waits for its turn. So a replica
+/// answers eight wrong keys a second at most. A right key never waits: whoever sends wrong ones keeps nobody out.
 static TURNS: Semaphore = Semaphore::const_new(4);
 const WRONG_TAKES: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,10 +41,13 @@ pub(super) async fn sign_in(
     ReceivedAt(now): ReceivedAt,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    let busy = "too many people sign in at this moment: try again in a few seconds";
-    let busy = || Problem::because(Code::Unavailable, busy);
-    let turn = timeout(PATIENCE, TURNS.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())?;
     let Some((session, name)) = Session::begin(&app.access, fields.get("key"), now) else {
+        telemetry::count_problem(Code::Forbidden.entry().name);
+        let busy =
+            "too many wrong keys come at this moment: check yours, and try again in a few seconds";
+        let busy = || Problem::because(Code::Unavailable, busy);
+        let turn = timeout(PATIENCE, TURNS.acquire()).await;
+        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         tracing::warn!("somebody tried to sign in to the console without a key for it");
         sleep(WRONG_TAKES).await;
         drop(turn);
