@@ -220,7 +220,7 @@ export interface Endpoint {
   disabledAt?: string | null;
   /**
    * Why it is disabled. `request`: a backend asked for that. `gone`: it answered 410. `failing`: it accepted nothing for five days.
-   * `lost-place`: the database was restored from a backup from before its cursor; replay it from a cursor from before the backup.
+   * `lost-place`: the database has not given out its cursor, because a part of it was restored or changed by hand; replay it.
    */
   disabledBecause?: 'request' | 'gone' | 'failing' | 'lost-place' | null;
   /** Since when. */
@@ -237,7 +237,7 @@ export interface Endpoint {
   kinds: Array<ChangeKind>;
   /** How the last request failed that it did not accept. */
   lastError?: string | null;
-  /** Until when the secret before the present one also signs. */
+  /** Until when secrets before the present one also sign: each for a day. */
   previousSecretUntil?: string | null;
   /** The providers of whose profiles it wants changes; none: all. */
   providers: Array<string>;
@@ -265,7 +265,7 @@ export interface EndpointChange {
   /** The providers of whose profiles it wants changes; none: all. */
   providers?: Array<string> | null;
   /**
-   * `true` gives it a new secret, which the answer shows. For a day, both the new secret and the one before sign.
+   * `true` gives it a new secret, which the answer shows. For a day, every secret that signed before also signs.
    *
    * @default false
    */
