@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ),
     ("reread", &["delivery", "domain", "providers", "registry", "store"]),
     ("listener", &["telemetry"]),
-    ("http_client", &["config"]),
+    ("http_client", &["config", "domain"]),
     (
         "inquiry",
         &[

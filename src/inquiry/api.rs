@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::pace::Pace;
+use crate::clock;
 use crate::config::ApiSettings;
 use crate::domain::{Iccid, Report, Timestamp};
 use crate::http_client;
@@ -201,13 +202,13 @@ impl Api {
                 return Err(AskError::Refused(status));
             }
             StatusCode::TOO_MANY_REQUESTS => {
-                let pause = retry_after(&answer);
+                let pause = pause_of(&answer);
                 self.pace.pause(pause);
                 return Err(AskError::TooMany(pause));
             }
             status => {
                 if answer.headers().contains_key(http::header::RETRY_AFTER) {
-                    self.pace.pause(retry_after(&answer));
+                    self.pace.pause(pause_of(&answer));
                 }
                 return Err(AskError::Status(status));
             }
@@ -224,11 +225,10 @@ impl Api {
     }
 }
 
-/// `Retry-After` in seconds. A date is rare and would need their clock: then the usual pause.
-fn retry_after(answer: &Response) -> Duration {
-    let header = answer.headers().get(http::header::RETRY_AFTER);
-    let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(USUAL_PAUSE, Duration::from_secs).min(LONGEST_PAUSE)
+/// How long an answer asks not to be called; the usual pause if that cannot be read.
+fn pause_of(answer: &Response) -> Duration {
+    let asked = http_client::retry_after(answer.headers(), clock::now(), LONGEST_PAUSE);
+    asked.unwrap_or(USUAL_PAUSE)
 }
 
 /// Finds the eSIM object of this profile in an answer. Several that agree are one.

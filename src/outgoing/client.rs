@@ -151,7 +151,10 @@ impl Client {
             .header("webhook-signature", target.secrets.sign(&message.id, timestamp, &message.body))
             .body(message.body.clone());
         let mut answer = request.send().await.map_err(failure)?;
-        let (status, wait) = (answer.status(), wait(answer.headers()));
+        let (status, wait) = (
+            answer.status(),
+            http_client::retry_after(answer.headers(), clock::now(), LONGEST_WAIT),
+        );
         span.got(status.as_u16());
         let mut read = 0;
         // A connection whose answer is not read to its end is closed.
@@ -169,19 +172,6 @@ impl Client {
             _ => Err(Failure::Answered(status, None)),
         }
     }
-}
-
-/// Reads `Retry-After`: seconds, or a date. Some senders write the time itself in seconds; nobody waits longer than a day.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = value.parse().map_or(Duration::MAX, Duration::from_secs);
-        return Some(seconds.min(LONGEST_WAIT));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let now = u64::try_from(clock::now().unix_seconds()).ok()?;
-    Some(at.saturating_sub(Duration::from_secs(now)).min(LONGEST_WAIT))
 }
 
 fn failure(error: reqwest::Error) -> Failure {
@@ -233,28 +223,5 @@ impl Resolve for Resolver {
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_as_seconds_or_as_a_date() {
-        let read = |value: &str| {
-            let value = HeaderValue::from_str(value).unwrap();
-            wait(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))
-        };
-        assert_eq!(read("7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        for long in ["Thu, 21 Oct 2190 07:28:00 GMT", "1795800000", "99999999999999999999999"] {
-            assert_eq!(read(long), Some(LONGEST_WAIT), "{long}");
-        }
-        assert_eq!(read("soon"), None);
-        assert_eq!(read("-1"), None);
-        assert_eq!(wait(&HeaderMap::new()), None);
     }
 }

@@ -16,7 +16,7 @@ use super::AppState;
 use super::callers::Backend;
 use super::changes::{After, not_given_out, place_of, read_after};
 use super::extract::{Params, path_segment, read_json};
-use super::problem::{Code, Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::delivery::StandardSecrets;
 use crate::domain::{Filter, Timestamp};
 use crate::registry::{self, EndpointChange};
@@ -66,10 +66,7 @@ pub(super) async fn id_of(parts: &mut Parts) -> Result<String, Problem> {
     security(("apiKey" = [])),
     responses(
         (status = 200, body = EndpointsView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
+        Refusals,
     )
 )]
 pub async fn list(
@@ -105,12 +102,10 @@ pub(super) async fn read(app: &AppState) -> Result<Vec<EndpointView>, Problem> {
     request_body = NewEndpoint,
     responses(
         (status = 201, body = EndpointView, description = "Created, with `secret`"),
+        Refusals,
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
         (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn create(
@@ -157,11 +152,8 @@ pub async fn create(
     params(("id" = String, Path, description = "The `id` of an endpoint")),
     responses(
         (status = 200, body = EndpointView),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn show(
@@ -191,13 +183,11 @@ pub(super) async fn find(app: &AppState, id: &str) -> Result<EndpointView, Probl
     request_body(content = Option<ChangedEndpoint>, description = "The body may be empty, and then nothing changes"),
     responses(
         (status = 200, body = EndpointView, description = "Changed; with `secret` if there is a new one"),
+        Refusals,
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
         (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
         (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn change(
@@ -264,12 +254,9 @@ async fn apply(
     params(("id" = String, Path, description = "The `id` of an endpoint")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, body = ProblemDocument, description = "`invalid-parameter`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
+        Refusals,
         (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
         (status = 409, body = ProblemDocument, description = "`endpoint-refused`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn delete(
@@ -302,12 +289,10 @@ pub async fn delete(
     request_body = Replay,
     responses(
         (status = 200, body = EndpointView),
+        Refusals,
         (status = 400, body = ProblemDocument, description = "`invalid-parameter`, `invalid-body`"),
-        (status = 401, body = ProblemDocument, description = "`unauthenticated`"),
-        (status = 403, body = ProblemDocument, description = "`forbidden`"),
         (status = 404, body = ProblemDocument, description = "`unknown-endpoint`"),
         (status = 413, body = ProblemDocument, description = "`too-large`"),
-        (status = 503, body = ProblemDocument, description = "`unavailable`"),
     )
 )]
 pub async fn replay(
