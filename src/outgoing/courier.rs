@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{Client, Target};
 use super::due;
 use super::lane::Left;
-use super::round::{self, Sent};
+use super::sending::{self, Sent};
 use crate::clock;
 use crate::delivery::StandardSecrets;
 use crate::domain::{
@@ -160,7 +160,7 @@ impl Courier {
         let changes = lanes.iter().map(|lane| lane.messages.len()).sum();
         let span = Span::round(wake_up.as_ref(), &self.id, changes);
         let mut sent =
-            round::send(client, &target, lanes, &span, was_failing, draining, &is_outdated).await;
+            sending::send(client, &target, lanes, &span, was_failing, draining, &is_outdated).await;
         drop(span);
         if sent.is_gone {
             tracing::warn!(
@@ -326,7 +326,7 @@ impl Courier {
     /// Ends the deliveries to the endpoint, unless a backend has just changed it.
     async fn end(&self, endpoint: &Endpoint, because: DisabledBecause) -> Result<Next, StoreError> {
         let ended = self.pool.run(async |connection| {
-            endpoints::end(connection, endpoint, because, clock::now()).await
+            endpoints::disable(connection, endpoint, because, clock::now()).await
         });
         ended.await?;
         Ok(Next::Again)

@@ -15,7 +15,7 @@ mod courier;
 
 mod due;
 
-mod round;
+mod sending;
 
 mod lane;
 
@@ -105,7 +105,7 @@ async fn serve(
         }
         for id in ended {
             if let Some(courier) = serving.remove(&id) {
-                locks.run(async |it| endpoints::release(it, courier.number).await).await?;
+                locks.run(async |it| endpoints::unlock(it, courier.number).await).await?;
             }
         }
         for ToServe { id, number, version, .. } in wanted {
@@ -113,7 +113,7 @@ async fn serve(
                 courier
                     .version
                     .send_if_modified(|known| std::mem::replace(known, version) != version);
-            } else if locks.run(async |it| endpoints::take(it, number).await).await? {
+            } else if locks.run(async |it| endpoints::try_lock(it, number).await).await? {
                 let (sender, receiver) = watch::channel(version);
                 let courier = Courier {
                     app: app.clone(),

@@ -43,7 +43,7 @@ pub async fn change_endpoint<E>(
             // First, because it depends on what was read.
             Some(false) => {
                 let because = DisabledBecause::Request;
-                endpoints::end(&mut transaction, &endpoint, because, now).await?;
+                endpoints::disable(&mut transaction, &endpoint, because, now).await?;
             }
             None => {}
         }

@@ -15,7 +15,7 @@ pub use owner::{
     save_secrets, seal_anew,
 };
 pub use serving::{
-    Advanced, Progress, ToServe, advance, end, list_to_serve, note_failure, release, take,
+    Advanced, Progress, ToServe, advance, disable, list_to_serve, note_failure, try_lock, unlock,
 };
 
 /// An endpoint.

@@ -39,7 +39,7 @@ pub async fn list_to_serve(connection: &mut PgConnection) -> Result<Vec<ToServe>
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, StoreError> {
+pub async fn try_lock(connection: &mut PgConnection, number: i32) -> Result<bool, StoreError> {
     let taken = sqlx::query_scalar!(
         r#"SELECT pg_try_advisory_lock($1, $2) AS "taken!""#,
         exclusive::ENDPOINT,
@@ -52,7 +52,7 @@ pub async fn take(connection: &mut PgConnection, number: i32) -> Result<bool, St
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn release(connection: &mut PgConnection, number: i32) -> Result<(), StoreError> {
+pub async fn unlock(connection: &mut PgConnection, number: i32) -> Result<(), StoreError> {
     sqlx::query!("SELECT pg_advisory_unlock($1, $2)", exclusive::ENDPOINT, number)
         .fetch_one(connection)
         .await?;
@@ -167,7 +167,7 @@ pub async fn note_failure(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn end(
+pub async fn disable(
     connection: &mut PgConnection,
     from: &Endpoint,
     because: DisabledBecause,

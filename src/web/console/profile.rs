@@ -49,12 +49,12 @@ struct ProfilePage {
     is_cut: bool,
     can_ask: bool,
     place: String,
-    said: Said,
+    said: ActionResult,
 }
 
 /// What an action has to say on the page that answers it.
 #[derive(Default)]
-struct Said {
+struct ActionResult {
     notice: &'static str,
     wrong: &'static str,
     link: Option<(String, When)>,
@@ -72,14 +72,14 @@ pub(super) async fn show(
         }
         _ => "",
     };
-    render(&app, &viewed, "profile", Said { notice, ..Said::default() }).await
+    render(&app, &viewed, "profile", ActionResult { notice, ..ActionResult::default() }).await
 }
 
 async fn render(
     app: &AppState,
     viewed: &Viewed,
     what: &'static str,
-    said: Said,
+    said: ActionResult,
 ) -> Result<Response, Problem> {
     let Viewed { session, iccid } = viewed;
     let read = app.reads.run(async |connection| {
@@ -214,7 +214,7 @@ pub(super) async fn link(
     let now = form.session.received_at;
     let issued = tokens::issue(&app, &viewed.iccid, tokens::LONGEST_TTL, now).await?;
     let link = Some((issued.install_url, issued.expires_at.into()));
-    render(&app, &viewed, "profile", Said { link, ..Said::default() }).await
+    render(&app, &viewed, "profile", ActionResult { link, ..ActionResult::default() }).await
 }
 
 /// `POST /console/profiles/{profile}/ask`: has the provider asked.
@@ -238,7 +238,7 @@ pub(super) async fn erase(
     let typed = form.get("digits");
     if typed.len() != CONFIRMING || !viewed.iccid.as_str().ends_with(typed) {
         let wrong = "Nothing was erased: these are not the last six digits of the ICCID.";
-        let said = Said { wrong, ..Said::default() };
+        let said = ActionResult { wrong, ..ActionResult::default() };
         let mut response = render(&app, &viewed, "profile", said).await?;
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);

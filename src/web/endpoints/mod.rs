@@ -36,12 +36,12 @@ const BOTH_SIGN_SECONDS: i64 = 86_400;
 
 /// The endpoint that the path names, for a backend.
 #[derive(Debug)]
-pub struct Named {
+pub struct EndpointId {
     id: String,
     received_at: Timestamp,
 }
 
-impl FromRequestParts<AppState> for Named {
+impl FromRequestParts<AppState> for EndpointId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
@@ -158,7 +158,7 @@ pub async fn create(
 )]
 pub async fn show(
     State(app): State<AppState>,
-    Named { id, .. }: Named,
+    EndpointId { id, .. }: EndpointId,
     params: Params,
 ) -> Result<Json<EndpointView>, Problem> {
     params.finish()?;
@@ -192,7 +192,7 @@ pub(super) async fn find(app: &AppState, id: &str) -> Result<EndpointView, Probl
 )]
 pub async fn change(
     State(app): State<AppState>,
-    Named { id, received_at: now }: Named,
+    EndpointId { id, received_at: now }: EndpointId,
     params: Params,
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
@@ -261,7 +261,7 @@ async fn apply(
 )]
 pub async fn delete(
     State(app): State<AppState>,
-    Named { id, .. }: Named,
+    EndpointId { id, .. }: EndpointId,
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
@@ -297,7 +297,7 @@ pub async fn delete(
 )]
 pub async fn replay(
     State(app): State<AppState>,
-    Named { id, received_at: now }: Named,
+    EndpointId { id, received_at: now }: EndpointId,
     params: Params,
     request: Request,
 ) -> Result<Json<EndpointView>, Problem> {
