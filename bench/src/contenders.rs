@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use crate::deliveries::secret;
 use crate::postgres::Postgres;
 use crate::process::Process;
-use crate::{interrupt, settings};
+use crate::{interrupt, settings, sink};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +26,10 @@ pub enum Contender {
     OneStatement,
     /// esim-status itself
     Service,
+    /// esim-status that records one trace in a hundred, only with --only
+    TracedSome,
+    /// esim-status that records every trace, only with --only
+    Traced,
     /// Verifies and parses, without a database
     Limit,
     /// Express with pg, one process for each core; needs Node.js
@@ -39,6 +43,8 @@ impl Contender {
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "esim-status",
+            Self::TracedSome => "esim-status, 1 % traced",
+            Self::Traced => "esim-status, 100 % traced",
             Self::Limit => "limit: verify and parse only",
             Self::Ordinary => "axum + sqlx, a transaction each",
             Self::OneStatement => "axum + sqlx, a statement each",
@@ -52,6 +58,21 @@ impl Contender {
         !matches!(self, Self::Express | Self::Fastapi)
     }
 
+    /// The share of its traces that it records, if it is the service.
+    fn traced(self) -> Option<&'static str> {
+        match self {
+            Self::Service => Some("0"),
+            Self::TracedSome => Some("0.01"),
+            Self::Traced => Some("1"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is measured without being named.
+    pub fn is_usual(self) -> bool {
+        !matches!(self, Self::TracedSome | Self::Traced)
+    }
+
     /// The command that starts it.
     fn command(self, programs: &Path) -> Vec<String> {
         let built = |name: &str| programs.join(name).display().to_string();
@@ -60,7 +81,9 @@ impl Contender {
             std::iter::once(program).chain(rest).collect()
         };
         match self {
-            Self::Service => with(built("esim-status"), &["serve"]),
+            Self::Service | Self::TracedSome | Self::Traced => {
+                with(built("esim-status"), &["serve"])
+            }
             Self::Limit => with(built("limit"), &[]),
             Self::Ordinary => with(built("ordinary"), &[]),
             Self::OneStatement => with(built("ordinary"), &["--one-statement"]),
@@ -107,10 +130,16 @@ impl Running {
         let hooks = folder.join("hooks.toml");
         std::fs::write(&hooks, settings::hooks())?;
         let mut environment = vec![("DATABASE_URL", postgres.url(database))];
-        if contender == Contender::Service {
+        if let Some(share) = contender.traced() {
             environment.extend(settings::environment(&hooks));
             environment.push(("ESIM_STATUS_LISTEN", address.to_string()));
             environment.push(("ESIM_STATUS_ADMIN_LISTEN", admin.to_string()));
+            if share != "0" {
+                let collector = format!("http://{}", sink::address()?);
+                environment.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector));
+                environment.push(("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()));
+                environment.push(("OTEL_TRACES_SAMPLER_ARG", share.to_owned()));
+            }
         } else {
             environment.extend(postgres.environment(database));
             environment.push(("PORT", address.port().to_string()));

@@ -14,6 +14,8 @@ pub mod postgres;
 
 pub mod tables;
 
+pub mod sink;
+
 pub mod contenders;
 
 pub mod cost;

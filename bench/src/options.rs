@@ -61,7 +61,8 @@ pub struct Options {
     #[arg(long)]
     pub all: bool,
 
-    /// Which contenders to measure; Express and `FastAPI` need --all [default: those in Rust, with --all every one]
+    /// Which contenders to measure; Express and `FastAPI` need --all [default: those in Rust that record no traces, with --all all
+    /// of these]
     #[arg(long, value_enum, value_delimiter = ',')]
     #[arg(requires_ifs = [("express", "all"), ("fastapi", "all")])]
     only: Vec<Contender>,
@@ -108,7 +109,7 @@ impl Options {
         let is_wanted = |it: &Contender| match self.only.as_slice() {
             [] if self.same_rate => matches!(it, OneStatement | Service),
             [] if self.kinds || self.long => matches!(it, Ordinary | OneStatement | Service),
-            [] => self.all || it.is_rust(),
+            [] => it.is_usual() && (self.all || it.is_rust()),
             only => only.contains(it),
         };
         Contender::value_variants().iter().copied().filter(is_wanted).collect()
