@@ -2,6 +2,13 @@
 
 const PAUSE = 5000;
 
+// A form leads away. What it does may change this page too, and renewing that would overtake the answer to the form.
+const leaving = new AbortController();
+const { signal } = leaving;
+addEventListener('submit', () => leaving.abort());
+// The way back may lead to this very document.
+addEventListener('pageshow', (event) => event.persisted && location.reload());
+
 const pause = () => new Promise((done) => setTimeout(done, PAUSE));
 
 // Replacing what has the focus would take it away from its user.
@@ -13,7 +20,7 @@ const idle = (element) => new Promise((done) => {
 });
 
 async function renew(live) {
-  const response = await fetch(location.pathname, { redirect: 'manual' });
+  const response = await fetch(location.pathname, { redirect: 'manual', signal });
   if (response.status !== 200) return location.reload();
   const text = await response.text();
   const news = new DOMParser().parseFromString(text, 'text/html').querySelector('#live');
@@ -27,12 +34,13 @@ async function follow() {
     const live = document.querySelector('#live');
     if (!live) return;
     try {
-      const response = await fetch(live.dataset.changes, { redirect: 'manual' });
+      const response = await fetch(live.dataset.changes, { redirect: 'manual', signal });
       if (response.status === 200) await renew(live);
       // The session has ended.
       else if (response.type === 'opaqueredirect') return location.reload();
       else if (response.status !== 204) await pause();
     } catch {
+      if (signal.aborted) return;
       await pause();
     }
   }
