@@ -29,7 +29,7 @@ pub fn new(base: &Url) -> reqwest::Result<reqwest::Client> {
     builder.build()
 }
 
-/// Reads `Retry-After`: seconds, or a date, at most this long from now. Some senders write the time itself in seconds.
+/// Reads `Retry-After`: seconds, or a date, at most this long from now: some senders write the time itself in seconds.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp, longest: Duration) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -88,9 +88,14 @@ impl Lanes {
         let now = Instant::now();
         self.open.retain(|_, lane| lane.is_running || lane.held_until.is_some_and(|at| at > now));
         let mut rest = Vec::with_capacity(batch.len());
-        for waiting in batch {
+        for mut waiting in batch {
             match waiting.submission.iccid().and_then(|iccid| self.open.get_mut(iccid)) {
-                Some(lane) => lane.queue.push(waiting),
+                Some(lane) => {
+                    if let Some(trace) = waiting.trace.as_deref_mut() {
+                        trace.is_held();
+                    }
+                    lane.queue.push(waiting);
+                }
                 None => rest.push(waiting),
             }
         }

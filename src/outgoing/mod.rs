@@ -87,10 +87,13 @@ async fn serve(
 ) -> Result<(), StoreError> {
     let mut locks = Holder::new(connection);
     locks.run(exclusive::notice_loss).await?;
-    configure(app, &mut locks).await?;
+    let mut is_configured = false;
     let mut couriers = JoinSet::new();
     let mut serving: HashMap<String, Serving> = HashMap::new();
     loop {
+        if !is_configured {
+            is_configured = configure(app, &mut locks).await?;
+        }
         let wanted = locks.run(endpoints::list_to_serve).await?;
         // Only the configuration file has the secrets of its endpoints. Another replica may have another file.
         let is_ours =
@@ -140,8 +143,10 @@ async fn serve(
     }
 }
 
-/// Saves what the configuration file says about endpoints. A new one begins at the present end.
-async fn configure(app: &AppState, locks: &mut Holder<'_>) -> Result<(), StoreError> {
+/// Saves what the configuration file says about endpoints. A new one begins at the present end; while that cannot be read, the others
+/// need not wait. Returns whether all are saved.
+async fn configure(app: &AppState, locks: &mut Holder<'_>) -> Result<bool, StoreError> {
+    let mut are_all_saved = true;
     for endpoint in &app.endpoints {
         let definition = Definition {
             url: endpoint.url.as_str().to_owned(),
@@ -151,11 +156,15 @@ async fn configure(app: &AppState, locks: &mut Holder<'_>) -> Result<(), StoreEr
         let id = &endpoint.id;
         let exists = async |it: &mut _| endpoints::configure(it, id, &definition).await;
         if !locks.run(exists).await? {
-            let (place, now) = (app.end_of_changes().await?, clock::now());
+            let Ok(place) = app.end_of_changes().await else {
+                are_all_saved = false;
+                continue;
+            };
+            let now = clock::now();
             let add =
                 async |it: &mut _| endpoints::add_configured(it, id, &definition, place, now).await;
             locks.run(add).await?;
         }
     }
-    Ok(())
+    Ok(are_all_saved)
 }

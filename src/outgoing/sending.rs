@@ -107,7 +107,7 @@ pub(super) async fn send(
     // Shuffled, so that an attempt does not always try the same profiles. Those come first that were not refused before: otherwise an
     // attempt would mostly try what the endpoint cannot digest.
     lanes.shuffle(&mut rand::rng());
-    lanes.sort_by_key(|lane| lane.backlog.is_some());
+    lanes.sort_by_key(|lane| lane.backlog.as_ref().is_some_and(|backlog| backlog.failures > 0));
     let mut may_send = true;
     if was_failing {
         let tried = lanes.iter_mut().filter(|lane| !lane.messages.is_empty()).take(TRIED);

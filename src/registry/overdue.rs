@@ -85,10 +85,11 @@ async fn look(
         let until = from.plus_seconds(slice.max(SLICE_SECONDS)).min(end);
         let candidates = overdue::find_candidates(connection, scan, from, until).await?;
         for page in candidates.chunks(PAGE) {
-            let (noted, held) = note(connection, page, patience, asked, now).await?;
+            let (noted, missed) = note(connection, page, patience, asked, now).await?;
             found += noted;
-            // Those that another transaction holds are looked for again in a minute.
-            is_complete &= held == 0;
+            // Those that another transaction holds, or has just changed, are looked for again in a minute: a late report changes a
+            // profile and ends nothing.
+            is_complete &= missed == 0;
         }
         if is_complete {
             overdue::note_scanned(connection, scan, until).await?;
@@ -125,7 +126,7 @@ async fn note(
     asked: &[&str],
     now: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
-    let (mut noted, mut held) = (0, 0);
+    let (mut noted, mut missed) = (0, 0);
     for stored in find(connection, iccids).await? {
         let profile = &stored.profile;
         let expected_from = stored.order.expected_from;
@@ -140,9 +141,8 @@ async fn note(
                     inquiries::want(connection, &noted, Urgency::Sometime, now, now).await?;
                 }
             }
-            Noted::Changed => {}
-            Noted::Held => held += 1,
+            Noted::Missed => missed += 1,
         }
     }
-    Ok((noted, held))
+    Ok((noted, missed))
 }

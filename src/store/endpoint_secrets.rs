@@ -39,7 +39,10 @@ impl EndpointSecrets {
     pub fn rotated(self, current: SecretString, until: Timestamp, now: Timestamp) -> Self {
         let mut earlier = vec![(self.current, until)];
         earlier.extend(self.earlier.into_iter().filter(|(_, until)| now < *until));
-        earlier.truncate(MAX_EARLIER);
+        // Of more, those between go: each was replaced within a day, and a receiver whose answers were lost knows the earliest.
+        if earlier.len() > MAX_EARLIER {
+            earlier.drain(1..=earlier.len() - MAX_EARLIER);
+        }
         Self { current, earlier }
     }
 
@@ -75,5 +78,28 @@ impl EndpointSecrets {
             serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt { column: "sealed" })?;
         let earlier = plain.earlier.into_iter().map(|(secret, until)| (secret.into(), until));
         Ok(Self { current: plain.current.into(), earlier: earlier.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_secrets_the_first_and_the_last_sign_for_a_day() {
+        let now = Timestamp::parse("2026-11-27T10:00:00Z").unwrap();
+        let until = now.plus_seconds(86_400);
+        let secret = |n: usize| SecretString::from(format!("secret-{n}"));
+        let secrets =
+            (1..8).fold(EndpointSecrets::new(secret(0)), |it, n| it.rotated(secret(n), until, now));
+        let signing = |until, now| -> Vec<String> {
+            secrets.signing(until, now).map(|it| it.expose_secret().to_owned()).collect()
+        };
+        assert_eq!(
+            signing(Some(until), now),
+            ["secret-7", "secret-6", "secret-2", "secret-1", "secret-0"]
+        );
+        assert_eq!(signing(Some(until), until), ["secret-7"]);
+        assert_eq!(signing(None, now), ["secret-7"]);
     }
 }

@@ -163,10 +163,8 @@ pub async fn find_candidates(
 pub enum Noted {
     /// It was written.
     Written,
-    /// The profile has changed since it was read, or was erased.
-    Changed,
-    /// Another transaction holds the profile: try again later.
-    Held,
+    /// The profile has changed since it was read, was erased, or is held by another transaction: look again later.
+    Missed,
 }
 
 /// Writes the line that says that a profile is overdue, unless the profile has changed since it was read.
@@ -185,17 +183,8 @@ pub async fn note(
         iccid.as_str(),
         stored.profile.seq
     );
-    match free.fetch_optional(&mut *transaction).await? {
-        Some(true) => {}
-        Some(false) => return Ok(Noted::Changed),
-        None => {
-            let exists = sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM profiles WHERE iccid = $1) AS "it!""#,
-                iccid.as_str()
-            );
-            let is_held = exists.fetch_one(&mut *transaction).await?;
-            return Ok(if is_held { Noted::Held } else { Noted::Changed });
-        }
+    if free.fetch_optional(&mut *transaction).await? != Some(true) {
+        return Ok(Noted::Missed);
     }
     let reason = line.reason.map(OverdueReason::as_str);
     sqlx::query!(
@@ -287,9 +276,9 @@ const PAGE: i64 = 2_000;
 /// # Errors
 /// [`StoreError`].
 pub async fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
-    // A replica of the release before this column leaves it out.
+    // A replica of the release before this column leaves it as it was.
     sqlx::query!(
-        "UPDATE overdue AS o SET since = p.since FROM profiles AS p WHERE o.since IS NULL AND p.iccid = o.iccid AND p.seq = o.seq"
+        "UPDATE overdue AS o SET since = p.since FROM profiles AS p WHERE p.iccid = o.iccid AND p.seq = o.seq AND o.since IS DISTINCT FROM p.since"
     )
     .execute(&mut *connection)
     .await?;

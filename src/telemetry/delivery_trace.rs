@@ -43,9 +43,17 @@ impl DeliveryTrace {
 
     /// It is answered: with an outcome, or with the reason why there is none.
     pub fn ends(mut self, outcome: Result<&'static str, &'static str>) {
+        let mut now = std::mem::take(&mut self.now);
         match outcome {
-            Ok(outcome) => self.now.set("esim_status.outcome", outcome),
-            Err(error) => self.now.fail(error),
+            Ok(outcome) => now.set("esim_status.outcome", outcome),
+            Err(error) => now.fail(error),
         }
+    }
+}
+
+/// One that is dropped without an answer has waited too long.
+impl Drop for DeliveryTrace {
+    fn drop(&mut self) {
+        self.now.fail("given_up");
     }
 }

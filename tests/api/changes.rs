@@ -5,9 +5,6 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use esim_status::clock;
-use esim_status::domain::Patience;
-use esim_status::registry::find_overdue;
 use esim_status::store::upkeep;
 use esim_status_testing::history::{assert_placed, assert_straight};
 use esim_status_testing::{Database, TestApp};
@@ -16,6 +13,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, places_of, put, register};
+use super::overdue::look;
 use super::{ICCID, iccid};
 
 /// One answer.
@@ -112,9 +110,7 @@ async fn every_kind_of_change_is_told_once_in_its_order() {
     for _ in 0..2 {
         assert_eq!(put(&app.backend, ICCID, reference.to_string()).await.status, 200);
     }
-    let at = clock::now().plus_seconds(86_400 + 60);
-    let mut connection = app.database.connect().await;
-    find_overdue(&mut connection, &Patience::default(), &[], at).await.unwrap();
+    look(&app, 86_400 + 60).await;
     let after = read(&app, &format!("after={}", all.next)).await;
     assert_eq!(
         lines(&after.items),
@@ -272,9 +268,10 @@ async fn a_change_whose_profile_cannot_be_read_is_passed_by_nobody_and_delivered
     }
     let spoil = format!("UPDATE profiles SET eid = 'zz' WHERE iccid = '{}'", iccid(1));
     app.database.connect().await.execute(AssertSqlSafe(spoil)).await.unwrap();
-    // The page before it is read.
-    assert_eq!(read(&app, "limit=1").await.items.len(), 1);
-    let refused = app.backend.get("/v1/changes").await;
+    // What comes before it is read.
+    let before = read(&app, "limit=10").await;
+    assert_eq!(before.items.len(), 1);
+    let refused = app.backend.get(&format!("/v1/changes?after={}", before.next)).await;
     assert_eq!((refused.status.as_u16(), refused.problem()), (500, "internal".to_owned()));
     let mend = "UPDATE profiles SET eid = NULL";
     app.database.connect().await.execute(mend).await.unwrap();

@@ -6,11 +6,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use esim_status::clock;
 use esim_status::config::{ConfiguredEndpoint, Settings};
 use esim_status::delivery::StandardSecrets;
-use esim_status::domain::{EndpointUrl, Filter, Patience, Reach};
-use esim_status::registry::find_overdue;
+use esim_status::domain::{EndpointUrl, Filter, Reach};
 use esim_status_testing::receiver::{Received, Receiver, Reply};
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join;
@@ -21,6 +19,7 @@ use sqlx::Executor;
 use tokio::net::TcpListener;
 
 use super::esim::{erase, object, places_of, put, register};
+use super::overdue::look;
 use super::registration::vault;
 use super::{ICCID, iccid};
 
@@ -94,9 +93,7 @@ async fn every_kind_of_change_is_delivered_signed_with_a_stable_id_and_without_a
     assert_eq!(app.deliver(country.to_string()).await.outcome(), "connected");
     receiver.has_accepted(4).await;
     app.report(&iccid(1), "RELEASED").await;
-    let mut connection = app.database.connect().await;
-    let at = clock::now().plus_seconds(86_400 + 60);
-    find_overdue(&mut connection, &Patience::default(), &[], at).await.unwrap();
+    look(&app, 86_400 + 60).await;
     receiver.has_accepted(7).await;
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     let got = receiver.has_accepted(8).await;
@@ -233,6 +230,11 @@ async fn many_profiles_that_are_held_apart_do_not_make_their_endpoint_fail() {
     let (path, _) = create_for(&app, &receiver).await;
     hold(&app, &receiver, &path, 20).await;
     let mut connection = app.database.connect().await;
+    // Once a change of after this is accepted, no earlier attempt is under way.
+    let later = "UPDATE endpoint_backlogs SET retry_at = now() + interval '1 h'";
+    connection.execute(later).await.unwrap();
+    app.report(&iccid(49), "RELEASED").await;
+    receiver.has_accepted(2).await;
     // All are due at the same time, and nothing else.
     let before = receiver.requests().len();
     let due = "UPDATE endpoint_backlogs SET retry_at = now(), failures = 7";
@@ -353,6 +355,12 @@ async fn an_endpoint_that_accepts_nothing_for_five_days_is_disabled() {
     app.database.connect().await.execute(past).await.unwrap();
     let shown = says(&app, &path, "status", json!("disabled")).await;
     assert_eq!(shown["disabledBecause"], "failing");
+    // Its owner switches it off too: then a replay does not switch it on.
+    let shown = change(&app, &path, &json!({ "enabled": false })).await;
+    assert_eq!(shown["disabledBecause"], "request");
+    let replay = format!("{path}/replay");
+    let replayed = call(&app, Method::POST, &replay, &json!({ "after": "beginning" })).await;
+    assert_eq!(replayed.json()["disabledBecause"], "request");
     receiver.answers(|_| Reply::status(200));
     change(&app, &path, &json!({ "enabled": true })).await;
     receiver.has_accepted(1).await;

@@ -91,7 +91,7 @@ fn what_the_manifests_name_exists() {
         }
         let notice = variable(container, "ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS");
         let notice: u64 = notice["value"].as_str().unwrap().parse().unwrap();
-        assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= notice + 14);
+        assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= notice + 15);
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
         assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);

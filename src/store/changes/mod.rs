@@ -100,8 +100,20 @@ pub async fn list(
     )
     .fetch_all(&mut *connection)
     .await?;
+    let mut rows = rows;
+    let items = loop {
+        match complete(connection, rows.clone()).await {
+            // What comes before it can be read. The next page begins with it.
+            Err(StoreError::CorruptChange { position, .. })
+                if rows.first().is_some_and(|first| first.position < position) =>
+            {
+                rows.retain(|row| row.position < position);
+            }
+            completed => break completed?,
+        }
+    };
     let read_to = rows.last().map_or(after, |row| Place::of(row.position, &row.iccid));
-    Ok(Some(Changes { items: complete(connection, rows).await?, read_to }))
+    Ok(Some(Changes { items, read_to }))
 }
 
 /// Lists the changes of some profiles, each from a position on, up to `to`: at most `limit` of each, in their order.

@@ -174,8 +174,8 @@ pub async fn disable(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE endpoints SET disabled_because = $2, disabled_at = $3, version = version + 1
-         WHERE id = $1 AND version = $4 AND disabled_because IS NULL",
+        "UPDATE endpoints SET disabled_because = $2, disabled_at = coalesce(disabled_at, $3), version = version + 1
+         WHERE id = $1 AND version = $4 AND (disabled_because IS NULL OR $2 = 'request')",
         from.id,
         because.as_str(),
         now.as_datetime(),

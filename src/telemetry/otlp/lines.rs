@@ -22,11 +22,12 @@ pub(super) fn begin(logger: SdkLogger) {
     drop(LOGGER.set(logger));
 }
 
-/// Whether the lines are sent. The filter of the log decides which there are.
+/// The layer that hands every line to the logger, once there is one. The filter of the log applies to it too.
 pub(in super::super) struct Sent;
 
-/// Crates that write lines while lines are sent: each would cause the next.
-const OWN: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "rustls"];
+/// Crates that write lines while lines are sent: each would cause the next. `log` is the target of all that comes by the crate of that
+/// name, which reqwest, rustls and want use.
+const OWN: [&str; 5] = ["h2", "hyper", "hyper_util", "log", "opentelemetry"];
 
 impl<S: Subscriber> Layer<S> for Sent {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -63,9 +63,17 @@ pub struct Exporting {
 
 /// Sends spans and log lines from now on, if a variable says where. `client` makes the client for a URL.
 ///
-/// # Errors
-/// [`OtlpError`]; nothing is sent then.
-pub fn export(
+/// A variable that cannot be used is logged, and nothing is sent: platforms set such variables for every container, and a webhook is
+/// worth more than a trace.
+pub fn export(client: impl Fn(&Url) -> reqwest::Result<reqwest::Client>) -> Exporting {
+    try_export(client).unwrap_or_else(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, "no telemetry is sent: correct the variable and start again, or set OTEL_SDK_DISABLED=true");
+        Exporting::default()
+    })
+}
+
+fn try_export(
     client: impl Fn(&Url) -> reqwest::Result<reqwest::Client>,
 ) -> Result<Exporting, OtlpError> {
     let mut exporting = Exporting::default();

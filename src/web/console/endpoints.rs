@@ -56,7 +56,7 @@ impl Health {
                 "Off: it accepted nothing for five days"
             }
             (Status::Disabled, Some(DisabledBecause::LostPlace)) => {
-                "Off: its place was lost with a backup"
+                "Off: a part of the database was restored or changed by hand"
             }
             (Status::Disabled, Some(DisabledBecause::Request) | None) => {
                 "Off: somebody asked for it"
@@ -281,11 +281,14 @@ struct ReplayPage {
     url: String,
     /// What has to be typed.
     host: String,
-    /// Where it continues, as the API names it.
+    /// Where it continues, as the form has it: `now`, or `cursor` with the cursor.
+    choice: &'static str,
     after: String,
     /// From when on, if a time was given.
     from: String,
     effect: Effect,
+    /// How many profiles' changes are held back, and left out too; empty if that does not apply.
+    held: String,
     is_off: bool,
     wrong: &'static str,
 }
@@ -302,9 +305,10 @@ enum Effect {
 }
 
 impl Effect {
-    fn of(from: Place, to: Place) -> Self {
+    /// `held` is the number of profiles whose changes are held back and left out with the rest.
+    fn of(from: Place, to: Place, held: i64) -> Self {
         match from.position - to.position {
-            0 => Self::Nothing,
+            0 if held == 0 => Self::Nothing,
             n @ 1.. => Self::Again(grouped(n)),
             n => Self::LeftOut(grouped(-n)),
         }
@@ -321,11 +325,13 @@ pub(super) async fn replay(
     let endpoint = endpoints::find(&app, &id).await?;
     let (after, from) = wanted(&form)?;
     let place = endpoints::place(&app, &after).await?;
+    // `now` stays `now`: the endpoint may come further before this is confirmed.
+    let is_end = after == "now";
     let host = Url::parse(&endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let host = host.unwrap_or_else(|| endpoint.id.clone());
     let typed = form.get("host");
     if typed.eq_ignore_ascii_case(&host) {
-        let replay = Replay::Behind(place);
+        let replay = if is_end { Replay::AtTheEnd(place) } else { Replay::Behind(place) };
         endpoints::continue_with(&app, &id, replay, session.received_at).await?;
         let after = cursor_of(place);
         tracing::info!(key = session.name, endpoint = id, after, "support replayed an endpoint");
@@ -336,13 +342,16 @@ pub(super) async fn replay(
         Ok(After::Place(here)) => here,
         _ => Place::BEGINNING,
     };
+    let leaves_out = is_end || place.position > here.position;
+    let held = if leaves_out { endpoint.held_profiles } else { 0 };
     let wrong = "Nothing was changed: this is not the host of the endpoint.";
     let mut response = page(&ReplayPage {
         shell: Shell::of(&app, session, "/endpoints"),
-        // From here on this place, whatever was asked for.
+        choice: if is_end { "now" } else { "cursor" },
         after: cursor_of(place),
         from,
-        effect: Effect::of(here, place),
+        effect: Effect::of(here, place, held),
+        held: if held == 0 { String::new() } else { grouped(held) },
         is_off: endpoint.disabled_because == Some(DisabledBecause::Request),
         id: endpoint.id,
         url: endpoint.url,
@@ -397,8 +406,9 @@ mod tests {
     #[test]
     fn a_replay_repeats_what_is_behind_and_leaves_out_what_is_ahead() {
         let place = |position| Place { position, mark: None };
-        assert_eq!(Effect::of(place(2_000), place(500)), Effect::Again("1,500".to_owned()));
-        assert_eq!(Effect::of(place(5), place(7)), Effect::LeftOut("2".to_owned()));
-        assert_eq!(Effect::of(place(7), place(7)), Effect::Nothing);
+        assert_eq!(Effect::of(place(2_000), place(500), 0), Effect::Again("1,500".to_owned()));
+        assert_eq!(Effect::of(place(5), place(7), 0), Effect::LeftOut("2".to_owned()));
+        assert_eq!(Effect::of(place(7), place(7), 0), Effect::Nothing);
+        assert_eq!(Effect::of(place(7), place(7), 3), Effect::LeftOut("0".to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! The console: pages on which a person at support finds a profile, sees what became of it, and helps its user.
 //!
 //! They are rendered here from what the calls of the API read, and work without a script. Everybody who sees them has signed in with an API
-//! key for the console ([`session`]); every page of a profile and every list is logged with the name of that key.
+//! key for the console ([`session`]); every page of a profile and every list of profiles is logged with the name of that key.
 
 mod session;
 

@@ -18,7 +18,7 @@ use super::changes::{After, not_given_out, place_of, read_after};
 use super::extract::{Params, path_segment, read_json};
 use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use crate::delivery::StandardSecrets;
-use crate::domain::{Filter, Timestamp};
+use crate::domain::{DisabledBecause, Filter, Timestamp};
 use crate::registry::{self, EndpointChange};
 use crate::store::changes::{self, Place};
 use crate::store::endpoints::{self, Definition, Endpoint};
@@ -234,7 +234,12 @@ async fn apply(
         // What was accepted once may be what the operator no longer allows: such an endpoint can still be disabled.
         let definition = definition.map(|definition| check(app, definition)).transpose()?;
         let secrets = rotated.as_ref().map(|current| rotate(app, endpoint, current, now));
-        let enabled = change.enabled.filter(|enabled| *enabled != endpoint.disabled.is_none());
+        // What the service has disabled can also be disabled by its owner: then a replay leaves it so.
+        let is_news = |enabled: &bool| match endpoint.disabled {
+            None => !enabled,
+            Some((because, _)) => *enabled || because != DisabledBecause::Request,
+        };
+        let enabled = change.enabled.filter(is_news);
         Ok(EndpointChange { definition, secrets: secrets.transpose()?, enabled })
     };
     let changed = registry::change_endpoint(&app.registrations, id, now, decide).await??;
