@@ -438,7 +438,7 @@ async fn what_support_searches_reads_and_does_is_logged_without_what_it_is_about
     for (message, times) in [
         ("somebody signed in to the console", 1),
         ("support searched", 9),
-        ("support looked at a profile", 5),
+        ("support looked at a profile", 6),
         ("support read the body of a delivery", 2),
         ("support looked at a list", 2),
         ("support looked at an endpoint", 1),
