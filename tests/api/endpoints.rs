@@ -239,6 +239,8 @@ async fn many_profiles_that_are_held_apart_do_not_make_their_endpoint_fail() {
     let before = receiver.requests().len();
     let due = "UPDATE endpoint_backlogs SET retry_at = now(), failures = 7";
     connection.execute(due).await.unwrap();
+    // Wakes the courier, which has nothing to do for half a minute.
+    connection.execute("UPDATE endpoints SET version = version + 1").await.unwrap();
     receiver.has_got(before + 20).await;
     wait_until("each has its own pause", async || {
         let waiting = "SELECT count(*) FROM endpoint_backlogs WHERE retry_at > now() + interval '1 h' AND failures = 8";
