@@ -32,8 +32,8 @@ pub(super) struct Due {
     pub read_to: Place,
 }
 
-/// Reads up to `limit` changes after the endpoint's place, and a quarter as many backlogs, but some at least. Returns `None` if the database does not know
-/// that place.
+/// Reads up to `limit` changes after the endpoint's place, and a quarter as many backlogs, but some at least. Returns `None` if the
+/// database does not know that place.
 ///
 /// # Errors
 /// [`StoreError`].

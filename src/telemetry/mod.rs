@@ -36,7 +36,7 @@ pub use build::{begin_build_info, version};
 pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
-pub use otlp::{Exporting, OtlpError, export};
+pub use otlp::{Exporting, export};
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};

@@ -1,4 +1,4 @@
-//! Where a span is, and how other processes are told (W3C Trace Context).
+//! Where a span is, and how other processes learn it (W3C Trace Context).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;

@@ -273,8 +273,8 @@ async fn a_change_whose_profile_cannot_be_read_is_passed_by_nobody_and_delivered
     assert_eq!(before.items.len(), 1);
     let refused = app.backend.get(&format!("/v1/changes?after={}", before.next)).await;
     assert_eq!((refused.status.as_u16(), refused.problem()), (500, "internal".to_owned()));
-    let mend = "UPDATE profiles SET eid = NULL";
-    app.database.connect().await.execute(mend).await.unwrap();
+    let correct = "UPDATE profiles SET eid = NULL";
+    app.database.connect().await.execute(correct).await.unwrap();
     assert_eq!(read(&app, "limit=10").await.items.len(), 3);
 }
 

@@ -10,17 +10,11 @@ use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, register};
 use super::iccid;
-
-/// Waits until the service itself does not count, as it does a while after its start: whoever comes second counts nothing.
-async fn until_nobody_counts(connection: &mut PgConnection) {
-    let key = Work::Counts as i64;
-    let others = format!("SELECT pg_advisory_lock({key}), pg_advisory_unlock({key})");
-    connection.execute(AssertSqlSafe(others)).await.unwrap();
-}
+use super::overdue::until_nobody_does;
 
 #[tokio::test]
 async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
@@ -252,7 +246,7 @@ async fn what_an_older_release_wrote_before_and_beside_this_one_is_counted() {
     let summary = app.backend.get("/v1/summary").await.json();
     assert_eq!(summary["states"][0]["profiles"], 1, "{summary:#}");
     assert_eq!(summary["missing"], json!(["days"]), "{summary:#}");
-    until_nobody_counts(&mut connection).await;
+    until_nobody_does(&mut connection, Work::Counts).await;
     upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
     assert_counted(&app.database).await;
     counts(&app).await;

@@ -30,19 +30,18 @@ use url::Url;
 
 pub(super) use lines::Sent;
 pub(super) use queue::begin_lost;
-pub use settings::OtlpSettingError;
 
 use super::{build, spans};
 use queue::{Queue, Reported};
 use sender::{LastFailure, Sender};
-use settings::{Settings, Target};
+use settings::{OtlpSettingError, Settings, Target};
 
 /// The name of this service, unless the operator gives it another one.
 const NAME: &str = "esim-status";
 
 /// Why telemetry cannot be sent.
 #[derive(Debug, thiserror::Error)]
-pub enum OtlpError {
+enum OtlpError {
     /// A variable cannot be used.
     #[error(transparent)]
     Setting(#[from] OtlpSettingError),
