@@ -28,7 +28,7 @@ const LONGEST: usize = 103 - "/.s.PGSQL.5432".len();
 pub(super) struct Folder {
     path: PathBuf,
     temporary: bool,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -174,10 +174,22 @@ fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
+/// The lock of a folder. The system releases it when the process ends, however it ends.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child process that is being started also has it open, until it executes its
+    /// program.
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
+}
+
 /// Takes the lock of the folder, unless another process holds it.
-fn lock(folder: &Path) -> io::Result<Option<File>> {
+fn lock(folder: &Path) -> io::Result<Option<Lock>> {
     let file = OpenOptions::new().create(true).append(true).open(folder.join(LOCK))?;
-    Ok(lock_is_free(&file)?.then_some(file))
+    Ok(lock_is_free(&file)?.then_some(Lock(file)))
 }
 
 #[cfg(test)]
@@ -204,6 +216,18 @@ mod tests {
 
         assert!(!stale.exists());
         assert!(held.exists() && serving.exists() && strange.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_given_up_is_free_while_a_child_process_starts() {
+        let base = tempfile::tempdir().unwrap();
+        let held = lock(base.path()).unwrap().unwrap();
+        assert!(lock(base.path()).unwrap().is_none());
+        // What a child process has between its fork and its program.
+        let inherited = held.0.try_clone().unwrap();
+        drop(held);
+        assert!(lock(base.path()).unwrap().is_some());
+        drop(inherited);
     }
 
     #[test]
