@@ -21,7 +21,7 @@ const ICCID: &str = "89480100000472018362";
 
 /// The sample rows that are written after a migration, with the columns that the tables have then. A new table needs an
 /// entry here.
-const SAMPLES: [(i64, &str); 16] = [
+const SAMPLES: [(i64, &str); 17] = [
     (
         20_261_123_100_000,
         "INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
@@ -118,6 +118,11 @@ const SAMPLES: [(i64, &str); 16] = [
     (
         20_261_128_100_100,
         "INSERT INTO inquiry_scans (provider, position) VALUES ('gigastore', 7)",
+    ),
+    (
+        20_261_128_110_000,
+        "INSERT INTO customer_deliveries (uid, provider, delivery_id, received_at)
+         VALUES ('c-204', 'gigastore', '019aaf5e-0000-7000-8000-000000000001', '2026-11-23T10:00:02Z')",
     ),
 ];
 

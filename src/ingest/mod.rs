@@ -201,6 +201,11 @@ impl Submission {
         }
     }
 
+    /// The customer whom it names, if it names no profile.
+    fn uid(&self) -> Option<&str> {
+        self.parsed.as_ref().ok().and_then(Reading::uid)
+    }
+
     /// Whether a text of the delivery contains the ICCID of its profile: a sender may make its event ids of it.
     fn is_named_in(&self, text: &str) -> bool {
         self.iccid().is_some_and(|iccid| text.contains(iccid.as_str()))

@@ -123,6 +123,8 @@ pub enum Content {
     Ignored {
         /// The profile that it names, if that could be read.
         iccid: Option<Iccid>,
+        /// If it names no profile: the customer whom it names, by the `uid` that a registration may have.
+        uid: Option<String>,
         /// The kind of event, for support.
         reason: String,
     },
@@ -141,7 +143,14 @@ impl Reading {
 
     /// An event of another kind, without an event id.
     pub fn ignored(iccid: Option<Iccid>, reason: impl Into<String>) -> Self {
-        Self { content: Content::Ignored { iccid, reason: reason.into() }, event_id: None }
+        let content = Content::Ignored { iccid, uid: None, reason: reason.into() };
+        Self { content, event_id: None }
+    }
+
+    /// An event of another kind that names no profile, only a customer, without an event id.
+    pub fn of_customer(uid: Option<String>, reason: impl Into<String>) -> Self {
+        let content = Content::Ignored { iccid: None, uid, reason: reason.into() };
+        Self { content, event_id: None }
     }
 
     /// The same with the event id that the body has. An erasure leaves event ids, so it must not contain an identifier
@@ -165,6 +174,14 @@ impl Reading {
             Content::Report(report) => Some(&report.iccid),
             Content::Connection(connection) => Some(&connection.iccid),
             Content::Ignored { iccid, .. } => iccid.as_ref(),
+        }
+    }
+
+    /// The customer whom it names, if it names no profile.
+    pub fn uid(&self) -> Option<&str> {
+        match &self.content {
+            Content::Ignored { iccid: None, uid, .. } => uid.as_deref(),
+            _ => None,
         }
     }
 }

@@ -59,9 +59,12 @@ fn shown(reading: &Result<Reading, Malformed>) -> Result<String, std::fmt::Error
             writeln!(text, "  malformed: {reason}")?;
             writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
         }
-        Ok(Reading { content: Content::Ignored { reason, iccid }, event_id }) => {
+        Ok(Reading { content: Content::Ignored { reason, iccid, uid }, event_id }) => {
             writeln!(text, "  ignored: {reason}")?;
             writeln!(text, "  iccid: {}", iccid.as_ref().map_or("-", Iccid::as_str))?;
+            if let Some(uid) = uid {
+                writeln!(text, "  uid: {uid}")?;
+            }
             event_id_shown(&mut text, event_id.as_ref())?;
         }
         Ok(Reading { content: Content::Connection(connection), event_id }) => {

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{backlogs, exclusive, funnel, inquiries, orders, overdue};
+use super::{backlogs, customer_deliveries, exclusive, funnel, inquiries, orders, overdue};
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The key under which erased ICCIDs are hashed. Empty until it is read from the database. Clones share it.
@@ -153,7 +153,7 @@ pub async fn forget(
     Ok(())
 }
 
-/// Deletes every row that names a profile by its ICCID. Returns whether there was a profile or a delivery.
+/// Deletes every row that names a profile by its ICCID, and every delivery that names its customer if that has no other profile. Returns whether there was a profile or a delivery.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -161,6 +161,7 @@ pub async fn delete_all(
     connection: &mut PgConnection,
     profile: &Iccid,
 ) -> Result<bool, StoreError> {
+    customer_deliveries::erase(connection, profile).await?;
     let iccid = profile.as_str();
     let profiles = sqlx::query_scalar!(
         r#"WITH gone AS (DELETE FROM profiles WHERE iccid = $1 RETURNING provider, state),

@@ -20,6 +20,8 @@ pub mod transitions;
 
 pub mod deliveries;
 
+pub mod customer_deliveries;
+
 pub mod causes;
 
 pub mod batch_write;

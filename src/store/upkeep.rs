@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 use super::clocks::Clocks;
 use super::error::StoreError;
 use super::{
-    backlogs, changes, counts, event_ids, hook_health, indexes, marks, partitions, profiles,
+    backlogs, changes, counts, customer_deliveries, event_ids, hook_health, indexes, marks,
+    partitions, profiles,
 };
 use crate::domain::Timestamp;
 
@@ -69,6 +70,9 @@ pub async fn look_after(
             }
         }
     }
+    // The deliveries themselves are dropped by whole months.
+    let kept_from = days_before(now, days.saturating_add(31));
+    customer_deliveries::forget(connection, kept_from, MAX_FORGOTTEN).await?;
     indexes::ensure(connection, profiles::BY_END).await?;
     hook_health::forget(connection, now).await?;
     backlogs::forget(connection).await?;

@@ -117,6 +117,9 @@ pub struct ListParams {
     outcome: Option<Outcome>,
     /// The provider's slug.
     provider: Option<String>,
+    /// Only deliveries that name this customer of a provider and no profile, such as Gigastore's Balance Activation. Not together
+    /// with `outcome`.
+    uid: Option<String>,
     /// The `nextCursor` of an earlier page.
     cursor: Option<String>,
     /// Max number of items, 1 to 200; default 50.
@@ -124,7 +127,8 @@ pub struct ListParams {
     limit: Option<i64>,
 }
 
-/// Lists webhooks that were stored but not applied, or those with a given outcome, newest first.
+/// Lists webhooks that were stored but not applied, those with a given outcome, or those that name a customer and no profile, newest
+/// first.
 #[utoipa::path(
     get, path = "/v1/deliveries", tag = "deliveries",
     security(("apiKey" = [])),
@@ -142,17 +146,24 @@ pub async fn list(
     let outcome = params.take("outcome", str::parse::<Outcome>)?;
     let provider = params.take("provider", plain_text)?;
     let provider = provider.as_deref();
+    let uid = params.take("uid", plain_text)?;
+    if uid.is_some() && outcome.is_some() {
+        return Err(Problem::parameter("uid", "cannot be combined with outcome; leave one out"));
+    }
     let before = params.take_cursor(Uuid::parse_str)?;
     let limit = params.take_limit()?;
     params.finish()?;
     // The index of deliveries covers only those that were not applied, and does not contain the provider.
     let is_applied = matches!(outcome, Some(Outcome::Moved | Outcome::Repeated));
-    let is_indexed = provider.is_none() && !is_applied;
-    let list = async |connection: &mut _| match outcome {
-        Some(outcome) => {
+    let is_indexed = uid.is_some() || (provider.is_none() && !is_applied);
+    let list = async |connection: &mut _| match (uid.as_deref(), outcome) {
+        (Some(uid), _) => {
+            deliveries::list_of_customer(connection, uid, provider, before, limit + 1).await
+        }
+        (None, Some(outcome)) => {
             deliveries::list_with_outcome(connection, outcome, provider, before, limit + 1).await
         }
-        None => deliveries::list_not_applied(connection, provider, before, limit + 1).await,
+        (None, None) => deliveries::list_not_applied(connection, provider, before, limit + 1).await,
     };
     let rows = if is_indexed { app.reads.run(list).await? } else { app.scan(list).await? };
     Ok(Json(Page::of(rows, limit, |last| cursor(&last.id.to_string()))))

@@ -373,10 +373,24 @@ async fn the_page_of_a_profile_tells_its_story_and_masks_bodies_until_asked() {
     assert!(body.status == 200 && body.text.contains("&#34;iccid&#34;"), "{body:?}");
     assert!(body.text.contains("&#34;GREEN&#34;"), "{body:?}");
 
+    let activation = json!({ "uid": "customer-4711", "activatedItem": "EU 5 GB" });
+    assert_eq!(app.deliver(activation.to_string()).await.outcome(), "ignored");
+    let object = json!({ "iccid": ICCID, "state": "INSTALLED", "uid": "customer-4711" });
+    register(&app, &object).await;
+    let page = visitor.page(&path).await;
+    let title = "<h3>About the customer, not this eSIM</h3>";
+    assert!(page.contains(title) && !page.contains("EU 5 GB"), "{page}");
+    let about = &page[page.find(title).unwrap()..];
+    let about = between(about, "name=\"delivery\" value=\"", "\"");
+    let body = visitor.post(&format!("{path}/body"), &[("delivery", about)]).await;
+    assert!(body.text.contains("EU 5 GB"), "{body:?}");
+
     // The delivery of one profile is not shown as one of another.
     app.report(&iccid(1), "RELEASED").await;
     let other = visitor.find(&iccid(1)).await;
     let refused = visitor.post(&format!("{other}/body"), &[("delivery", delivery)]).await;
+    assert_eq!(refused.status, 404);
+    let refused = visitor.post(&format!("{other}/body"), &[("delivery", about)]).await;
     assert_eq!(refused.status, 404);
     let sheet = visitor.page(&format!("{path}/evidence")).await;
     assert!(sheet.contains("Evidence about an eSIM"), "{sheet}");

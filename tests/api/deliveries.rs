@@ -65,6 +65,42 @@ async fn deliveries_that_were_not_applied_are_found_by_outcome_and_provider() {
 }
 
 #[tokio::test]
+async fn deliveries_that_name_only_a_customer_are_found_by_it() {
+    let app = TestApp::start().await;
+    let activation = |uid: &str, item: u8| {
+        json!({ "uid": uid, "activatedItem": format!("EU {item} GB") }).to_string()
+    };
+    // A `uid` that no registration can have is not noted, and its delivery is kept all the same.
+    let long = "u".repeat(257);
+    for (uid, item) in [("u1", 1), ("u2", 2), ("u1", 3), (&long, 4), ("u1", 5)] {
+        assert_eq!(app.deliver(activation(uid, item)).await.outcome(), "ignored");
+    }
+    let rows: [(&str, &[u8]); 5] = [
+        ("uid=u1", &[5, 3, 1]),
+        ("uid=u1&provider=gigastore&limit=1", &[5]),
+        ("uid=u1&provider=other", &[]),
+        ("uid=u2", &[2]),
+        ("uid=U1", &[]),
+    ];
+    for (query, items) in rows {
+        let page = app.backend.get(&format!("/v1/deliveries?{query}")).await.json();
+        let bodies =
+            page["items"].as_array().unwrap().iter().map(|it| it["body"].as_str().unwrap());
+        let expected = items.iter().map(|item| {
+            activation(query.split('&').next().unwrap().trim_start_matches("uid="), *item)
+        });
+        assert!(bodies.eq(expected), "{query}: {page}");
+    }
+    let first = app.backend.get("/v1/deliveries?uid=u1&limit=2").await.json();
+    let next = format!("uid=u1&limit=2&cursor={}", first["nextCursor"].as_str().unwrap());
+    let rest = app.backend.get(&format!("/v1/deliveries?{next}")).await.json();
+    assert_eq!(rest["items"][0]["body"], activation("u1", 1));
+    assert_eq!(rest["nextCursor"], json!(null));
+    let kept = app.backend.get("/v1/deliveries?outcome=ignored").await.json();
+    assert_eq!(kept["items"].as_array().map(Vec::len), Some(5));
+}
+
+#[tokio::test]
 async fn a_delivery_shows_its_headers_and_body_but_no_credentials() {
     let app = TestApp::start().await;
     let body = json!({ "iccid": ICCID, "profileState": "TELEPORTED" }).to_string();
@@ -104,9 +140,12 @@ async fn an_invalid_parameter_is_named() {
             assert!(detail.starts_with(&format!("{named}: ")), "{path}?{query}: {detail}");
         }
     }
-    for (query, named) in
-        [("outcome=lost", "outcome"), ("outcome=MOVED", "outcome"), ("provider=%00", "provider")]
-    {
+    for (query, named) in [
+        ("outcome=lost", "outcome"),
+        ("outcome=MOVED", "outcome"),
+        ("provider=%00", "provider"),
+        ("uid=u1&outcome=ignored", "uid"),
+    ] {
         let answer = app.backend.get(&format!("/v1/deliveries?{query}")).await;
         assert_eq!(answer.problem(), "invalid-parameter", "{query}");
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(named), "{query}");

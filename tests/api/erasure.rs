@@ -49,6 +49,9 @@ async fn fill(app: &TestApp) {
     assert_eq!(app.deliver(country.to_string()).await.outcome(), "connected");
     let balance = json!({ "imsi": IMSI, "iccid": ICCID, "balanceAmountInByte": 93_618_231 });
     assert_eq!(app.deliver(balance.to_string()).await.outcome(), "ignored");
+    // This one names only its customer.
+    let activation = json!({ "uid": "customer-4711", "activatedItem": "EU 5 GB" });
+    assert_eq!(app.deliver(activation.to_string()).await.outcome(), "ignored");
     let wordless = json!({ "iccid": ICCID, "imsi": IMSI });
     assert_eq!(app.deliver(wordless.to_string()).await.problem(), "malformed");
     app.report(&iccid(1), "INSTALLED").await;
@@ -98,6 +101,30 @@ async fn a_profile_that_is_unknown_or_already_erased_cannot_be_erased() {
     assert_eq!((odd.status.as_u16(), &*odd.problem()), (400, "invalid-parameter"));
     let odd = erase(&app.backend, &format!("{ICCID}?force=1")).await;
     assert_eq!((odd.status.as_u16(), &*odd.problem()), (400, "invalid-parameter"));
+}
+
+#[tokio::test]
+async fn what_names_only_the_customer_is_erased_with_the_customers_last_profile() {
+    let app = TestApp::start().await;
+    let of = |iccid: &str| json!({ "iccid": iccid, "state": "RELEASED", "uid": "customer-4711" });
+    register(&app, &of(ICCID)).await;
+    register(&app, &of(&iccid(1))).await;
+    for uid in ["customer-4711", "customer-4712"] {
+        let body = json!({ "uid": uid, "activatedItem": "EU 5 GB" });
+        assert_eq!(app.deliver(body.to_string()).await.outcome(), "ignored");
+    }
+    let left = async || {
+        let bodies =
+            "SELECT string_agg(convert_from(body, 'UTF8'), ' ' ORDER BY id) FROM deliveries";
+        let noted = "SELECT string_agg(uid, ' ' ORDER BY delivery_id) FROM customer_deliveries";
+        let (bodies, noted): (String, String) =
+            (app.database.scalar(bodies).await, app.database.scalar(noted).await);
+        ["customer-4711", "customer-4712"].map(|uid| (bodies.contains(uid), noted.contains(uid)))
+    };
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(left().await, [(true, true), (true, true)]);
+    assert_eq!(erase(&app.backend, &iccid(1)).await.status, 204);
+    assert_eq!(left().await, [(false, false), (true, true)]);
 }
 
 #[tokio::test]

@@ -131,11 +131,16 @@ async fn expired_deliveries_and_event_ids_are_deleted_and_the_history_stays() {
                                              ('h', 'new', '', NULL, now() - interval '89 days'),
                                              ('h', 'retried', '', NULL, now() - interval '13 days')";
     sqlx::query(fill).execute(&mut connection).await.unwrap();
+    let fill = "INSERT INTO customer_deliveries VALUES ('kept', 'p', gen_random_uuid(), now() - interval '120 days'),
+                                                       ('past', 'p', gen_random_uuid(), now() - interval '122 days')";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
     let now = esim_status::clock::now();
     for (days, expected) in [(90, &["new", "retried"][..]), (1, &["retried"])] {
         upkeep::look_after(&mut connection, now, days).await.unwrap();
         let left = sqlx::query_scalar::<_, String>("SELECT event_id FROM event_ids ORDER BY 1");
         assert_eq!(left.fetch_all(&mut connection).await.unwrap(), expected, "{days} days");
+        let left: i64 = app.database.scalar("SELECT count(*) FROM customer_deliveries").await;
+        assert_eq!(left, i64::from(days == 90));
     }
     let of_now = "SELECT count(*) FROM deliveries";
     assert_eq!(app.database.scalar::<i64>(of_now).await, 1);

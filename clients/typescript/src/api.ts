@@ -907,7 +907,10 @@ export interface Operations {
     body: undefined;
     answer: ChangePage;
   };
-  /** Lists webhooks that were stored but not applied, or those with a given outcome, newest first. */
+  /**
+   * Lists webhooks that were stored but not applied, those with a given outcome, or those that name a customer and no profile, newest
+   * first.
+   */
   'GET /v1/deliveries': {
     path: undefined;
     query: {
@@ -915,6 +918,11 @@ export interface Operations {
       outcome?: Outcome;
       /** The provider's slug. */
       provider?: string;
+      /**
+       * Only deliveries that name this customer of a provider and no profile, such as Gigastore's Balance Activation. Not together
+       * with `outcome`.
+       */
+      uid?: string;
       /** The `nextCursor` of an earlier page. */
       cursor?: string;
       /** Max number of items, 1 to 200; default 50. */

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
+use crate::store::customer_deliveries::{self, NamesCustomer};
 use crate::store::profiles::{self, Revision};
 use crate::store::{ErasureKey, StoreError};
 use crate::telemetry::Span;
@@ -66,6 +67,7 @@ async fn execute(
     }
     let erased = find_erased(transaction, erasure_key, batch, &read).await?;
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
+    customer_deliveries::note(transaction, &names_customer(batch)).await?;
     let plan = Plan::of(batch, read, &seen, &erased);
 
     let write = what_to_write(batch, &plan, &erased, span);
@@ -79,6 +81,15 @@ async fn execute(
         none if none.is_empty() => batch.iter().filter_map(|it| it.iccid()).cloned().collect(),
         absent => absent,
     }))
+}
+
+/// The deliveries that name a customer and no profile.
+fn names_customer<'a>(batch: &[&'a Submission]) -> Vec<NamesCustomer<'a>> {
+    let named = |it: &&'a Submission| {
+        let (delivery_id, received_at) = it.key();
+        Some(NamesCustomer { uid: it.uid()?, provider: it.provider, delivery_id, received_at })
+    };
+    batch.iter().filter_map(named).collect()
 }
 
 /// Finds the profiles that exist but could not be locked.

@@ -3,10 +3,11 @@
 //! 1. [`optimistic`]: read the profiles, and assume that none was erased. Write everything in one statement
 //!    ([`crate::store::batch_write`]) that does nothing if any of that no longer holds.
 //! 2. [`optimistic`] once more, with profiles and erasures read anew.
-//! 3. [`locked`]: open a transaction, lock the profiles, look up erasures, reserve event ids, judge, write, commit.
+//! 3. [`locked`]: open a transaction, lock the profiles, look up erasures, reserve event ids, note
+//!    customers, judge, write, commit.
 //!
-//! Nearly every batch is written by the first. A batch with event ids, or one that waits for locks ([`Locks::Wait`]),
-//! starts with the third.
+//! Nearly every batch is written by the first. A batch with event ids, one in which a delivery names a customer and no profile, or
+//! one that waits for locks ([`Locks::Wait`]), starts with the third.
 
 mod optimistic;
 
@@ -65,7 +66,8 @@ pub(super) async fn write(
     (batch, locks, span): (&[&Submission], Locks, &Span),
     in_doubt: &mut InDoubt,
 ) -> Result<Vec<Receipt>, WriteError> {
-    let may_assume = locks == Locks::OnlyFree && !batch.iter().any(|it| has_event_id(it));
+    let needs_transaction = |it: &&Submission| has_event_id(it) || it.uid().is_some();
+    let may_assume = locks == Locks::OnlyFree && !batch.iter().any(needs_transaction);
     let mut plan = None;
     if may_assume {
         plan = optimistic::write(connection, erasure_key, (batch, span), in_doubt).await?;

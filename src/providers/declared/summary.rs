@@ -60,7 +60,9 @@ impl Summary {
             Ok(reading) => reading,
         };
         let summary = match content {
-            Content::Ignored { iccid, reason } => nothing(NoState::Ignored, iccid.as_ref(), reason),
+            Content::Ignored { iccid, reason, .. } => {
+                nothing(NoState::Ignored, iccid.as_ref(), reason)
+            }
             Content::Connection(connection) => nothing(
                 NoState::Connected,
                 Some(&connection.iccid),

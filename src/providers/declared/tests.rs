@@ -361,7 +361,7 @@ proptest! {
                 prop_assert!(iccid.as_ref().is_none_or(was_sent));
                 vec![reason.clone()]
             }
-            Ok(Reading { content: Content::Ignored { iccid, reason }, .. }) => {
+            Ok(Reading { content: Content::Ignored { iccid, reason, .. }, .. }) => {
                 prop_assert!(iccid.as_ref().is_none_or(was_sent));
                 vec![reason.clone()]
             }

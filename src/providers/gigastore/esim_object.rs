@@ -6,13 +6,10 @@ use url::Url;
 use super::super::Malformed;
 use super::super::json::{Object, Value};
 use super::super::members::{iccid, optional, word};
-use super::{SLUG, claim};
+use super::{LONGEST_UID, SLUG, claim};
 use crate::domain::{
     ActivationCode, Claim, Credentials, Imsi, Order, ProfileState, Registration, Report, Timestamp,
 };
-
-/// The max length of a `uid`, in bytes.
-const LONGEST_UID: usize = 256;
 
 /// Reads an eSIM object.
 ///

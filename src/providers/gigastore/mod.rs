@@ -8,7 +8,7 @@ mod esim_object;
 use serde_json::json;
 
 use super::json::{Object, Value};
-use super::members::{iccid, iccid_first, malformed, names_none_of, optional_of, word};
+use super::members::{iccid, iccid_first, malformed, names_none_of, optional_of, text, word};
 use super::{Malformed, Provider, Reading, Registrar, Sample, Simulator};
 use crate::delivery::AuthenticDelivery;
 use crate::domain::{
@@ -21,6 +21,9 @@ pub struct Gigastore;
 
 /// Its name in paths, settings, rows and metric labels.
 const SLUG: &str = "gigastore";
+
+/// The max length of a `uid`, in bytes.
+const LONGEST_UID: usize = 256;
 
 /// The member that only a Country Change event has (<https://docs.giga.store/webhooks/country-change>). A first connection is
 /// one whose `previousCountry` is null.
@@ -56,7 +59,10 @@ impl Provider for Gigastore {
             return match other {
                 Some((_, event)) => {
                     let reason = format!("{event}, which says nothing about the profile's state");
-                    Ok(Reading::ignored(known, reason))
+                    Ok(match known {
+                        Some(iccid) => Reading::ignored(Some(iccid), reason),
+                        None => Reading::of_customer(customer(&body), reason),
+                    })
                 }
                 None => Err(malformed(known, iccid_first(iccid, "profileState is missing"))),
             };
@@ -101,6 +107,11 @@ impl Provider for Gigastore {
     fn simulator(&self) -> Option<&dyn Simulator> {
         Some(self)
     }
+}
+
+/// The customer whom a Balance event names. One that a registration could not have is none.
+fn customer(body: &Object) -> Option<String> {
+    text(body, "uid").filter(|uid| uid.len() <= LONGEST_UID).map(str::to_owned)
 }
 
 /// Reads a Country Change event.

@@ -29,7 +29,7 @@ struct BodyPage {
     body: String,
 }
 
-/// `POST /console/profiles/{profile}/body`: the body of a delivery about this profile.
+/// `POST /console/profiles/{profile}/body`: the body of a delivery about this profile, or about its customer.
 pub(super) async fn of_profile(
     State(app): State<AppState>,
     viewed: Viewed,
@@ -38,7 +38,11 @@ pub(super) async fn of_profile(
     let id = id_of(&form)?;
     let iccid = &viewed.iccid;
     let found = app.reads.run(async |connection| {
-        deliveries::list_of_profile(connection, iccid, Some(behind(id)), 1).await
+        let own = deliveries::list_of_profile(connection, iccid, Some(behind(id)), 1).await?;
+        if own.iter().any(|it| it.id == id) {
+            return Ok(own);
+        }
+        deliveries::list_of_its_customer(connection, iccid, Some(behind(id)), 1).await
     });
     let found = found.await?;
     let handle = Some(viewed.session.handle(iccid));

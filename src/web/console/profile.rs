@@ -22,7 +22,7 @@ use super::timeline::{self, Entry};
 use super::words;
 use crate::access::Caller;
 use crate::domain::{Country, Device, Eid, Iccid, Imsi, Reference};
-use crate::store::{StoredProfile, evidence, funnel, inquiries};
+use crate::store::{StoredProfile, deliveries, evidence, funnel, inquiries};
 use crate::telemetry::Span;
 use crate::texts::Language;
 
@@ -84,16 +84,18 @@ async fn render(
     let Viewed { session, iccid } = viewed;
     let read = app.reads.run(async |connection| {
         let Some(found) = evidence::read(connection, iccid).await? else { return Ok(None) };
+        let most = i64::try_from(timeline::SHOWN).unwrap_or(i64::MAX);
+        let of_customer = deliveries::list_of_its_customer(connection, iccid, None, most).await?;
         let intents = funnel::list_intents(connection, iccid).await?;
         let pending = inquiries::find(connection, iccid).await?;
         let profile = &found.stored.profile;
         let journey = journey::read(app, connection, profile, session.received_at).await?;
-        Ok(Some((found, intents, pending, journey)))
+        Ok(Some((found, of_customer, intents, pending, journey)))
     });
-    let (found, intents, pending, journey) =
+    let (found, of_customer, intents, pending, journey) =
         read.await?.ok_or_else(|| Problem::new(Code::UnknownProfile))?;
     note(session, iccid, what);
-    let (entries, is_cut) = timeline::of(&found, &intents, pending.as_ref());
+    let (entries, is_cut) = timeline::of(&found, &of_customer, &intents, pending.as_ref());
     let stored = &found.stored;
     let profile = &stored.profile;
     page(&ProfilePage {

@@ -1,17 +1,17 @@
-//! All that is known of a profile's past, in one line: changes, webhooks that changed nothing, its registration, what its user did
-//! on the page, and questions to the provider.
+//! All that is known of a profile's past, in one line: changes, webhooks that changed nothing, those about its customer, its
+//! registration, what its user did on the page, and questions to the provider.
 
 use std::cmp::Reverse;
 
 use super::shell::When;
 use crate::domain::{Intent, Outcome, Timestamp, TransitionKind};
-use crate::store::deliveries::Uneventful;
+use crate::store::deliveries::{DeliveryRecord, Uneventful};
 use crate::store::evidence::Evidence;
 use crate::store::inquiries::Pending;
 use crate::store::transitions::Caused;
 
 /// The max number of entries that a page shows.
-const SHOWN: usize = 200;
+pub(super) const SHOWN: usize = 200;
 
 /// One thing that happened.
 pub(super) struct Entry {
@@ -43,6 +43,7 @@ impl Entry {
 /// The newest entries, newest first, and whether older ones are left out.
 pub(super) fn of(
     evidence: &Evidence,
+    of_customer: &[DeliveryRecord],
     intents: &[(Intent, Timestamp)],
     pending: Option<&Pending>,
 ) -> (Vec<Entry>, bool) {
@@ -51,6 +52,7 @@ pub(super) fn of(
         .map(|facts| Entry::new(facts.at, "", "Registered by a backend, most recently"));
     let mut entries: Vec<_> = (evidence.transitions.rows.iter().map(change))
         .chain(evidence.uneventful.rows.iter().map(delivery))
+        .chain(of_customer.iter().map(about_customer))
         .chain(registered)
         .chain(intents.iter().map(|(intent, at)| Entry::new(*at, "", did(*intent))))
         .chain(pending.map(question))
@@ -59,7 +61,7 @@ pub(super) fn of(
     entries.reverse();
     entries.sort_by_key(|entry| Reverse(entry.at));
     let is_complete = evidence.transitions.complete && evidence.uneventful.complete;
-    let is_cut = entries.len() > SHOWN || !is_complete;
+    let is_cut = entries.len() > SHOWN || of_customer.len() >= SHOWN || !is_complete;
     entries.truncate(SHOWN);
     (entries, is_cut)
 }
@@ -105,6 +107,14 @@ fn delivery(delivery: &Uneventful) -> Entry {
     };
     let mut entry = Entry::new(delivery.received_at, class, title)
         .with(Some(format!("by the hook {}", delivery.digest.hook)))
+        .with(delivery.reason.clone());
+    entry.delivery = Some(delivery.id.to_string());
+    entry
+}
+
+fn about_customer(delivery: &DeliveryRecord) -> Entry {
+    let mut entry = Entry::new(delivery.received_at, "", "About the customer, not this eSIM")
+        .with(Some(format!("by the hook {}", delivery.hook)))
         .with(delivery.reason.clone());
     entry.delivery = Some(delivery.id.to_string());
     entry

@@ -1,0 +1,110 @@
+//! The table `customer_deliveries`: deliveries that name no profile, only a customer of the provider by its `uid`.
+//!
+//! `profiles.uid` has the customer of a profile that was registered. A customer may have several profiles.
+
+use sqlx::PgConnection;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use crate::domain::{Iccid, Timestamp};
+
+/// A delivery that names a customer.
+#[derive(Debug)]
+pub struct NamesCustomer<'a> {
+    /// The customer.
+    pub uid: &'a str,
+    /// The hook's provider.
+    pub provider: &'a str,
+    /// The delivery's id.
+    pub delivery_id: Uuid,
+    /// When it was received.
+    pub received_at: Timestamp,
+}
+
+/// Notes the customers of deliveries that this transaction writes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note(
+    connection: &mut PgConnection,
+    deliveries: &[NamesCustomer<'_>],
+) -> Result<(), StoreError> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let each = || deliveries.iter();
+    let uid: Vec<_> = each().map(|it| it.uid).collect();
+    let provider: Vec<_> = each().map(|it| it.provider).collect();
+    let delivery_id: Vec<_> = each().map(|it| it.delivery_id).collect();
+    let received_at: Vec<_> = each().map(|it| it.received_at.as_datetime()).collect();
+    sqlx::query!(
+        "INSERT INTO customer_deliveries (uid, provider, delivery_id, received_at)
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::uuid[], $4::timestamptz[])",
+        &uid as &[&str],
+        &provider as &[&str],
+        &delivery_id,
+        &received_at as &[OffsetDateTime],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the deliveries that name the customer of this profile, unless that customer has another one. Call it before the
+/// profile itself is deleted.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    let named = sqlx::query!(
+        "DELETE FROM customer_deliveries AS d USING profiles AS p
+         WHERE p.iccid = $1 AND d.uid = p.uid AND d.provider = p.provider
+           AND NOT EXISTS (SELECT FROM profiles AS o WHERE o.uid = p.uid AND o.provider = p.provider AND o.iccid <> $1)
+         RETURNING d.delivery_id, d.received_at",
+        iccid.as_str()
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if named.is_empty() {
+        return Ok(());
+    }
+    let (ids, times): (Vec<_>, Vec<_>) =
+        named.into_iter().map(|it| (it.delivery_id, it.received_at)).unzip();
+    sqlx::query!(
+        "WITH gone AS (
+             DELETE FROM deliveries AS d USING UNNEST($1::uuid[], $2::timestamptz[]) AS n (id, received_at)
+             WHERE d.id = n.id AND d.received_at = n.received_at
+             RETURNING d.provider, d.received_at, d.outcome
+         )
+         INSERT INTO count_changes (provider, day, outcome, n)
+         SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3",
+        &ids,
+        &times,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` rows whose deliveries were received before `before` and so are no longer kept, the oldest first. Returns how
+/// many.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn forget(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "DELETE FROM customer_deliveries WHERE (uid, provider, delivery_id) IN (
+             SELECT uid, provider, delivery_id FROM customer_deliveries WHERE received_at < $1 ORDER BY received_at LIMIT $2
+         )",
+        before.as_datetime(),
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
