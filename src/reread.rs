@@ -79,7 +79,7 @@ pub async fn preview(
             if is_erased(connection, key, known.as_ref(), &iccid, record.received_at).await? {
                 continue;
             }
-            let is_overtaken = is_overtaken(connection, known.as_ref(), &record, &iccid).await?;
+            let is_overtaken = is_overtaken(connection, &record, &iccid).await?;
             let verdict = judge(known.as_ref(), &record, &reading, is_overtaken);
             let Some(verdict) = verdict else { continue };
             tell(understood(&record, verdict.outcome(), &reading));
@@ -198,23 +198,21 @@ fn judge(
     is_overtaken: bool,
 ) -> Option<Verdict> {
     let verdict = match &reading.content {
-        Content::Report(report) => Profile::observe_again(known, report, is_overtaken),
+        Content::Report(report) => Profile::observe_delayed(known, report, is_overtaken),
         Content::Connection(connection) => Profile::connect(known, connection),
         Content::Ignored { .. } => return None,
     };
     (verdict.outcome() != record.outcome).then_some(verdict)
 }
 
-/// Whether a newer report about the profile was applied or repeated since. Neither a connection nor a word that is not known says in which
-/// state it is.
+/// Whether the state of the profile was reported since.
 async fn is_overtaken(
     connection: &mut PgConnection,
-    known: Option<&Profile>,
     record: &DeliveryRecord,
     iccid: &Iccid,
 ) -> Result<bool, StoreError> {
-    Ok(known.is_some_and(|known| known.since > record.received_at)
-        || deliveries::is_reported_after(connection, iccid, record.id).await?)
+    let iccids = [iccid.as_str()];
+    Ok(!deliveries::last_reports(connection, &iccids, record.received_at).await?.is_empty())
 }
 
 /// Whether the profile was erased since this time.
@@ -244,11 +242,16 @@ async fn apply_one(
         erasures::take_turn(&mut transaction, iccid).await?;
         let (known, revision) = registry::lock(&mut transaction, iccid).await?.unzip();
         if is_erased(&mut transaction, key, known.as_ref(), iccid, record.received_at).await? {
+            // Now, and not when the connection is next used: its locks would be kept until then.
+            transaction.rollback().await?;
             return Ok(None);
         }
-        let is_overtaken = is_overtaken(&mut transaction, known.as_ref(), record, iccid).await?;
+        let is_overtaken = is_overtaken(&mut transaction, record, iccid).await?;
         let verdict = judge(known.as_ref(), record, reading, is_overtaken);
-        let Some(verdict) = verdict else { return Ok(None) };
+        let Some(verdict) = verdict else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
         let is_seen = is_seen(&mut transaction, record, reading).await?;
         let outcome = if is_seen { Outcome::Duplicate } else { verdict.outcome() };
         let (profile, moved) = if is_seen { (None, None) } else { verdict.into_parts() };
@@ -274,9 +277,11 @@ async fn apply_one(
             ..BatchWrite::default()
         };
         if !write_if_unchanged(&mut transaction, key, &write).await? {
+            transaction.rollback().await?;
             continue;
         }
         if !deliveries::note_reread(&mut transaction, record, outcome, iccid).await? {
+            transaction.rollback().await?;
             return Ok(None);
         }
         if profile.is_some() {

@@ -4,7 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Arrival, Submission};
-use crate::domain::{Advance, Iccid, Outcome, Profile, ProfileState, Transition, Way};
+use crate::domain::{
+    Advance, Iccid, Outcome, Profile, ProfileState, REPLICA_TOLERANCE_SECONDS, Timestamp,
+    Transition, Way,
+};
 use crate::providers::Content;
 use crate::store::batch_write::{Before, Changed};
 use crate::store::profiles::Revision;
@@ -64,11 +67,12 @@ struct Planned {
 }
 
 impl Plan {
-    /// Judges the submissions. `seen` has one entry for each of them. `erased` names the profiles that must not be
-    /// created.
+    /// Judges the submissions. `last_reports` has the profiles that were reported on after the earliest of the submissions that
+    /// have waited. `seen` has one entry for each submission. `erased` names the profiles that must not be created.
     pub fn of(
         batch: &[&Submission],
         known: Vec<(Profile, Revision)>,
+        last_reports: &HashMap<Iccid, Timestamp>,
         seen: &[Option<Seen>],
         erased: &HashSet<&Iccid>,
     ) -> Self {
@@ -88,7 +92,7 @@ impl Plan {
                 let judgement = Judgement::of(Outcome::Ignored, Some(reason.to_owned()));
                 Judgement { erased: true, ..judgement }
             } else {
-                plan.judge(index, submission, *seen)
+                plan.judge(index, submission, last_reports, *seen)
             };
             plan.judgements.push(judgement);
         }
@@ -159,7 +163,13 @@ impl Plan {
             && erased_at.is_some_and(|at| submission.delivery.received_at() < at)
     }
 
-    fn judge(&mut self, index: usize, submission: &Submission, seen: Option<Seen>) -> Judgement {
+    fn judge(
+        &mut self,
+        index: usize,
+        submission: &Submission,
+        last_reports: &HashMap<Iccid, Timestamp>,
+        seen: Option<Seen>,
+    ) -> Judgement {
         let content = match &submission.parsed {
             Err(malformed) => {
                 let reason = Some(malformed.reason.clone());
@@ -183,7 +193,11 @@ impl Plan {
                 (Profile::observe(known, report), report.remarks.clone())
             }
             (Content::Report(report), Arrival::Delayed) => {
-                (Profile::observe_delayed(known, report), report.remarks.clone())
+                // Meanwhile another replica may have applied newer ones, by a clock that differs.
+                let latest = report.received_at.plus_seconds(REPLICA_TOLERANCE_SECONDS);
+                let is_overtaken = last_reports.get(&report.iccid).is_some_and(|at| *at > latest);
+                let verdict = Profile::observe_delayed(known, report, is_overtaken);
+                (verdict, report.remarks.clone())
             }
             (Content::Connection(connection), _) => {
                 (Profile::connect(known, connection), connection.remarks.clone())
@@ -262,7 +276,7 @@ mod tests {
 
     fn plan(batch: &[Submission], known: Vec<Profile>) -> Plan {
         let known = known.into_iter().map(|profile| (profile, Revision(1))).collect();
-        Plan::of(&refs(batch), known, &vec![None; batch.len()], &HashSet::new())
+        Plan::of(&refs(batch), known, &HashMap::new(), &vec![None; batch.len()], &HashSet::new())
     }
 
     /// A profile as an earlier batch left it.
@@ -332,7 +346,7 @@ mod tests {
     fn an_event_that_was_seen_before_changes_nothing_and_is_noteworthy_if_its_body_differs() {
         let batch = [report(A, "INSTALLED"), report(A, "RELEASED"), report(A, "RELEASED")];
         let seen = [Some(Seen::SameContent), Some(Seen::OtherContent), None];
-        let plan = Plan::of(&refs(&batch), Vec::new(), &seen, &HashSet::new());
+        let plan = Plan::of(&refs(&batch), Vec::new(), &HashMap::new(), &seen, &HashSet::new());
         assert_eq!(outcomes(&plan), [Outcome::Duplicate, Outcome::Duplicate, Outcome::Moved]);
         let noteworthy: Vec<_> = plan.judgements.iter().map(|it| it.noteworthy).collect();
         assert_eq!(noteworthy, [false, true, false]);
@@ -354,10 +368,28 @@ mod tests {
     fn an_erased_profile_does_not_come_back() {
         let iccid = Iccid::parse(A).unwrap();
         let batch = [report(A, "INSTALLED"), report(B, "INSTALLED")];
-        let plan = Plan::of(&refs(&batch), Vec::new(), &[None, None], &HashSet::from([&iccid]));
+        let erased = HashSet::from([&iccid]);
+        let plan = Plan::of(&refs(&batch), Vec::new(), &HashMap::new(), &[None, None], &erased);
         assert_eq!(outcomes(&plan), [Outcome::Ignored, Outcome::Moved]);
         assert!(plan.judgements[0].erased && !plan.judgements[1].erased);
         assert_eq!(plan.new_profiles()[0].iccid.as_str(), B);
+    }
+
+    #[test]
+    fn what_waited_is_late_only_if_the_state_was_reported_clearly_later() {
+        let delayed = Submission { arrival: Arrival::Delayed, ..report(A, "INSTALLED") };
+        // Five seconds are for clocks that differ. The delivery was received at 10:00:00.
+        for (reported_at, outcome) in [
+            (None, Outcome::Moved),
+            (Some("2026-11-23T10:00:05Z"), Outcome::Moved),
+            (Some("2026-11-23T10:00:06Z"), Outcome::Late),
+        ] {
+            let at = |text| (Iccid::parse(A).unwrap(), Timestamp::parse(text).unwrap());
+            let last_reports = reported_at.map(at).into_iter().collect();
+            let known = vec![(stored(A, "RELEASED"), Revision(1))];
+            let plan = Plan::of(&[&delayed], known, &last_reports, &[None], &HashSet::new());
+            assert_eq!(outcomes(&plan), [outcome], "{reported_at:?}");
+        }
     }
 
     #[test]

@@ -30,9 +30,12 @@ pub async fn apply_answer(
 ) -> Result<Applied, StoreError> {
     let mut transaction = connection.begin().await?;
     let Some((known, revision)) = lock(&mut transaction, &report.iccid).await? else {
+        // Now, and not when the connection is next used: locks would be kept until then.
+        transaction.rollback().await?;
         return Ok(Applied::Gone);
     };
     let Some((profile, moved)) = known.answered(report) else {
+        transaction.rollback().await?;
         return Ok(Applied::Overtaken(Box::new(known)));
     };
     let iccid = &profile.iccid;

@@ -380,22 +380,31 @@ pub async fn list_unread(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Whether a report about the profile was applied, or repeated what was known, after this delivery.
+/// Finds when the state of each of these profiles was last reported, by a webhook that was applied or repeated what was known, or by the
+/// answer of a provider that changed something. Only what is later than `after`. A connection or a word that is not known says nothing
+/// of the state, and neither does a registration, which is older than any report.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn is_reported_after(
+pub async fn last_reports(
     connection: &mut PgConnection,
-    iccid: &Iccid,
-    delivery: Uuid,
-) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM deliveries
-                          WHERE iccid = $1 AND id > $2 AND outcome IN ('moved', 'repeated')) AS "it!""#,
-        iccid.as_str(),
-        delivery
-    );
-    Ok(found.fetch_one(connection).await?)
+    iccids: &[&str],
+    after: Timestamp,
+) -> Result<HashMap<Iccid, Timestamp>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT iccid AS "iccid!: Iccid", max(received_at) AS "at!: Timestamp"
+           FROM (SELECT iccid, received_at FROM deliveries
+                 WHERE iccid = ANY($1) AND received_at > $2 AND outcome IN ('moved', 'repeated')
+                 UNION ALL
+                 SELECT iccid, received_at FROM transitions
+                 WHERE iccid = ANY($1) AND received_at > $2 AND source = 'provider-api' AND kind <> 'late') AS said
+           GROUP BY iccid"#,
+        iccids as &[&str],
+        after.as_datetime()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.iccid, row.at)).collect())
 }
 
 /// Notes what became of a delivery that was read again, unless another transaction has noted that. Returns whether it has.

@@ -296,6 +296,28 @@ async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registrati
     assert_eq!(app.profile(&iccid(1)).await["state"], "RELEASED");
 }
 
+/// A delivery that is alone in its batch is written by a statement of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_delivery_from_before_an_erasure_is_not_filed_under_the_next_life() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    let own = format!("/v1/profiles/{}", iccid(1));
+    let erased = app.backend.request(reqwest::Method::DELETE, &own).send().await.unwrap();
+    assert_eq!(erased.status(), 204);
+    let object = json!({ "iccid": iccid(1), "state": "RELEASED" }).to_string();
+    let registered = app.backend.request(reqwest::Method::PUT, &own).body(object);
+    assert_eq!(registered.send().await.unwrap().status(), 201);
+    app.stop().await;
+    fill(folder.path(), &[(&report(1, 60, 1, "INSTALLED"), "gigastore")]).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 1);
+    let deliveries = app.backend.get(&format!("{own}/deliveries")).await.json();
+    assert_eq!(deliveries["items"], json!([]));
+    assert_eq!(app.profile(&iccid(1)).await["state"], "RELEASED");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_event_in_the_spool_is_a_duplicate() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
@@ -372,4 +394,24 @@ async fn a_spooled_delivery_is_late_if_another_replica_has_written_a_newer_one()
     let late = deliveries["items"].as_array().unwrap().iter().find(|it| it["outcome"] == "late");
     assert!(late.unwrap()["reason"].as_str().unwrap().contains("waited in the spool"), "{late:?}");
     assert_eq!(app.profile(&iccid(2)).await["state"], "INSTALLED");
+}
+
+/// An install and its first connection are seconds apart, and a load balancer may send them to two replicas.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spooled_report_is_applied_although_another_replica_has_heard_of_a_connection_since() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let other = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    let country = json!({ "iccid": iccid(1), "previousCountry": null, "newCountry": "PL" });
+    assert_eq!(other.report(&iccid(1), "RELEASED").await, "moved");
+    let earlier = "UPDATE deliveries SET received_at = received_at - interval '1 hour'";
+    sqlx::query(earlier).execute(&mut other.database.connect().await).await.unwrap();
+    assert_eq!(other.deliver(country.to_string()).await.outcome(), "connected");
+    assert_eq!(other.report(&iccid(1), "TELEPORTED").await, "unrecognised");
+    fill(folder.path(), &[(&report(1, 120, 1, "INSTALLED"), "gigastore")]).await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED", "INSTALLED"]);
+    let profile = app.profile(&iccid(1)).await;
+    assert_eq!((&profile["state"], &profile["country"]), (&json!("INSTALLED"), &json!("PL")));
+    app.assert_straight(&iccid(1)).await;
 }

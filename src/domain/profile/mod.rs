@@ -171,20 +171,9 @@ impl Profile {
         Self::judge(known, report, false)
     }
 
-    /// The same for a report that has waited, while another replica may have applied newer ones. If it has no event
-    /// time, its time of receipt decides whether it is late: it is not applied over evidence that is newer by more than
-    /// [`REPLICA_TOLERANCE_SECONDS`].
-    pub fn observe_delayed(known: Option<&Self>, report: &Report) -> Verdict {
-        let newest = known.and_then(|profile| profile.last_delivery_at);
-        let latest = report.received_at.plus_seconds(REPLICA_TOLERANCE_SECONDS);
-        let is_overtaken =
-            event_time(report).is_none() && newest.is_some_and(|newest| newest > latest);
-        Self::judge(known, report, is_overtaken)
-    }
-
-    /// The same for a report that was not understood when it arrived. `is_overtaken` is whether a newer report was applied since: then
-    /// it is late, unless its event time says otherwise.
-    pub fn observe_again(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
+    /// The same for a report that has waited, or that was not understood when it arrived. `is_overtaken` is whether a newer report
+    /// about the state was applied since: then it is late, unless its event time says otherwise.
+    pub fn observe_delayed(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         Self::judge(known, report, is_overtaken && event_time(report).is_none())
     }
 

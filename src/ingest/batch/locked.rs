@@ -8,7 +8,8 @@ use super::super::Submission;
 use super::super::event_ids::reserve_event_ids;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, traced, what_to_write,
+    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, last_reports, traced,
+    what_to_write,
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::batch_write::write_if_unchanged;
@@ -68,7 +69,8 @@ async fn execute(
     let erased = find_erased(transaction, erasure_key, batch, &read).await?;
     let seen = reserve_event_ids(transaction, batch, &erased).await?;
     customer_deliveries::note(transaction, &names_customer(batch)).await?;
-    let plan = Plan::of(batch, read, &seen, &erased);
+    let last_reports = last_reports(transaction, batch, &read).await?;
+    let plan = Plan::of(batch, read, &last_reports, &seen, &erased);
 
     let write = what_to_write(batch, &plan, &erased, span);
     let written = write_if_unchanged(transaction, erasure_key, &write);

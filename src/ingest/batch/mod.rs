@@ -14,19 +14,19 @@ mod optimistic;
 mod locked;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
 use super::committed::{count, deliveries, receipts};
 use super::event_ids::has_event_id;
 use super::plan::Plan;
-use super::{Receipt, Submission};
-use crate::domain::{Iccid, Outcome, Profile};
+use super::{Arrival, Receipt, Submission};
+use crate::domain::{Iccid, Outcome, Profile, Timestamp};
 use crate::store::batch_write::BatchWrite;
 use crate::store::profiles::Revision;
 use crate::store::transitions::NewTransition;
-use crate::store::{ErasureKey, StoreError, erasures};
+use crate::store::{self, ErasureKey, StoreError, erasures};
 use crate::telemetry::{self, Span};
 
 /// What to do about profiles that another transaction has locked.
@@ -147,6 +147,21 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     iccids.sort_unstable();
     iccids.dedup();
     iccids
+}
+
+/// Finds when the states of these profiles were last reported, as far as that is later than the earliest report of the batch that
+/// has waited. Call it after the profiles were read: a report that is applied in between then changes their revision. Batches that
+/// come directly need no query.
+async fn last_reports(
+    connection: &mut PgConnection,
+    batch: &[&Submission],
+    known: &[(Profile, Revision)],
+) -> Result<HashMap<Iccid, Timestamp>, StoreError> {
+    let waited = batch.iter().filter(|it| it.arrival == Arrival::Delayed);
+    let earliest = waited.filter_map(|it| Some(it.report()?.received_at)).min();
+    let Some(earliest) = earliest.filter(|_| !known.is_empty()) else { return Ok(HashMap::new()) };
+    let iccids: Vec<_> = known.iter().map(|(profile, _)| profile.iccid.as_str()).collect();
+    store::deliveries::last_reports(connection, &iccids, earliest).await
 }
 
 /// The profiles that the batch names and that are not known.

@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 use super::super::Submission;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, WriteError, distinct, find_erased, is_said_by_the_server, traced, what_to_write,
+    InDoubt, WriteError, distinct, find_erased, is_said_by_the_server, last_reports, traced,
+    what_to_write,
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::ErasureKey;
@@ -45,7 +46,8 @@ async fn try_once(
     erased: &HashSet<&Iccid>,
     in_doubt: &mut InDoubt,
 ) -> Result<Option<Plan>, WriteError> {
-    let plan = Plan::of(batch, known, &vec![None; batch.len()], erased);
+    let last_reports = last_reports(connection, batch, &known).await?;
+    let plan = Plan::of(batch, known, &last_reports, &vec![None; batch.len()], erased);
     // The statement commits by itself, so the batch is in doubt from here on.
     let plan = in_doubt.insert(plan);
     let write = what_to_write(batch, plan, erased, span);

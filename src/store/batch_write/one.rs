@@ -94,7 +94,7 @@ pub(super) async fn write(
 }
 
 /// A statement that first writes or checks the profile, in a part named `written`, and then its transition and its delivery. The
-/// parameters $1 to $32 are the same in each; those of the part itself follow. Returns a row only if it has written.
+/// parameters $1 to $33 are the same in each; those of the part itself follow. Returns a row only if it has written.
 macro_rules! write_one {
     ($written:literal, $iccid:expr, $one:expr $(, $argument:expr)* $(,)?) => {{
         let (transition, delivery, count) = ($one.transition, $one.delivery, $one.count);
@@ -109,7 +109,7 @@ macro_rules! write_one {
              ),
              kept AS (
                  INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
-                 SELECT nullif($1, ''), $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20
+                 SELECT $33, $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20
                  FROM written WHERE $12::uuid IS NOT NULL
              ),
              counted AS (
@@ -159,12 +159,14 @@ macro_rules! write_one {
             count.and_then(|it| it.reached).and_then(|it| it.took),
             connected.map(|it| it.seq),
             connected.and_then(|it| datetime_option(it.evidence.last_connected_at)),
+            // None if it is about a life of the profile that was erased.
+            delivery.and_then(|it| it.iccid).map(Iccid::as_str),
             $($argument),*
         )
     }};
 }
 
-/// The same, with what a profile has in its row as $34 to $51.
+/// The same, with what a profile has in its row as $35 to $52.
 macro_rules! write_profile {
     ($written:literal, $profile:expr, $one:expr, $argument:expr) => {
         write_one!(
@@ -202,13 +204,13 @@ async fn save(
 ) -> Result<bool, StoreError> {
     let written = write_profile!(
         "free AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $33 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $34 FOR UPDATE SKIP LOCKED
          ),
          written AS (
              UPDATE profiles
-             SET provider = $34, state = $35, enabled = $36, raw_state = $37, imsi = $38, eid = $39, since = $40,
-                 seq = $41, installs_seen = $42, deliveries = $43, last_delivery_at = $44, last_occurred_at = $45,
-                 first_connected_at = $46, last_connected_at = $47, country = $48, ready_at = $49, reached = $50, device = $51::text::jsonb,
+             SET provider = $35, state = $36, enabled = $37, raw_state = $38, imsi = $39, eid = $40, since = $41,
+                 seq = $42, installs_seen = $43, deliveries = $44, last_delivery_at = $45, last_occurred_at = $46,
+                 first_connected_at = $47, last_connected_at = $48, country = $49, ready_at = $50, reached = $51, device = $52::text::jsonb,
                  updated_at = now(),
                  revision = revision + 1
              WHERE iccid = $1 AND EXISTS (SELECT FROM free)
@@ -232,10 +234,10 @@ async fn create(
              INSERT INTO profiles (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                                    deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
                                    country, ready_at, reached, device, updated_at)
-             SELECT $1, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51::text::jsonb, now()
+             SELECT $1, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52::text::jsonb, now()
              -- An erasure that is not committed yet still shows its profile.
              WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
+               AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $34)
              RETURNING 1
          )",
         profile,
@@ -254,7 +256,7 @@ async fn leave(
 ) -> Result<bool, StoreError> {
     let written = write_one!(
         "written AS (
-             SELECT FROM profiles WHERE iccid = $1 AND revision = $33 FOR UPDATE SKIP LOCKED
+             SELECT FROM profiles WHERE iccid = $1 AND revision = $34 FOR UPDATE SKIP LOCKED
          )",
         iccid.as_str(),
         one,
@@ -274,7 +276,7 @@ async fn keep(
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $33)
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $34)
          )",
         iccid.map_or("", Iccid::as_str),
         one,
