@@ -19,10 +19,10 @@ use crate::domain::{
 use crate::providers::{Content, Providers, Reading};
 use crate::registry;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
-use crate::store::deliveries::{self, DeliveryRecord};
+use crate::store::deliveries::{self, DeliveryRecord, UNAPPLIED};
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
-use crate::store::{self, ErasureKey, StoreError, erasures, profiles, transitions};
+use crate::store::{self, ErasureKey, StoreError, erasures, last_reports, profiles, transitions};
 
 /// How many deliveries are read from the database at once.
 const PAGE: i64 = 200;
@@ -212,7 +212,7 @@ async fn is_overtaken(
     iccid: &Iccid,
 ) -> Result<bool, StoreError> {
     let iccids = [iccid.as_str()];
-    Ok(!deliveries::last_reports(connection, &iccids, record.received_at).await?.is_empty())
+    Ok(!last_reports::since(connection, &iccids, record.received_at).await?.is_empty())
 }
 
 /// Whether the profile was erased since this time.
@@ -302,7 +302,9 @@ async fn is_seen(
     let in_body = reading.event_id.as_ref().map(EventId::as_str);
     let Some(event_id) = in_body.or(record.event_id.as_deref()) else { return Ok(false) };
     let event_id = event_ids::reserved(event_id, reading.iccid());
-    let its_own = record.event_id.as_deref().filter(|_| record.outcome != Outcome::Malformed);
+    let reserves =
+        record.outcome != Outcome::Malformed && record.reason.as_deref() != Some(UNAPPLIED);
+    let its_own = record.event_id.as_deref().filter(|_| reserves);
     if its_own.is_some_and(|its| event_ids::reserved(its, record.iccid.as_ref()) == event_id) {
         return Ok(false);
     }
@@ -322,7 +324,7 @@ async fn was_counted(
     record: &DeliveryRecord,
     iccid: &Iccid,
 ) -> Result<bool, StoreError> {
-    if record.outcome != Outcome::Unrecognised {
+    if record.outcome != Outcome::Unrecognised || record.reason.as_deref() == Some(UNAPPLIED) {
         return Ok(false);
     }
     let first = transitions::list(connection, iccid, 0, 1).await?;

@@ -186,7 +186,7 @@ async fn provoke(app: &Running) {
     let statement = "ALTER TABLE profiles ADD CHECK (state <> 'DELETED')";
     sqlx::query(statement).execute(&mut connection).await.unwrap();
     let refused = app.deliver(report("DELETED").to_string()).await;
-    assert_eq!(refused.problem(), "internal");
+    assert_eq!(refused.outcome(), "unrecognised");
     let statement = "ALTER TABLE profiles RENAME TO elsewhere";
     sqlx::query(statement).execute(&mut connection).await.unwrap();
     assert_eq!(app.deliver(report("DISABLED").to_string()).await.problem(), "unavailable");

@@ -74,7 +74,7 @@ words! {
         Duplicate = "duplicate",
         /// Older than what was applied: in the history, not applied.
         Late = "late",
-        /// A state word that the adapter does not know: kept, not applied.
+        /// A state word that the adapter does not know, or a report that could not be applied: kept, not applied.
         Unrecognised = "unrecognised",
         /// An event that is not about state: kept, not applied.
         Ignored = "ignored",

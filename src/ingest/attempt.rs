@@ -75,8 +75,12 @@ pub(super) async fn write_patiently(
         not_found: None,
         tries: 0,
     };
-    if let Ok(done) = timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
-        return done;
+    match timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
+        Ok(Err(Refusal::Data(reason))) => {
+            return work.keep_unapplied(patience).await.ok_or(Refusal::Data(reason));
+        }
+        Ok(done) => return done,
+        Err(_) => {}
     }
     let is_in_doubt = work.in_doubt.is_some();
     connection.discard();
@@ -186,6 +190,22 @@ impl Work<'_> {
         let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
         let batch = (self.submissions, self.locks, self.span);
         batch::write(connection, key, batch, in_doubt).await
+    }
+
+    /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `None` if that
+    /// fails too, or if it was written before.
+    async fn keep_unapplied(&mut self, patience: Patience) -> Option<Vec<Receipt>> {
+        let [only] = self.submissions else { return None };
+        let key = &self.context.erasure_key;
+        let kept = async {
+            let connection = self.connection.reach().await?;
+            batch::keep_unapplied(connection, key, only).await
+        };
+        if let Ok(Ok(receipt)) = timeout(patience.attempt, kept).await {
+            return Some(vec![receipt]);
+        }
+        self.connection.discard();
+        None
     }
 
     fn note_success(&mut self, took: Duration) {

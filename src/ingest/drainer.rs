@@ -104,7 +104,7 @@ struct Drainer {
 impl Drainer {
     async fn run(&mut self) {
         loop {
-            self.spooling.begun().await;
+            self.spooling.wait_until_on().await;
             let mut pause = PAUSES[0];
             loop {
                 match self.drain_some().await {
@@ -133,7 +133,7 @@ impl Drainer {
     /// succeeded.
     async fn finish(&mut self) -> bool {
         let spooling = self.spooling.clone();
-        let Ok(nobody) = timeout(budget::WRITERS_PAUSE, spooling.hold_all()).await else {
+        let Ok(paused) = timeout(budget::WRITERS_PAUSE, spooling.pause_writers()).await else {
             return false;
         };
         let rest = async {
@@ -147,7 +147,7 @@ impl Drainer {
         };
         let done = matches!(timeout(budget::LAST_OF_SPOOL, rest).await, Ok(Ok(())));
         if done {
-            spooling.end(&nobody);
+            spooling.switch_off(&paused);
         } else {
             // It may have been left in the middle of a transaction.
             self.connection.discard();

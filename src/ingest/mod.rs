@@ -227,6 +227,7 @@ impl Submission {
 #[derive(Debug, Clone)]
 pub struct Ingest {
     queues: Vec<(mpsc::Sender<Waiting>, Arc<Pace>)>,
+    spooling: Option<Arc<Spooling>>,
 }
 
 impl Ingest {
@@ -264,7 +265,8 @@ impl Ingest {
                 (queue, pace)
             })
             .collect();
-        if let Some(spooling) = context.spooling.clone() {
+        let spooling = context.spooling.clone();
+        if let Some(spooling) = spooling.clone() {
             tasks.spawn(drainer::run(
                 context,
                 spooling,
@@ -274,7 +276,7 @@ impl Ingest {
                 writers_alive,
             ));
         }
-        (Self { queues }, tasks)
+        (Self { queues, spooling }, tasks)
     }
 
     /// Hands a delivery to its writer and waits until it is durable.
@@ -300,6 +302,11 @@ impl Ingest {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(SubmitError::Unavailable),
         }
+    }
+
+    /// Whether deliveries go to a spool that accepts none, and so nowhere.
+    pub fn is_blocked(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|it| it.is_on() && !it.spool.accepts())
     }
 
     /// The number of deliveries that wait for a writer.

@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::providers::Content;
 use crate::store::batch_write::{Before, Changed};
+use crate::store::deliveries::UNAPPLIED;
 use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
@@ -35,6 +36,12 @@ pub(super) struct Judgement {
 impl Judgement {
     fn of(outcome: Outcome, reason: Option<String>) -> Self {
         Self { outcome, reason, noteworthy: false, erased: false }
+    }
+
+    fn of_the_erased() -> Self {
+        let reason = "the profile was erased; only a registration brings it back";
+        let judgement = Self::of(Outcome::Ignored, Some(reason.to_owned()));
+        Self { erased: true, ..judgement }
     }
 
     fn noteworthy(self, noteworthy: bool) -> Self {
@@ -88,15 +95,25 @@ impl Plan {
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
             let judgement = if plan.is_of_the_erased(submission, erased) {
-                let reason = "the profile was erased; only a registration brings it back";
-                let judgement = Judgement::of(Outcome::Ignored, Some(reason.to_owned()));
-                Judgement { erased: true, ..judgement }
+                Judgement::of_the_erased()
             } else {
                 plan.judge(index, submission, last_reports, *seen)
             };
             plan.judgements.push(judgement);
         }
         plan
+    }
+
+    /// Keeps one submission that cannot be applied.
+    pub fn unapplied(submission: &Submission, erased: &HashSet<&Iccid>) -> Self {
+        let is_of_the_erased = submission.iccid().is_some_and(|iccid| erased.contains(iccid));
+        let judgement = if is_of_the_erased {
+            Judgement::of_the_erased()
+        } else {
+            let reason = Some(UNAPPLIED.to_owned());
+            Judgement::of(Outcome::Unrecognised, reason).noteworthy(true)
+        };
+        Self { judgements: vec![judgement], ..Self::default() }
     }
 
     /// The profiles to create, sorted by ICCID.

@@ -42,20 +42,25 @@ impl Spooling {
         Turn { spooling: self, _turn: self.turns.read().await }
     }
 
+    /// Whether deliveries go to the spool.
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
     /// Waits until deliveries go to the spool.
-    pub(super) async fn begun(&self) {
-        while !self.on.load(Ordering::Acquire) {
+    pub(super) async fn wait_until_on(&self) {
+        while !self.is_on() {
             self.begun.notified().await;
         }
     }
 
     /// Waits until no turn is held. None is given out until the guard is dropped.
-    pub(super) async fn hold_all(&self) -> RwLockWriteGuard<'_, ()> {
+    pub(super) async fn pause_writers(&self) -> RwLockWriteGuard<'_, ()> {
         self.turns.write().await
     }
 
     /// Sends deliveries to the database from now on. The guard shows that no turn is held.
-    pub(super) fn end(&self, _nobody: &RwLockWriteGuard<'_, ()>) {
+    pub(super) fn switch_off(&self, _paused: &RwLockWriteGuard<'_, ()>) {
         self.on.store(false, Ordering::Release);
     }
 }
@@ -63,7 +68,7 @@ impl Spooling {
 impl Turn<'_> {
     /// Whether deliveries must go to the spool.
     pub(super) fn is_for_spool(&self) -> bool {
-        self.spooling.on.load(Ordering::Acquire)
+        self.spooling.is_on()
     }
 
     /// Puts deliveries that the database did not accept into the spool. All later deliveries go there too.

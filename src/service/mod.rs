@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget;
-use crate::config::Settings;
+use crate::config::{Settings, SpoolSettings};
 use crate::feed::Feed;
 use crate::ingest::Ingest;
 use crate::inquiry;
@@ -133,7 +133,7 @@ impl Service {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         raise_open_files(settings.max_connections);
         let spool = match &settings.spool {
-            Some(spool) => Some(Spool::open(&spool.folder, spool.max_bytes).await?),
+            Some(spool) => Some(open_spool(spool).await?),
             None => None,
         };
         let needed = connections_needed(&settings);
@@ -289,6 +289,23 @@ fn raise_open_files(connections: usize) {
             "the limit on open files is below max_connections: raise `ulimit -n`"
         );
     }
+}
+
+/// Opens the spool, and has what was refused from it tried again: this start may know a provider that the one before did not, and the
+/// database may have been mended.
+async fn open_spool(settings: &SpoolSettings) -> Result<Spool, SpoolError> {
+    let spool = Spool::open(&settings.folder, settings.max_bytes).await?;
+    match spool.retry_refused().await {
+        Ok(0) => {}
+        Ok(deliveries) => {
+            tracing::info!(deliveries, "what was refused from the spool is tried again");
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what was refused from the spool could not be tried again");
+        }
+    }
+    Ok(spool)
 }
 
 /// The max number of database connections that a service with these settings uses.

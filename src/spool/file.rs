@@ -31,13 +31,15 @@ macro_rules! record_columns {
 
 /// `size` is what counts toward the limit. `seq` is the order of arrival; AUTOINCREMENT never reuses a value.
 const TABLES: &str = concat!(
-    "CREATE TABLE waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL, ",
+    "BEGIN IMMEDIATE;
+     CREATE TABLE waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL, ",
     record_columns!(),
     ") STRICT;
      CREATE TABLE refused (seq INTEGER PRIMARY KEY, reason TEXT NOT NULL, size INTEGER NOT NULL, ",
     record_columns!(),
     ") STRICT;
-     PRAGMA user_version = 1;"
+     PRAGMA user_version = 1;
+     COMMIT;"
 );
 
 /// The spool file of a folder.
@@ -199,6 +201,20 @@ pub(super) async fn refuse(
     let sizes = remove.bind(seq).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(sizes)
+}
+
+/// Moves all refused entries back to their places among those that wait.
+pub(super) async fn retry_refused(connection: &mut SqliteConnection) -> Result<u64, SpoolError> {
+    let mut transaction = connection.begin().await?;
+    let moved = sqlx::query(
+        "INSERT INTO waiting (seq, size, id, received_at, hook, provider, event_id, headers, sha256, body)
+         SELECT seq, size, id, received_at, hook, provider, event_id, headers, sha256, body FROM refused",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("DELETE FROM refused").execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(moved.rows_affected())
 }
 
 /// Deletes the refused rows whose body contains this text, and returns how many.

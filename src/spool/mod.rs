@@ -218,6 +218,20 @@ impl Spool {
         .await
     }
 
+    /// Moves the refused deliveries back to their places, to be tried again, and returns how many.
+    ///
+    /// # Errors
+    /// A failure of SQLite; they stay refused then.
+    pub async fn retry_refused(&self) -> Result<u64, SpoolError> {
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            let moved = file::retry_refused(&mut connection).await?;
+            spool.live.set(file::figures(&mut connection).await?);
+            Ok(moved)
+        })
+        .await
+    }
+
     /// Deletes refused deliveries that contain this ICCID. Returns whether there were any.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::deliveries::{DeliveryRecord, select_deliveries};
 use super::error::StoreError;
-use crate::domain::{Iccid, Timestamp};
+use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// A delivery that names a customer.
 #[derive(Debug)]
@@ -49,6 +50,55 @@ pub async fn note(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Lists the deliveries that name this customer of a provider and no profile, and are older than `before`, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(
+    connection: &mut PgConnection,
+    uid: &str,
+    provider: Option<&str>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let found = select_deliveries!(
+        "WHERE (id, received_at) IN (
+             SELECT delivery_id, received_at FROM customer_deliveries
+             WHERE uid = $1 AND ($2::text IS NULL OR provider = $2) AND ($3::uuid IS NULL OR delivery_id < $3)
+             ORDER BY delivery_id DESC LIMIT $4)
+         ORDER BY id DESC",
+        uid,
+        provider,
+        before,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Lists the deliveries that name the customer of this profile and no profile, and are older than `before`, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list_of_profile(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRecord>, StoreError> {
+    let found = select_deliveries!(
+        "WHERE (id, received_at) IN (
+             SELECT c.delivery_id, c.received_at
+             FROM profiles AS p JOIN customer_deliveries AS c ON c.uid = p.uid AND c.provider = p.provider
+             WHERE p.iccid = $1 AND ($2::uuid IS NULL OR c.delivery_id < $2)
+             ORDER BY c.delivery_id DESC LIMIT $3)
+         ORDER BY id DESC",
+        iccid.as_str(),
+        before,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
 }
 
 /// Deletes the deliveries that name the customer of this profile, unless that customer has another one. Call it before the

@@ -10,6 +10,9 @@ use super::decode::datetime_option;
 use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
+/// The reason of a delivery that was kept as `unrecognised` because it could not be applied, which is not the sender's fault.
+pub const UNAPPLIED: &str = "it could not be applied; the log of the service says why. Once that is mended, `esim-status reread` applies it";
+
 /// A delivery to store.
 #[derive(Debug)]
 pub struct NewDelivery<'a> {
@@ -126,6 +129,7 @@ macro_rules! select_deliveries {
         )
     };
 }
+pub(super) use select_deliveries;
 
 /// How many deliveries [`newest`] reads.
 const LOOKED_AT: i64 = 10_000;
@@ -238,55 +242,6 @@ pub async fn list_with_outcome(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Lists the deliveries that name this customer of a provider and no profile, and are older than `before`, newest first.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn list_of_customer(
-    connection: &mut PgConnection,
-    uid: &str,
-    provider: Option<&str>,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let found = select_deliveries!(
-        "WHERE (id, received_at) IN (
-             SELECT delivery_id, received_at FROM customer_deliveries
-             WHERE uid = $1 AND ($2::text IS NULL OR provider = $2) AND ($3::uuid IS NULL OR delivery_id < $3)
-             ORDER BY delivery_id DESC LIMIT $4)
-         ORDER BY id DESC",
-        uid,
-        provider,
-        before,
-        limit
-    );
-    Ok(found.fetch_all(connection).await?)
-}
-
-/// Lists the deliveries that name the customer of this profile and no profile, and are older than `before`, newest first.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn list_of_its_customer(
-    connection: &mut PgConnection,
-    iccid: &Iccid,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let found = select_deliveries!(
-        "WHERE (id, received_at) IN (
-             SELECT c.delivery_id, c.received_at
-             FROM profiles AS p JOIN customer_deliveries AS c ON c.uid = p.uid AND c.provider = p.provider
-             WHERE p.iccid = $1 AND ($2::uuid IS NULL OR c.delivery_id < $2)
-             ORDER BY c.delivery_id DESC LIMIT $3)
-         ORDER BY id DESC",
-        iccid.as_str(),
-        before,
-        limit
-    );
-    Ok(found.fetch_all(connection).await?)
-}
-
 /// What identifies a delivery without its content.
 #[derive(Debug)]
 pub struct Digest {
@@ -378,33 +333,6 @@ pub async fn list_unread(
         limit
     );
     Ok(found.fetch_all(connection).await?)
-}
-
-/// Finds when the state of each of these profiles was last reported, by a webhook that was applied or repeated what was known, or by the
-/// answer of a provider that changed something. Only what is later than `after`. A connection or a word that is not known says nothing
-/// of the state, and neither does a registration, which is older than any report.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn last_reports(
-    connection: &mut PgConnection,
-    iccids: &[&str],
-    after: Timestamp,
-) -> Result<HashMap<Iccid, Timestamp>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT iccid AS "iccid!: Iccid", max(received_at) AS "at!: Timestamp"
-           FROM (SELECT iccid, received_at FROM deliveries
-                 WHERE iccid = ANY($1) AND received_at > $2 AND outcome IN ('moved', 'repeated')
-                 UNION ALL
-                 SELECT iccid, received_at FROM transitions
-                 WHERE iccid = ANY($1) AND received_at > $2 AND source = 'provider-api' AND kind <> 'late') AS said
-           GROUP BY iccid"#,
-        iccids as &[&str],
-        after.as_datetime()
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.iccid, row.at)).collect())
 }
 
 /// Notes what became of a delivery that was read again, unless another transaction has noted that. Returns whether it has.

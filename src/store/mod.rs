@@ -22,6 +22,8 @@ pub mod deliveries;
 
 pub mod customer_deliveries;
 
+pub mod last_reports;
+
 pub mod causes;
 
 pub mod batch_write;
@@ -89,7 +91,9 @@ pub use endpoint_secrets::EndpointSecrets;
 pub use erasures::ErasureKey;
 pub use error::StoreError;
 pub use limits::{Limit, limit};
-pub use pool::{Fault, Held, fault_of, is_held_by_another, is_lock_time_out, is_time_out};
+pub use pool::{
+    Fault, Held, ends_statement_only, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
+};
 pub use profiles::{RegistrationFacts, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, is_of_a_pooler, latest_version, migrate, refuse_shared_sessions};

@@ -1,6 +1,6 @@
 //! What a database error means for a retry.
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::connector::Connected;
 
@@ -26,6 +26,14 @@ pub fn is_time_out(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     // query_canceled
     code.is_some_and(|code| code == "57014")
+}
+
+/// Whether this is the server's report on a statement that has failed, over a connection that goes on. A report that ends the
+/// connection says nothing of a commit that was sent, and may come from a pooler in between: pgbouncer makes one (08P01) if it loses
+/// the server.
+pub fn ends_statement_only(error: &sqlx::Error) -> bool {
+    let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
+    said.is_some_and(|it| it.severity() == PgSeverity::Error)
 }
 
 /// Whether a statement hit the lock timeout of its session.

@@ -16,6 +16,7 @@ use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::profiles::plain_text;
 use super::views::Page;
 use crate::domain::{Outcome, Timestamp};
+use crate::store::customer_deliveries;
 use crate::store::deliveries::{self, DeliveryRecord};
 
 /// One webhook request as it was stored.
@@ -158,7 +159,7 @@ pub async fn list(
     let is_indexed = uid.is_some() || (provider.is_none() && !is_applied);
     let list = async |connection: &mut _| match (uid.as_deref(), outcome) {
         (Some(uid), _) => {
-            deliveries::list_of_customer(connection, uid, provider, before, limit + 1).await
+            customer_deliveries::list(connection, uid, provider, before, limit + 1).await
         }
         (None, Some(outcome)) => {
             deliveries::list_with_outcome(connection, outcome, provider, before, limit + 1).await

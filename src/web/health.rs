@@ -29,7 +29,8 @@ async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Succeeds if the service can accept work: it is not draining, and either the database answers or the spool has room.
+/// Succeeds if the service can accept work: it is not draining, and either the database answers or the spool has room. While
+/// deliveries still go to the spool, it must have room although the database answers.
 /// Without the database nothing can be read, but a replica that is not ready would get no webhooks and could not store
 /// them in its spool.
 async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
@@ -38,6 +39,10 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
     }
     let waiting = app.spool.as_ref().map(|spool| waiting(&spool.figures())).unwrap_or_default();
     match (ask_database(&app).await, &app.spool) {
+        (Ok(()), _) if app.ingest.is_blocked() => {
+            let why = "deliveries go to the spool, which accepts none; see the log";
+            Err(Problem::because(Code::Unavailable, why))
+        }
         (Ok(()), _) => Ok(format!("ready{waiting}\n")),
         (Err(_), Some(spool)) if spool.accepts() => {
             Ok(format!("ready for webhooks only: the database is away{waiting}\n"))

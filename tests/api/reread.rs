@@ -199,6 +199,55 @@ async fn without_an_event_time_only_a_newer_report_overtakes() {
     assert_eq!(app.profile(&iccid(0)).await["state"], "INSTALLED");
 }
 
+/// The sender may never send it again, so it is kept although its profile cannot be read, or written.
+#[tokio::test]
+async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_mended() {
+    let app = service().await;
+    let mut connection = app.database.connect().await;
+    let later = |number: usize, id: &str| {
+        let mut event = event(&iccid(number), "GONE", 20);
+        event["id"] = json!(id);
+        event
+    };
+    for number in 0..3 {
+        assert_eq!(deliver(&app, &event(&iccid(number), "LOADED", 10)).await, "moved");
+    }
+    for (number, spoil, mend) in [
+        // As a release that knows more words may have written it.
+        (
+            0,
+            format!("UPDATE profiles SET eid = 'zz' WHERE iccid = '{}'", iccid(0)),
+            "UPDATE profiles SET eid = NULL WHERE eid = 'zz'",
+        ),
+        (
+            1,
+            "ALTER TABLE profiles ADD CONSTRAINT none_is_deleted CHECK (state <> 'DELETED')"
+                .to_owned(),
+            "ALTER TABLE profiles DROP CONSTRAINT none_is_deleted",
+        ),
+    ] {
+        connection.execute(sqlx::AssertSqlSafe(spoil)).await.unwrap();
+        let bodies = [later(number, &format!("e{number}")), event(&iccid(2), "LOADED", 10)];
+        let outcomes = join_all(bodies.iter().map(|body| deliver(&app, body))).await;
+        assert_eq!(outcomes, ["unrecognised", "repeated"]);
+        connection.execute(mend).await.unwrap();
+        let path = format!("/v1/profiles/{}/deliveries", iccid(number));
+        let kept = app.backend.get(&path).await.json()["items"][0].clone();
+        assert_eq!(kept["body"], later(number, &format!("e{number}")).to_string());
+        assert!(kept["reason"].as_str().unwrap().contains("esim-status reread"), "{kept}");
+    }
+    assert_eq!(read_again(&app, true).await, ["unrecognised → moved DELETED"; 2]);
+    for number in 0..2 {
+        let profile = app.profile(&iccid(number)).await;
+        assert_eq!((&profile["state"], &profile["deliveries"]), (&json!("DELETED"), &json!(2)));
+        app.assert_straight(&iccid(number)).await;
+        // Its event id is reserved now.
+        assert_eq!(deliver(&app, &later(number, &format!("e{number}"))).await, "duplicate");
+    }
+    assert!(read_again(&app, true).await.is_empty());
+    assert_counted(&app.database).await;
+}
+
 /// What names a profile that was erased must not come back, not even if it is registered again.
 #[tokio::test]
 async fn a_delivery_from_before_an_erasure_is_left_alone() {

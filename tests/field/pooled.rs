@@ -18,6 +18,7 @@ use sqlx::Connection;
 
 use super::bouncer::{Bouncer, IGNORED};
 use super::iccid;
+use super::server::Server;
 use super::starts::refused_everywhere;
 
 /// How long a statement of the writers may run.
@@ -135,4 +136,34 @@ async fn behind_a_transaction_pooler_the_service_refuses_to_start_and_names_the_
             format!("refused within {slowest:.2?}, with the remedy"),
         );
     }
+}
+
+/// The pooler reports the loss of its server in the server's name (08P01), after the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_server_process_is_lost_behind_a_pooler_is_looked_up() {
+    let server = Server::start(&[]).await;
+    let database = server.database("postgres");
+    let bouncer = Bouncer::start(&database, "session", "").await;
+    let service = Service::start(bouncer.url()).await;
+    let anybody = Client::new(format!("http://{}", service.address()));
+    assert_eq!(report(&anybody, 0, "RELEASED").await.outcome(), "moved");
+    // From now on a commit is done, and waits for a standby that does not exist.
+    let mut operator = database.connect().await;
+    for statement in
+        ["ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"]
+    {
+        sqlx::raw_sql(statement).execute(&mut operator).await.unwrap();
+    }
+    let set = "SELECT setting = 'nobody' FROM pg_settings WHERE name = 'synchronous_standby_names'";
+    wait_until("the setting is loaded", async || database.scalar::<bool>(set).await).await;
+    let (answer, ()) = tokio::join!(report(&anybody, 0, "INSTALLED"), async {
+        let ends = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        wait_until("a commit waits, and its process is ended", async || {
+            database.scalar::<i64>(ends).await > 0
+        })
+        .await;
+    });
+    assert_eq!(answer.outcome(), "moved", "{answer:?}");
+    assert_eq!(database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 2);
+    assert_straight(&database).await;
 }

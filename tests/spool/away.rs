@@ -263,3 +263,33 @@ async fn a_first_start_without_the_database_creates_the_schema_later() {
     app.assert_straight(&iccid(1)).await;
     assert_eq!(app.profile(&iccid(1)).await["seq"], 2);
 }
+
+/// A load balancer must not go on sending webhooks to a replica that answers 503 to each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_spool_is_full_is_not_ready_although_the_database_answers() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let spool = SpoolSettings { folder: folder.path().to_owned(), max_bytes: 4_000 };
+    let app =
+        TestApp::start_on(postgres.database.clone(), |settings| settings.spool = Some(spool)).await;
+    assert_eq!(app.report(&iccid(0), "RELEASED").await, "moved");
+    let rename = async |statement: &'static str| {
+        let mut operator = app.database.connect().await;
+        sqlx::raw_sql(statement).execute(&mut operator).await.unwrap();
+    };
+    rename("ALTER TABLE deliveries RENAME TO elsewhere").await;
+    let mut is_full = false;
+    for number in 0..1_000 {
+        let answer = app.deliver(body(number, "RELEASED", number)).await;
+        assert!([202, 503].contains(&answer.status.as_u16()), "{answer:?}");
+        is_full = answer.status == 503;
+        if is_full {
+            break;
+        }
+    }
+    assert!(is_full);
+    let ready = app.admin.get("/readyz").await;
+    assert_eq!(ready.status, 503, "{ready:?}");
+    rename("ALTER TABLE elsewhere RENAME TO deliveries").await;
+    wait_until("it is ready", async || app.admin.get("/readyz").await.status == 200).await;
+    wait_until("deliveries go to the database", async || is_direct(&app).await).await;
+}

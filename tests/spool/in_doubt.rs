@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esim_status::clock;
+use esim_status::config::{self, ServeArgs};
 use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, Scheme, StandardSecrets};
 use esim_status::ingest::{Accepted, Arrival, Submission};
 use esim_status::providers::Providers;
@@ -155,19 +156,25 @@ async fn a_commit_in_progress_is_waited_for_and_not_applied_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deliveries_that_can_never_be_written_do_not_block_others() {
+async fn deliveries_that_cannot_be_written_block_no_others_and_are_tried_again_at_the_next_start() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let of_acme = delivery(3, 8, r#"{"iccid":"8910300000019600001","status":"LOADED"}"#);
     let deliveries = [
         report(1, 9, 1, "RELEASED"),
-        // The database refuses this one.
+        // The database refuses to apply this one, and to keep that one.
         report(2, 9, 4, "INSTALLED"),
-        report(3, 8, 2, "RELEASED"),
+        report(5, 8, 5, "INSTALLED"),
         report(4, 7, 1, "DISABLED"),
     ];
-    let mut entries = deliveries.each_ref().map(|it| (it, "gigastore"));
-    entries[2].1 = "a-provider-that-is-gone";
+    let mut entries: Vec<_> = deliveries.iter().map(|it| (it, "gigastore")).collect();
+    entries.insert(2, (&of_acme, "acme"));
     fill(folder.path(), &entries).await;
-    let refuse = format!("ALTER TABLE profiles ADD CHECK (iccid <> '{}')", iccid(4));
+    let refuse = format!(
+        "ALTER TABLE profiles ADD CONSTRAINT not_this CHECK (iccid <> '{}');
+         ALTER TABLE deliveries ADD CONSTRAINT not_that CHECK (iccid <> '{}')",
+        iccid(4),
+        iccid(5)
+    );
     let mut operator = postgres.database.connect().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&mut operator).await.unwrap();
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
@@ -177,6 +184,8 @@ async fn deliveries_that_can_never_be_written_do_not_block_others() {
     assert!(
         app.admin.get("/metrics").await.text.contains("esim_status_spool_refused_deliveries 2")
     );
+    let kept = app.backend.get(&format!("/v1/profiles/{}/deliveries", iccid(4))).await.json();
+    assert_eq!(kept["items"][0]["outcome"], "unrecognised");
     app.stop().await;
     let options =
         sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("spool.db"));
@@ -185,8 +194,41 @@ async fn deliveries_that_can_never_be_written_do_not_block_others() {
         .fetch_all(&mut connection)
         .await
         .unwrap();
-    assert!(reasons[0].contains("violates check constraint"), "{reasons:?}");
-    assert_eq!(reasons[1], "this version knows no provider a-provider-that-is-gone");
+    assert_eq!(reasons[0], "this version knows no provider acme");
+    assert!(reasons[1].contains("violates check constraint"), "{reasons:?}");
+    drop(connection);
+
+    let mend = "ALTER TABLE deliveries DROP CONSTRAINT not_that";
+    sqlx::raw_sql(mend).execute(&mut operator).await.unwrap();
+    let spool = with_spool(folder.path());
+    let app = TestApp::start_on(postgres.database.clone(), |settings| {
+        spool(settings);
+        settings.providers = acme();
+    })
+    .await;
+    drained(&app).await;
+    assert_eq!(states(&app, 5).await, ["INSTALLED"]);
+    assert_eq!(app.profile("8910300000019600001").await["state"], "DOWNLOADED");
+    assert_eq!(app.service.app().spool.as_ref().unwrap().figures().refused, 0);
+}
+
+/// A provider that nobody knew when its delivery was spooled.
+fn acme() -> Providers {
+    let declaration = r#"
+        [[providers]]
+        slug = "acme"
+        iccid = "/iccid"
+        state = "/status"
+        states = { LOADED = "DOWNLOADED" }
+        [[providers.samples]]
+        body = '{"iccid":"8910300000019600001","status":"LOADED"}'
+        iccid = "8910300000019600001"
+        state = "DOWNLOADED"
+    "#;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("esim-status.toml");
+    std::fs::write(&path, declaration).unwrap();
+    config::providers(&ServeArgs { config: Some(path), ..ServeArgs::defaults() }).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use super::super::Submission;
 use super::super::event_ids::reserve_event_ids;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, Locks, WriteError, distinct, find_erased, is_said_by_the_server, last_reports, traced,
+    InDoubt, Locks, WriteError, distinct, find_erased, is_known, last_reports, traced,
     what_to_write,
 };
 use crate::domain::{Iccid, Profile};
@@ -32,7 +32,7 @@ pub(super) async fn write(
             in_doubt.replace(plan);
             let committed = async { Ok(transaction.commit().await?) };
             let committed = traced(span, "COMMIT", None, committed).await;
-            let plan = if is_said_by_the_server(&committed) { in_doubt.take() } else { None };
+            let plan = if is_known(&committed) { in_doubt.take() } else { None };
             committed?;
             plan.ok_or(WriteError::Failed(StoreError::Busy))
         }

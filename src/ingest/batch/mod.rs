@@ -13,6 +13,8 @@ mod optimistic;
 
 mod locked;
 
+mod unapplied;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -79,6 +81,15 @@ pub(super) async fn write(
     Ok(written(batch, plan))
 }
 
+/// Stores a delivery that cannot be applied, and leaves its profile as it is. See [`unapplied`].
+pub(super) async fn keep_unapplied(
+    connection: &mut PgConnection,
+    erasure_key: &ErasureKey,
+    submission: &Submission,
+) -> Result<Receipt, WriteError> {
+    unapplied::write(connection, erasure_key, submission).await
+}
+
 /// Counts a committed batch and makes its receipts.
 pub(super) fn written(batch: &[&Submission], plan: Plan) -> Vec<Receipt> {
     count(batch, &plan);
@@ -103,11 +114,10 @@ pub(super) async fn traced<T>(
     .await
 }
 
-/// Whether the result of a commit is known. A database error is the server's own report. Any other `sqlx` error comes
-/// from the connection, and the commit may still have happened.
-fn is_said_by_the_server<T>(result: &Result<T, StoreError>) -> bool {
+/// Whether the result of a commit is known. If it is an error of the connection, the commit may still have happened.
+fn is_known<T>(result: &Result<T, StoreError>) -> bool {
     match result {
-        Err(StoreError::Database(error)) => error.as_database_error().is_some(),
+        Err(StoreError::Database(error)) => store::ends_statement_only(error),
         // Success, or an error that was found before anything was sent.
         _ => true,
     }
@@ -161,7 +171,7 @@ async fn last_reports(
     let earliest = waited.filter_map(|it| Some(it.report()?.received_at)).min();
     let Some(earliest) = earliest.filter(|_| !known.is_empty()) else { return Ok(HashMap::new()) };
     let iccids: Vec<_> = known.iter().map(|(profile, _)| profile.iccid.as_str()).collect();
-    store::deliveries::last_reports(connection, &iccids, earliest).await
+    store::last_reports::since(connection, &iccids, earliest).await
 }
 
 /// The profiles that the batch names and that are not known.

@@ -7,8 +7,7 @@ use sqlx::PgConnection;
 use super::super::Submission;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, WriteError, distinct, find_erased, is_said_by_the_server, last_reports, traced,
-    what_to_write,
+    InDoubt, WriteError, distinct, find_erased, is_known, last_reports, traced, what_to_write,
 };
 use crate::domain::{Iccid, Profile};
 use crate::store::ErasureKey;
@@ -53,6 +52,6 @@ async fn try_once(
     let write = what_to_write(batch, plan, erased, span);
     let written = write_if_unchanged(connection, erasure_key, &write);
     let written = traced(span, "INSERT", "deliveries", written).await;
-    let plan = if is_said_by_the_server(&written) { in_doubt.take() } else { None };
+    let plan = if is_known(&written) { in_doubt.take() } else { None };
     Ok(if written? { plan } else { None })
 }

@@ -31,6 +31,19 @@ pub async fn read(
     Ok(rows.into_iter().map(|row| (profile!(row), Revision(row.revision))).collect())
 }
 
+/// Reads the revision of a profile, also of one whose row cannot be read otherwise. `None` if it does not exist.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn revision(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<Revision>, StoreError> {
+    let revision =
+        sqlx::query_scalar!("SELECT revision FROM profiles WHERE iccid = $1", iccid.as_str());
+    Ok(revision.fetch_optional(connection).await?.map(Revision))
+}
+
 /// Locks and reads the profiles that exist and that no other transaction has locked. Never waits.
 ///
 /// # Errors

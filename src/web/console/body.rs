@@ -13,6 +13,7 @@ use super::form::Form;
 use super::session::Viewed;
 use super::shell::{Shell, When, page};
 use crate::domain::Outcome;
+use crate::store::customer_deliveries;
 use crate::store::deliveries::{self, DeliveryRecord};
 
 #[derive(Template)]
@@ -42,7 +43,7 @@ pub(super) async fn of_profile(
         if own.iter().any(|it| it.id == id) {
             return Ok(own);
         }
-        deliveries::list_of_its_customer(connection, iccid, Some(behind(id)), 1).await
+        customer_deliveries::list_of_profile(connection, iccid, Some(behind(id)), 1).await
     });
     let found = found.await?;
     let handle = Some(viewed.session.handle(iccid));

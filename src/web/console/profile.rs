@@ -22,7 +22,7 @@ use super::timeline::{self, Entry};
 use super::words;
 use crate::access::Caller;
 use crate::domain::{Country, Device, Eid, Iccid, Imsi, Reference};
-use crate::store::{StoredProfile, deliveries, evidence, funnel, inquiries};
+use crate::store::{StoredProfile, customer_deliveries, evidence, funnel, inquiries};
 use crate::telemetry::Span;
 use crate::texts::Language;
 
@@ -85,7 +85,8 @@ async fn render(
     let read = app.reads.run(async |connection| {
         let Some(found) = evidence::read(connection, iccid).await? else { return Ok(None) };
         let most = i64::try_from(timeline::SHOWN).unwrap_or(i64::MAX);
-        let of_customer = deliveries::list_of_its_customer(connection, iccid, None, most).await?;
+        let of_customer =
+            customer_deliveries::list_of_profile(connection, iccid, None, most).await?;
         let intents = funnel::list_intents(connection, iccid).await?;
         let pending = inquiries::find(connection, iccid).await?;
         let profile = &found.stored.profile;
