@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{lock, wake_all};
 use crate::budget;
@@ -44,7 +44,8 @@ pub async fn erase(
     iccid: &Iccid,
     now: Timestamp,
 ) -> Result<bool, EraseError> {
-    let erased = pool.run(async |connection| {
+    // Longer than registrations, for which the pool is made: it waits for transactions of others.
+    let erased = pool.run_within(budget::ERASURE, async |connection| {
         let erasure = Erasure { at: now, last_seq: 0 };
         erasures::remember(connection, erasure_key, iccid, erasure).await?;
         wait_for_earlier(connection).await?;
@@ -52,7 +53,7 @@ pub async fn erase(
         let unread = delete_unread(connection, iccid).await?;
         Ok(known || unread)
     });
-    let in_database = timeout(budget::ERASURE, erased).await.unwrap_or(Err(StoreError::Busy))?;
+    let in_database = erased.await?;
     let in_spool = match spool {
         Some(spool) => erase_from_spool(spool, iccid).await?,
         None => false,

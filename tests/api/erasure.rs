@@ -4,9 +4,11 @@
 //! After an erasure, the tests search every column of every table for the profile's identifiers. Some hold locks so
 //! that an erasure and a webhook overlap.
 
-use esim_status::clock;
+use std::time::{Duration, Instant};
+
 use esim_status::store::inquiries::{self, Urgency};
 use esim_status::store::profiles;
+use esim_status::{budget, clock};
 use esim_status_testing::{TestApp, wait_until};
 use futures_util::future::{join, join_all};
 use hmac::{Hmac, KeyInit, Mac};
@@ -381,6 +383,26 @@ async fn a_transaction_that_begins_before_an_erasure_and_commits_after_it_leaves
         assert_eq!(traces(&app).await, Vec::<String>::new(), "{statement}");
         assert_eq!(app.report(ICCID, "INSTALLED").await, "ignored");
     }
+}
+
+/// A replica that is frozen within a transaction, until the server ends that.
+#[tokio::test]
+async fn an_erasure_waits_longer_than_a_registration_may_take() {
+    let app = TestApp::start().await;
+    app.report(ICCID, "INSTALLED").await;
+    let options = app.database.options.clone().application_name("esim-status writer");
+    let mut writer = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut writing = writer.begin().await.unwrap();
+    sqlx::query("SELECT txid_current()").execute(&mut *writing).await.unwrap();
+    let begun = Instant::now();
+    let (answer, ()) = join(erase(&app.backend, ICCID), async {
+        let longer = budget::REGISTRATION_IN_ALL + Duration::from_millis(300);
+        wait_until("a registration would be over", async || begun.elapsed() > longer).await;
+        writing.rollback().await.unwrap();
+    })
+    .await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert_eq!(traces(&app).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -67,6 +67,18 @@ impl Pool {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.run_within(self.0.limit, work).await
+    }
+
+    /// The same with a time limit of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub async fn run_within<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let deadline = Instant::now() + budget::CONNECTION;
         let permit = tokio::time::timeout_at(deadline, self.0.permits.clone().acquire_owned());
         // The semaphore is never closed.
@@ -74,7 +86,7 @@ impl Pool {
         let lent = tokio::time::timeout_at(deadline, self.0.clone().lend(permit)).await;
         let (mut connection, permit) = lent.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let busy = self.0.connector.busy(self.0.session);
-        let done = timeout(self.0.limit, work(&mut connection)).await;
+        let done = timeout(limit, work(&mut connection)).await;
         let result = done.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let inner = self.0.clone();
         // In the background: the ping shows that the session is alive, and that a rollback, if any, is done.
