@@ -209,11 +209,8 @@ impl Service {
         let limits = Limits::default();
         let admin_serving =
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
-        let upkeep = tokio::spawn(maintenance::look_after(
-            app.clone(),
-            settings.retention_days,
-            settings.patience,
-        ));
+        let upkeep = (settings.first_upkeep, settings.retention_days, settings.patience);
+        let upkeep = tokio::spawn(maintenance::look_after(app.clone(), upkeep));
         let inquiring =
             settings.api.map(|api| tokio::spawn(inquiry::run(connector.clone(), erasure_key, api)));
         tracing::info!(%public, %admin, "serving");

@@ -4,7 +4,6 @@
 //! does, or hold locks so that a part cannot be read or a count cannot go on.
 
 use esim_status::clock;
-use esim_status::store::exclusive::Work;
 use esim_status::store::upkeep;
 use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Database, TestApp, wait_until};
@@ -14,7 +13,6 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, register};
 use super::iccid;
-use super::overdue::until_nobody_does;
 
 #[tokio::test]
 async fn profiles_are_counted_by_state_and_deliveries_by_day_and_outcome() {
@@ -195,9 +193,6 @@ async fn what_is_written_while_the_tables_are_counted_is_neither_lost_nor_counte
         app.report(&iccid(number), "RELEASED").await;
     }
     let mut connection = app.database.connect().await;
-    // Otherwise the service itself might count a while after its start.
-    let mine = format!("SELECT pg_advisory_lock({})", Work::Counts as i64);
-    connection.execute(AssertSqlSafe(mine)).await.unwrap();
     upkeep::add_up(&mut connection).await.unwrap();
     let due = "UPDATE upkeep SET profiles_counted_at = NULL, days_counted_at = NULL, days_counted_from = NULL";
     connection.execute(due).await.unwrap();
@@ -246,7 +241,6 @@ async fn what_an_older_release_wrote_before_and_beside_this_one_is_counted() {
     let summary = app.backend.get("/v1/summary").await.json();
     assert_eq!(summary["states"][0]["profiles"], 1, "{summary:#}");
     assert_eq!(summary["missing"], json!(["days"]), "{summary:#}");
-    until_nobody_does(&mut connection, Work::Counts).await;
     upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
     assert_counted(&app.database).await;
     counts(&app).await;
