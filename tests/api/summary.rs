@@ -3,6 +3,8 @@
 //! Real services receive webhooks, registrations and erasures; some tests change the age of rows, write as an older release
 //! does, or hold locks so that a part cannot be read or a count cannot go on.
 
+use std::cell::Cell;
+
 use esim_status::clock;
 use esim_status::store::upkeep;
 use esim_status_testing::history::assert_counted;
@@ -135,6 +137,7 @@ async fn count_anew(database: &Database) {
 async fn the_counts_are_those_of_the_tables_whatever_was_written_and_whenever_they_are_added_up() {
     let app = TestApp::start().await;
     let other = TestApp::start_on(app.database.clone(), |_| ()).await;
+    let is_writing = Cell::new(true);
     let writing = async {
         for round in 0..12 {
             let at_once = (0..24).map(|number| {
@@ -154,19 +157,18 @@ async fn the_counts_are_those_of_the_tables_whatever_was_written_and_whenever_th
             });
             join_all(at_once).await;
         }
+        is_writing.set(false);
     };
+    // The last round ends too: a session that is dropped while it counts would keep its lock for some time.
     let adding = async {
-        loop {
+        while is_writing.get() {
             count_anew(&app.database).await;
             let mut connection = app.database.connect().await;
             upkeep::add_up(&mut connection).await.unwrap();
             assert_counted(&app.database).await;
         }
     };
-    tokio::select! {
-        () = writing => {}
-        () = adding => {}
-    }
+    tokio::join!(writing, adding);
     assert_counted(&app.database).await;
     let (states, days) = counts(&app).await;
     let number = |rows: &Value, member: &str| -> i64 {
