@@ -104,10 +104,10 @@ async fn half_and_nine_tenths_of_the_installs_took_no_longer_than_is_said() {
     for number in 0..10 {
         app.report(&iccid(number), "RELEASED").await;
     }
-    // All on the same day, which is not today.
-    run(&app, "UPDATE profiles SET ready_at = date_trunc('day', now(), 'UTC') - interval '1 hour'")
-        .await;
-    let ready = "SELECT to_char(date_trunc('day', now(), 'UTC') - interval '1 hour', 'YYYY-MM-DD')";
+    // All on the same day, the one before the first was ready.
+    let ready = "UPDATE profiles
+                 SET ready_at = (SELECT date_trunc('day', min(ready_at), 'UTC') FROM profiles) - interval '1 hour'
+                 RETURNING to_char(ready_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
     let day = app.database.scalar::<String>(ready).await;
     let before = "SELECT extract(epoch FROM now() - max(ready_at))::float8 FROM profiles";
     let shortest = app.database.scalar::<f64>(before).await;

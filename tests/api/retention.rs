@@ -86,7 +86,9 @@ async fn several_replicas_may_run_the_upkeep_concurrently() {
     let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
     let done = join_all((0..8).map(|_| look_after())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-    assert_eq!(months(&pool).await.len(), 5);
+    let made = months(&pool).await;
+    // Six if a month ended between this machine's clock and the database's.
+    assert!([5, 6].contains(&made.len()), "{made:?}");
 }
 
 #[tokio::test]

@@ -263,11 +263,11 @@ async fn days_that_are_not_counted_yet_are_left_out_and_the_first_counted_day_is
     let app = TestApp::start().await;
     app.report(&iccid(0), "RELEASED").await;
     let mut connection = app.database.connect().await;
-    let today = "UPDATE upkeep SET days_counted_from = current_date";
-    connection.execute(today).await.unwrap();
+    let day = "UPDATE upkeep SET days_counted_from = (SELECT (received_at AT TIME ZONE 'UTC')::date FROM deliveries)";
+    connection.execute(day).await.unwrap();
     let summary = app.backend.get("/v1/summary").await.json();
-    let today: String = app.database.scalar("SELECT days_counted_from::text FROM upkeep").await;
-    assert_eq!(summary["daysSince"], today, "{summary:#}");
+    let day: String = app.database.scalar("SELECT days_counted_from::text FROM upkeep").await;
+    assert_eq!(summary["daysSince"], day, "{summary:#}");
     assert_eq!(summary["days"][0]["deliveries"], 1, "{summary:#}");
 }
 
