@@ -257,7 +257,8 @@ async fn serves_and_ends(
     assert_eq!(read.0, 200, "{}", read.1);
     assert_eq!(running.call("http", "/metrics", &[]).0, 404);
     let (status, metrics) = running.call("admin", "/metrics", &[]);
-    assert!(status == 200 && metrics.contains("esim_status_deliveries_total"), "{status}");
+    let counted = "\nesim_status_deliveries_total{provider=\"gigastore\",outcome=\"moved\"} 1\n";
+    assert!(status == 200 && metrics.contains(counted), "{status} {metrics}");
     let has_spool = overlay == "spool";
     assert_eq!(spool.join("spool.db").exists(), has_spool);
     if has_spool {
