@@ -16,8 +16,10 @@
 //! |HELD_ROW (50): a row that another transaction is just inserting; the batch is split
 //! ```
 //!
-//! So the limit that can name its cause always ends first: a lock before its statement, the server before the connection,
-//! and this service before its sender. The assertions below hold the order. `docs/operations.md` has the same numbers.
+//! So the limit that can name its cause ends first: a lock before its statement, the server before the connection, and
+//! this service before its sender. Only with a spool is there an exception: `WITH_SPOOL` ends before `STATEMENT`, and the
+//! drainer finds out whether the statement has committed. The assertions below hold the order. `docs/operations.md` has
+//! the same numbers.
 //!
 //! Pauses between two tries, and limits that nothing else depends on, are beside the code that waits.
 

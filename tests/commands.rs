@@ -329,18 +329,27 @@ async fn serve_names_the_address_that_is_in_use() {
     assert!(stderr.contains(&wanted), "{stderr}");
 }
 
+/// Docker's client passes these variables into containers; nothing listens on this port.
+fn with_proxy(command: &mut Command) -> &mut Command {
+    let proxy = "http://127.0.0.1:9";
+    command.envs([("HTTP_PROXY", proxy), ("http_proxy", proxy), ("ALL_PROXY", proxy)])
+}
+
 #[tokio::test]
-async fn health_asks_the_service_directly_and_not_through_a_proxy() {
-    let mut serve = Serve::start(&Database::empty().await);
-    let health = |admin: &str| {
-        let mut command = program(&["health", "--admin-listen", admin]);
-        // Docker's client passes these variables into containers; nothing listens on this port.
-        output(
-            command.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9"),
-        )
-    };
+async fn commands_ask_a_service_on_this_machine_directly_and_not_through_a_proxy() {
+    let database = Database::empty().await;
+    let mut serve = Serve::start(&database);
+    let health =
+        |admin: &str| output(with_proxy(&mut program(&["health", "--admin-listen", admin])));
     let (success, stdout, stderr) = health(&serve.admin);
     assert!(success && stdout == "ready\n", "{stdout}{stderr}");
+    let (success, stdout, stderr) =
+        output(with_proxy(&mut program(&["send", &serve.hook()])).args(["--state", "RELEASED"]));
+    assert!(success && stdout.contains("\"moved\""), "{stdout}{stderr}");
+    let mut doctor = program(&["doctor", "--url", &format!("http://{}", serve.public)]);
+    serving(&mut doctor, &database);
+    let (success, stdout, stderr) = output(with_proxy(&mut doctor));
+    assert!(success && stdout.contains("Nothing is wrong."), "{stdout}{stderr}");
     let live = output(&mut program(&["health", "--live", "--admin-listen", &serve.admin]));
     assert_eq!((live.0, &*live.1), (true, "ok\n"));
     serve.running.signal(Signal::SIGTERM);

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use esim_status::access::{Access, ApiKeys, Rights, Scope};
 use esim_status::budget::{LIMITS, Limit};
@@ -157,21 +157,44 @@ fn the_table_of_connections_adds_up() {
     }
 }
 
-/// Settings of the tests that the operations guide names.
-const OF_TESTS: [&str; 6] = [
+/// Variables that the documents name and that are none of the service's: of the tests, and of the client's example shop.
+const OF_OTHERS: [&str; 11] = [
+    "ESIM_STATUS_API_KEY",
+    "ESIM_STATUS_BROWSER_URL",
     "ESIM_STATUS_CUT_EVERYWHERE",
+    "ESIM_STATUS_HA_FAULTS",
     "ESIM_STATUS_HELD_SECONDS",
     "ESIM_STATUS_HOT_STREAMS",
     "ESIM_STATUS_KILL_ROUNDS",
     "ESIM_STATUS_OVERLOAD_SECONDS",
     "ESIM_STATUS_SEED",
+    "ESIM_STATUS_STREAMS",
+    "ESIM_STATUS_URL",
 ];
+
+/// All documents for people.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "bench", "clients/typescript", "crates/embedded-postgres", "docs"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|it| it == "md")).collect()
+}
+
+/// The words of a text that begin like this and consist of such letters.
+fn words<'a>(
+    text: &'a str,
+    beginning: &'a str,
+    is_part: impl Fn(char) -> bool + 'a,
+) -> impl Iterator<Item = &'a str> {
+    text.split(move |c| !is_part(c)).filter(move |word| word.starts_with(beginning))
+}
 
 #[test]
 fn every_file_names_only_settings_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let known: BTreeSet<_> = config::settings().into_iter().map(|it| it.variable).collect();
-    for file in [
+    let others = [
         ".env.example",
         "deploy/caddy/Caddyfile",
         "deploy/grafana/esim-status.json",
@@ -179,19 +202,48 @@ fn every_file_names_only_settings_that_exist() {
         "deploy/kubernetes/spool/kustomization.yaml",
         "docker-compose.yml",
         "Dockerfile",
-        "README.md",
-        "docs/operations.md",
-        "docs/embedding.md",
         "scripts/env",
-    ] {
-        let text = fs::read_to_string(root.join(file)).unwrap();
-        let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        for word in text.split(|c| !is_part(c)).filter(|it| it.starts_with("ESIM_STATUS_")) {
-            // What ends in an underscore is the beginning of several. The tests have settings of their own.
-            let exists = known.contains(word) || word.ends_with('_') || OF_TESTS.contains(&word);
-            assert!(exists, "{file} names {word}, which is no setting of `serve`");
+    ];
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    for file in others.iter().map(|file| root.join(file)).chain(documents()) {
+        let text = fs::read_to_string(&file).unwrap();
+        for word in words(&text, "ESIM_STATUS_", is_part) {
+            // What ends in an underscore is the beginning of several.
+            let exists = known.contains(word) || word.ends_with('_') || OF_OTHERS.contains(&word);
+            assert!(exists, "{} names {word}, which is no setting of `serve`", file.display());
         }
     }
+}
+
+#[test]
+fn every_metric_that_a_document_names_exists_and_the_guide_has_all() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut known = BTreeSet::new();
+    let mut folders = vec![root.join("src/telemetry")];
+    while let Some(folder) = folders.pop() {
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.is_dir() {
+                folders.push(file);
+                continue;
+            }
+            let source = fs::read_to_string(file).unwrap();
+            known.extend(words(&source, "esim_status_", is_part).map(str::to_owned));
+        }
+    }
+    let others = ["deploy/prometheus/alerts.yml", "deploy/grafana/esim-status.json"];
+    for file in others.iter().map(|file| root.join(file)).chain(documents()) {
+        let text = fs::read_to_string(&file).unwrap();
+        for word in words(&text, "esim_status_", is_part) {
+            let of_histogram = ["_bucket", "_count", "_sum"].iter();
+            let name = of_histogram.fold(word, |word, end| word.strip_suffix(end).unwrap_or(word));
+            let exists = known.contains(word) || known.contains(name);
+            assert!(exists, "{} names {word}, which no metric is called", file.display());
+        }
+    }
+    let guide = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let missing: Vec<_> = known.iter().filter(|name| !guide.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md does not name {missing:?}");
 }
 
 #[test]

@@ -50,6 +50,9 @@ use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::store::{Connector, Vault};
 
+/// How long after the start the tables are first looked after. No operator has to choose this.
+const FIRST_UPKEEP: Duration = Duration::from_secs(10);
+
 /// The checked settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
@@ -75,6 +78,8 @@ pub struct Settings {
     pub allowed_origins: Vec<HeaderValue>,
     /// How many days raw deliveries are kept.
     pub retention_days: u32,
+    /// How long after the start the tables are first looked after; `None`: never, because the caller does that.
+    pub first_upkeep: Option<Duration>,
     /// When a profile is overdue.
     pub patience: Patience,
     /// How to ask Gigastore about a profile; `None`: it is not asked.
@@ -222,6 +227,7 @@ impl Settings {
             public_url: None,
             allowed_origins: Vec::new(),
             retention_days: args.delivery_retention_days,
+            first_upkeep: Some(FIRST_UPKEEP),
             patience: args.overdue.patience(),
             api: None,
             spool: spool(args),

@@ -115,8 +115,9 @@ pub struct Delivery {
     body: Bytes,
 }
 
-/// A delivery whose sender held one of the hook's secrets when it arrived. Only [`Authenticator::check`] creates one; a
-/// test that needs one checks against [`Scheme::None`].
+/// A delivery whose sender held one of the hook's secrets when it arrived. [`Authenticator::check`] creates one, and
+/// `restored` does so for what was checked before it was stored. A test that needs one checks against
+/// [`Scheme::None`].
 pub struct AuthenticDelivery {
     id: Uuid,
     received_at: Timestamp,

@@ -12,10 +12,9 @@ use crate::store::{self, Clocks, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::{self, AppState};
 
-/// The interval of the tables' whole upkeep; the delay of the first one after the start; and the interval of the small
-/// upkeep, after which a whole one that has failed is also retried.
+/// The interval of the tables' whole upkeep; and the interval of the small upkeep, after which a whole one that has
+/// failed is also retried.
 const UPKEEP: Duration = Duration::from_hours(1);
-const UPKEEP_FIRST: Duration = Duration::from_secs(10);
 const UPKEEP_SMALL: Duration = Duration::from_mins(1);
 
 /// The interval of the upkeep of metrics, which folds histograms.
@@ -25,13 +24,18 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Does the whole upkeep of the tables every hour and the small one every minute, and that of the metrics and idle
-/// connections every few seconds, until it is aborted.
-pub(super) async fn look_after(app: AppState, retention_days: u32, patience: Patience) {
+/// connections every few seconds, until it is aborted. The first upkeep of the tables comes this long after the start;
+/// without a `first` one, they are not looked after.
+pub(super) async fn look_after(
+    app: AppState,
+    (first, retention_days, patience): (Option<Duration>, u32, Patience),
+) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
-    let mut seldom = tokio::time::interval_at(Instant::now() + UPKEEP_FIRST, UPKEEP_SMALL);
-    seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let look_after_tables = async {
+        let Some(first) = first else { return };
+        let mut seldom = tokio::time::interval_at(Instant::now() + first, UPKEEP_SMALL);
+        seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut whole_at = Instant::now();
         loop {
             seldom.tick().await;

@@ -209,11 +209,8 @@ impl Service {
         let limits = Limits::default();
         let admin_serving =
             tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
-        let upkeep = tokio::spawn(maintenance::look_after(
-            app.clone(),
-            settings.retention_days,
-            settings.patience,
-        ));
+        let upkeep = (settings.first_upkeep, settings.retention_days, settings.patience);
+        let upkeep = tokio::spawn(maintenance::look_after(app.clone(), upkeep));
         let inquiring =
             settings.api.map(|api| tokio::spawn(inquiry::run(connector.clone(), erasure_key, api)));
         tracing::info!(%public, %admin, "serving");
@@ -246,7 +243,8 @@ impl Service {
     }
 
     /// Shuts down in order: becomes not ready, accepts no more connections after the notice, answers the requests in
-    /// flight, and writes the writers' queues. Takes at most the notice and 10 s.
+    /// flight, and writes the writers' queues. Takes at most the notice and 13.5 s, the sum of the limits below and of the
+    /// second in which each listener accepts the last connections.
     pub async fn stop(self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: no longer ready");

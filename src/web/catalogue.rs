@@ -54,7 +54,7 @@ catalogue! {
     /// An authentic webhook whose body is not of its provider's form.
     Malformed = "malformed", BAD_REQUEST,
         "The webhook's body is not what this provider sends",
-        "Fix what `detail` names. The body was stored: see GET /v1/deliveries?outcome=malformed.";
+        "Fix what `detail` names. The body was stored: see GET /v1/deliveries?outcome=malformed. While the database is away it waits in the spool, and is there once the database is back.";
     /// A body over the limit.
     TooLarge = "too-large", PAYLOAD_TOO_LARGE,
         "The body is larger than 65,536 bytes",

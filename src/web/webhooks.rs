@@ -134,6 +134,9 @@ enum WebhookResponses {
     /// `unsupported-encoding`
     #[response(status = 415)]
     UnsupportedEncoding(ProblemDocument),
+    /// `internal`: not stored; the cause is in the log
+    #[response(status = 500)]
+    Internal(ProblemDocument),
     /// `unavailable`: retry the request
     #[response(status = 503)]
     Unavailable(ProblemDocument),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use esim_status_testing::{Database, TestApp, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
-use sqlx::{Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::time::Instant;
 
 use super::{ICCID, iccid};
@@ -177,6 +177,81 @@ async fn a_profile_locked_by_another_transaction_delays_no_other_profile() {
     assert_eq!(outcome, "moved");
     app.assert_straight(ICCID).await;
     assert_eq!(app.profile(ICCID).await["state"], "DISABLED");
+}
+
+/// Makes the database work a while on each delivery of these two profiles, and then refuse that of the second one. Counts the latter.
+const SLOW_AND_POISON: &str = "
+    CREATE SEQUENCE refused;
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_sleep(0.3);
+        IF NEW.iccid = '{poison}' THEN
+            PERFORM nextval('refused');
+            PERFORM pg_sleep(0.2);
+            RAISE check_violation USING MESSAGE = 'refused by the test';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON deliveries FOR EACH ROW
+        WHEN (NEW.iccid IN ('{slow}', '{poison}')) EXECUTE FUNCTION refuse()";
+
+/// One batch has two deliveries of a profile that is held, and one between them that the database refuses. It is cut into pieces,
+/// and the profile is released after the piece with its first delivery was put aside.
+#[tokio::test]
+async fn deliveries_of_a_held_profile_keep_their_order_around_one_that_is_refused() {
+    let app = TestApp::start_with(|settings| settings.writers = 1).await;
+    let (slow, held, poison) = (iccid(0), iccid(1), iccid(2));
+    let mut operator = app.database.connect().await;
+    let trigger = SLOW_AND_POISON.replace("{slow}", &slow).replace("{poison}", &poison);
+    operator.execute(sqlx::raw_sql(AssertSqlSafe(trigger))).await.unwrap();
+    let mut rival = app.database.connect().await;
+    let mut creating = rival.begin().await.unwrap();
+    let create = "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+                  VALUES ($1, 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 1, now())";
+    sqlx::query(create).bind(&held).execute(&mut *creating).await.unwrap();
+
+    let deliver = async |iccid: &str, state: &str| {
+        let body = json!({ "iccid": iccid, "profileState": state }).to_string();
+        app.deliver(body).await
+    };
+    let queued = async |count: usize| {
+        wait_until("it waits for the writer", async || app.service.app().ingest.depth() == count)
+            .await;
+    };
+    let seen = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let sleeps = async || app.database.scalar::<i64>(seen).await > 0;
+    let refused = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refused";
+    let (first, first_of_held, of_poison, last_of_held, ()) = tokio::join!(
+        deliver(&slow, "RELEASED"),
+        async {
+            wait_until("the writer is busy", sleeps).await;
+            deliver(&held, "INSTALLED").await
+        },
+        async {
+            queued(1).await;
+            deliver(&poison, "RELEASED").await
+        },
+        async {
+            queued(2).await;
+            deliver(&held, "DISABLED").await
+        },
+        async {
+            wait_until("only the second piece is left to be refused", async || {
+                app.database.scalar::<i64>(refused).await > 0
+            })
+            .await;
+            creating.rollback().await.unwrap();
+        }
+    );
+    assert_eq!(first.outcome(), "moved");
+    assert_eq!(of_poison.problem(), "internal");
+    assert_eq!(first_of_held.outcome(), "moved");
+    assert_eq!(last_of_held.outcome(), "moved");
+    let states: Vec<_> =
+        app.transitions(&held).await.iter().map(|it| it["toState"].clone()).collect();
+    assert_eq!(states, ["INSTALLED", "DISABLED"]);
+    // Not as part of the whole batch, which ended at the held profile: the profile was held until its piece was put aside.
+    assert_eq!(app.database.scalar::<i64>(refused).await, 1);
 }
 
 #[tokio::test]

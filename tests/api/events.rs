@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use esim_status_testing::turn::beside_others;
 use esim_status_testing::{Client, Database, TestApp, unix_now, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -67,19 +68,23 @@ async fn a_stream_sends_the_profile_first_and_then_each_change() {
 
 #[tokio::test]
 async fn a_change_reaches_a_follower_within_250_ms() {
+    let turn = beside_others().await;
     let app = TestApp::start().await;
     advance(&app, 0, 1).await;
     let mut events = Events::open(&app.backend, ICCID).await;
     events.event().await;
-    let mut quickest = Duration::MAX;
+    let mut times = Vec::new();
     for number in 1..=10 {
         advance(&app, number, 1).await;
         let committed = Instant::now();
         events.event().await;
-        quickest = quickest.min(committed.elapsed());
+        times.push(committed.elapsed());
     }
-    // The quickest of ten: a busy machine may delay any of them, but polling would delay all of them.
-    assert!(quickest < Duration::from_millis(250), "{quickest:?}");
+    // A busy machine may delay any of them, but polling would delay all of them, and a lost notification one of them by
+    // half a minute.
+    let (quickest, slowest) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    let within = Duration::from_millis(250);
+    assert!(*quickest < within && *slowest < within + turn.slack(), "{times:?}");
 }
 
 #[tokio::test]

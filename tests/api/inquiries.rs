@@ -14,7 +14,6 @@ use axum::{Json, Router};
 use esim_status::clock;
 use esim_status::config::ApiSettings;
 use esim_status::domain::Patience;
-use esim_status::registry::find_overdue;
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
@@ -341,10 +340,7 @@ async fn what_is_overdue_and_what_jumps_is_asked_about_and_whoever_waits_comes_f
     for number in 0..20 {
         assert_eq!(app.report(&iccid(number), "ERROR").await, "moved");
     }
-    let mut connection = app.database.connect().await;
-    let now = clock::now().plus_seconds(3_600);
-    let found = find_overdue(&mut connection, &Patience::default(), &["gigastore"], now).await;
-    assert_eq!(found.unwrap(), 20);
+    assert_eq!(look_with(&app, &Patience::default(), &["gigastore"], 3_600).await, 20);
     // They were noted by a clock that is an hour ahead.
     run(&app, "UPDATE inquiries SET due_at = now(), wanted_at = now()").await;
     api.was_asked(2).await;

@@ -6,10 +6,9 @@
 use esim_status::clock;
 use esim_status::domain::Patience;
 use esim_status::registry::find_overdue;
-use esim_status::store::exclusive::Work;
 use esim_status_testing::TestApp;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::esim::{erase, object, object_with, places_of, register};
 use super::esim_go;
@@ -18,13 +17,6 @@ use super::{ICCID, iccid};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
-
-/// Waits until the service itself does not do this work, as it does a while after its start: the second to begin does nothing.
-pub(crate) async fn until_nobody_does(connection: &mut PgConnection, work: Work) {
-    let key = work as i64;
-    let others = format!("SELECT pg_advisory_lock({key}), pg_advisory_unlock({key})");
-    connection.execute(AssertSqlSafe(others)).await.unwrap();
-}
 
 /// Looks for what will be overdue after this many seconds, and returns how many profiles were found.
 pub(crate) async fn look(app: &TestApp, after: i64) -> u64 {
@@ -39,7 +31,6 @@ pub(crate) async fn look_with(
     after: i64,
 ) -> u64 {
     let mut connection = app.database.connect().await;
-    until_nobody_does(&mut connection, Work::Overdue).await;
     let now = clock::now().plus_seconds(after);
     find_overdue(&mut connection, patience, asked, now).await.unwrap()
 }

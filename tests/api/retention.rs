@@ -86,7 +86,9 @@ async fn several_replicas_may_run_the_upkeep_concurrently() {
     let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
     let done = join_all((0..8).map(|_| look_after())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-    assert_eq!(months(&pool).await.len(), 5);
+    let made = months(&pool).await;
+    // Six if a month ended between this machine's clock and the database's.
+    assert!([5, 6].contains(&made.len()), "{made:?}");
 }
 
 #[tokio::test]
@@ -223,6 +225,40 @@ async fn the_index_on_a_large_table_is_built_without_blocking_writers() {
     let time_out: String =
         sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(time_out, "5s");
+}
+
+/// How `forget` in `store/event_ids.rs` finds what is old enough.
+const OLD_ENOUGH: &str =
+    "SELECT hook, event_id FROM event_ids WHERE received_at < $1 ORDER BY received_at LIMIT $2";
+
+/// A table that is filled and emptied again and again keeps neither the order of its rows nor its size.
+#[tokio::test]
+async fn old_event_ids_are_found_by_their_index_after_many_have_come_and_gone() {
+    let source = include_str!("../../src/store/event_ids.rs");
+    assert!(source.contains(OLD_ENOUGH), "the statement has changed");
+    let pool = empty_table().await;
+    let mut connection = pool.acquire().await.unwrap();
+    let add = async |connection: &mut PgConnection, name: &str, count: i32, days: i32| {
+        let add = "INSERT INTO event_ids
+                   SELECT 'h', $1 || n, '', NULL, now() - make_interval(days => $3) - make_interval(secs => random() * 80000)
+                   FROM generate_series(1, $2) AS n";
+        let add = sqlx::query(add).bind(name).bind(count).bind(days);
+        add.execute(connection).await.unwrap();
+    };
+    add(&mut connection, "kept", 20_000, 1).await;
+    for round in 0..3 {
+        add(&mut connection, &format!("old {round} "), 15_000, 100).await;
+        upkeep::look_after(&mut connection, esim_status::clock::now(), 90).await.unwrap();
+        let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM event_ids");
+        assert_eq!(left.fetch_one(&mut *connection).await.unwrap(), 20_000);
+    }
+    add(&mut connection, "old", 2_000, 100).await;
+    sqlx::query("ANALYZE event_ids").execute(&mut *connection).await.unwrap();
+    let explain = OLD_ENOUGH.replace("$1", "now() - interval '90 days'").replace("$2", "10000");
+    let explain = AssertSqlSafe(format!("EXPLAIN {explain}"));
+    let plan = sqlx::query_scalar::<_, String>(explain).fetch_all(&mut *connection).await.unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("event_ids_age") && !plan.contains("Seq Scan"), "{plan}");
 }
 
 async fn execute_with_time_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -1,7 +1,9 @@
 //! The console for support: every page in light and dark, wide and narrow, by its accessibility; the page of a profile, which follows
 //! the profile; and ten questions of `docs/support.md`, answered by a person's clicks.
 
+use esim_status::clock;
 use esim_status::domain::Reach;
+use esim_status::store::upkeep;
 use esim_status_testing::receiver::{Receiver, Reply};
 use esim_status_testing::{API_KEY, Answer, TestApp, wait_until};
 use reqwest::Method;
@@ -182,12 +184,8 @@ async fn support_finds_the_answers_to_ten_questions() {
     click(browser, "a[href$=evidence]").await;
     browser.wait_for("return document.title.includes('Evidence') || document.body.innerText.includes('Evidence about')").await;
     // Which number ends with 0003?
-    wait_until("the index on the last digits is built", async || {
-        open(app, browser, "", "Find a profile").await;
-        send(browser, "wanted", "0003").await;
-        browser.run("return document.querySelector('h1')?.textContent").await == iccid(3)
-    })
-    .await;
+    upkeep::look_after(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
+    search("0003", 3).await;
     // Why are webhooks refused?
     open(app, browser, "/hooks", "Hooks").await;
     reads(browser, "the secret or signature does not match").await;

@@ -4,9 +4,10 @@
 //! transition for each accepted report, whatever was cut, refused and retried in the meantime.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use esim_status_testing::wait_until;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -54,6 +55,8 @@ struct Sender {
     profiles: Vec<(String, usize)>,
     acknowledged: Vec<Acknowledged>,
     attempts: Vec<Attempt>,
+    /// How many deliveries of all senders were accepted so far.
+    accepted: Arc<AtomicUsize>,
 }
 
 /// All senders.
@@ -62,19 +65,22 @@ pub(crate) struct Senders {
     idle: Vec<Sender>,
     running: JoinSet<Sender>,
     stop: Arc<AtomicBool>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Senders {
     /// Creates `count` senders, each with its own `profiles`, distributed over these services.
     pub(crate) fn new(count: usize, profiles: usize, services: &[&Service]) -> Self {
+        let accepted = Arc::<AtomicUsize>::default();
         let sender = |number: usize| Sender {
             wire: Wire::new(services[number % services.len()].public()),
             profiles: (0..profiles).map(|it| (iccid(number * profiles + it), 0)).collect(),
             acknowledged: Vec::new(),
             attempts: Vec::new(),
+            accepted: accepted.clone(),
         };
         let idle = (0..count).map(sender).collect();
-        Self { idle, running: JoinSet::new(), stop: Arc::default() }
+        Self { idle, running: JoinSet::new(), stop: Arc::default(), accepted }
     }
 
     /// Starts all senders; they send until [`Self::stop`].
@@ -87,6 +93,13 @@ impl Senders {
                 sender
             });
         }
+    }
+
+    /// Waits until the service has accepted this many more deliveries, so that it is under load by then.
+    pub(crate) async fn until_accepted(&self, count: usize) {
+        let wanted = self.accepted.load(Ordering::Relaxed) + count;
+        let is_reached = async || self.accepted.load(Ordering::Relaxed) >= wanted;
+        wait_until("further deliveries are accepted", is_reached).await;
     }
 
     /// Stops all senders, after each has delivered its last delivery.
@@ -146,6 +159,7 @@ impl Sender {
             match reply {
                 Ok(reply) if reply.status == wanted => {
                     self.acknowledged.push(acknowledged(number, &reply.body));
+                    self.accepted.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
                 Ok(reply) => {
@@ -160,7 +174,8 @@ impl Sender {
     }
 }
 
-fn acknowledged(number: i64, body: &str) -> Acknowledged {
+/// What an answer acknowledges of the delivery with this number.
+pub(crate) fn acknowledged(number: i64, body: &str) -> Acknowledged {
     let body: Value = serde_json::from_str(body).unwrap();
     let text = |member: &str| body[member].as_str().map(str::to_owned);
     Acknowledged {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use esim_status_testing::API_KEY;
+use esim_status_testing::{API_KEY, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -43,11 +43,18 @@ async fn sigterm_under_load_loses_no_webhook_and_ends_every_stream_with_a_retry_
     let mut service = Service::start(&postgres.url()).await;
     let mut senders = Senders::new(32, 5, &[&service]);
     senders.start();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let database = postgres.database();
+    // A sender reports on its five profiles in turn, so the first of each is among them.
+    let firsts: Vec<_> = (0..32).map(|sender| iccid(sender * 5)).collect();
+    wait_until("the first profile of each sender exists", async || {
+        let existing = "SELECT count(*) FROM profiles WHERE iccid = ANY($1)";
+        let existing = sqlx::query_scalar::<_, i64>(existing).bind(&firsts);
+        existing.fetch_one(&mut database.connect().await).await.unwrap() == 32
+    })
+    .await;
     let mut streams = JoinSet::new();
     for number in 0..STREAMS {
-        // Each sender's first profile exists by now.
-        streams.spawn(follow(&service, &iccid(number % 32 * 5)).await);
+        streams.spawn(follow(&service, &firsts[number % 32]).await);
     }
 
     let told = Instant::now();
@@ -65,7 +72,6 @@ async fn sigterm_under_load_loses_no_webhook_and_ends_every_stream_with_a_retry_
     assert_eq!(hinted.count(), STREAMS);
 
     // Every accepted delivery was answered: none is stored that its sender does not know of.
-    let database = postgres.database();
     let kept: i64 = database.scalar("SELECT count(*) FROM deliveries").await;
     service.start_again().await;
     senders.stop().await;

@@ -30,7 +30,7 @@ impl Scene {
         let service = Service::start(&postgres.url()).await;
         let mut senders = Senders::new(8, 5, &[&service]);
         senders.start();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        senders.until_accepted(80).await;
         Self { turn, postgres, service, senders }
     }
 
@@ -38,7 +38,7 @@ impl Scene {
     async fn end(mut self, fault: &str, since: Instant, back: Instant) {
         self.service.ready().await;
         let ready = back.elapsed();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.senders.until_accepted(80).await;
         self.senders.stop().await;
         self.service.assert_lives();
         let database = self.postgres.database();

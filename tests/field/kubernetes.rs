@@ -9,13 +9,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use esim_status::config;
+use esim_status::providers::Providers;
 use esim_status_testing::turn::{beside_others, measured};
 use esim_status_testing::{API_KEY, HOOK_SECRET, TOKEN_SECRET, TestApp};
 use serde_json::{Value, json};
 
 use super::container::{self, Container, own, volume};
 use super::iccid;
-use super::manifests::{folder, list, object, read, rendered};
+use super::manifests::{apply, folder, list, object, parse, read, rendered};
 use super::server::{SUPERUSER, Server};
 
 /// The overlays, each with the kind of its workload and the number of its replicas.
@@ -86,6 +87,11 @@ fn what_the_manifests_name_exists() {
         let keys: Vec<_> =
             of_environment.chain(of_files).filter_map(|it| it["key"].as_str()).collect();
         assert!(keys.len() > 5, "{keys:?}");
+        let file = configuration(container);
+        let of_pod = list(&pod["volumes"]).iter().find(|it| it["name"] == "configuration").unwrap();
+        let map = object(&objects, "ConfigMap", of_pod["configMap"]["name"].as_str().unwrap());
+        let files = map["data"].as_object().unwrap();
+        assert!(files.contains_key(&file), "the ConfigMap has no {file}");
         for key in keys {
             assert!(guide.contains(&format!("--from-literal={key}=")), "the guide makes no {key}");
         }
@@ -152,6 +158,61 @@ fn what_the_manifests_name_exists() {
 
 fn variable<'a>(container: &'a Value, name: &str) -> &'a Value {
     list(&container["env"]).iter().find(|it| it["name"] == name).unwrap()
+}
+
+/// What the guide says on a hook that is not built in, for Kubernetes and for Docker Compose: its secret is where the hook looks for
+/// it.
+#[test]
+fn a_further_hook_of_the_guide_finds_its_secret() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let secrets_file = |text: &str| {
+        let file: Value = toml::from_str(text).unwrap();
+        let hook = &file["hooks"][0];
+        assert!(Providers::default().find(hook["provider"].as_str().unwrap()).is_some(), "{hook}");
+        hook["auth"]["secrets_file"].as_str().unwrap().to_owned()
+    };
+    let undented = |text: &str| {
+        let lines: Vec<_> = text.lines().map(|line| line.strip_prefix("  ").unwrap()).collect();
+        lines.join("\n")
+    };
+
+    let (_, patches) = guide.split_once("  ```yaml\n    - target: { kind: ConfigMap").unwrap();
+    let (patches, _) = patches.split_once("\n  ```").unwrap();
+    let patches = undented(&format!("    - target: {{ kind: ConfigMap{patches}"));
+    let mut objects = rendered(&folder().join("spool"));
+    apply(&mut objects, list(&parse(&patches)[0]));
+    let pod = &object(&objects, "StatefulSet", "esim-status")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let map = &object(&objects, "ConfigMap", "esim-status")["data"][configuration(container)];
+    let items = list(&pod["volumes"][0]["secret"]["items"]);
+    let folder =
+        list(&container["volumeMounts"]).iter().find(|it| it["name"] == "secrets").unwrap();
+    let folder = folder["mountPath"].as_str().unwrap();
+    let path = items.last().unwrap()["path"].as_str().unwrap();
+    assert_eq!(secrets_file(map.as_str().unwrap()), format!("{folder}/{path}"));
+
+    let (_, file) = guide.split_once("  cat > deploy/config/esim-status.toml <<'END'\n").unwrap();
+    let (file, rest) = file.split_once("\n  END\n").unwrap();
+    let [compose] = &read(&root.join("docker-compose.yml"))[..] else { panic!("one document") };
+    let service = &compose["services"]["esim-status"];
+    assert!(service["environment"].as_object().unwrap().contains_key("ESIM_STATUS_CONFIG"));
+    let volumes = list(&service["volumes"]).iter().filter_map(Value::as_str);
+    let mounts: Vec<_> = volumes.filter_map(|it| it.strip_prefix("./deploy/config:")).collect();
+    assert_eq!(mounts, ["/etc/esim-status:ro"]);
+    assert!(rest.contains("ESIM_STATUS_CONFIG=/etc/esim-status/esim-status.toml"), "{rest}");
+    assert!(rest.contains("> deploy/config/esim-go\n"), "{rest}");
+    assert_eq!(secrets_file(&undented(file)), "/etc/esim-status/esim-go");
+}
+
+/// The name of the configuration file, which is where `ESIM_STATUS_CONFIG` says.
+fn configuration(container: &Value) -> String {
+    let file = variable(container, "ESIM_STATUS_CONFIG")["value"].as_str().unwrap();
+    let (folder, name) = file.rsplit_once('/').unwrap();
+    let mounts = list(&container["volumeMounts"]);
+    let mount = mounts.iter().find(|it| it["name"] == "configuration").unwrap();
+    assert_eq!(mount["mountPath"], folder);
+    name.to_owned()
 }
 
 #[test]
@@ -223,9 +284,19 @@ async fn runs_as_its_manifest_says(overlay: &str) {
         own(&file, group, u32::try_from(source["defaultMode"].as_u64().unwrap()).unwrap());
     }
     let container = &template["spec"]["containers"][0];
+    let maps = volume(group, 0o750);
+    for (name, text) in object(&objects, "ConfigMap", "esim-status")["data"].as_object().unwrap() {
+        let file = maps.path().join(name);
+        fs::write(&file, text.as_str().unwrap()).unwrap();
+        own(&file, group, 0o644);
+    }
     let mut mounts = vec![(server.folder.path(), "/database", false)];
     for mount in list(&container["volumeMounts"]) {
-        let from = if mount["name"] == "spool" { &spool } else { &secrets };
+        let from = match mount["name"].as_str().unwrap() {
+            "spool" => &spool,
+            "configuration" => &maps,
+            _ => &secrets,
+        };
         mounts.push((from.path(), mount["mountPath"].as_str().unwrap(), mount["readOnly"] != true));
     }
     let mut running = Container::start(template, &mounts, |from| {
@@ -257,7 +328,8 @@ async fn serves_and_ends(
     assert_eq!(read.0, 200, "{}", read.1);
     assert_eq!(running.call("http", "/metrics", &[]).0, 404);
     let (status, metrics) = running.call("admin", "/metrics", &[]);
-    assert!(status == 200 && metrics.contains("esim_status_deliveries_total"), "{status}");
+    let counted = "\nesim_status_deliveries_total{provider=\"gigastore\",outcome=\"moved\"} 1\n";
+    assert!(status == 200 && metrics.contains(counted), "{status} {metrics}");
     let has_spool = overlay == "spool";
     assert_eq!(spool.join("spool.db").exists(), has_spool);
     if has_spool {

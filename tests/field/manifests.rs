@@ -31,7 +31,13 @@ pub(crate) fn rendered(folder: &Path) -> Vec<Value> {
             object["metadata"]["namespace"] = json!(namespace);
         }
     }
-    for patch in list(&customization["patches"]) {
+    apply(&mut objects, list(&customization["patches"]));
+    objects
+}
+
+/// Changes the objects by these patches.
+pub(crate) fn apply(objects: &mut [Value], patches: &[Value]) {
+    for patch in patches {
         let operations = parse(patch["patch"].as_str().unwrap()).remove(0);
         let operations: Patch = serde_json::from_value(operations).unwrap();
         let target = &patch["target"];
@@ -41,7 +47,6 @@ pub(crate) fn rendered(folder: &Path) -> Vec<Value> {
         let object = of_target.next().expect("the patch has a target");
         json_patch::patch(object, &operations).unwrap();
     }
-    objects
 }
 
 /// The documents of a file.
@@ -51,7 +56,8 @@ pub(crate) fn read(file: &Path) -> Vec<Value> {
     parse(&text)
 }
 
-fn parse(text: &str) -> Vec<Value> {
+/// The documents of a text.
+pub(crate) fn parse(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 

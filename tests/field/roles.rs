@@ -3,17 +3,18 @@
 //! The real binary uses a role with `CONNECTION LIMIT 8`; twelve clients read lists without a pause, then webhooks
 //! arrive.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use esim_status_testing::service::Service;
 use esim_status_testing::turn::{alone, measured, median_and_worst};
 use esim_status_testing::wire::Wire;
-use esim_status_testing::{Database, server};
+use esim_status_testing::{Database, server, wait_until};
 use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::Executor;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::iccid;
@@ -49,18 +50,24 @@ async fn a_role_with_few_connections_keeps_them_for_webhooks() {
 
     // The readers connect first.
     let (stopping, mut readers) = (CancellationToken::new(), JoinSet::new());
+    let answered = Arc::<AtomicUsize>::default();
     for number in 0..READERS {
         let (mut wire, stopping) = (Wire::new(service.public()), stopping.clone());
+        let answered = answered.clone();
         readers.spawn(async move {
             let mut statuses = Vec::new();
             while !stopping.is_cancelled() {
-                statuses
-                    .push(wire.get(PATHS[number % PATHS.len()]).await.expect("an answer").status);
+                let reply = wire.get(PATHS[number % PATHS.len()]).await.expect("an answer");
+                statuses.push(reply.status);
+                if reply.status == 200 {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
             }
             statuses
         });
     }
-    sleep(Duration::from_secs(1)).await;
+    let is_busy = async || answered.load(Ordering::Relaxed) >= READERS;
+    wait_until("the readers get their lists", is_busy).await;
     let mut answers = Vec::new();
     for number in 0..20 {
         answers.extend(round(&service, number).await);

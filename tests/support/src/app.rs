@@ -35,7 +35,8 @@ pub struct TestApp {
     pub admin: Client,
 }
 
-/// Settings of a test's service: free ports, the built-in hook, one API key, one token secret.
+/// Settings of a test's service: free ports, the built-in hook, one API key, one token secret. The service does not look
+/// after its tables by itself: a test that needs this calls `store::upkeep`, and no other test is disturbed by it.
 ///
 /// # Panics
 /// If the test's own secrets are refused.
@@ -49,6 +50,7 @@ pub fn settings(database: &Database) -> Settings {
     };
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     Settings {
+        first_upkeep: None,
         listen: free,
         admin_listen: free,
         readers: 4,
