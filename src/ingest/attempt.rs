@@ -44,14 +44,14 @@ impl Patience {
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// These profiles are locked, or just being created. The others can be written without them.
-    Contended(HashSet<Iccid>),
+    ProfilesLocked(HashSet<Iccid>),
     /// Writers: the lock timeout was hit on a row that is just being inserted. The error does not say which, so the batch
     /// has to be split.
-    Held,
+    RowLockTimeout,
     /// The database refuses the batch for its content, with this reason.
     Data(String),
     /// Lanes: the wait for a profile hit the statement timeout. The database itself is well.
-    Locked,
+    LaneTimeout,
     /// The database is down, slow, or silent.
     Unavailable,
 }
@@ -120,7 +120,7 @@ impl Work<'_> {
                 }
                 Ok(Err(WriteError::Contended(iccids))) => {
                     self.connection.heard();
-                    return Err(Refusal::Contended(iccids));
+                    return Err(Refusal::ProfilesLocked(iccids));
                 }
                 Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
                 Ok(Err(WriteError::Failed(error @ StoreError::Corrupt { .. }))) => {
@@ -131,13 +131,15 @@ impl Work<'_> {
                     );
                     return Err(Refusal::Data(error.to_string()));
                 }
-                // The connection failed, not what is written over it: tried until the deadline.
+                // No connection could be made, or the erasure key is not known yet: tried until the deadline.
                 Ok(Err(WriteError::Failed(error))) => {
+                    if !matches!(error, StoreError::Busy) {
+                        self.connection.discard();
+                    }
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "an attempt could not begin"
                     );
-                    self.connection.discard();
                     sleep(PAUSE).await;
                     continue;
                 }
@@ -165,7 +167,7 @@ impl Work<'_> {
                 self.in_doubt = Some(plan);
                 continue;
             }
-            self.prepare_another_try(&error, begun.elapsed()).await?;
+            self.decide_retry(&error, begun.elapsed()).await?;
         }
     }
 
@@ -218,11 +220,7 @@ impl Work<'_> {
     }
 
     /// Decides by the error, and by how long it took, whether to retry the batch: `Ok` if so. Nothing was written.
-    async fn prepare_another_try(
-        &mut self,
-        error: &sqlx::Error,
-        took: Duration,
-    ) -> Result<(), Refusal> {
+    async fn decide_retry(&mut self, error: &sqlx::Error, took: Duration) -> Result<(), Refusal> {
         let deliveries = self.submissions.len();
         if is_time_out(error) && self.locks == Locks::OnlyFree {
             self.context.pace.gave_up(deliveries);
@@ -235,11 +233,11 @@ impl Work<'_> {
                 tracing::error!(error, deliveries, "the database refuses a batch for its content");
                 Err(Refusal::Data(error.to_string()))
             }
-            Fault::Unavailable if is_held_by_another(error) => Err(Refusal::Held),
+            Fault::Unavailable if is_held_by_another(error) => Err(Refusal::RowLockTimeout),
             // A whole table is locked. Splitting the batch would not help, so retry until the table is free.
             Fault::Unavailable if is_lock_time_out(error) => Ok(()),
             Fault::Unavailable if self.locks == Locks::Wait && is_time_out(error) => {
-                Err(Refusal::Locked)
+                Err(Refusal::LaneTimeout)
             }
             // Another attempt of that length does not fit before the deadline. If abandoned, it would keep running on
             // the server and delay the next batches too.

@@ -278,11 +278,11 @@ impl Drainer {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
-                Err(Refusal::Contended(iccids)) => self.held.extend(iccids),
-                Err(refusal @ (Refusal::Data(_) | Refusal::Held)) => {
+                Err(Refusal::ProfilesLocked(iccids)) => self.held.extend(iccids),
+                Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout)) => {
                     return Ok(Err((batch, refusal)));
                 }
-                Err(Refusal::Locked | Refusal::Unavailable) => return Err(Stuck),
+                Err(Refusal::LaneTimeout | Refusal::Unavailable) => return Err(Stuck),
             }
         }
     }

@@ -93,23 +93,25 @@ pub(super) async fn settle(
                     waiting.reply(Ok(Accepted::Committed(receipt)));
                 }
             }
-            Err(Refusal::Contended(iccids)) => {
+            Err(Refusal::ProfilesLocked(iccids)) => {
                 held.extend(iccids);
                 work.push_front(batch);
             }
             // One bad row must not fail the others, and one held profile must not delay them: try smaller pieces, down
             // to single deliveries.
-            Err(Refusal::Data(_) | Refusal::Held) if batch.len() > 1 => {
+            Err(Refusal::Data(_) | Refusal::RowLockTimeout) if batch.len() > 1 => {
                 for piece in pieces(batch).into_iter().rev() {
                     work.push_front(piece);
                 }
             }
-            Err(Refusal::Held) if batch.iter().all(|it| it.submission.iccid().is_some()) => {
+            Err(Refusal::RowLockTimeout)
+                if batch.iter().all(|it| it.submission.iccid().is_some()) =>
+            {
                 held.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
                 work.push_front(batch);
             }
             Err(Refusal::Data(_)) => reply_all(batch, SubmitError::Rejected),
-            Err(Refusal::Locked | Refusal::Held) => {
+            Err(Refusal::LaneTimeout | Refusal::RowLockTimeout) => {
                 left.is_locked = true;
                 reply_all(batch, SubmitError::Unavailable);
             }

@@ -114,5 +114,5 @@ async fn find_overdue(
     patience: &Patience,
 ) -> Result<(), StoreError> {
     let now = Clocks::read(connection, clock::now()).await?.earlier();
-    registry::find_overdue(connection, patience, &app.asked, now).await.map(drop)
+    registry::find_overdue(connection, patience, &app.askable, now).await.map(drop)
 }

@@ -166,9 +166,9 @@ impl Service {
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
         let metrics = metrics::begin(&settings.hooks);
         let tallies = HookTallies::of(&settings.hooks);
-        let asked = settings.api.is_some().then(|| Gigastore.slug());
+        let askable = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
-            asked: asked.into_iter().collect(),
+            askable: askable.into_iter().collect(),
             providers: settings.providers,
             hooks: settings.hooks,
             access: settings.access,

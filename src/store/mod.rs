@@ -4,7 +4,7 @@
 
 pub mod connector;
 
-mod pool;
+mod fault;
 
 pub mod backends;
 
@@ -90,10 +90,10 @@ pub use connector::{ConnectError, Connected, Connector, Line, Pool, Session, is_
 pub use endpoint_secrets::EndpointSecrets;
 pub use erasures::ErasureKey;
 pub use error::StoreError;
-pub use limits::{Limit, limit};
-pub use pool::{
-    Fault, Held, ends_statement_only, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
+pub use fault::{
+    Fault, ends_statement_only, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
 };
+pub use limits::{Limit, limit};
 pub use profiles::{RegistrationFacts, StoredProfile};
 pub use reader::{Followed, HISTORY_AT_ONCE, ProfileReader, ReadError};
 pub use schema::{SchemaError, is_of_a_pooler, latest_version, migrate, refuse_shared_sessions};

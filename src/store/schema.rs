@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::backends::{self, Backend};
 use super::connector::{ConnectError, Connected, Connector, Session, is_away};
 use super::error::StoreError;
-use super::pool::is_lock_time_out;
+use super::fault::is_lock_time_out;
 
 /// How long a migration may take before we log that it is under way, and how often we log it.
 const QUIET: Duration = Duration::from_secs(2);

@@ -40,7 +40,7 @@ pub async fn ask(
 pub(super) async fn want(app: &AppState, iccid: &Iccid, now: Timestamp) -> Result<(), Problem> {
     let stored = app.reader.find(iccid).await?;
     let profile = stored.ok_or_else(|| Problem::new(Code::UnknownProfile))?.profile;
-    if !app.asked.contains(&profile.provider.as_str()) {
+    if !app.askable.contains(&profile.provider.as_str()) {
         return Err(Problem::new(Code::CannotAsk));
     }
     let want = app.registrations.run(async |connection| {

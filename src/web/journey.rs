@@ -171,7 +171,7 @@ pub(super) fn install_limit(app: &AppState, profile: &Profile) -> Option<i32> {
 fn is_waited_for(app: &AppState, subject: &Subject, profile: &Profile) -> bool {
     let quiet_since = subject.received_at.plus_seconds(-ASKED_AFTER);
     matches!(subject.caller, Caller::User { .. })
-        && app.asked.contains(&profile.provider.as_str())
+        && app.askable.contains(&profile.provider.as_str())
         && profile.is_under_way()
         && profile.last_delivery_at.is_none_or(|at| at < quiet_since)
 }

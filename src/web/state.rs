@@ -32,7 +32,7 @@ pub struct AppState(Arc<Parts>);
 #[derive(Debug)]
 pub struct Parts {
     /// The providers whose API can be asked, by their slugs.
-    pub asked: Vec<&'static str>,
+    pub askable: Vec<&'static str>,
     /// The providers that are understood.
     pub providers: Providers,
     /// The hooks that providers deliver to.

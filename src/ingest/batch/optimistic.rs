@@ -25,8 +25,8 @@ pub(super) async fn write(
     let iccids = distinct(batch.iter().filter_map(|it| it.iccid()));
     let known = traced(span, "SELECT", "profiles", profiles::read(connection, &iccids)).await?;
     // Assume that none was erased: the statement checks it.
-    let nobody = HashSet::new();
-    let first = try_once(connection, erasure_key, (batch, span), known, &nobody, in_doubt);
+    let none_erased = HashSet::new();
+    let first = try_once(connection, erasure_key, (batch, span), known, &none_erased, in_doubt);
     if let Some(plan) = first.await? {
         return Ok(Some(plan));
     }

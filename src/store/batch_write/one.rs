@@ -17,7 +17,7 @@ use crate::store::transitions::NewTransition;
 /// What one delivery or one registration writes.
 #[derive(Debug)]
 pub(super) struct One<'a> {
-    profile: Change<'a>,
+    profile: ProfileWrite<'a>,
     /// Whether the profile must not have been erased.
     not_erased: bool,
     transition: Option<&'a NewTransition<'a>>,
@@ -30,7 +30,7 @@ pub(super) struct One<'a> {
 
 /// What becomes of the profile.
 #[derive(Debug)]
-enum Change<'a> {
+enum ProfileWrite<'a> {
     Saved(&'a Profile, Revision),
     Created(&'a Profile),
     /// It must be as it was read.
@@ -57,11 +57,11 @@ pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
     let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, .. } = write;
     let connected = write.connected_profiles().next();
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
-        ([it], [], [], []) => Change::Saved(it.profile, it.revision),
-        ([], [(iccid, revision)], [], []) => Change::Unchanged(iccid, *revision),
-        ([], [], [profile], [] | [_]) => Change::Created(profile),
-        ([], [], [], [iccid]) => Change::Absent(iccid),
-        ([], [], [], []) => Change::None,
+        ([it], [], [], []) => ProfileWrite::Saved(it.profile, it.revision),
+        ([], [(iccid, revision)], [], []) => ProfileWrite::Unchanged(iccid, *revision),
+        ([], [], [profile], [] | [_]) => ProfileWrite::Created(profile),
+        ([], [], [], [iccid]) => ProfileWrite::Absent(iccid),
+        ([], [], [], []) => ProfileWrite::None,
         _ => return None,
     };
     let (transition, delivery) = match (&transitions[..], &deliveries[..]) {
@@ -85,11 +85,11 @@ pub(super) async fn write(
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
     match one.profile {
-        Change::Saved(profile, revision) => save(connection, profile, revision, one).await,
-        Change::Created(profile) => create(connection, erasure_key, profile, one).await,
-        Change::Unchanged(iccid, revision) => leave(connection, iccid, revision, one).await,
-        Change::Absent(iccid) => keep(connection, erasure_key, Some(iccid), one).await,
-        Change::None => keep(connection, erasure_key, None, one).await,
+        ProfileWrite::Saved(profile, revision) => save(connection, profile, revision, one).await,
+        ProfileWrite::Created(profile) => create(connection, erasure_key, profile, one).await,
+        ProfileWrite::Unchanged(iccid, revision) => leave(connection, iccid, revision, one).await,
+        ProfileWrite::Absent(iccid) => keep(connection, erasure_key, Some(iccid), one).await,
+        ProfileWrite::None => keep(connection, erasure_key, None, one).await,
     }
 }
 

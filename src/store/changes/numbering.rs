@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::super::error::StoreError;
-use super::super::pool::is_time_out;
+use super::super::fault::is_time_out;
 use crate::budget;
 use crate::domain::{ChangeKind, Iccid};
 

@@ -29,6 +29,8 @@ mod overview;
 
 mod endpoints;
 
+mod replay;
+
 use std::sync::LazyLock;
 
 use axum::Router;
@@ -71,7 +73,7 @@ fn below() -> Router<AppState> {
         .route("/endpoints/{id}", get(endpoints::show))
         .route("/endpoints/{id}/on", post(endpoints::switch_on))
         .route("/endpoints/{id}/off", post(endpoints::switch_off))
-        .route("/endpoints/{id}/replay", post(endpoints::replay))
+        .route("/endpoints/{id}/replay", post(replay::replay))
         .route("/funnel", get(overview::funnel))
         .route("/assets/{file}", get(asset))
         .fallback(unknown_path)

@@ -111,7 +111,7 @@ async fn render(
         facts: facts(stored, journey::install_limit(app, profile)),
         entries,
         is_cut,
-        can_ask: app.asked.contains(&profile.provider.as_str()),
+        can_ask: app.askable.contains(&profile.provider.as_str()),
         place: place(stored),
         said,
     })

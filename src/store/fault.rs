@@ -2,8 +2,6 @@
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::connector::Connected;
-
 /// What a database error means for the work that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -16,10 +14,6 @@ pub enum Fault {
     /// This work can never succeed.
     Data,
 }
-
-/// A connection that a hot path keeps between uses; `None` until it is first needed, and after it failed. Dropping it
-/// closes it without a goodbye to a server that may no longer be listening.
-pub type Held = Option<Connected>;
 
 /// Whether the server, which is alive, cancelled a statement because it ran, or waited for a lock, for too long.
 pub fn is_time_out(error: &sqlx::Error) -> bool {
