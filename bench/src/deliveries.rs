@@ -73,7 +73,7 @@ impl Profiles {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// The value of [`HEADER`].
-    pub proof: String,
+    pub signature: String,
     /// The body.
     pub body: String,
 }
@@ -101,7 +101,7 @@ pub fn make(iccids: &[String], repeats: usize) -> anyhow::Result<Vec<Signed>> {
     let made = due.into_iter().map(|(_, iccid, state)| {
         let body = body(iccid, state);
         let mac = key.clone().chain_update(&body).finalize().into_bytes();
-        Signed { proof: hex::encode(mac), body }
+        Signed { signature: hex::encode(mac), body }
     });
     Ok(made.collect())
 }
@@ -124,8 +124,8 @@ fn body(iccid: &str, state: &str) -> String {
 pub fn write(file: &Path, deliveries: &[Signed]) -> anyhow::Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     writeln!(out, "{PATH}\n{HEADER}")?;
-    for Signed { proof, body } in deliveries {
-        writeln!(out, "{proof} {body}")?;
+    for Signed { signature, body } in deliveries {
+        writeln!(out, "{signature} {body}")?;
     }
     Ok(out.flush()?)
 }
@@ -142,11 +142,11 @@ pub fn read_requests(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     lines
         .map(|line| {
             let line = line?;
-            let (proof, body) = line.split_once(' ').context("a line without a signature")?;
+            let (signature, body) = line.split_once(' ').context("a line without a signature")?;
             let length = body.len();
             let head = format!(
                 "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                 {header}: {proof}\r\nContent-Length: {length}\r\n\r\n"
+                 {header}: {signature}\r\nContent-Length: {length}\r\n\r\n"
             );
             Ok((head + body).into_bytes())
         })

@@ -39,9 +39,9 @@ impl Keys {
     /// # Errors
     /// 401 without a valid signature, 400 for an invalid body.
     pub fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Report, StatusCode> {
-        let proof = headers.get(HEADER).ok_or(StatusCode::UNAUTHORIZED)?;
+        let signature = headers.get(HEADER).ok_or(StatusCode::UNAUTHORIZED)?;
         let mut mac = [0; 32];
-        hex::decode_to_slice(proof, &mut mac).map_err(|_| StatusCode::UNAUTHORIZED)?;
+        hex::decode_to_slice(signature, &mut mac).map_err(|_| StatusCode::UNAUTHORIZED)?;
         let expected = self.hook.clone().chain_update(body);
         expected.verify_slice(&mac).map_err(|_| StatusCode::UNAUTHORIZED)?;
         let report: Report = serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST)?;

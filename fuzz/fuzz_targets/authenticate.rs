@@ -103,10 +103,10 @@ fuzz_target!(|input: Input<'_>| {
     let expected = oracle::judge(hook, &request);
     let answer = hook.authenticator.check(request.delivery(headers));
     match answer {
-        Ok(proved) => {
+        Ok(authentic) => {
             let allowed = expected.unwrap_or_else(|why| panic!("accepted, but {why}: {request:?}"));
-            assert_eq!(proved.event_id(), allowed.as_deref());
-            assert_sealed(hook, &request, &proved);
+            assert_eq!(authentic.event_id(), allowed.as_deref());
+            assert_sealed(hook, &request, &authentic);
         }
         Err(refusal) => {
             assert!(expected.is_err(), "refused as {refusal:?}: {request:?}");
@@ -254,10 +254,10 @@ impl Request {
 }
 
 /// The body is what was sent, and the credentials are not stored.
-fn assert_sealed(hook: &Hook, request: &Request, proved: &AuthenticDelivery) {
-    assert_eq!((&proved.body()[..], proved.received_at()), (&request.body[..], request.received));
+fn assert_sealed(hook: &Hook, request: &Request, authentic: &AuthenticDelivery) {
+    assert_eq!((&authentic.body()[..], authentic.received_at()), (&request.body[..], request.received));
     let kept: HashMap<String, String> =
-        serde_json::from_str(proved.kept_headers()).expect("a JSON object of texts");
+        serde_json::from_str(authentic.kept_headers()).expect("a JSON object of texts");
     assert!(kept.len() <= 5);
     for (name, value) in &kept {
         assert!(value.chars().count() <= 256 && !value.contains('\0'));
@@ -266,7 +266,7 @@ fn assert_sealed(hook: &Hook, request: &Request, proved: &AuthenticDelivery) {
             !["authorization", "webhook-signature", "x-signature", "signature"].contains(&&**name)
         );
     }
-    let shown = format!("{proved:?}");
+    let shown = format!("{authentic:?}");
     for secret in hook.keys.iter().filter(|_| !matches!(hook.kind, Kind::None)) {
         assert!(!shown.contains(&*String::from_utf8_lossy(secret)), "a secret is shown");
     }

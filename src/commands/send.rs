@@ -70,12 +70,12 @@ pub struct SendArgs {
     pause: f64,
 
     #[command(flatten)]
-    proof: ProofArgs,
+    credentials: CredentialArgs,
 }
 
 /// How to authenticate as the sender.
 #[derive(Args)]
-struct ProofArgs {
+struct CredentialArgs {
     /// How the hook authenticates its sender; `none` if the URL contains the secret already
     #[arg(long, value_enum, default_value_t = Auth::None)]
     auth: Auth,
@@ -102,9 +102,9 @@ struct ProofArgs {
 }
 
 /// The secret is not for logs.
-impl std::fmt::Debug for ProofArgs {
+impl std::fmt::Debug for CredentialArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ProofArgs({:?})", self.auth)
+        write!(f, "CredentialArgs({:?})", self.auth)
     }
 }
 
@@ -124,7 +124,7 @@ enum Written {
     Base64,
 }
 
-impl ProofArgs {
+impl CredentialArgs {
     fn authenticator(&self) -> anyhow::Result<Authenticator> {
         if self.auth == Auth::None {
             return Ok(Authenticator::new(Scheme::None));
@@ -168,7 +168,7 @@ pub async fn run(args: &SendArgs) -> anyhow::Result<ExitCode> {
         .find(&args.provider)
         .with_context(|| format!("--provider must be one of: {}", providers.slugs().join(", ")))?;
     let events = events(args, provider)?;
-    let authenticator = args.proof.authenticator()?;
+    let authenticator = args.credentials.authenticator()?;
     let client = http_client::new(&args.url)?;
     let mut all_taken = true;
     let mut last = None;
@@ -223,15 +223,15 @@ pub(super) async fn post(
 ) -> anyhow::Result<(reqwest::StatusCode, String)> {
     let at = clock::now();
     let id = format!("msg_{}", Uuid::new_v4().simple());
-    let proof = authenticator.proof(&id, at, body.as_bytes());
+    let credentials = authenticator.credentials_for(&id, at, body.as_bytes());
     let mut url = url.clone();
-    if let Some(secret) = &proof.url_segment {
+    if let Some(secret) = &credentials.url_segment {
         let mut segments =
             url.path_segments_mut().ok().context("the URL must be http:// or https://")?;
         segments.pop_if_empty().push(secret);
     }
     let mut request = client.post(url).header("content-type", "application/json").body(body);
-    for (name, value) in proof.headers {
+    for (name, value) in credentials.headers {
         request = request.header(name, value);
     }
     // The URL may contain a secret, which the error must not show.

@@ -11,8 +11,8 @@ use http::HeaderName;
 use secrecy::ExposeSecret;
 
 use super::hmac_sha256::{self, Encoding};
-use super::proof::Proof;
 use super::secret::Secrets;
+use super::sent_credentials::SentCredentials;
 use super::simlessly::{self, AccessKey};
 use super::standard_webhooks::{self, StandardSecrets};
 use super::{AuthenticDelivery, Delivery};
@@ -123,26 +123,26 @@ impl Authenticator {
             Scheme::UrlSecret(secrets) => {
                 let segment = brings_secret.ok_or(NotAuthentic::Missing)?;
                 check_secret(secrets, segment.expose_secret().as_bytes())?;
-                Ok(delivery.proved(None, None))
+                Ok(delivery.authenticated(None, None))
             }
             Scheme::Header { name, secrets } => {
                 check_secret(secrets, delivery.only_header(name)?.as_bytes())?;
-                Ok(delivery.proved(Some(name), None))
+                Ok(delivery.authenticated(Some(name), None))
             }
             Scheme::HmacSha256 { header, encoding, prefix, secrets } => {
                 hmac_sha256::check(&delivery, header, *encoding, prefix, secrets)?;
-                Ok(delivery.proved(Some(header), None))
+                Ok(delivery.authenticated(Some(header), None))
             }
             Scheme::StandardWebhooks(secrets) => {
                 let event_id = standard_webhooks::check(&delivery, secrets)?;
                 let signature = &standard_webhooks::NAMES.signature;
-                Ok(delivery.proved(Some(signature), Some(event_id)))
+                Ok(delivery.authenticated(Some(signature), Some(event_id)))
             }
             Scheme::Simlessly { access_key, secrets } => {
                 let event_id = simlessly::check(&delivery, access_key, secrets)?;
-                Ok(delivery.proved(Some(&simlessly::SIGNATURE), Some(event_id)))
+                Ok(delivery.authenticated(Some(&simlessly::SIGNATURE), Some(event_id)))
             }
-            Scheme::None => Ok(delivery.proved(None, None)),
+            Scheme::None => Ok(delivery.authenticated(None, None)),
         }
     }
 
@@ -188,32 +188,33 @@ impl Authenticator {
     /// The credentials that a sender must add to `body` so that [`check`](Self::check) accepts it, made with the first
     /// live secret. Only Standard Webhooks and Simlessly use `id` and `at`. A value that no header can carry is left out, such as an
     /// `id` with a line break; `check` then reports it missing.
-    pub fn proof(&self, id: &str, at: Timestamp, body: &[u8]) -> Proof {
+    pub fn credentials_for(&self, id: &str, at: Timestamp, body: &[u8]) -> SentCredentials {
         match &self.scheme {
             Scheme::UrlSecret(secrets) => {
                 let segment = String::from_utf8_lossy(secrets.first().expose()).into_owned();
-                Proof { url_segment: Some(segment), ..Proof::default() }
+                SentCredentials { url_segment: Some(segment), ..SentCredentials::default() }
             }
             Scheme::Header { name, secrets } => {
-                Proof::default().with_sensitive(name, secrets.first().expose())
+                SentCredentials::default().with_sensitive(name, secrets.first().expose())
             }
             Scheme::HmacSha256 { header, encoding, prefix, secrets } => {
                 let mac = encoding.encode(hmac_sha256::mac(secrets.first(), &[body]));
-                Proof::default().with_sensitive(header, format!("{prefix}{mac}").as_bytes())
+                SentCredentials::default()
+                    .with_sensitive(header, format!("{prefix}{mac}").as_bytes())
             }
             Scheme::StandardWebhooks(secrets) => {
                 let time = at.unix_seconds().to_string();
                 let signature = standard_webhooks::sign(secrets.first(), id, &time, body);
                 let names = &standard_webhooks::NAMES;
-                Proof::default()
+                SentCredentials::default()
                     .with(&names.id, id.as_bytes())
                     .with(&names.timestamp, time.as_bytes())
                     .with_sensitive(&names.signature, signature.as_bytes())
             }
             Scheme::Simlessly { access_key, secrets } => {
-                simlessly::proof(access_key, secrets.first(), id, at, body)
+                simlessly::credentials_for(access_key, secrets.first(), id, at, body)
             }
-            Scheme::None => Proof::default(),
+            Scheme::None => SentCredentials::default(),
         }
     }
 }
@@ -281,10 +282,13 @@ mod tests {
     ];
 
     /// A delivery with these credentials, as the sender would send it.
-    fn send(proof: &Proof, body: &[u8]) -> Delivery {
-        let headers: Vec<_> =
-            proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        delivery(proof.url_segment.as_deref(), &headers, body)
+    fn send(credentials: &SentCredentials, body: &[u8]) -> Delivery {
+        let headers: Vec<_> = credentials
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        delivery(credentials.url_segment.as_deref(), &headers, body)
     }
 
     fn answer(hook: &Authenticator, delivery: Delivery) -> Result<(), NotAuthentic> {
@@ -303,11 +307,11 @@ mod tests {
                 let hook = make(&order);
                 for sender in [make(&[old]), make(&[new]), make(&order)] {
                     assert_eq!(
-                        answer(&hook, send(&sender.proof("msg_1", noon(), b"{}"), b"{}")),
+                        answer(&hook, send(&sender.credentials_for("msg_1", noon(), b"{}"), b"{}")),
                         Ok(())
                     );
                 }
-                let stranger = send(&third.proof("msg_1", noon(), b"{}"), b"{}");
+                let stranger = send(&third.credentials_for("msg_1", noon(), b"{}"), b"{}");
                 assert_eq!(
                     answer(&hook, stranger),
                     Err(NotAuthentic::Wrong),
@@ -370,12 +374,12 @@ mod tests {
     fn a_secret_in_the_path_is_refused_where_none_is_asked_for() {
         let others = MAKERS[1..].iter().map(|(make, values)| make(values));
         for hook in others.chain([Authenticator::new(Scheme::None)]) {
-            let mut proof = hook.proof("msg_1", noon(), b"{}");
-            assert_eq!(answer(&hook, send(&proof, b"{}")), Ok(()));
+            let mut credentials = hook.credentials_for("msg_1", noon(), b"{}");
+            assert_eq!(answer(&hook, send(&credentials, b"{}")), Ok(()));
             for segment in [OLD, STANDARD, ""] {
-                proof.url_segment = Some(segment.to_owned());
+                credentials.url_segment = Some(segment.to_owned());
                 assert_eq!(
-                    answer(&hook, send(&proof, b"{}")),
+                    answer(&hook, send(&credentials, b"{}")),
                     Err(NotAuthentic::Wrong),
                     "{}",
                     hook.scheme_name()
@@ -388,16 +392,16 @@ mod tests {
     fn a_header_of_the_proof_given_twice_is_refused() {
         for (make, values) in &MAKERS[1..] {
             let hook = make(values);
-            let count = hook.proof("msg_1", noon(), b"{}").headers.len();
+            let count = hook.credentials_for("msg_1", noon(), b"{}").headers.len();
             for (index, front) in (0..count).flat_map(|index| [(index, true), (index, false)]) {
-                let mut proof = hook.proof("msg_1", noon(), b"{}");
-                let (name, same) = proof.headers[index].clone();
-                proof.headers.push((name.clone(), same));
-                assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Ambiguous));
-                proof.headers.pop();
-                let at = if front { 0 } else { proof.headers.len() };
-                proof.headers.insert(at, (name, HeaderValue::from_static("other")));
-                assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Ambiguous));
+                let mut credentials = hook.credentials_for("msg_1", noon(), b"{}");
+                let (name, same) = credentials.headers[index].clone();
+                credentials.headers.push((name.clone(), same));
+                assert_eq!(answer(&hook, send(&credentials, b"{}")), Err(NotAuthentic::Ambiguous));
+                credentials.headers.pop();
+                let at = if front { 0 } else { credentials.headers.len() };
+                credentials.headers.insert(at, (name, HeaderValue::from_static("other")));
+                assert_eq!(answer(&hook, send(&credentials, b"{}")), Err(NotAuthentic::Ambiguous));
             }
         }
     }
@@ -406,9 +410,10 @@ mod tests {
     fn only_schemes_that_sign_an_event_id_have_one() {
         for (make, values) in MAKERS {
             let hook = make(&values);
-            let proved = hook.check(send(&hook.proof("msg_1", noon(), b"{}"), b"{}")).unwrap();
+            let authentic =
+                hook.check(send(&hook.credentials_for("msg_1", noon(), b"{}"), b"{}")).unwrap();
             let signed = ["standard-webhooks", "simlessly"].contains(&hook.scheme_name());
-            assert_eq!(proved.event_id(), signed.then_some("msg_1"));
+            assert_eq!(authentic.event_id(), signed.then_some("msg_1"));
         }
     }
 
@@ -427,23 +432,23 @@ mod tests {
     #[test]
     fn an_id_that_no_header_can_carry_is_left_out_and_refused() {
         let hook = by_standard(&[STANDARD]);
-        let proof = hook.proof("msg\r\nx-injected: 1", noon(), b"{}");
-        assert_eq!(proof.headers.len(), 2);
-        assert_eq!(answer(&hook, send(&proof, b"{}")), Err(NotAuthentic::Missing));
+        let credentials = hook.credentials_for("msg\r\nx-injected: 1", noon(), b"{}");
+        assert_eq!(credentials.headers.len(), 2);
+        assert_eq!(answer(&hook, send(&credentials, b"{}")), Err(NotAuthentic::Missing));
     }
 
     #[test]
     fn debug_never_shows_a_secret_or_a_signature() {
         for (make, values) in MAKERS {
             let hook = make(&values);
-            let proof = hook.proof("msg_1", noon(), b"{}");
-            let debug = format!("{hook:?} {proof:?}");
+            let credentials = hook.credentials_for("msg_1", noon(), b"{}");
+            let debug = format!("{hook:?} {credentials:?}");
             for hidden in
                 values.iter().flat_map(|value| [*value, value.trim_start_matches("whsec_")])
             {
                 assert!(!debug.contains(hidden), "{debug}");
             }
-            for (name, value) in &proof.headers {
+            for (name, value) in &credentials.headers {
                 let public = !name.as_str().contains("signature") && name != "x-webhook-token";
                 assert!(public || !debug.contains(value.to_str().unwrap_or("ra40")), "{debug}");
             }

@@ -272,8 +272,8 @@ mod tests {
     fn what_the_sender_is_told_to_add_is_accepted() {
         for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Either] {
             let hook = hook(encoding, "sha256=", secrets());
-            let proof = hook.proof("msg_1", noon(), b"{}");
-            assert_eq!(answer(&hook, proof.headers[0].1.as_bytes(), b"{}"), Ok(()));
+            let credentials = hook.credentials_for("msg_1", noon(), b"{}");
+            assert_eq!(answer(&hook, credentials.headers[0].1.as_bytes(), b"{}"), Ok(()));
         }
     }
 }

@@ -9,8 +9,8 @@
 //! use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, NotAuthentic};
 //!
 //! fn body_of(delivery: Delivery, hook: &Authenticator) -> Result<Bytes, NotAuthentic> {
-//!     let proved: AuthenticDelivery = hook.check(delivery)?;
-//!     Ok(proved.body().clone())
+//!     let authentic: AuthenticDelivery = hook.check(delivery)?;
+//!     Ok(authentic.body().clone())
 //! }
 //! ```
 //!
@@ -40,8 +40,8 @@
 //! use bytes::Bytes;
 //! use esim_status::delivery::AuthenticDelivery;
 //!
-//! fn swap(body: Bytes, proved: AuthenticDelivery) -> AuthenticDelivery {
-//!     AuthenticDelivery { body, ..proved }
+//! fn swap(body: Bytes, authentic: AuthenticDelivery) -> AuthenticDelivery {
+//!     AuthenticDelivery { body, ..authentic }
 //! }
 //! ```
 
@@ -55,7 +55,7 @@ mod simlessly;
 
 mod event_id;
 
-mod proof;
+mod sent_credentials;
 
 mod secret;
 
@@ -80,8 +80,8 @@ use crate::domain::Timestamp;
 pub use authenticate::{Authenticator, NotAuthentic, Scheme};
 pub use event_id::EventId;
 pub use hmac_sha256::Encoding;
-pub use proof::Proof;
 pub use secret::{Secret, Secrets, WeakSecret};
+pub use sent_credentials::SentCredentials;
 pub use simlessly::AccessKey;
 pub use standard_webhooks::StandardSecrets;
 
@@ -163,7 +163,11 @@ impl Delivery {
     /// Makes the delivery authentic, and drops the header that authenticated it. The rest is copied: the request shares
     /// its memory with everything that its connection has read, which would stay allocated for as long as the delivery
     /// waits.
-    fn proved(mut self, by: Option<&HeaderName>, event_id: Option<String>) -> AuthenticDelivery {
+    fn authenticated(
+        mut self,
+        by: Option<&HeaderName>,
+        event_id: Option<String>,
+    ) -> AuthenticDelivery {
         if let Some(name) = by {
             self.headers.remove(name);
         }
@@ -312,11 +316,11 @@ mod tests {
 
     #[test]
     fn a_proved_delivery_shows_what_arrived() {
-        let proved = open().check(delivery(None, &[], b"{}")).unwrap();
-        assert_eq!(proved.id(), Uuid::nil());
-        assert_eq!(proved.received_at(), noon());
-        assert_eq!(&**proved.hook(), "gigastore/esim-status");
-        assert_eq!(&proved.body()[..], b"{}");
+        let authentic = open().check(delivery(None, &[], b"{}")).unwrap();
+        assert_eq!(authentic.id(), Uuid::nil());
+        assert_eq!(authentic.received_at(), noon());
+        assert_eq!(&**authentic.hook(), "gigastore/esim-status");
+        assert_eq!(&authentic.body()[..], b"{}");
     }
 
     #[test]
@@ -332,8 +336,8 @@ mod tests {
             ("webhook-signature", b"v1,abc"),
             ("x-signature", b"sha256=abc"),
         ];
-        let proved = open().check(delivery(None, &headers, b"")).unwrap();
-        let kept: serde_json::Value = serde_json::from_str(proved.kept_headers()).unwrap();
+        let authentic = open().check(delivery(None, &headers, b"")).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(authentic.kept_headers()).unwrap();
         let wanted = serde_json::json!({
             "content-type": "application/json",
             "user-agent": "caf\u{fffd} \u{fffd}",
@@ -348,13 +352,13 @@ mod tests {
         let headers: [(&str, &[u8]); 3] =
             [("x-webhook-type", b"esim.status"), ("user-agent", b"a"), ("x-other", b"b")];
         let sent = delivery(None, &headers, b"").keeping(&["x-webhook-type", "user-agent", "x-no"]);
-        let proved = open().check(sent).unwrap();
-        let kept = proved.kept_headers().to_owned();
+        let authentic = open().check(sent).unwrap();
+        let kept = authentic.kept_headers().to_owned();
         assert_eq!(kept, r#"{"user-agent":"a","x-webhook-type":"esim.status"}"#);
-        let hook = proved.hook().clone();
+        let hook = authentic.hook().clone();
         let restored =
             AuthenticDelivery::restored(Uuid::nil(), noon(), hook, None, kept, Bytes::new());
-        for delivery in [proved, restored] {
+        for delivery in [authentic, restored] {
             let read = ["x-webhook-type", "user-agent", "x-no", "x-other"];
             let read = read.map(|name| delivery.header(name));
             let wanted = [Some("esim.status"), Some("a"), None, None];
@@ -370,13 +374,13 @@ mod tests {
             let headers = DECLARED.map(|name| (name, &b"kx81-vq02-mz77-ra40"[..]));
             delivery(None, &headers, b"").keeping(&DECLARED)
         };
-        let proved = open().check(sent()).unwrap();
-        assert_eq!(proved.kept_headers(), r#"{"x-plain":"kx81-vq02-mz77-ra40"}"#);
+        let authentic = open().check(sent()).unwrap();
+        assert_eq!(authentic.kept_headers(), r#"{"x-plain":"kx81-vq02-mz77-ra40"}"#);
 
         let secrets = Secrets::parse("test", ["kx81-vq02-mz77-ra40"]).unwrap();
         let scheme = Scheme::Header { name: HeaderName::from_static("x-plain"), secrets };
-        let proved = Authenticator::new(scheme).check(sent()).unwrap();
-        assert_eq!(proved.kept_headers(), "{}");
+        let authentic = Authenticator::new(scheme).check(sent()).unwrap();
+        assert_eq!(authentic.kept_headers(), "{}");
     }
 
     #[test]
@@ -384,14 +388,14 @@ mod tests {
         let secrets = Secrets::parse("test", ["kx81-vq02-mz77-ra40"]).unwrap();
         let scheme = Scheme::Header { name: http::header::USER_AGENT, secrets };
         let headers: [(&str, &[u8]); 1] = [("user-agent", b"kx81-vq02-mz77-ra40")];
-        let proved = Authenticator::new(scheme).check(delivery(None, &headers, b"")).unwrap();
-        assert_eq!(proved.kept_headers(), "{}");
+        let authentic = Authenticator::new(scheme).check(delivery(None, &headers, b"")).unwrap();
+        assert_eq!(authentic.kept_headers(), "{}");
     }
 
     #[test]
     fn an_unsigned_webhook_id_is_no_event_id() {
-        let proved = open().check(delivery(None, &[("webhook-id", b"msg_1")], b"")).unwrap();
-        assert_eq!(proved.event_id(), None);
+        let authentic = open().check(delivery(None, &[("webhook-id", b"msg_1")], b"")).unwrap();
+        assert_eq!(authentic.event_id(), None);
     }
 
     #[test]
@@ -399,8 +403,8 @@ mod tests {
         let headers: [(&str, &[u8]); 1] = [("x-signature", b"HEADER")];
         let text = format!("{:?}", delivery(Some("SECRET"), &headers, b"BODY"));
         assert!(text.contains("gigastore/esim-status") && text.contains("body_bytes: 4"), "{text}");
-        let proved = open().check(delivery(None, &headers, b"BODY")).unwrap();
-        for text in [text, format!("{proved:?}")] {
+        let authentic = open().check(delivery(None, &headers, b"BODY")).unwrap();
+        for text in [text, format!("{authentic:?}")] {
             for hidden in ["SECRET", "HEADER", "BODY"] {
                 assert!(!text.contains(hidden), "{text}");
             }

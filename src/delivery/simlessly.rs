@@ -17,8 +17,8 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::event_id::EventId;
 use super::hmac_sha256::{Encoding, mac};
-use super::proof::Proof;
 use super::secret::{Secret, Secrets};
+use super::sent_credentials::SentCredentials;
 use super::standard_webhooks::read_timestamp;
 use super::{Delivery, NotAuthentic};
 use crate::domain::Timestamp;
@@ -87,16 +87,16 @@ pub(super) fn check(
 }
 
 /// The headers that a sender adds.
-pub(super) fn proof(
+pub(super) fn credentials_for(
     access_key: &AccessKey,
     secret: &Secret,
     id: &str,
     at: Timestamp,
     body: &[u8],
-) -> Proof {
+) -> SentCredentials {
     let (time, key) = (milliseconds(at).to_string(), access_key.0.as_bytes());
     let mac = mac(secret, &[time.as_bytes(), id.as_bytes(), key, body]);
-    Proof::default()
+    SentCredentials::default()
         .with(&ACCESS_KEY, key)
         .with(&SIGN_METHOD, METHOD.as_bytes())
         .with(&TIMESTAMP, time.as_bytes())
@@ -140,9 +140,9 @@ mod tests {
     }
 
     fn ask(headers: &[(&str, &[u8])], body: &[u8]) -> Result<String, NotAuthentic> {
-        hook().check(delivery(None, headers, body)).map(|proved| {
-            assert_eq!(proved.kept_headers(), "{}");
-            proved.event_id().unwrap().to_owned()
+        hook().check(delivery(None, headers, body)).map(|authentic| {
+            assert_eq!(authentic.kept_headers(), "{}");
+            authentic.event_id().unwrap().to_owned()
         })
     }
 
@@ -311,9 +311,12 @@ mod tests {
 
     #[test]
     fn what_the_sender_is_told_to_add_is_accepted() {
-        let proof = hook().proof("msg_1", noon(), BODY);
-        let headers: Vec<_> =
-            proof.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let credentials = hook().credentials_for("msg_1", noon(), BODY);
+        let headers: Vec<_> = credentials
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         assert_eq!(headers.len(), 5);
         assert_eq!(ask(&headers, BODY).as_deref(), Ok("msg_1"));
     }

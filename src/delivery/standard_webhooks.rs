@@ -258,9 +258,9 @@ mod tests {
             ("webhook-timestamp", b"1614265330"),
             ("webhook-signature", KNOWN.as_bytes()),
         ];
-        let proved = hook().check(delivery(None, &headers, BODY)).unwrap();
-        assert_eq!(proved.event_id(), Some(ID_TEXT));
-        assert!(!proved.kept_headers().contains("webhook-signature"));
+        let authentic = hook().check(delivery(None, &headers, BODY)).unwrap();
+        assert_eq!(authentic.event_id(), Some(ID_TEXT));
+        assert!(!authentic.kept_headers().contains("webhook-signature"));
     }
 
     #[test]
@@ -274,9 +274,9 @@ mod tests {
             let headers = [0, 1, 2].map(|at| (names[at].as_str(), values[at]));
             hook().check(delivery(None, &headers, BODY))
         };
-        let proved = ask(&names(["svix"; 3])).unwrap();
-        assert_eq!(proved.event_id(), Some(ID_TEXT));
-        assert!(!proved.kept_headers().contains("svix-signature"));
+        let authentic = ask(&names(["svix"; 3])).unwrap();
+        assert_eq!(authentic.event_id(), Some(ID_TEXT));
+        assert!(!authentic.kept_headers().contains("svix-signature"));
         for mixture in [["svix", "svix", "webhook"], ["webhook", "svix", "svix"]] {
             assert_eq!(ask(&names(mixture)).map(drop), Err(NotAuthentic::Missing));
         }

@@ -88,7 +88,7 @@ mod tests {
         let at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
         let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
         let hook = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
-        let headers = hook.proof("msg_1", at, b"{}").headers.into_iter().collect();
+        let headers = hook.credentials_for("msg_1", at, b"{}").headers.into_iter().collect();
         let (path, body) = (Arc::from("test/test"), Bytes::from_static(b"{}"));
         let delivery = Delivery::new(Uuid::nil(), at, path, None, headers, body);
         let delivery = hook.check(delivery).unwrap();

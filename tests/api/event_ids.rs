@@ -38,9 +38,10 @@ fn with_hook(settings: &mut Settings) {
 }
 
 async fn deliver_at(app: &TestApp, id: &str, at: Timestamp, body: &str) -> Answer {
-    let proof = authenticator().proof(id, at, body.as_bytes());
+    let credentials = authenticator().credentials_for(id, at, body.as_bytes());
     let request = app.anybody.request(Method::POST, &format!("/webhooks/{PATH}"));
-    Answer::of(request.headers(proof.headers.into_iter().collect()).body(body.to_owned())).await
+    Answer::of(request.headers(credentials.headers.into_iter().collect()).body(body.to_owned()))
+        .await
 }
 
 async fn deliver(app: &TestApp, id: &str, body: &str) -> String {

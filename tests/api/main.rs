@@ -12,6 +12,7 @@
 
 mod access;
 mod admin;
+mod authentication;
 mod batch_write;
 mod changes;
 mod concurrency;
@@ -44,7 +45,6 @@ mod overdue;
 mod page;
 mod problems;
 mod profiles;
-mod proofs;
 mod qr;
 mod raw_socket;
 mod registration;

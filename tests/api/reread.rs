@@ -322,9 +322,10 @@ async fn an_event_that_was_applied_again_is_not_applied_a_third_time_under_an_id
     };
     let deliver = async |app: &TestApp, id: &str, body: &Value| {
         let body = body.to_string();
-        let proof = Authenticator::new(hook()).proof(id, clock::now(), body.as_bytes());
+        let credentials =
+            Authenticator::new(hook()).credentials_for(id, clock::now(), body.as_bytes());
         let request = app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
-        Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+        Answer::of(request.headers(credentials.headers.into_iter().collect()).body(body)).await
     };
     let app = TestApp::start_with(with_hook(false)).await;
     let id = format!("evt-{}-1", iccid(0));

@@ -32,7 +32,7 @@ pub(crate) fn with_hook(settings: &mut Settings) {
 
 /// Delivers an event with this id.
 pub(crate) async fn deliver(app: &TestApp, id: &str, body: String) -> Answer {
-    let proof = authenticator().proof(id, now(), body.as_bytes());
+    let credentials = authenticator().credentials_for(id, now(), body.as_bytes());
     let request = app.anybody.request(Method::POST, &format!("/webhooks/{HOOK}"));
-    Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+    Answer::of(request.headers(credentials.headers.into_iter().collect()).body(body)).await
 }

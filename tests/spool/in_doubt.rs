@@ -53,8 +53,9 @@ fn event(number: u128, event_id: &str, seconds_ago: i64, body: &str) -> Authenti
     let secrets = StandardSecrets::parse("test", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
     let authenticator = Authenticator::new(Scheme::StandardWebhooks(secrets.unwrap()));
     let received_at = clock::now().plus_seconds(-seconds_ago);
-    let proof = authenticator.proof(event_id, received_at, body.as_bytes());
-    let (hook, headers) = (Arc::from("gigastore/esim-status"), proof.headers.into_iter().collect());
+    let credentials = authenticator.credentials_for(event_id, received_at, body.as_bytes());
+    let (hook, headers) =
+        (Arc::from("gigastore/esim-status"), credentials.headers.into_iter().collect());
     let (id, body) = (Uuid::from_u128(number), Bytes::copy_from_slice(body.as_bytes()));
     let delivery = Delivery::new(id, received_at, hook, None, headers, body);
     authenticator.check(delivery).unwrap()

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use esim_status::clock::now;
 use esim_status::config::Settings;
 use esim_status::delivery::{
-    AccessKey, Authenticator, Encoding, Proof, Scheme, Secrets, StandardSecrets,
+    AccessKey, Authenticator, Encoding, Scheme, Secrets, SentCredentials, StandardSecrets,
 };
 use esim_status::hook::Hook;
 use esim_status::providers::Gigastore;
@@ -95,11 +95,11 @@ fn body() -> String {
     json!({ "iccid": ICCID, "profileState": "INSTALLED" }).to_string()
 }
 
-async fn send(app: &TestApp, kind: &str, proof: Proof, body: String) -> Answer {
-    let segment = proof.url_segment.map(|segment| format!("/{segment}")).unwrap_or_default();
+async fn send(app: &TestApp, kind: &str, credentials: SentCredentials, body: String) -> Answer {
+    let segment = credentials.url_segment.map(|segment| format!("/{segment}")).unwrap_or_default();
     let request =
         app.anybody.request(Method::POST, &format!("/webhooks/gigastore/{kind}{segment}"));
-    Answer::of(request.headers(proof.headers.into_iter().collect()).body(body)).await
+    Answer::of(request.headers(credentials.headers.into_iter().collect()).body(body)).await
 }
 
 /// Sends these headers, which may occur twice and contain any bytes.
@@ -132,18 +132,21 @@ async fn assert_nothing_happened(app: &TestApp) {
 async fn each_kind_accepts_every_live_secret_and_no_other() {
     let app = TestApp::start_with(every_kind).await;
     for kind in KINDS {
-        let missing = send(&app, kind, Proof::default(), body()).await;
+        let missing = send(&app, kind, SentCredentials::default(), body()).await;
         assert_refused(&missing, kind);
         let wrong = authenticator(kind, &WRONG[..1], &WRONG[1..]);
-        let wrong = send(&app, kind, wrong.proof("msg_1", now(), body().as_bytes()), body()).await;
+        let wrong =
+            send(&app, kind, wrong.credentials_for("msg_1", now(), body().as_bytes()), body())
+                .await;
         assert_refused(&wrong, kind);
     }
     assert_nothing_happened(&app).await;
     for kind in KINDS {
         for (plain, standard) in [(OLD, OLD_KEY), (NEW, NEW_KEY)] {
             let sender = authenticator(kind, &[plain], &[standard]);
-            let proof = sender.proof(&format!("msg_{plain}"), now(), body().as_bytes());
-            let answer = send(&app, kind, proof, body()).await;
+            let credentials =
+                sender.credentials_for(&format!("msg_{plain}"), now(), body().as_bytes());
+            let answer = send(&app, kind, credentials, body()).await;
             assert!(["moved", "repeated"].contains(&&*answer.outcome()), "{kind}");
         }
     }
@@ -154,8 +157,8 @@ async fn a_signature_is_valid_for_its_own_body_only() {
     let app = TestApp::start_with(every_kind).await;
     for kind in &KINDS[2..] {
         let sender = authenticator(kind, &[NEW], &[NEW_KEY]);
-        let proof = sender.proof("msg_1", now(), body().as_bytes());
-        let answer = send(&app, kind, proof, body().replace("INSTALLED", "RELEASED")).await;
+        let credentials = sender.credentials_for("msg_1", now(), body().as_bytes());
+        let answer = send(&app, kind, credentials, body().replace("INSTALLED", "RELEASED")).await;
         assert_refused(&answer, kind);
     }
     assert_nothing_happened(&app).await;
