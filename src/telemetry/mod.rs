@@ -10,6 +10,8 @@ mod json;
 
 mod endpoints;
 
+mod refusals;
+
 mod request;
 
 mod requests;
@@ -37,6 +39,7 @@ pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use otlp::{Exporting, export};
+pub use refusals::count_connections_refused;
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
@@ -108,6 +111,7 @@ fn collect() -> PrometheusHandle {
     // Another recorder exists only if this crate is part of another program, which then collects the metrics.
     drop(metrics::set_global_recorder(recorder));
     endpoints::describe();
+    refusals::describe();
     requests::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
