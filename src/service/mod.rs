@@ -164,7 +164,7 @@ impl Service {
         let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
         let (ingest, writers) =
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
-        let metrics = metrics::begin(&settings.hooks);
+        let metrics = metrics::begin(&settings.hooks, &settings.providers);
         let tallies = HookTallies::of(&settings.hooks);
         let asked = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {

@@ -39,7 +39,7 @@ pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use otlp::{Exporting, export};
-pub use refusals::count_connections_refused;
+pub use refusals::{count_connections_refused, count_unknown_hook};
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};

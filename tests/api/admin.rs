@@ -38,6 +38,7 @@ async fn every_metric_is_exposed_with_its_labels_and_a_help_text() {
         r#"esim_status_unknown_words_total{provider="gigastore"}"#,
         r#"esim_status_not_authentic_total{hook="gigastore/esim-status",reason="wrong"}"#,
         r#"esim_status_connections_refused_total{reason="no-room"}"#,
+        r#"esim_status_unknown_hooks_total{provider="gigastore"}"#,
         r#"esim_status_problems_total{code="malformed"}"#,
         r#"esim_status_problems_total{code="not-authentic"}"#,
         r#"esim_status_problems_total{code="unknown-path"}"#,
