@@ -79,6 +79,7 @@ const SPOOL_BYTES: &str = "esim_status_spool_bytes";
 const SPOOL_LIMIT: &str = "esim_status_spool_limit_bytes";
 const SPOOL_AGE: &str = "esim_status_spool_oldest_age_seconds";
 const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
+const SPOOL_SET_ASIDE: &str = "esim_status_spool_set_aside_files";
 
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -177,6 +178,7 @@ fn collect() -> PrometheusHandle {
         "Seconds since the oldest delivery in the spool was received; 0 if none waits"
     );
     describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
+    describe_gauge!(SPOOL_SET_ASIDE, "Damaged files of the spool that were set aside");
     handle
 }
 
@@ -378,4 +380,9 @@ pub fn set_spool_gauges(deliveries: u64, bytes: u64, limit: u64, age: f64, refus
     gauge!(SPOOL_LIMIT).set(float(limit));
     gauge!(SPOOL_AGE).set(age);
     gauge!(SPOOL_KEPT_REFUSED).set(float(refused));
+}
+
+/// Sets the number of damaged files that lie beside the spool.
+pub fn set_spool_set_aside(files: usize) {
+    gauge!(SPOOL_SET_ASIDE).set(exact(files));
 }

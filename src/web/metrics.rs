@@ -65,6 +65,10 @@ pub(super) async fn render(
         let age = age(&figures).unwrap_or_default();
         let Figures { deliveries, bytes, refused, .. } = figures;
         telemetry::set_spool_gauges(deliveries, bytes, spool.max_bytes(), age, refused);
+        // Reads the folder, each time because an operator removes the files. The disk may be slow.
+        let spool = spool.clone();
+        let set_aside = tokio::task::spawn_blocking(move || spool.set_aside().len());
+        telemetry::set_spool_set_aside(set_aside.await.unwrap_or_default());
     }
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (StatusCode::OK, text, app.metrics.render())

@@ -139,9 +139,18 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     assert_eq!(elsewhere.problem(), "unknown-hook");
     let own = service.backend().get(&format!("/v1/profiles/{}", iccid(1))).await;
     assert_eq!(own.problem(), "internal");
-    for alert in
-        ["ProofRefused", "BodiesRefused", "HookUnknown", "UnknownWords", "Malformed", "Internal"]
-    {
+    // As a start leaves it that finds the spool damaged.
+    let damaged = spool.path().join("spool.db.damaged-1");
+    fs::write(&damaged, "").unwrap();
+    for alert in [
+        "SpoolDamaged",
+        "ProofRefused",
+        "BodiesRefused",
+        "HookUnknown",
+        "UnknownWords",
+        "Malformed",
+        "Internal",
+    ] {
         prometheus.fires(&format!("EsimStatus{alert}")).await;
     }
     measured(
@@ -151,8 +160,10 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
             begun.elapsed()
         ),
     );
-    wait_until("the silence is over", async || {
-        !prometheus.firing().await.contains("EsimStatusSilence")
+    fs::remove_file(&damaged).unwrap();
+    wait_until("the silence is over, and the damaged file gone", async || {
+        let firing = prometheus.firing().await;
+        !firing.contains("EsimStatusSilence") && !firing.contains("EsimStatusSpoolDamaged")
     })
     .await;
     // Nobody is there: its name has no address. So it fails, and is behind.
