@@ -65,6 +65,7 @@ const PROBLEMS: &str = "esim_status_problems_total";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
 const COMMITS: &str = "esim_status_commit_duration_seconds";
 const QUEUE: &str = "esim_status_queue_deliveries";
+const QUEUE_ROOM: &str = "esim_status_queue_room_deliveries";
 const POOL: &str = "esim_status_pool_connections";
 const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
@@ -143,6 +144,7 @@ fn collect() -> PrometheusHandle {
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
     describe_histogram!(COMMITS, "Duration of writing a batch, including its commit");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
+    describe_gauge!(QUEUE_ROOM, "Max deliveries that may wait, at the database's present speed");
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Open live streams");
     describe_gauge!(
@@ -307,8 +309,9 @@ pub fn count_stream(more: f64) {
 
 /// Sets the gauges that are read for each scrape. Each pool has the numbers of its open connections and of those in
 /// use.
-pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
+pub fn set_gauges(queue: usize, room: usize, pools: &[(&'static str, (usize, usize))]) {
     gauge!(QUEUE).set(exact(queue));
+    gauge!(QUEUE_ROOM).set(exact(room));
     for (pool, (open, busy)) in pools {
         gauge!(POOL, "pool" => *pool, "use" => "open").set(exact(*open));
         gauge!(POOL, "pool" => *pool, "use" => "idle").set(exact(open.saturating_sub(*busy)));

@@ -56,7 +56,7 @@ pub(super) async fn render(
         ("registrations", app.connector.connections(&[Session::Registrations])),
         ("outgoing", app.connector.connections(&[Session::Outgoing])),
     ];
-    telemetry::set_gauges(app.ingest.depth(), &pools);
+    telemetry::set_gauges(app.ingest.depth(), app.ingest.room(), &pools);
     for (hook, age) in app.tallies.ages(clock::now()) {
         telemetry::set_newest_age(hook, age);
     }

@@ -49,6 +49,7 @@ async fn every_metric_is_exposed_with_its_labels_and_a_help_text() {
         r#"esim_status_batch_deliveries_bucket{le="512"}"#,
         "esim_status_commit_duration_seconds_count",
         "esim_status_queue_deliveries",
+        "esim_status_queue_room_deliveries",
         r#"esim_status_pool_connections{pool="writes",use="open"}"#,
         r#"esim_status_pool_connections{pool="reads",use="idle"}"#,
         r#"esim_status_pool_connections{pool="outgoing",use="open"}"#,
