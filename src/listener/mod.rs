@@ -31,6 +31,7 @@ use connection::{Shared, converse, turn_away, wait_for_room};
 use refused::Refused;
 use standing::Standing;
 
+use crate::budget;
 use crate::telemetry::Seldom;
 
 /// Limits the log line that the max number of connections is reached.
@@ -227,7 +228,7 @@ impl Server {
                 self.admit(accepted);
             }
         };
-        let _ = timeout(4 * HANDSHAKE, accepting).await;
+        let _ = timeout(budget::LAST_CONNECTIONS, accepting).await;
     }
 
     fn admit(&mut self, stream: TcpStream) {

@@ -9,7 +9,6 @@ mod tasks;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -30,9 +29,6 @@ use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError};
 use crate::web::{self, AppState, Draining, Followers, HookTallies, Parts, metrics};
 use preparation::Preparation;
 use tasks::Tasks;
-
-/// At shutdown: how long requests in flight on the admin listener may take.
-const PROBES: Duration = Duration::from_millis(500);
 
 /// Connections of registrations and erasures. They are separate, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
@@ -211,7 +207,8 @@ impl Service {
         let routes = web::routes(app.clone());
         let serving = serve(listener, routes, limits, closing.clone(), budget::DRAIN);
         let (routes, limits) = (web::admin_routes(app.clone()), Limits::default());
-        let admin_serving = serve(admin_listener, routes, limits, closed.clone(), PROBES);
+        let time = budget::LAST_PROBES;
+        let admin_serving = serve(admin_listener, routes, limits, closed.clone(), time);
         background.spawn("upkeep", maintenance::look_after(app.clone(), retention_days, patience));
         if let Some(preparing) = preparing {
             background.spawn_finite("preparation of the database", preparing);
@@ -267,7 +264,7 @@ impl Service {
     }
 
     /// Shuts down in order: becomes not ready, accepts no more connections after the notice, answers the requests in
-    /// flight, and writes the writers' queues. Takes at most the notice and 10 s.
+    /// flight, and writes the writers' queues. Takes at most the notice and [`budget::SHUTDOWN`].
     pub async fn stop(mut self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: no longer ready");
@@ -276,18 +273,18 @@ impl Service {
         let cut = drained.and_then(Result::ok).map_or(0, |drained| drained.cut);
         self.closed.cancel();
         // Each endpoint is given two seconds for the requests under way, since the draining began.
-        drop(timeout(budget::DRAIN / 2, self.delivering.join_next()).await);
+        drop(timeout(budget::LAST_CHANGES, self.delivering.join_next()).await);
         self.delivering.abort_all();
         // Requests on the admin listener that had to be closed do not matter.
         drop(self.admin_serving.join_next().await);
         drop(self.background);
         // What came by the hooks in the last minute. If the database is away, only figures are lost.
-        drop(timeout(budget::DRAIN / 5, web::keep_tallies(self.app.clone())).await);
+        drop(timeout(budget::LAST_TALLIES, web::keep_tallies(self.app.clone())).await);
         // This is the last handle to the writers' queues. The writers end once their queues are empty.
         drop(self.app);
         let mut writers = self.writers;
         let writing = async { while writers.join_next().await.is_some() {} };
-        let all_answered = timeout(budget::DRAIN / 2, writing).await.is_ok();
+        let all_answered = timeout(budget::LAST_DELIVERIES, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }
     }
