@@ -109,10 +109,24 @@ limits! {
     ERASURE = 20_000;
     /// The database's answer to `/readyz`.
     READINESS = 1_000;
-    /// Requests in flight after SIGTERM, and then the writers.
+    /// A whole shutdown, after the notice: the next seven one after the other. The supervisor waits longer than that and the notice.
+    SHUTDOWN = 15_000;
+    /// At shutdown, connections that are just being opened are still accepted.
+    LAST_CONNECTIONS = 1_000;
+    /// Requests in flight at shutdown.
     DRAIN = 5_000;
+    /// Requests to endpoints at shutdown. Meanwhile the admin listener closes.
+    LAST_CHANGES = 2_500;
+    /// What came by the hooks in the last minute is added to the database within this time.
+    LAST_TALLIES = 1_000;
+    /// Deliveries that wait for a writer at shutdown.
+    LAST_DELIVERIES = 2_500;
     /// At the end, the last spans and log lines are sent to their collector within this time.
     LAST_TELEMETRY = 1_000;
+    /// What still runs in threads of its own, such as the look-up of a name, before the process exits.
+    LAST_THREADS = 500;
+    /// Requests in flight on the admin listener at shutdown.
+    LAST_PROBES = 500;
     /// A start waits this long for a database that is not up yet.
     START = 30_000;
 }
@@ -153,7 +167,9 @@ assert_order! {
     IDLE_TRANSACTION < EARLIER_TRANSACTIONS,
     EARLIER_TRANSACTIONS < ERASURE,
     DELIVERY < DRAIN,
-    LAST_TELEMETRY < DRAIN,
+    DELIVERY < LAST_DELIVERIES,
+    LAST_CONNECTIONS and LAST_PROBES < LAST_CHANGES,
+    LAST_CONNECTIONS and DRAIN and LAST_CHANGES and LAST_TALLIES and LAST_DELIVERIES and LAST_TELEMETRY and LAST_THREADS < SHUTDOWN,
 }
 
 /// A limit as PostgreSQL writes it, so that a setting that is read back can be compared.

@@ -78,5 +78,5 @@ Serve in production: needs a database and secrets.
 
 The service refuses to start without DATABASE_URL, a secret for a hook, an API key and a token secret, and lists everything \
 that is missing. A secret is at least 16 bytes long. It can be read from a file instead (the same variable with _FILE, one \
-secret per line). It can be a list, for rotation. SIGTERM, SIGINT and SIGHUP shut the service down gracefully, within 11 \
+secret per line). It can be a list, for rotation. SIGTERM, SIGINT and SIGHUP shut the service down gracefully, within 15 \
 seconds plus the shutdown notice.";

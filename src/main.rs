@@ -1,9 +1,9 @@
 //! The binary. It parses the command line and runs one command.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::CommandFactory;
+use esim_status::budget;
 use esim_status::cli::{Cli, Command};
 use esim_status::commands::{
     dev, doctor, erase, health, migrate, openapi, reconcile, reread, send, serve, shell, token,
@@ -13,9 +13,6 @@ use esim_status::commands::{
 /// it. The C library's allocator is slow at that (`bench/README.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How long blocking tasks may still run after a command has ended.
-const SHUTDOWN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     match run(Cli::read().command) {
@@ -50,6 +47,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     });
     // Do not wait for a pending lookup of a host name.
-    runtime.shutdown_timeout(SHUTDOWN);
+    runtime.shutdown_timeout(budget::LAST_THREADS);
     ended
 }

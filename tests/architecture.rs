@@ -35,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         &["access", "hook", "signing", "store", "providers", "delivery", "domain", "telemetry"],
     ),
     ("reread", &["delivery", "domain", "providers", "registry", "store"]),
-    ("listener", &["telemetry"]),
+    ("listener", &["budget", "telemetry"]),
     ("http_client", &["config", "domain"]),
     (
         "inquiry",

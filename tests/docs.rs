@@ -14,8 +14,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory;
 use esim_status::access::{Access, ApiKeys, Rights, Scope};
-use esim_status::budget::{LIMITS, Limit};
+use esim_status::budget::{LIMITS, Limit, SHUTDOWN};
+use esim_status::cli::Cli;
 use esim_status::config::{self, ApiSettings, Setting, Settings, SpoolSettings};
 use esim_status::delivery::Secrets;
 use esim_status::hook::Hooks;
@@ -213,6 +215,56 @@ fn every_file_names_only_settings_that_exist() {
             assert!(exists, "{} names {word}, which is no setting of `serve`", file.display());
         }
     }
+}
+
+/// Settings that the container's image or `docker-compose.yml` itself decides.
+const OF_COMPOSE: [&str; 2] = ["ESIM_STATUS_LISTEN", "ESIM_STATUS_ADMIN_LISTEN"];
+
+#[test]
+fn docker_compose_passes_every_setting() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compose = fs::read_to_string(root.join("docker-compose.yml")).unwrap();
+    let settings = config::settings().into_iter().map(|it| it.variable);
+    for setting in settings.filter(|it| !it.ends_with("_FILE")) {
+        let is_passed = compose.lines().any(|line| {
+            line.trim_start().strip_prefix(&*setting).is_some_and(|it| it.starts_with(':'))
+        });
+        let is_of_compose = OF_COMPOSE.contains(&&*setting);
+        assert!(is_passed || is_of_compose, "docker-compose.yml does not pass {setting}");
+    }
+}
+
+/// The number behind a text of a file.
+fn number_behind(text: &str, before: &str) -> u64 {
+    let (_, rest) = text.split_once(before).unwrap();
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().unwrap()
+}
+
+#[test]
+fn every_file_allows_the_shutdown_its_time() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+    let seconds = SHUTDOWN.as_secs();
+    let operations = read("docs/operations.md");
+    assert!(operations.contains(&format!("Allow the notice plus {seconds} s before SIGKILL")));
+    let supervisor = format!("sends SIGTERM and then waits {seconds} s plus the shutdown notice");
+    assert!(operations.contains(&supervisor));
+    let mut cli = Cli::command();
+    let serve = cli.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+    let serve = serve.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(serve.contains(&format!("within {seconds} seconds plus the shutdown notice")));
+
+    let compose = read("docker-compose.yml");
+    let (_, compose) = compose.split_once("\n  esim-status:\n").unwrap();
+    assert!(compose.contains(&format!("The shutdown takes up to {seconds} s after its notice")));
+    // Without a setting the notice is half a second.
+    assert!(number_behind(compose, "stop_grace_period: ") > seconds);
+    let pod = read("deploy/kubernetes/base/workload.yaml");
+    assert!(pod.contains(&format!("The notice below plus {seconds} s")));
+    let notice = "ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS\n              value: \"";
+    let needed = number_behind(&pod, notice) + seconds;
+    assert!(number_behind(&pod, "terminationGracePeriodSeconds: ") > needed);
 }
 
 #[test]

@@ -137,6 +137,9 @@ async fn provoke(app: &Running) {
     assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "moved");
     assert_eq!(app.deliver(report("INSTALLED").to_string()).await.outcome(), "repeated");
     assert_eq!(app.deliver(report(NASTY).to_string()).await.outcome(), "unrecognised");
+    // The identifiers are where a state should be.
+    let word = format!("{EID} OF {IMSI} AND {ICCID}");
+    assert_eq!(app.deliver(report(&word).to_string()).await.outcome(), "unrecognised");
     let country = json!({ "iccid": ICCID, "newCountry": MARKER });
     assert_eq!(app.deliver(country.to_string()).await.outcome(), "connected");
     for malformed in [
@@ -225,7 +228,8 @@ async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
     assert_eq!(told("TELEPORTED"), 1, "{log}");
     assert_eq!(told(r#"word="TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#), 1, "{log}");
     assert_eq!(told("webhook not authenticated"), 2, "{log}");
-    assert_eq!(told("delivery kept, not applied"), 9, "{log}");
+    assert_eq!(told("delivery kept, not applied"), 10, "{log}");
+    assert_eq!(told(r#"word="… OF …""#), 1, "{log}");
     assert!(told("iccid=Some(Iccid(…8961))") > 0, "{log}");
     assert!(told("the database refuses a batch for its content") > 0, "{log}");
     assert_eq!(told("effective settings"), 1, "{log}");
@@ -251,7 +255,8 @@ async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
         }
     }
     let words: Vec<_> = lines.iter().filter_map(|line| line["word"].as_str()).collect();
-    assert_eq!(words, [r#""TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#]);
+    let nasty = r#""TELEPORTED\n\r\u{1b}[31m\u{202e}\u{2028}""#;
+    assert_eq!(words, [nasty, r#""… OF …""#]);
     let refused = lines.iter().filter(|line| line["message"] == "webhook not authenticated");
     let reasons: Vec<_> = refused.map(|line| line["reason"].clone()).collect();
     assert_eq!(reasons, ["wrong", "missing"]);

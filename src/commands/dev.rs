@@ -147,14 +147,18 @@ async fn serve_until_a_signal(args: &DevArgs) -> anyhow::Result<ExitCode> {
         served = serve(args, &home) => Some(served?),
         () = signals.any() => None,
     };
-    if let Some(service) = serving {
-        signals.any().await;
+    let mut is_well = true;
+    if let Some(mut service) = serving {
+        is_well = tokio::select! {
+            () = signals.any() => true,
+            _ = service.task_died() => false,
+        };
         service.stop().await;
     }
     if let Some(server) = home.server {
         tokio::task::spawn_blocking(|| server.stop()).await??;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Starts the service, registers the sample profile, and prints what can be done with it.

@@ -11,7 +11,7 @@ use crate::http_client;
 use crate::service::Service;
 use crate::telemetry;
 
-/// Serves until a signal arrives, or a writer dies.
+/// Serves until a signal arrives, or one of the service's tasks dies.
 ///
 /// # Errors
 /// If settings, database or addresses cannot be used; says what to do.
@@ -38,7 +38,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     };
     let is_well = tokio::select! {
         () = signals.any() => true,
-        () = service.writer_died() => false,
+        _ = service.task_died() => false,
     };
     let ended = service.stop().await;
     Ok(if is_well && ended.all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })

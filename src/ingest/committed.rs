@@ -42,9 +42,8 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
             telemetry::count_unknown_word(submission.provider);
         }
         if judgement.noteworthy {
-            // Log only the start of the sender's word, and escape it.
-            let word: Option<String> =
-                submission.report().map(|report| report.raw_state.chars().take(40).collect());
+            // Escaped, because it may contain anything.
+            let word = submission.report().map(|report| start_of(&report.raw_state));
             tracing::warn!(
                 delivery = %submission.delivery.id(),
                 hook = %submission.delivery.hook(),
@@ -66,6 +65,30 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     for (provider, advance) in plan.advances() {
         telemetry::count_advance(provider, advance);
     }
+}
+
+/// How many characters of a sender's word are logged. Adapters keep some more, so what begins here can be told to be long.
+const LOGGED: usize = 40;
+
+/// The start of a sender's word, without what may be an identifier of a profile: an IMSI has 15 digits, an ICCID and an EID have more.
+/// A provider may put one where we read a state, and so may a declaration with a wrong pointer.
+fn start_of(word: &str) -> String {
+    let (mut start, mut rest, mut left) = (String::new(), word, LOGGED);
+    while left > 0
+        && let Some(first) = rest.chars().next()
+    {
+        let is_number = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != is_number).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        if is_number && run.len() >= 15 {
+            start.push('…');
+        } else {
+            start.extend(run.chars().take(left));
+        }
+        left = left.saturating_sub(run.chars().count());
+        rest = after;
+    }
+    start
 }
 
 /// Counts the items of each kind. Looking a counter up by its labels is expensive; adding to it is not.
@@ -91,4 +114,32 @@ pub(super) fn receipts(batch: &[&Submission], plan: Plan) -> Vec<Receipt> {
             reason: judgement.reason,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start_of;
+
+    #[test]
+    fn the_log_has_the_start_of_a_word_without_digits_of_an_identifier() {
+        let long = "é".repeat(50);
+        for (word, expected) in [
+            ("TELEPORTED", "TELEPORTED"),
+            ("", ""),
+            ("at 20261123100000", "at 20261123100000"),
+            ("260216611193634", "…"),
+            ("89972123300991848961F", "…F"),
+            ("é89049032123451234512345678901235 OK 1", "é… OK 1"),
+            ("260216611193634,89972123300991848961", "…,…"),
+            (&long, &"é".repeat(40)),
+            // Cut within the number, by the adapter or here.
+            ("89049032123451234512345678901235 OF 2602166111936345 AND 89972123", "… OF …"),
+            (
+                "an order with the long number 12345678901234",
+                "an order with the long number 1234567890",
+            ),
+        ] {
+            assert_eq!(start_of(word), expected);
+        }
+    }
 }

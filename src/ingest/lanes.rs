@@ -71,8 +71,11 @@ struct Lane {
 /// How the wait in a lane ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
+    /// At least one delivery was settled.
     Done,
     StillHeld,
+    /// The deliveries expired before there was a connection for them, so nothing is known of the profile.
+    Expired,
 }
 
 impl Lanes {
@@ -121,19 +124,23 @@ impl Lanes {
         if let Some(lane) = self.open.get_mut(&iccid) {
             lane.is_running = false;
             let was_held = lane.held_until.is_some();
-            if end == End::StillHeld {
-                if !was_held {
-                    tracing::warn!(
-                        ?iccid,
-                        "another transaction holds a profile for longer than a delivery may wait: who has a transaction open? Its deliveries are answered 503"
-                    );
+            match end {
+                End::StillHeld => {
+                    if !was_held {
+                        tracing::warn!(
+                            ?iccid,
+                            "another transaction holds a profile for longer than a delivery may wait: who has a transaction open? Its deliveries are answered 503"
+                        );
+                    }
+                    lane.held_until = Some(Instant::now() + STAYS_HELD);
                 }
-                lane.held_until = Some(Instant::now() + STAYS_HELD);
-            } else {
-                if was_held {
-                    tracing::info!(?iccid, "a profile that was held takes deliveries again");
+                End::Done => {
+                    if was_held {
+                        tracing::info!(?iccid, "a profile that was held takes deliveries again");
+                    }
+                    lane.held_until = None;
                 }
-                lane.held_until = None;
+                End::Expired => {}
             }
             if lane.queue.is_empty() && lane.held_until.is_none() {
                 self.open.remove(&iccid);
@@ -162,18 +169,73 @@ impl Lanes {
 async fn wait(context: WriterContext, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
     let Some((_permit, mut connection)) = connections.take().await else { return End::StillHeld };
     let mut contended = batch;
-    let mut end = End::Done;
+    let mut end = End::Expired;
     loop {
         let batch: Vec<_> = contended.drain(..).filter(is_still_wanted).collect();
         if batch.is_empty() {
             break;
         }
+        let count = batch.len();
         let left = settle(&context, &mut connection, batch, Locks::Wait).await;
         if left.is_locked {
             end = End::StillHeld;
+        } else if end == End::Expired && left.contended.len() < count {
+            end = End::Done;
         }
         contended = left.contended;
     }
     connections.give_back(connection);
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use sqlx::postgres::PgConnectOptions;
+    use tokio::sync::oneshot;
+    use uuid::Uuid;
+
+    use super::super::pace::Pace;
+    use super::super::{Arrival, QUEUE, Submission};
+    use super::*;
+    use crate::delivery::{Authenticator, Delivery, Scheme};
+    use crate::domain::Timestamp;
+    use crate::providers::{Gigastore, Provider};
+    use crate::store::ErasureKey;
+
+    const ICCID: &str = "89972123300991848961";
+
+    /// A delivery whose sender has been answered already.
+    fn expired() -> Waiting {
+        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
+        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
+        let delivery =
+            Delivery::new(Uuid::nil(), received_at, hook, None, headers, Bytes::from(body));
+        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
+        let parsed = Gigastore.parse(&delivery);
+        let arrival = Arrival::Direct;
+        let submission = Submission { delivery, provider: "gigastore", parsed, arrival };
+        Waiting { submission, deadline: Instant::now(), answer: oneshot::channel().0, trace: None }
+    }
+
+    #[tokio::test]
+    async fn deliveries_that_expire_before_their_turn_say_nothing_of_their_profile() {
+        // Nothing connects to the database, because nothing is written.
+        let connector = Connector::from(PgConnectOptions::new_without_pgpass());
+        let context = WriterContext {
+            erasure_key: ErasureKey::default(),
+            spooling: None,
+            pace: Arc::new(Pace::new(QUEUE)),
+            outage: Arc::default(),
+        };
+        let mut lanes = Lanes::new(context, Arc::new(LaneConnections::new(&connector)));
+        let held_until = Some(Instant::now() + STAYS_HELD);
+        let iccid = Iccid::parse(ICCID).unwrap();
+        lanes.open.insert(iccid.clone(), Lane { held_until, ..Lane::default() });
+        assert!(lanes.divert(vec![expired()]).is_empty());
+        lanes.advance().await.unwrap();
+        assert_eq!(lanes.open.get(&iccid).map(|lane| lane.held_until), Some(held_until));
+    }
 }

@@ -9,6 +9,7 @@ mod api;
 
 mod pace;
 
+use std::future::pending;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -47,9 +48,11 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
     let api = match Api::new(settings) {
         Ok(api) => api,
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "TLS cannot be set up: no provider will be asked");
-            return;
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "TLS cannot be set up: no provider will be asked"
+            );
+            return pending().await;
         }
     };
     let mut inquirer = Inquirer { erasure_key, api, failures: 0 };

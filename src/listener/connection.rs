@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::Limits;
+use super::refused::Refused;
 use super::socket::{Patience, Socket};
 use super::standing::{Answering, Doing, Standing};
 
@@ -137,6 +138,7 @@ pub(super) async fn converse(
         let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, leave, cx);
         let is_to_go = standing.is_to_go() && standing.doing() == Doing::Waiting;
         if is_overdue && standing.doing() == Doing::ReadingHead {
+            Refused::HeadTooSlow.note(&"the head is not complete");
             // A graceful shutdown would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
@@ -148,8 +150,13 @@ pub(super) async fn converse(
         outcome
     })
     .await;
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "connection ended early");
+    match outcome {
+        Ok(()) => {}
+        Err(error) if error.is_parse_too_large() => Refused::HeadTooLarge.note(&error),
+        Err(error) if error.is_parse() && !standing.is_refused() => {
+            Refused::Malformed.note(&error);
+        }
+        Err(error) => tracing::debug!(%error, "connection ended early"),
     }
 }
 
@@ -254,6 +261,7 @@ pub(super) async fn turn_away(
     shared: Arc<Shared>,
     _place: OwnedSemaphorePermit,
 ) {
+    Refused::NoRoom.note(&"the max number of connections is reached");
     let mut socket = shared.socket(stream, &Arc::new(Standing::new()));
     let answer = async {
         let _request = socket.read(&mut [0; 1024]).await?;

@@ -8,6 +8,7 @@
 mod bind;
 mod connection;
 mod framing;
+mod refused;
 mod socket;
 mod standing;
 
@@ -27,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use bind::listen;
 use connection::{Shared, converse, turn_away, wait_for_room};
+use refused::Refused;
 use standing::Standing;
 
+use crate::budget;
 use crate::telemetry::Seldom;
 
 /// Limits the log line that the max number of connections is reached.
@@ -181,6 +184,7 @@ struct Server {
 
 impl Server {
     fn new(app: Router, limits: Limits) -> Self {
+        refused::begin();
         Self {
             shared: Arc::new(Shared::new(app, limits)),
             room: Arc::new(Semaphore::new(limits.max_connections)),
@@ -224,7 +228,7 @@ impl Server {
                 self.admit(accepted);
             }
         };
-        let _ = timeout(4 * HANDSHAKE, accepting).await;
+        let _ = timeout(budget::LAST_CONNECTIONS, accepting).await;
     }
 
     fn admit(&mut self, stream: TcpStream) {
@@ -247,7 +251,10 @@ impl Server {
                 "no room for another connection: closing idle ones, or answering 503"
             );
         }
-        let Ok(side_place) = Arc::clone(&self.side_room).try_acquire_owned() else { return };
+        let Ok(side_place) = Arc::clone(&self.side_room).try_acquire_owned() else {
+            Refused::Dropped.note(&"there is no place to answer 503");
+            return;
+        };
         let told = makes_room.then(|| Arc::clone(&self.waiting_room).try_acquire_owned().ok());
         if let Some(told) = told.flatten() {
             let room = Arc::clone(&self.room);

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::framing::{Flaw, Framing};
+use super::refused::Refused;
 use super::standing::{Arrived, Standing};
 
 /// Given to hyper instead of the rest of a refused head. A NUL is malformed anywhere in a head, and the empty line
@@ -85,7 +86,8 @@ impl<T> Socket<T> {
             self.input = Input::Finished;
             self.standing.finish();
         } else if let Err(refusal) = self.framing.advance(read) {
-            tracing::debug!(flaw = %refusal.flaw, "request refused");
+            Refused::Framing.note(&refusal.flaw);
+            self.standing.refuse();
             buf.set_filled(before + refusal.at);
             self.input = if self.framing.is_in_head() {
                 Input::Poisoned(POISON)

@@ -42,6 +42,7 @@ pub(in crate::listener) struct Standing {
     is_answering: AtomicBool,
     has_answered: AtomicBool,
     is_finished: AtomicBool,
+    is_refused: AtomicBool,
     has_place: AtomicBool,
     is_to_go: AtomicBool,
     told_to_go: Notify,
@@ -57,6 +58,7 @@ impl Standing {
             is_answering: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             has_place: AtomicBool::new(false),
             is_to_go: AtomicBool::new(false),
             told_to_go: Notify::new(),
@@ -80,6 +82,16 @@ impl Standing {
 
     pub(super) fn is_finished(&self) -> bool {
         self.is_finished.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the framing of a request was refused.
+    pub(in crate::listener) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the framing of a request was refused. What hyper then says of it is only the consequence.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_answered(&self) -> bool {

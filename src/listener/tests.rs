@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
 use futures_util::stream;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -409,6 +410,63 @@ async fn a_client_that_never_reads_is_cut() {
     client.write_all(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     soon(server.abandoned.notified()).await;
     drop(client);
+}
+
+/// How often each refusal was counted, in the order of [`Refused::ALL`].
+fn counted(metrics: &PrometheusHandle) -> [u32; Refused::ALL.len()] {
+    let text = metrics.render();
+    Refused::ALL.map(|reason| {
+        let series =
+            format!("esim_status_connections_refused_total{{reason=\"{}\"}} ", reason.as_str());
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap_or_else(|| panic!("{series} is not in {text}")).parse().unwrap()
+    })
+}
+
+/// The tasks of this test run on its own thread, so its recorder counts nothing of other tests.
+#[tokio::test]
+async fn every_refusal_is_counted_once_by_its_reason_from_0_on() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _counts_here = metrics::set_default_local_recorder(&recorder);
+    let header_read = Duration::from_millis(200);
+    let server = Running::with(Limits { max_connections: 1, header_read, ..limits() });
+    server.exchange(GET_AND_CLOSE).await;
+    assert_eq!(counted(&metrics), [0; Refused::ALL.len()]);
+    let chunked = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
+    for (request, expected) in [
+        ("GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), [1, 0, 0, 0, 0, 0]),
+        (chunked.to_owned(), [2, 0, 0, 0, 0, 0]),
+        ("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), [2, 1, 0, 0, 0, 0]),
+        (with_field(&format!("X: {}", "y".repeat(20 << 10))), [2, 1, 1, 0, 0, 0]),
+        (with_field(&"X: y\r\n".repeat(100)), [2, 1, 2, 0, 0, 0]),
+        ("GET / HTTP/1.1\r\nHost:".to_owned(), [2, 1, 2, 1, 0, 0]),
+        // A client that has sent nothing was refused nothing.
+        (String::new(), [2, 1, 2, 1, 0, 0]),
+    ] {
+        server.exchange(&request).await;
+        // What a client still sends is read for a while before its connection ends.
+        soon(async {
+            while counted(&metrics) != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+    let mut held = server.connect().await;
+    held.write_all(HELD.as_bytes()).await.unwrap();
+    soon(server.held.notified()).await;
+    assert!(server.exchange(GET).await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(counted(&metrics), [2, 1, 2, 1, 1, 0]);
+    // They send nothing, so each keeps its place to be answered, and one finds none.
+    let mut silent = Vec::new();
+    for _ in 0..=TURNED_AWAY_AT_A_TIME {
+        silent.push(server.connect().await);
+    }
+    let last = silent.pop().map(|mut it| async move { rest(&mut it).await });
+    assert_eq!(last.unwrap().await, "");
+    let most = u32::try_from(TURNED_AWAY_AT_A_TIME).unwrap();
+    assert_eq!(counted(&metrics), [2, 1, 2, 1, 1 + most, 1]);
 }
 
 #[tokio::test]

@@ -49,9 +49,11 @@ pub async fn run(app: AppState, connector: Connector) {
     let client = match Client::new(&app.reach) {
         Ok(client) => Arc::new(client),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "TLS cannot be set up: no changes will be delivered");
-            return;
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "TLS cannot be set up: no changes will be delivered"
+            );
+            return app.draining.begun().await;
         }
     };
     let pool = Pool::new(&connector, Session::Outgoing, CONNECTIONS - 1, budget::READ);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use crate::clock;
@@ -16,6 +17,10 @@ use crate::web::{self, AppState};
 /// failed is also retried.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_SMALL: Duration = Duration::from_mins(1);
+
+/// How long a small upkeep may take. A connection that is lost without an error would otherwise block it for ever, and what is overdue
+/// would not be found.
+const SMALL_LIMIT: Duration = Duration::from_mins(5);
 
 /// The interval of the upkeep of metrics, which folds histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -40,28 +45,12 @@ pub(super) async fn look_after(
         loop {
             seldom.tick().await;
             let now = Instant::now();
-            let retention = (now >= whole_at).then_some(retention_days);
-            // A connection that is lost without an error would block the upkeep forever.
+            let kind = if now >= whole_at { Kind::Whole } else { Kind::Small };
+            let retention = (kind == Kind::Whole).then_some(retention_days);
             let upkeep = look_after_tables(&app, retention, &patience);
-            match (timeout(UPKEEP, upkeep).await, retention) {
-                (Ok(Err(error)), Some(_)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(
-                        error,
-                        "the upkeep of the tables failed and will be retried; partitions exist for some months"
-                    );
-                }
-                // If the database is away, others report that.
-                (Ok(Err(error)), None) if error.is_away() => {}
-                (Ok(Err(error)), None) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        error,
-                        "the small upkeep of the tables failed and will be retried in a minute"
-                    );
-                }
-                (_, Some(_)) => whole_at = now + UPKEEP,
-                (_, None) => {}
+            let ended = timeout(kind.limit(), upkeep).await;
+            if is_done(kind, ended) && kind == Kind::Whole {
+                whole_at = now + UPKEEP;
             }
         }
     };
@@ -75,6 +64,55 @@ pub(super) async fn look_after(
         }
     };
     tokio::join!(look_after_tables, look_after_metrics, learn_newest(&app));
+}
+
+/// How much of the tables is looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Whole,
+    Small,
+}
+
+impl Kind {
+    /// How long it may take. Building an index takes long.
+    fn limit(self) -> Duration {
+        match self {
+            Self::Whole => UPKEEP,
+            Self::Small => SMALL_LIMIT,
+        }
+    }
+}
+
+/// Whether an upkeep was completed. Otherwise it is retried in a minute, and this logs why.
+fn is_done(kind: Kind, ended: Result<Result<(), StoreError>, Elapsed>) -> bool {
+    let error = match ended {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error,
+        Err(_) => {
+            let limit = kind.limit();
+            tracing::warn!(
+                ?kind,
+                ?limit,
+                "the upkeep of the tables did not end in time and will be retried in a minute: was its connection lost, or is a table locked?"
+            );
+            return false;
+        }
+    };
+    let is_away = error.is_away();
+    let error = &error as &dyn std::error::Error;
+    match kind {
+        Kind::Whole => tracing::error!(
+            error,
+            "the upkeep of the tables failed and will be retried; partitions exist for some months"
+        ),
+        // If the database is away, others report that.
+        Kind::Small if is_away => {}
+        Kind::Small => tracing::warn!(
+            error,
+            "the small upkeep of the tables failed and will be retried in a minute"
+        ),
+    }
+    false
 }
 
 /// Reads the times of the newest deliveries from the database once after the start.
@@ -115,4 +153,23 @@ async fn find_overdue(
 ) -> Result<(), StoreError> {
     let now = Clocks::read(connection, clock::now()).await?.earlier();
     registry::find_overdue(connection, patience, &app.askable, now).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upkeep_that_was_cut_off_or_failed_is_not_done() {
+        for kind in [Kind::Whole, Kind::Small] {
+            let cut_off = timeout(Duration::ZERO, pending()).await;
+            assert!(!is_done(kind, cut_off), "{kind:?}");
+            let failed = Err(StoreError::Database(sqlx::Error::PoolTimedOut));
+            assert!(!is_done(kind, Ok(failed)), "{kind:?}");
+            assert!(is_done(kind, Ok(Ok(()))), "{kind:?}");
+        }
+        assert!(Kind::Small.limit() < Kind::Whole.limit());
+    }
 }

@@ -4,14 +4,15 @@ mod maintenance;
 
 mod preparation;
 
+mod tasks;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +28,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError};
 use crate::web::{self, AppState, Draining, Followers, HookTallies, Parts, metrics};
 use preparation::Preparation;
-
-/// At shutdown: how long requests in flight on the admin listener may take.
-const PROBES: Duration = Duration::from_millis(500);
+use tasks::Tasks;
 
 /// Connections of registrations and erasures. They are separate, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
@@ -117,12 +116,13 @@ pub struct Service {
     app: AppState,
     closing: CancellationToken,
     closed: CancellationToken,
-    serving: JoinHandle<listener::Drained>,
-    admin_serving: JoinHandle<listener::Drained>,
+    /// The two listeners: one task each.
+    serving: JoinSet<listener::Drained>,
+    admin_serving: JoinSet<listener::Drained>,
     writers: JoinSet<()>,
-    background: Vec<JoinHandle<()>>,
-    /// Delivers changes to endpoints, and ends by itself.
-    delivering: JoinHandle<()>,
+    background: Tasks,
+    /// One task, which delivers changes to endpoints, and ends when the service drains.
+    delivering: JoinSet<()>,
 }
 
 impl Service {
@@ -160,11 +160,12 @@ impl Service {
         let admin = address(&admin_listener, settings.admin_listen);
 
         let feed = Feed::default();
-        let listening = tokio::spawn(feed.clone().listen(connector.clone()));
+        let mut background = Tasks::default();
+        background.spawn("listening for changes", feed.clone().listen(connector.clone()));
         let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
         let (ingest, writers) =
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
-        let metrics = metrics::begin(&settings.hooks);
+        let metrics = metrics::begin(&settings.hooks, &settings.providers);
         let tallies = HookTallies::of(&settings.hooks);
         let askable = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
@@ -201,33 +202,34 @@ impl Service {
             connector: connector.clone(),
         });
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let Settings { max_connections, idle, notice, .. } = settings;
+        let Settings { max_connections, idle, notice, retention_days, patience, .. } = settings;
         let limits = Limits { idle, notice, max_connections, ..Limits::default() };
         let routes = web::routes(app.clone());
-        let serving = tokio::spawn(serve(listener, routes, limits, closing.clone(), budget::DRAIN));
-        let routes = web::admin_routes(app.clone());
-        let limits = Limits::default();
-        let admin_serving =
-            tokio::spawn(serve(admin_listener, routes, limits, closed.clone(), PROBES));
-        let upkeep = (settings.first_upkeep, settings.retention_days, settings.patience);
-        let upkeep = tokio::spawn(maintenance::look_after(app.clone(), upkeep));
-        let inquiring =
-            settings.api.map(|api| tokio::spawn(inquiry::run(connector.clone(), erasure_key, api)));
+        let serving = serve(listener, routes, limits, closing.clone(), budget::DRAIN);
+        let (routes, limits) = (web::admin_routes(app.clone()), Limits::default());
+        let time = budget::LAST_PROBES;
+        let admin_serving = serve(admin_listener, routes, limits, closed.clone(), time);
+        let upkeep = (settings.first_upkeep, retention_days, patience);
+        background.spawn("upkeep", maintenance::look_after(app.clone(), upkeep));
+        if let Some(preparing) = preparing {
+            background.spawn_finite("preparation of the database", preparing);
+        }
+        if let Some(api) = settings.api {
+            background.spawn("inquiries", inquiry::run(connector.clone(), erasure_key, api));
+        }
         tracing::info!(%public, %admin, "serving");
-        let delivering = tokio::spawn(outgoing::run(app.clone(), connector));
-        let background =
-            [upkeep, listening].into_iter().chain(preparing).chain(inquiring).collect();
+        let delivering = outgoing::run(app.clone(), connector);
         Ok(Self {
             public,
             admin,
             app,
             closing,
             closed,
-            serving,
-            admin_serving,
+            serving: JoinSet::from_iter([serving]),
+            admin_serving: JoinSet::from_iter([admin_serving]),
             writers,
             background,
-            delivering,
+            delivering: JoinSet::from_iter([delivering]),
         })
     }
 
@@ -236,36 +238,54 @@ impl Service {
         &self.app
     }
 
-    /// Waits until a writer or the drainer dies. This should never happen, and no other task would do its work.
-    pub async fn writer_died(&mut self) {
-        self.writers.join_next().await;
-        tracing::error!("a writer has died: the service ends, so that it can be restarted");
+    /// Waits until a task dies that runs as long as the service, and returns its name. This should never happen, and no other
+    /// task would do its work.
+    pub async fn task_died(&mut self) -> &'static str {
+        let task = tokio::select! {
+            Some(_) = self.serving.join_next() => "public listener",
+            Some(_) = self.admin_serving.join_next() => "admin listener",
+            Some(_) = self.writers.join_next() => "writer",
+            Some(_) = self.delivering.join_next() => "outgoing webhooks",
+            name = self.background.one_died() => name,
+        };
+        tracing::error!(task, "a task has died: the service ends, so that it can be restarted");
+        task
+    }
+
+    /// Aborts the tasks with this name, for tests of what follows.
+    #[doc(hidden)]
+    pub fn abort_task(&mut self, name: &str) {
+        match name {
+            "public listener" => self.serving.abort_all(),
+            "admin listener" => self.admin_serving.abort_all(),
+            "writer" => self.writers.abort_all(),
+            "outgoing webhooks" => self.delivering.abort_all(),
+            name => self.background.abort(name),
+        }
     }
 
     /// Shuts down in order: becomes not ready, accepts no more connections after the notice, answers the requests in
-    /// flight, and writes the writers' queues. Takes at most the notice and 13.5 s, the sum of the limits below and of the
-    /// second in which each listener accepts the last connections.
-    pub async fn stop(self) -> Ended {
+    /// flight, and writes the writers' queues. Takes at most the notice and [`budget::SHUTDOWN`].
+    pub async fn stop(mut self) -> Ended {
         self.app.draining.begin();
         tracing::info!("draining: no longer ready");
         self.closing.cancel();
-        let cut = self.serving.await.map_or(0, |drained| drained.cut);
+        let drained = self.serving.join_next().await;
+        let cut = drained.and_then(Result::ok).map_or(0, |drained| drained.cut);
         self.closed.cancel();
         // Each endpoint is given two seconds for the requests under way, since the draining began.
-        let mut delivering = self.delivering;
-        if timeout(budget::DRAIN / 2, &mut delivering).await.is_err() {
-            delivering.abort();
-        }
+        drop(timeout(budget::LAST_CHANGES, self.delivering.join_next()).await);
+        self.delivering.abort_all();
         // Requests on the admin listener that had to be closed do not matter.
-        drop(self.admin_serving.await);
-        self.background.iter().for_each(JoinHandle::abort);
+        drop(self.admin_serving.join_next().await);
+        drop(self.background);
         // What came by the hooks in the last minute. If the database is away, only figures are lost.
-        drop(timeout(budget::DRAIN / 5, web::keep_tallies(self.app.clone())).await);
+        drop(timeout(budget::LAST_TALLIES, web::keep_tallies(self.app.clone())).await);
         // This is the last handle to the writers' queues. The writers end once their queues are empty.
         drop(self.app);
         let mut writers = self.writers;
         let writing = async { while writers.join_next().await.is_some() {} };
-        let all_answered = timeout(budget::DRAIN / 2, writing).await.is_ok();
+        let all_answered = timeout(budget::LAST_DELIVERIES, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }
     }

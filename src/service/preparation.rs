@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::StartError;
@@ -113,26 +114,27 @@ impl Preparation {
     }
 
     /// Prepares the database for a service with a spool, which can accept deliveries without it. If the database is not
-    /// reached within [`SPOOL_PATIENCE`], continues in a background task and returns that task. A database that answers
+    /// reached within [`SPOOL_PATIENCE`], returns what is left to do, for a background task. A database that answers
     /// but cannot be used fails the start.
-    pub(super) async fn begin(self) -> Result<Option<JoinHandle<()>>, StartError> {
+    pub(super) async fn begin(self) -> Result<Option<BoxFuture<'static, ()>>, StartError> {
         let first = self.clone();
         let mut first = tokio::spawn(async move { first.once().await });
         match timeout(SPOOL_PATIENCE, &mut first).await {
             Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "serving without the database: deliveries go to the spool");
-                Ok(Some(tokio::spawn(self.persist())))
+                Ok(Some(self.persist().boxed()))
             }
             Ok(Ok(result)) => result.map(|()| None),
             // The database is silent or slow, for example in a long migration. The attempt continues.
             Ok(Err(_)) | Err(_) => {
                 tracing::error!("serving before the database is ready: deliveries go to the spool");
-                Ok(Some(tokio::spawn(async move {
+                let rest = async move {
                     if !matches!(first.await, Ok(Ok(()))) {
                         self.persist().await;
                     }
-                })))
+                };
+                Ok(Some(rest.boxed()))
             }
         }
     }

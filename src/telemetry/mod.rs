@@ -10,6 +10,8 @@ mod json;
 
 mod endpoints;
 
+mod refusals;
+
 mod request;
 
 mod requests;
@@ -37,6 +39,7 @@ pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use otlp::{Exporting, export};
+pub use refusals::{count_connections_refused, count_unknown_hook};
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
@@ -62,6 +65,7 @@ const PROBLEMS: &str = "esim_status_problems_total";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
 const COMMITS: &str = "esim_status_commit_duration_seconds";
 const QUEUE: &str = "esim_status_queue_deliveries";
+const QUEUE_ROOM: &str = "esim_status_queue_room_deliveries";
 const POOL: &str = "esim_status_pool_connections";
 const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
@@ -76,6 +80,7 @@ const SPOOL_BYTES: &str = "esim_status_spool_bytes";
 const SPOOL_LIMIT: &str = "esim_status_spool_limit_bytes";
 const SPOOL_AGE: &str = "esim_status_spool_oldest_age_seconds";
 const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
+const SPOOL_SET_ASIDE: &str = "esim_status_spool_set_aside_files";
 
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -108,6 +113,7 @@ fn collect() -> PrometheusHandle {
     // Another recorder exists only if this crate is part of another program, which then collects the metrics.
     drop(metrics::set_global_recorder(recorder));
     endpoints::describe();
+    refusals::describe();
     requests::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
@@ -138,6 +144,7 @@ fn collect() -> PrometheusHandle {
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
     describe_histogram!(COMMITS, "Duration of writing a batch, including its commit");
     describe_gauge!(QUEUE, "Deliveries that wait for a writer");
+    describe_gauge!(QUEUE_ROOM, "Max deliveries that may wait, at the database's present speed");
     describe_gauge!(POOL, "Database connections, by pool and use");
     describe_gauge!(STREAMS, "Open live streams");
     describe_gauge!(
@@ -173,6 +180,7 @@ fn collect() -> PrometheusHandle {
         "Seconds since the oldest delivery in the spool was received; 0 if none waits"
     );
     describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
+    describe_gauge!(SPOOL_SET_ASIDE, "Damaged files of the spool that were set aside");
     handle
 }
 
@@ -301,8 +309,9 @@ pub fn count_stream(more: f64) {
 
 /// Sets the gauges that are read for each scrape. Each pool has the numbers of its open connections and of those in
 /// use.
-pub fn set_gauges(queue: usize, pools: &[(&'static str, (usize, usize))]) {
+pub fn set_gauges(queue: usize, room: usize, pools: &[(&'static str, (usize, usize))]) {
     gauge!(QUEUE).set(exact(queue));
+    gauge!(QUEUE_ROOM).set(exact(room));
     for (pool, (open, busy)) in pools {
         gauge!(POOL, "pool" => *pool, "use" => "open").set(exact(*open));
         gauge!(POOL, "pool" => *pool, "use" => "idle").set(exact(open.saturating_sub(*busy)));
@@ -374,4 +383,9 @@ pub fn set_spool_gauges(deliveries: u64, bytes: u64, limit: u64, age: f64, refus
     gauge!(SPOOL_LIMIT).set(float(limit));
     gauge!(SPOOL_AGE).set(age);
     gauge!(SPOOL_KEPT_REFUSED).set(float(refused));
+}
+
+/// Sets the number of damaged files that lie beside the spool.
+pub fn set_spool_set_aside(files: usize) {
+    gauge!(SPOOL_SET_ASIDE).set(exact(files));
 }

@@ -10,16 +10,17 @@ use super::webhooks::ROUTES;
 use crate::clock;
 use crate::delivery::NotAuthentic;
 use crate::hook::Hooks;
+use crate::providers::Providers;
 use crate::spool::Figures;
 use crate::store::Session;
 use crate::telemetry;
 
 /// The statuses of answers to webhooks whose first occurrence must be visible.
-const STATUSES: [u16; 4] = [200, 202, 500, 503];
+const STATUSES: [u16; 7] = [200, 202, 408, 413, 415, 500, 503];
 
 /// Creates every series whose labels are known, with 0. `increase()` in Prometheus does not see the first event of a
 /// series that begins with 1, and that event may be the only one. Returns the handle that renders the metrics.
-pub fn begin(hooks: &Hooks) -> PrometheusHandle {
+pub fn begin(hooks: &Hooks, providers: &Providers) -> PrometheusHandle {
     let rendering = telemetry::metrics();
     for hook in hooks.values() {
         telemetry::begin_provider(hook.provider.slug());
@@ -27,6 +28,9 @@ pub fn begin(hooks: &Hooks) -> PrometheusHandle {
         for refusal in NotAuthentic::ALL {
             telemetry::begin_not_authentic(&hook.path, refusal.as_str());
         }
+    }
+    for provider in providers.slugs() {
+        telemetry::count_unknown_hook(provider, 0);
     }
     for entry in &CATALOGUE {
         telemetry::begin_problem(entry.name);
@@ -52,7 +56,7 @@ pub(super) async fn render(
         ("registrations", app.connector.connections(&[Session::Registrations])),
         ("outgoing", app.connector.connections(&[Session::Outgoing])),
     ];
-    telemetry::set_gauges(app.ingest.depth(), &pools);
+    telemetry::set_gauges(app.ingest.depth(), app.ingest.room(), &pools);
     for (hook, age) in app.tallies.ages(clock::now()) {
         telemetry::set_newest_age(hook, age);
     }
@@ -61,6 +65,10 @@ pub(super) async fn render(
         let age = age(&figures).unwrap_or_default();
         let Figures { deliveries, bytes, refused, .. } = figures;
         telemetry::set_spool_gauges(deliveries, bytes, spool.max_bytes(), age, refused);
+        // Reads the folder, each time because an operator removes the files. The disk may be slow.
+        let spool = spool.clone();
+        let set_aside = tokio::task::spawn_blocking(move || spool.set_aside().len());
+        telemetry::set_spool_set_aside(set_aside.await.unwrap_or_default());
     }
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (StatusCode::OK, text, app.metrics.render())

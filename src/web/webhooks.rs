@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::delivery::{Delivery, NotAuthentic};
 use crate::domain::Outcome;
 use crate::hook::Hook;
 use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError};
+use crate::providers::Provider;
 use crate::telemetry::{self, Seldom};
 
 /// The result of a delivery.
@@ -69,8 +70,13 @@ impl FromRequestParts<AppState> for HookPath {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let names = ["provider", "topic", "secret", "rest"];
         let [provider, topic, secret, rest] = path_segments(parts, names).await;
-        let path = format!("{}/{}", provider.unwrap_or_default(), topic.unwrap_or_default());
-        let hook = app.hooks.get(path.as_str()).ok_or_else(|| Problem::new(Code::UnknownHook))?;
+        let (provider, topic) = (provider.unwrap_or_default(), topic.unwrap_or_default());
+        let hook = app.hooks.get(format!("{provider}/{topic}").as_str()).ok_or_else(|| {
+            if parts.method == Method::POST {
+                note_unknown(app, &provider);
+            }
+            Problem::new(Code::UnknownHook)
+        })?;
         let secret = match rest {
             // The secret has a slash in it, as base64 may have, or a portal has added one at the end.
             Some(rest) => {
@@ -185,7 +191,8 @@ async fn accept(
     request: axum::extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let body = read_plain_body(&parts.headers, body).await?;
+    let body = read_plain_body(&parts.headers, body).await;
+    let body = body.inspect_err(|problem| note_unread(&hook, problem))?;
     let id = new_id(received_at);
     let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body)
         .keeping(hook.provider.headers());
@@ -232,6 +239,26 @@ async fn accept(
             let answer = SpooledAnswer { delivery_id, outcome };
             Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
+    }
+}
+
+/// Counts and logs a webhook to a path that is no hook, if it names a provider: that provider's portal may have a wrong URL, and all
+/// that it sends is lost. Strangers who try paths name none.
+fn note_unknown(app: &AppState, provider: &str) {
+    static SELDOM: Seldom = Seldom::new();
+    let Some(provider) = app.providers.find(provider).map(Provider::slug) else { return };
+    telemetry::count_unknown_hook(provider, 1);
+    if let Some(left_out) = SELDOM.due() {
+        tracing::warn!(provider, left_out, "webhook to a path that is no hook");
+    }
+}
+
+/// Logs a webhook whose body was not taken, and is kept nowhere.
+fn note_unread(hook: &Hook, problem: &Problem) {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(left_out) = SELDOM.due() {
+        let problem = problem.entry().name;
+        tracing::warn!(hook = %hook.path, problem, left_out, "the body of a webhook was refused");
     }
 }
 

@@ -103,6 +103,8 @@ async fn every_metric_is_exposed_with_its_labels_and_a_help_text_and_counts_what
         assert_eq!(value(&metrics.text, series), Some(expected), "{series} in:\n{}", metrics.text);
     }
     for series in [
+        r#"esim_status_connections_refused_total{reason="no-room"}"#,
+        r#"esim_status_unknown_hooks_total{provider="gigastore"}"#,
         r#"esim_status_pool_connections{pool="writes",use="open"}"#,
         r#"esim_status_pool_connections{pool="reads",use="idle"}"#,
         r#"esim_status_pool_connections{pool="outgoing",use="open"}"#,

@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use esim_status::config::ApiSettings;
 use esim_status_testing::wire::Wire;
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use sqlx::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{ICCID, iccid};
 
@@ -113,4 +114,35 @@ async fn no_webhook_over_a_kept_alive_connection_is_lost_during_shutdown() {
     assert!(ended.all_answered && ended.cut == 0, "{ended:?}");
     let kept = database.scalar::<i64>("SELECT count(*) FROM deliveries").await;
     assert_eq!(usize::try_from(kept), Ok(taken.iter().sum::<usize>()));
+}
+
+#[tokio::test]
+async fn a_task_that_dies_ends_the_service_whichever_it_is() {
+    let url = "http://127.0.0.1:9".parse().unwrap();
+    let (user, password) = ("reseller".to_owned(), "secret-of-the-api".into());
+    let api = ApiSettings { url, user, password, calls_a_minute: 1 };
+    let mut app = TestApp::start_with(|it| it.api = Some(api)).await;
+    let pause = Duration::from_millis(100);
+    let died = timeout(pause, app.service.task_died()).await;
+    assert!(died.is_err(), "{died:?}");
+    for name in [
+        "upkeep",
+        "listening for changes",
+        "inquiries",
+        "outgoing webhooks",
+        "writer",
+        "admin listener",
+        "public listener",
+    ] {
+        app.service.abort_task(name);
+        let died = timeout(Duration::from_secs(20), app.service.task_died()).await;
+        assert_eq!(died, Ok(name));
+        if name == "writer" {
+            // The others were aborted with it.
+            while timeout(pause, app.service.task_died()).await.is_ok() {}
+        }
+    }
+    // What is left ends in its order.
+    let stopped = timeout(Duration::from_secs(20), app.stop()).await;
+    assert_eq!(stopped.map(|ended| ended.cut), Ok(0));
 }

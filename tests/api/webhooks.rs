@@ -329,3 +329,22 @@ async fn a_slash_at_the_end_of_a_hooks_url_changes_nothing() {
     let unknown = app.anybody.post("/webhooks/gigastore/nothing/", body).await;
     assert_eq!(unknown.problem(), "unknown-hook");
 }
+
+#[tokio::test]
+async fn a_webhook_to_a_wrong_path_is_counted_if_the_path_names_a_provider() {
+    let app = TestApp::start().await;
+    // No other test of this process delivers to a wrong path of this provider.
+    let series = r#"esim_status_unknown_hooks_total{provider="simlessly"} "#;
+    let counted = async || {
+        let text = app.admin.get("/metrics").await.text;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("{series} is missing in {text}"))
+    };
+    assert_eq!(counted().await, "0");
+    let path = "/webhooks/simlessly/esim-status/secret";
+    assert_eq!(app.anybody.get(path).await.problem(), "unknown-hook");
+    assert_eq!(app.anybody.post("/webhooks/nobody/esim-status/secret", "{}").await.status, 404);
+    assert_eq!(counted().await, "0");
+    assert_eq!(app.anybody.post(path, "{}").await.problem(), "unknown-hook");
+    assert_eq!(counted().await, "1");
+}

@@ -133,9 +133,24 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     let unknown = anybody.post(&TestApp::hook_path(), unknown.to_string()).await;
     assert_eq!(unknown.outcome(), "unrecognised");
     assert_eq!(anybody.post(&TestApp::hook_path(), "{").await.status, 400);
+    let large = anybody.post(&TestApp::hook_path(), " ".repeat(70_000)).await;
+    assert_eq!(large.problem(), "too-large");
+    let elsewhere = anybody.post("/webhooks/gigastore/esim/secret", "{}").await;
+    assert_eq!(elsewhere.problem(), "unknown-hook");
     let own = service.backend().get(&format!("/v1/profiles/{}", iccid(1))).await;
     assert_eq!(own.problem(), "internal");
-    for alert in ["ProofRefused", "UnknownWords", "Malformed", "Internal"] {
+    // As a start leaves it that finds the spool damaged.
+    let damaged = spool.path().join("spool.db.damaged-1");
+    fs::write(&damaged, "").unwrap();
+    for alert in [
+        "SpoolDamaged",
+        "ProofRefused",
+        "BodiesRefused",
+        "HookUnknown",
+        "UnknownWords",
+        "Malformed",
+        "Internal",
+    ] {
         prometheus.fires(&format!("EsimStatus{alert}")).await;
     }
     measured(
@@ -145,8 +160,10 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
             begun.elapsed()
         ),
     );
-    wait_until("the silence is over", async || {
-        !prometheus.firing().await.contains("EsimStatusSilence")
+    fs::remove_file(&damaged).unwrap();
+    wait_until("the silence is over, and the damaged file gone", async || {
+        let firing = prometheus.firing().await;
+        !firing.contains("EsimStatusSilence") && !firing.contains("EsimStatusSpoolDamaged")
     })
     .await;
     // Nobody is there: its name has no address. So it fails, and is behind.
