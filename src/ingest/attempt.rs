@@ -77,7 +77,14 @@ pub(super) async fn write_patiently(
     };
     match timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
         Ok(Err(Refusal::Data(reason))) => {
-            return work.keep_unapplied(patience).await.ok_or(Refusal::Data(reason));
+            return match timeout_at(deadline, work.keep_unapplied()).await {
+                Ok(Ok(receipts)) => Ok(receipts),
+                Ok(Err(refusal)) => Err(refusal.unwrap_or(Refusal::Data(reason))),
+                Err(_) => {
+                    connection.discard();
+                    Err(Refusal::Unavailable)
+                }
+            };
         }
         Ok(done) => return done,
         Err(_) => {}
@@ -194,20 +201,28 @@ impl Work<'_> {
         batch::write(connection, key, batch, in_doubt).await
     }
 
-    /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `None` if that
-    /// fails too, or if it was written before.
-    async fn keep_unapplied(&mut self, patience: Patience) -> Option<Vec<Receipt>> {
-        let [only] = self.submissions else { return None };
+    /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `Err(None)` if the
+    /// database refuses that too.
+    async fn keep_unapplied(&mut self) -> Result<Vec<Receipt>, Option<Refusal>> {
+        let [only] = self.submissions else { return Err(None) };
         let key = &self.context.erasure_key;
         let kept = async {
             let connection = self.connection.reach().await?;
             batch::keep_unapplied(connection, key, only).await
         };
-        if let Ok(Ok(receipt)) = timeout(patience.attempt, kept).await {
-            return Some(vec![receipt]);
+        match kept.await {
+            Ok(receipt) => Ok(vec![receipt]),
+            Err(WriteError::Contended(iccids)) => Err(Some(Refusal::ProfilesLocked(iccids))),
+            Err(WriteError::Failed(StoreError::Database(error)))
+                if matches!(fault_of(&error), Fault::Data) =>
+            {
+                Err(None)
+            }
+            Err(WriteError::Failed(_)) => {
+                self.connection.discard();
+                Err(Some(Refusal::Unavailable))
+            }
         }
-        self.connection.discard();
-        None
     }
 
     fn note_success(&mut self, took: Duration) {

@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
-use crate::store::deliveries::NewDelivery;
+use crate::store::deliveries::{NewDelivery, UNAPPLIED};
 use crate::telemetry;
 
 /// What is stored for each delivery.
@@ -39,7 +39,8 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     }
     for (submission, judgement) in judged() {
         if judgement.outcome == Outcome::Unrecognised {
-            telemetry::count_unknown_word(submission.provider);
+            let is_word_unknown = judgement.reason.as_deref() != Some(UNAPPLIED);
+            telemetry::count_unrecognised(submission.provider, is_word_unknown);
         }
         if judgement.noteworthy {
             // Escaped, because it may contain anything.

@@ -288,8 +288,7 @@ impl Ingest {
     /// [`SubmitError`]; except for `Rejected`, the sender should retry later.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
         let (queue, pace) = &self.queues[self.shard(&submission)];
-        // More than the database writes in time is for the spool, if there is one: what is refused may never come again.
-        if waiting_in(queue) >= pace.room() && !self.switches_to_spool() {
+        if waiting_in(queue) >= pace.room() {
             return Err(SubmitError::Overloaded);
         }
         let deadline = Instant::now() + budget::DELIVERY;
@@ -308,15 +307,6 @@ impl Ingest {
     /// Whether deliveries go to a spool that accepts none, and so nowhere.
     pub fn is_blocked(&self) -> bool {
         self.spooling.as_ref().is_some_and(|it| it.is_on() && !it.spool.accepts())
-    }
-
-    /// Sends deliveries to the spool, if there is one that accepts them.
-    fn switches_to_spool(&self) -> bool {
-        let spooling = self.spooling.as_ref().filter(|it| it.spool.accepts());
-        spooling.is_some_and(|it| {
-            it.switch_on("the database is slower than deliveries come");
-            true
-        })
     }
 
     /// The number of deliveries that wait for a writer.

@@ -8,7 +8,7 @@ use crate::domain::{
     Advance, Iccid, Outcome, Profile, ProfileState, REPLICA_TOLERANCE_SECONDS, Timestamp,
     Transition, Way,
 };
-use crate::providers::Content;
+use crate::providers::{Content, Malformed, Reading};
 use crate::store::batch_write::{Before, Changed};
 use crate::store::deliveries::UNAPPLIED;
 use crate::store::profiles::Revision;
@@ -105,13 +105,20 @@ impl Plan {
     }
 
     /// Keeps one submission that cannot be applied.
-    pub fn unapplied(submission: &Submission, erased: &HashSet<&Iccid>) -> Self {
-        let is_of_the_erased = submission.iccid().is_some_and(|iccid| erased.contains(iccid));
-        let judgement = if is_of_the_erased {
-            Judgement::of_the_erased()
-        } else {
-            let reason = Some(UNAPPLIED.to_owned());
-            Judgement::of(Outcome::Unrecognised, reason).noteworthy(true)
+    pub fn unapplied(submission: &Submission, is_erased: bool) -> Self {
+        let judgement = match &submission.parsed {
+            _ if is_erased => Judgement::of_the_erased(),
+            // These say nothing of the profile's state, and need not be applied.
+            Err(Malformed { reason, .. }) => {
+                Judgement::of(Outcome::Malformed, Some(reason.clone())).noteworthy(true)
+            }
+            Ok(Reading { content: Content::Ignored { reason, .. }, .. }) => {
+                Judgement::of(Outcome::Ignored, Some(reason.clone()))
+            }
+            Ok(_) => {
+                let reason = Some(UNAPPLIED.to_owned());
+                Judgement::of(Outcome::Unrecognised, reason).noteworthy(true)
+            }
         };
         Self { judgements: vec![judgement], ..Self::default() }
     }

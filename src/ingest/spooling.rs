@@ -54,14 +54,6 @@ impl Spooling {
         }
     }
 
-    /// Sends deliveries to the spool from now on, for this reason.
-    pub(super) fn switch_on(&self, why: &'static str) {
-        if !self.on.swap(true, Ordering::AcqRel) {
-            tracing::warn!(why, "deliveries wait in the spool");
-            self.begun.notify_one();
-        }
-    }
-
     /// Waits until no turn is held. None is given out until the guard is dropped.
     pub(super) async fn pause_writers(&self) -> RwLockWriteGuard<'_, ()> {
         self.turns.write().await
@@ -84,7 +76,10 @@ impl Turn<'_> {
         &self,
         submissions: &[&Submission],
     ) -> Result<Vec<Spooled>, SubmitError> {
-        self.spooling.switch_on("the database is away");
+        if !self.spooling.on.swap(true, Ordering::AcqRel) {
+            tracing::warn!("the database is away: deliveries wait in the spool");
+            self.spooling.begun.notify_one();
+        }
         let deliveries: Vec<_> = submissions.iter().map(|it| (&it.delivery, it.provider)).collect();
         match self.spooling.spool.append(&deliveries).await {
             Ok(()) => {

@@ -39,9 +39,10 @@ const TRY: Duration = Duration::from_secs(15);
 /// How often jumps are looked for. A change can be found when it has its position, which takes a minute at most.
 const JUMPS: Duration = Duration::from_secs(10);
 
-/// The pauses after errors of the API: from the first to the longest, doubled each time.
+/// The pauses after errors of the API: from the first to the longest, doubled each time. The longest is how long support waits once the
+/// API answers again.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Asks until it is aborted. Connects again whenever the connection to the database is lost.
 pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSettings) {

@@ -262,6 +262,8 @@ impl Spool {
             return Ok(());
         }
         file::tidy(&mut connection).await?;
+        // What has failed at the last attempt, such as a full disk, may be over, and nothing else would try.
+        self.0.live.note_attempt(true);
         self.0.ballast.lay();
         Ok(())
     }

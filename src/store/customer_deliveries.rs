@@ -107,6 +107,19 @@ pub async fn list_of_profile(
 /// # Errors
 /// [`StoreError`].
 pub(super) async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
+    let customer = sqlx::query!(
+        r#"SELECT uid AS "uid!", provider FROM profiles WHERE iccid = $1 AND uid IS NOT NULL"#,
+        iccid.as_str()
+    );
+    let Some(customer) = customer.fetch_optional(&mut *connection).await? else { return Ok(()) };
+    // One erasure of a customer's profiles at a time: of two that overlap, each would find the profile of the other.
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))",
+        customer.provider,
+        customer.uid
+    )
+    .execute(&mut *connection)
+    .await?;
     let named = sqlx::query!(
         "DELETE FROM customer_deliveries AS d USING profiles AS p
          WHERE p.iccid = $1 AND d.uid = p.uid AND d.provider = p.provider

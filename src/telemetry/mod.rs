@@ -60,6 +60,7 @@ const SMDP_TRIED: &str = "esim_status_smdp_tried";
 const SMDP_ARRIVED: &str = "esim_status_smdp_arrived";
 const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
+const UNAPPLIED: &str = "esim_status_unapplied_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
@@ -139,6 +140,10 @@ fn collect() -> PrometheusHandle {
     describe_gauge!(SMDP_ARRIVED, "Of these, those that are on a device");
     describe_counter!(INQUIRIES, "Questions to a provider's API, by provider and result");
     describe_counter!(UNKNOWN_WORDS, "State words that the provider's adapter does not know");
+    describe_counter!(
+        UNAPPLIED,
+        "Webhooks kept without their profile, which cannot be read or written"
+    );
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
@@ -205,6 +210,7 @@ pub fn begin_provider(provider: &'static str) {
         counter!(INQUIRIES, "provider" => provider, "result" => result).increment(0);
     }
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
+    counter!(UNAPPLIED, "provider" => provider).increment(0);
 }
 
 /// Creates the series of a hook and a reason with 0.
@@ -276,9 +282,10 @@ pub fn count_inquiry(provider: &'static str, result: &'static str) {
     counter!(INQUIRIES, "provider" => provider, "result" => result).increment(1);
 }
 
-/// Counts a word for a state that the provider's adapter does not know.
-pub fn count_unknown_word(provider: &'static str) {
-    counter!(UNKNOWN_WORDS, "provider" => provider).increment(1);
+/// Counts a report that was kept and not applied: its word is not known, or else its profile cannot be read or written.
+pub fn count_unrecognised(provider: &'static str, is_word_unknown: bool) {
+    let name = if is_word_unknown { UNKNOWN_WORDS } else { UNAPPLIED };
+    counter!(name, "provider" => provider).increment(1);
 }
 
 /// Counts a webhook that could not be authenticated. Only configured hooks are counted, so the label is bounded.

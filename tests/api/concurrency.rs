@@ -179,17 +179,17 @@ async fn a_profile_locked_by_another_transaction_delays_no_other_profile() {
     assert_eq!(app.profile(ICCID).await["state"], "DISABLED");
 }
 
-/// Makes the database work a while on each delivery of these two profiles, and then refuse that of the second one. Counts the latter.
+/// Makes the database wait for the test on a delivery of the first profile, and refuse that of the second one. Counts the latter.
 const SLOW_AND_POISON: &str = "
     CREATE SEQUENCE refused;
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_sleep(0.3);
         IF NEW.iccid = '{poison}' THEN
             PERFORM nextval('refused');
             PERFORM pg_sleep(0.2);
             RAISE check_violation USING MESSAGE = 'refused by the test';
         END IF;
+        PERFORM pg_advisory_xact_lock(7);
         RETURN NEW;
     END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON deliveries FOR EACH ROW
@@ -218,13 +218,14 @@ async fn deliveries_of_a_held_profile_keep_their_order_around_one_that_is_refuse
         wait_until("it waits for the writer", async || app.service.app().ingest.depth() == count)
             .await;
     };
-    let seen = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    let sleeps = async || app.database.scalar::<i64>(seen).await > 0;
+    operator.execute("SELECT pg_advisory_lock(7)").await.unwrap();
+    let seen = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    let waits = async || app.database.scalar::<i64>(seen).await > 0;
     let refused = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refused";
     let (first, first_of_held, of_poison, last_of_held, ()) = tokio::join!(
         deliver(&slow, "RELEASED"),
         async {
-            wait_until("the writer is busy", sleeps).await;
+            wait_until("the writer is busy", waits).await;
             deliver(&held, "INSTALLED").await
         },
         async {
@@ -236,6 +237,8 @@ async fn deliveries_of_a_held_profile_keep_their_order_around_one_that_is_refuse
             deliver(&held, "DISABLED").await
         },
         async {
+            queued(3).await;
+            operator.execute("SELECT pg_advisory_unlock(7)").await.unwrap();
             wait_until("only the second piece is left to be refused", async || {
                 app.database.scalar::<i64>(refused).await > 0
             })

@@ -139,6 +139,7 @@ async fn a_task_that_dies_ends_the_service_whichever_it_is() {
         assert_eq!(died, Ok(name));
         if name == "writer" {
             // The others were aborted with it.
+            let pause = Duration::from_secs(2);
             while timeout(pause, app.service.task_died()).await.is_ok() {}
         }
     }

@@ -293,24 +293,3 @@ async fn a_replica_whose_spool_is_full_is_not_ready_although_the_database_answer
     wait_until("it is ready", async || app.admin.get("/readyz").await.status == 200).await;
     wait_until("deliveries go to the database", async || is_direct(&app).await).await;
 }
-
-/// What is refused may never come again, and the spool has room.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_slow_database_cannot_write_in_time_goes_to_the_spool() {
-    const SENDERS: usize = 400;
-    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
-    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN PERFORM pg_sleep(0.008); RETURN NEW; END $$;
-                CREATE TRIGGER slow BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION slow()";
-    let mut operator = app.database.connect().await;
-    sqlx::raw_sql(slow).execute(&mut operator).await.unwrap();
-    let address = format!("http://{}", app.service.public);
-    let load = Load::start(SENDERS, Duration::ZERO, move || address.clone());
-    wait_until("much is in the spool", async || spooled(&app) > 2_000).await;
-    let sent = load.stop().await;
-    sqlx::raw_sql("DROP TRIGGER slow ON deliveries").execute(&mut operator).await.unwrap();
-    drained(&app, &sent).await;
-    assert_taken(&load::statuses(&sent));
-    load::assert_straight(&app.database, SENDERS).await;
-}

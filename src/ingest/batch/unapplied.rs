@@ -1,13 +1,11 @@
 //! Keeps a delivery that the database does not let be applied: its row alone, for support and for `esim-status reread`. Its profile
 //! stays as it is.
 
-use std::collections::HashSet;
-
 use sqlx::PgConnection;
 
-use super::super::Submission;
 use super::super::committed::deliveries;
 use super::super::plan::Plan;
+use super::super::{Arrival, Submission};
 use super::{WriteError, written};
 use crate::ingest::Receipt;
 use crate::store::batch_write::{BatchWrite, write_if_unchanged};
@@ -23,17 +21,20 @@ pub(super) async fn write(
     submission: &Submission,
 ) -> Result<Receipt, WriteError> {
     let batch = [submission];
+    let received_at = submission.delivery.received_at();
     for _ in 0..TRIES {
-        let (mut unchanged, mut absent, mut erased) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut unchanged, mut absent, mut is_erased) = (Vec::new(), Vec::new(), false);
         if let Some(iccid) = submission.iccid() {
-            if let Some(revision) = profiles::revision(connection, iccid).await? {
+            if let Some((revision, erased_at)) = profiles::revision(connection, iccid).await? {
                 unchanged.push((iccid, revision));
+                is_erased = submission.arrival == Arrival::Delayed
+                    && erased_at.is_some_and(|at| received_at < at);
             } else {
-                erased = erasures::find(connection, erasure_key, &[iccid]).await?;
-                absent.extend((!erased.contains(iccid)).then_some(iccid));
+                is_erased = !erasures::find(connection, erasure_key, &[iccid]).await?.is_empty();
+                absent.extend((!is_erased).then_some(iccid));
             }
         }
-        let plan = Plan::unapplied(submission, &erased);
+        let plan = Plan::unapplied(submission, is_erased);
         let write = BatchWrite {
             unchanged,
             not_erased: absent,
@@ -45,5 +46,6 @@ pub(super) async fn write(
             return receipt.ok_or(WriteError::Failed(StoreError::Busy));
         }
     }
-    Err(WriteError::Failed(StoreError::Busy))
+    // Somebody else holds the profile, or is changing it.
+    Err(WriteError::Contended(submission.iccid().into_iter().cloned().collect()))
 }

@@ -31,17 +31,19 @@ pub async fn read(
     Ok(rows.into_iter().map(|row| (profile!(row), Revision(row.revision))).collect())
 }
 
-/// Reads the revision of a profile, also of one whose row cannot be read otherwise. `None` if it does not exist.
+/// Reads the revision of a profile, and when it was last erased, also if its row cannot be read otherwise. `None` if it does not exist.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn revision(
     connection: &mut PgConnection,
     iccid: &Iccid,
-) -> Result<Option<Revision>, StoreError> {
-    let revision =
-        sqlx::query_scalar!("SELECT revision FROM profiles WHERE iccid = $1", iccid.as_str());
-    Ok(revision.fetch_optional(connection).await?.map(Revision))
+) -> Result<Option<(Revision, Option<Timestamp>)>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT revision, erased_at AS "erased_at: Timestamp" FROM profiles WHERE iccid = $1"#,
+        iccid.as_str()
+    );
+    Ok(row.fetch_optional(connection).await?.map(|row| (Revision(row.revision), row.erased_at)))
 }
 
 /// Locks and reads the profiles that exist and that no other transaction has locked. Never waits.
