@@ -255,7 +255,10 @@ impl Request {
 
 /// The body is what was sent, and the credentials are not stored.
 fn assert_sealed(hook: &Hook, request: &Request, authentic: &AuthenticDelivery) {
-    assert_eq!((&authentic.body()[..], authentic.received_at()), (&request.body[..], request.received));
+    assert_eq!(
+        (&authentic.body()[..], authentic.received_at()),
+        (&request.body[..], request.received)
+    );
     let kept: HashMap<String, String> =
         serde_json::from_str(authentic.kept_headers()).expect("a JSON object of texts");
     assert!(kept.len() <= 5);

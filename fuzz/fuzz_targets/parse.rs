@@ -145,8 +145,9 @@ fn assert_webhook(provider: &dyn Provider, body: &[u8], tree: Option<&Tree>) {
             assert_eq!(connection.provider, provider.slug());
             assert_connected(provider, connection, tree);
         }
-        (Ok(Reading { content: Content::Ignored { iccid, reason }, .. }), Some(tree)) => {
+        (Ok(Reading { content: Content::Ignored { iccid, uid, reason }, .. }), Some(tree)) => {
             assert_known(reason);
+            assert!(uid.as_ref().is_none_or(|uid| iccid.is_none() && uid.len() <= 256));
             let (_, scopes) = scopes(provider, tree);
             assert!(iccid.as_ref().is_none_or(|iccid| is_iccid(iccid.as_str(), &scopes)));
         }
