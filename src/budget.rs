@@ -123,7 +123,7 @@ limits! {
     LAST_DELIVERIES = 2_500;
     /// At the end, the last spans and log lines are sent to their collector within this time.
     LAST_TELEMETRY = 1_000;
-    /// What still runs in threads of its own, such as the look-up of a name, before the process exits.
+    /// What still runs in separate threads, such as the look-up of a name, before the process exits.
     LAST_THREADS = 500;
     /// Requests in flight on the admin listener at shutdown.
     LAST_PROBES = 500;

@@ -19,7 +19,7 @@ use crate::domain::{
 use crate::providers::{Content, Providers, Reading};
 use crate::registry;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
-use crate::store::deliveries::{self, DeliveryRecord, UNAPPLIED};
+use crate::store::deliveries::{self, DeliveryRecord};
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
 use crate::store::{self, ErasureKey, StoreError, erasures, last_reports, profiles, transitions};
@@ -302,8 +302,7 @@ async fn is_seen(
     let in_body = reading.event_id.as_ref().map(EventId::as_str);
     let Some(event_id) = in_body.or(record.event_id.as_deref()) else { return Ok(false) };
     let event_id = event_ids::reserved(event_id, reading.iccid());
-    let reserves =
-        record.outcome != Outcome::Malformed && record.reason.as_deref() != Some(UNAPPLIED);
+    let reserves = record.outcome != Outcome::Malformed && !record.is_unapplied();
     let its_own = record.event_id.as_deref().filter(|_| reserves);
     if its_own.is_some_and(|its| event_ids::reserved(its, record.iccid.as_ref()) == event_id) {
         return Ok(false);
@@ -324,7 +323,7 @@ async fn was_counted(
     record: &DeliveryRecord,
     iccid: &Iccid,
 ) -> Result<bool, StoreError> {
-    if record.outcome != Outcome::Unrecognised || record.reason.as_deref() == Some(UNAPPLIED) {
+    if record.outcome != Outcome::Unrecognised || record.is_unapplied() {
         return Ok(false);
     }
     let first = transitions::list(connection, iccid, 0, 1).await?;

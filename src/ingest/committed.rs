@@ -68,7 +68,7 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     }
 }
 
-/// How many characters of a sender's word are logged. Adapters keep some more, so what begins here can be told to be long.
+/// How many characters of a sender's word are logged. Adapters keep some more, so the length of what begins here is known.
 const LOGGED: usize = 40;
 
 /// The start of a sender's word, without what may be an identifier of a profile: an IMSI has 15 digits, an ICCID and an EID have more.

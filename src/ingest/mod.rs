@@ -201,6 +201,13 @@ impl Submission {
         }
     }
 
+    /// Whether it was received before its profile was erased, and only reaches the writer now. A direct one is current, but the
+    /// clock of the replica that received it may be behind.
+    fn is_from_before(&self, erased_at: Option<Timestamp>) -> bool {
+        self.arrival == Arrival::Delayed
+            && erased_at.is_some_and(|at| self.delivery.received_at() < at)
+    }
+
     /// The customer whom it names, if it names no profile.
     fn uid(&self) -> Option<&str> {
         self.parsed.as_ref().ok().and_then(Reading::uid)
@@ -312,6 +319,11 @@ impl Ingest {
     /// The number of deliveries that wait for a writer.
     pub fn depth(&self) -> usize {
         self.queues.iter().map(|(queue, _)| waiting_in(queue)).sum()
+    }
+
+    /// The max number of deliveries that may wait for all writers, at the database's present speed. Further ones are refused.
+    pub fn room(&self) -> usize {
+        self.queues.iter().map(|(_, pace)| pace.room()).sum()
     }
 
     fn shard(&self, submission: &Submission) -> usize {

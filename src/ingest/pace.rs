@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Ingest;
 use crate::budget;
 
 /// The max number of deliveries in a batch.
@@ -74,13 +73,6 @@ impl Pace {
     /// Notes that the queue is empty, so its whole length is available again.
     pub(super) fn caught_up(&self) {
         self.room.store(self.queue, Ordering::Relaxed);
-    }
-}
-
-impl Ingest {
-    /// The max number of deliveries that may wait for all writers, at the database's present speed. Further ones are refused.
-    pub fn room(&self) -> usize {
-        self.queues.iter().map(|(_, pace)| pace.room()).sum()
     }
 }
 

@@ -38,6 +38,10 @@ impl Judgement {
         Self { outcome, reason, noteworthy: false, erased: false }
     }
 
+    fn of_malformed(malformed: &Malformed) -> Self {
+        Self::of(Outcome::Malformed, Some(malformed.reason.clone())).noteworthy(true)
+    }
+
     fn of_the_erased() -> Self {
         let reason = "the profile was erased; only a registration brings it back";
         let judgement = Self::of(Outcome::Ignored, Some(reason.to_owned()));
@@ -109,9 +113,7 @@ impl Plan {
         let judgement = match &submission.parsed {
             _ if is_erased => Judgement::of_the_erased(),
             // These say nothing of the profile's state, and need not be applied.
-            Err(Malformed { reason, .. }) => {
-                Judgement::of(Outcome::Malformed, Some(reason.clone())).noteworthy(true)
-            }
+            Err(malformed) => Judgement::of_malformed(malformed),
             Ok(Reading { content: Content::Ignored { reason, .. }, .. }) => {
                 Judgement::of(Outcome::Ignored, Some(reason.clone()))
             }
@@ -179,12 +181,8 @@ impl Plan {
         if erased.contains(iccid) {
             return true;
         }
-        // Check only spooled deliveries: a direct one is current, but the clock of the replica that received it may be
-        // behind.
         let known = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
-        let erased_at = known.and_then(|known| known.profile.erased_at);
-        submission.arrival == Arrival::Delayed
-            && erased_at.is_some_and(|at| submission.delivery.received_at() < at)
+        submission.is_from_before(known.and_then(|known| known.profile.erased_at))
     }
 
     fn judge(
@@ -195,10 +193,7 @@ impl Plan {
         seen: Option<Seen>,
     ) -> Judgement {
         let content = match &submission.parsed {
-            Err(malformed) => {
-                let reason = Some(malformed.reason.clone());
-                return Judgement::of(Outcome::Malformed, reason).noteworthy(true);
-            }
+            Err(malformed) => return Judgement::of_malformed(malformed),
             Ok(_) if seen.is_some() => {
                 let noteworthy = seen == Some(Seen::OtherContent);
                 let with = if noteworthy { " with other content" } else { "" };

@@ -310,7 +310,7 @@ fn raise_open_files(connections: usize) {
 }
 
 /// Opens the spool, and has what was refused from it tried again: this start may know a provider that the one before did not, and the
-/// database may have been mended.
+/// database may have been repaired.
 async fn open_spool(settings: &SpoolSettings) -> Result<Spool, SpoolError> {
     let spool = Spool::open(&settings.folder, settings.max_bytes).await?;
     match spool.retry_refused().await {

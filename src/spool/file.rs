@@ -29,6 +29,13 @@ macro_rules! record_columns {
     };
 }
 
+/// Their names, and that of the size, which counts toward the limit.
+macro_rules! record_names {
+    () => {
+        "size, id, received_at, hook, provider, event_id, headers, sha256, body"
+    };
+}
+
 /// `size` is what counts toward the limit. `seq` is the order of arrival; AUTOINCREMENT never reuses a value.
 const TABLES: &str = concat!(
     "BEGIN IMMEDIATE;
@@ -123,9 +130,8 @@ pub(super) async fn append(
     connection: &mut SqliteConnection,
     records: Vec<(Option<i64>, Record)>,
 ) -> Result<(), SpoolError> {
-    let mut insert = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO waiting (seq, size, id, received_at, hook, provider, event_id, headers, sha256, body) ",
-    );
+    let mut insert =
+        QueryBuilder::<Sqlite>::new(concat!("INSERT INTO waiting (seq, ", record_names!(), ") "));
     if records.is_empty() {
         return Ok(());
     }
@@ -188,11 +194,13 @@ pub(super) async fn refuse(
     reason: &str,
 ) -> Result<Vec<i64>, SpoolError> {
     let mut transaction = connection.begin().await?;
-    sqlx::query(
-        "INSERT INTO refused (seq, reason, size, id, received_at, hook, provider, event_id, headers, sha256, body)
-         SELECT seq, ?, size, id, received_at, hook, provider, event_id, headers, sha256, body
-         FROM waiting WHERE seq = ?",
-    )
+    sqlx::query(concat!(
+        "INSERT INTO refused (seq, reason, ",
+        record_names!(),
+        ") SELECT seq, ?, ",
+        record_names!(),
+        " FROM waiting WHERE seq = ?"
+    ))
     .bind(reason)
     .bind(seq)
     .execute(&mut *transaction)
@@ -206,10 +214,13 @@ pub(super) async fn refuse(
 /// Moves all refused entries back to their places among those that wait.
 pub(super) async fn retry_refused(connection: &mut SqliteConnection) -> Result<u64, SpoolError> {
     let mut transaction = connection.begin().await?;
-    let moved = sqlx::query(
-        "INSERT INTO waiting (seq, size, id, received_at, hook, provider, event_id, headers, sha256, body)
-         SELECT seq, size, id, received_at, hook, provider, event_id, headers, sha256, body FROM refused",
-    )
+    let moved = sqlx::query(concat!(
+        "INSERT INTO waiting (seq, ",
+        record_names!(),
+        ") SELECT seq, ",
+        record_names!(),
+        " FROM refused"
+    ))
     .execute(&mut *transaction)
     .await?;
     sqlx::query("DELETE FROM refused").execute(&mut *transaction).await?;

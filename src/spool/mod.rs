@@ -223,6 +223,9 @@ impl Spool {
     /// # Errors
     /// A failure of SQLite; they stay refused then.
     pub async fn retry_refused(&self) -> Result<u64, SpoolError> {
+        if self.figures().refused == 0 {
+            return Ok(0);
+        }
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
             let moved = file::retry_refused(&mut connection).await?;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::deliveries::{DeliveryRecord, select_deliveries};
+use super::deliveries::{DeliveryRecord, delete_deliveries, select_deliveries};
 use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
@@ -87,18 +87,22 @@ pub async fn list_of_profile(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let found = select_deliveries!(
-        "WHERE (id, received_at) IN (
-             SELECT c.delivery_id, c.received_at
-             FROM profiles AS p JOIN customer_deliveries AS c ON c.uid = p.uid AND c.provider = p.provider
-             WHERE p.iccid = $1 AND ($2::uuid IS NULL OR c.delivery_id < $2)
-             ORDER BY c.delivery_id DESC LIMIT $3)
-         ORDER BY id DESC",
-        iccid.as_str(),
-        before,
-        limit
+    match find_customer(connection, iccid).await? {
+        Some((uid, provider)) => list(connection, &uid, Some(&provider), before, limit).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The customer of a profile, with the provider whose customer that is.
+async fn find_customer(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<(String, String)>, StoreError> {
+    let customer = sqlx::query!(
+        r#"SELECT uid AS "uid!", provider FROM profiles WHERE iccid = $1 AND uid IS NOT NULL"#,
+        iccid.as_str()
     );
-    Ok(found.fetch_all(connection).await?)
+    Ok(customer.fetch_optional(connection).await?.map(|row| (row.uid, row.provider)))
 }
 
 /// Deletes the deliveries that name the customer of this profile, unless that customer has another one. Call it before the
@@ -107,24 +111,22 @@ pub async fn list_of_profile(
 /// # Errors
 /// [`StoreError`].
 pub(super) async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Result<(), StoreError> {
-    let customer = sqlx::query!(
-        r#"SELECT uid AS "uid!", provider FROM profiles WHERE iccid = $1 AND uid IS NOT NULL"#,
-        iccid.as_str()
-    );
-    let Some(customer) = customer.fetch_optional(&mut *connection).await? else { return Ok(()) };
+    let Some((uid, provider)) = find_customer(connection, iccid).await? else { return Ok(()) };
     // One erasure of a customer's profiles at a time: of two that overlap, each would find the profile of the other.
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))",
-        customer.provider,
-        customer.uid
+        provider,
+        uid
     )
     .execute(&mut *connection)
     .await?;
     let named = sqlx::query!(
-        "DELETE FROM customer_deliveries AS d USING profiles AS p
-         WHERE p.iccid = $1 AND d.uid = p.uid AND d.provider = p.provider
-           AND NOT EXISTS (SELECT FROM profiles AS o WHERE o.uid = p.uid AND o.provider = p.provider AND o.iccid <> $1)
-         RETURNING d.delivery_id, d.received_at",
+        "DELETE FROM customer_deliveries
+         WHERE uid = $1 AND provider = $2
+           AND NOT EXISTS (SELECT FROM profiles AS p WHERE p.uid = $1 AND p.provider = $2 AND p.iccid <> $3)
+         RETURNING delivery_id, received_at",
+        uid,
+        provider,
         iccid.as_str()
     )
     .fetch_all(&mut *connection)
@@ -134,19 +136,13 @@ pub(super) async fn erase(connection: &mut PgConnection, iccid: &Iccid) -> Resul
     }
     let (ids, times): (Vec<_>, Vec<_>) =
         named.into_iter().map(|it| (it.delivery_id, it.received_at)).unzip();
-    sqlx::query!(
-        "WITH gone AS (
-             DELETE FROM deliveries AS d USING UNNEST($1::uuid[], $2::timestamptz[]) AS n (id, received_at)
-             WHERE d.id = n.id AND d.received_at = n.received_at
-             RETURNING d.provider, d.received_at, d.outcome
-         )
-         INSERT INTO count_changes (provider, day, outcome, n)
-         SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3",
+    let deleted = delete_deliveries!(
+        "USING UNNEST($1::uuid[], $2::timestamptz[]) AS n (id, received_at)
+         WHERE d.id = n.id AND d.received_at = n.received_at",
         &ids,
         &times,
-    )
-    .execute(connection)
-    .await?;
+    );
+    deleted.fetch_one(connection).await?;
     Ok(())
 }
 

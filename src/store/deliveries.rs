@@ -11,7 +11,7 @@ use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The reason of a delivery that was kept as `unrecognised` because it could not be applied, which is not the sender's fault.
-pub const UNAPPLIED: &str = "it could not be applied; the log of the service says why. Once that is mended, `esim-status reread` applies it";
+pub const UNAPPLIED: &str = "it could not be applied; the log of the service says why. Once that is fixed, `esim-status reread` applies it";
 
 /// A delivery to store.
 #[derive(Debug)]
@@ -117,6 +117,13 @@ pub struct DeliveryRecord {
     pub body: Vec<u8>,
 }
 
+impl DeliveryRecord {
+    /// Whether it was kept because it could not be applied.
+    pub fn is_unapplied(&self) -> bool {
+        self.reason.as_deref() == Some(UNAPPLIED)
+    }
+}
+
 /// Selects deliveries, with the rest of the statement behind.
 macro_rules! select_deliveries {
     ($rest:literal, $($argument:expr),+ $(,)?) => {
@@ -130,6 +137,22 @@ macro_rules! select_deliveries {
     };
 }
 pub(super) use select_deliveries;
+
+/// Deletes deliveries, which the rest of the statement chooses as `d`, and counts them no more. Returns how many they were.
+macro_rules! delete_deliveries {
+    ($chosen:literal, $($argument:expr),+ $(,)?) => {
+        sqlx::query_scalar!(
+            "WITH gone AS (DELETE FROM deliveries AS d " + $chosen + r#" RETURNING d.provider, d.received_at, d.outcome),
+                  counted AS (
+                      INSERT INTO count_changes (provider, day, outcome, n)
+                      SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3
+                  )
+             SELECT count(*) AS "gone!" FROM gone"#,
+            $($argument),+
+        )
+    };
+}
+pub(super) use delete_deliveries;
 
 /// How many deliveries [`newest`] reads.
 const LOOKED_AT: i64 = 10_000;

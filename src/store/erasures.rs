@@ -10,6 +10,7 @@ use sha2::Sha256;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::deliveries::delete_deliveries;
 use super::error::StoreError;
 use super::{backlogs, customer_deliveries, exclusive, funnel, inquiries, orders, overdue};
 use crate::domain::{Iccid, Outcome, Timestamp};
@@ -173,17 +174,8 @@ pub async fn delete_all(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let deliveries = sqlx::query_scalar!(
-        r#"WITH gone AS (DELETE FROM deliveries WHERE iccid = $1 RETURNING provider, received_at, outcome),
-                counted AS (
-                    INSERT INTO count_changes (provider, day, outcome, n)
-                    SELECT provider, (received_at AT TIME ZONE 'UTC')::date, outcome, -count(*) FROM gone GROUP BY 1, 2, 3
-                )
-           SELECT count(*) AS "gone!" FROM gone"#,
-        iccid
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let deliveries =
+        delete_deliveries!("WHERE d.iccid = $1", iccid).fetch_one(&mut *connection).await?;
     sqlx::query!("DELETE FROM transitions WHERE iccid = $1", iccid)
         .execute(&mut *connection)
         .await?;

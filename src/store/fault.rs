@@ -22,7 +22,7 @@ pub fn is_time_out(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "57014")
 }
 
-/// Whether this is the server's report on a statement that has failed, over a connection that goes on. A report that ends the
+/// Whether this is the server's report on a statement that has failed, over a connection that continues. A report that ends the
 /// connection says nothing of a commit that was sent, and may come from a pooler in between: pgbouncer makes one (08P01) if it loses
 /// the server.
 pub fn ends_statement_only(error: &sqlx::Error) -> bool {

@@ -253,7 +253,7 @@ fn note_unknown(app: &AppState, provider: &str) {
     }
 }
 
-/// Logs a webhook whose body was not taken, and is kept nowhere.
+/// Logs a webhook whose body was not accepted, and is kept nowhere.
 fn note_unread(hook: &Hook, problem: &Problem) {
     static SELDOM: Seldom = Seldom::new();
     if let Some(left_out) = SELDOM.due() {

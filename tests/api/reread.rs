@@ -201,7 +201,7 @@ async fn without_an_event_time_only_a_newer_report_overtakes() {
 
 /// The sender may never send it again, so it is kept although its profile cannot be read, or written.
 #[tokio::test]
-async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_mended() {
+async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_fixed() {
     let app = service().await;
     let mut connection = app.database.connect().await;
     let later = |number: usize, id: &str| {
@@ -212,7 +212,7 @@ async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_mended() {
     for number in 0..3 {
         assert_eq!(deliver(&app, &event(&iccid(number), "LOADED", 10)).await, "moved");
     }
-    for (number, spoil, mend) in [
+    for (number, spoil, fix) in [
         // As a release that knows more words may have written it.
         (
             0,
@@ -230,7 +230,7 @@ async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_mended() {
         let bodies = [later(number, &format!("e{number}")), event(&iccid(2), "LOADED", 10)];
         let outcomes = join_all(bodies.iter().map(|body| deliver(&app, body))).await;
         assert_eq!(outcomes, ["unrecognised", "repeated"]);
-        connection.execute(mend).await.unwrap();
+        connection.execute(fix).await.unwrap();
         let path = format!("/v1/profiles/{}/deliveries", iccid(number));
         let kept = app.backend.get(&path).await.json()["items"][0].clone();
         assert_eq!(kept["body"], later(number, &format!("e{number}")).to_string());

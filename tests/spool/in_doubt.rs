@@ -199,8 +199,8 @@ async fn deliveries_that_cannot_be_written_block_no_others_and_are_tried_again_a
     assert!(reasons[1].contains("violates check constraint"), "{reasons:?}");
     drop(connection);
 
-    let mend = "ALTER TABLE deliveries DROP CONSTRAINT not_that";
-    sqlx::raw_sql(mend).execute(&mut operator).await.unwrap();
+    let fix = "ALTER TABLE deliveries DROP CONSTRAINT not_that";
+    sqlx::raw_sql(fix).execute(&mut operator).await.unwrap();
     let spool = with_spool(folder.path());
     let app = TestApp::start_on(postgres.database.clone(), |settings| {
         spool(settings);
@@ -313,10 +313,9 @@ async fn a_spooled_delivery_of_a_profile_that_was_erased_is_stored_without_its_b
     assert_eq!(app.database.scalar::<i64>(kept).await, 2);
 }
 
-/// Neither delivery is a report. Because of their event ids, the batch is written in a transaction that locks profiles.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registration() {
-    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+/// A database with a profile that was reported, erased and registered again.
+async fn with_a_next_life() -> Postgres {
+    let postgres = Postgres::start().await;
     let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
     assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
     let own = format!("/v1/profiles/{}", iccid(1));
@@ -326,6 +325,13 @@ async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registrati
     let registered = app.backend.request(reqwest::Method::PUT, &own).body(object);
     assert_eq!(registered.send().await.unwrap().status(), 201);
     app.stop().await;
+    postgres
+}
+
+/// Neither delivery is a report. Because of their event ids, the batch is written in a transaction that locks profiles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registration() {
+    let (postgres, folder) = (with_a_next_life().await, TempDir::new().unwrap());
     let ignored = json!({ "iccid": iccid(1), "balanceAmountInByte": 1 }).to_string();
     let malformed = json!({ "iccid": iccid(1), "profileState": 1 }).to_string();
     let deliveries = [event(1, "msg_1", 60, &ignored), event(2, "msg_2", 59, &malformed)];
@@ -339,24 +345,15 @@ async fn what_was_spooled_before_an_erasure_keeps_nothing_after_a_new_registrati
     assert_eq!(app.profile(&iccid(1)).await["state"], "RELEASED");
 }
 
-/// A delivery that is alone in its batch is written by a statement of its own.
+/// A delivery that is alone in its batch is written by a separate statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_delivery_from_before_an_erasure_is_not_filed_under_the_next_life() {
-    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
-    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
-    let own = format!("/v1/profiles/{}", iccid(1));
-    let erased = app.backend.request(reqwest::Method::DELETE, &own).send().await.unwrap();
-    assert_eq!(erased.status(), 204);
-    let object = json!({ "iccid": iccid(1), "state": "RELEASED" }).to_string();
-    let registered = app.backend.request(reqwest::Method::PUT, &own).body(object);
-    assert_eq!(registered.send().await.unwrap().status(), 201);
-    app.stop().await;
+    let (postgres, folder) = (with_a_next_life().await, TempDir::new().unwrap());
     fill(folder.path(), &[(&report(1, 60, 1, "INSTALLED"), "gigastore")]).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     drained(&app).await;
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 1);
-    let deliveries = app.backend.get(&format!("{own}/deliveries")).await.json();
+    let deliveries = app.backend.get(&format!("/v1/profiles/{}/deliveries", iccid(1))).await.json();
     assert_eq!(deliveries["items"], json!([]));
     assert_eq!(app.profile(&iccid(1)).await["state"], "RELEASED");
 }

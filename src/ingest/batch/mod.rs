@@ -20,6 +20,8 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
+pub(super) use unapplied::keep_unapplied;
+
 use super::committed::{count, deliveries, receipts};
 use super::event_ids::has_event_id;
 use super::plan::Plan;
@@ -79,15 +81,6 @@ pub(super) async fn write(
         None => locked::write(connection, erasure_key, (batch, locks, span), in_doubt).await?,
     };
     Ok(written(batch, plan))
-}
-
-/// Stores a delivery that cannot be applied, and leaves its profile as it is. See [`unapplied`].
-pub(super) async fn keep_unapplied(
-    connection: &mut PgConnection,
-    erasure_key: &ErasureKey,
-    submission: &Submission,
-) -> Result<Receipt, WriteError> {
-    unapplied::write(connection, erasure_key, submission).await
 }
 
 /// Counts a committed batch and makes its receipts.

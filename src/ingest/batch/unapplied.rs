@@ -5,9 +5,8 @@ use sqlx::PgConnection;
 
 use super::super::committed::deliveries;
 use super::super::plan::Plan;
-use super::super::{Arrival, Submission};
+use super::super::{Receipt, Submission};
 use super::{WriteError, written};
-use crate::ingest::Receipt;
 use crate::store::batch_write::{BatchWrite, write_if_unchanged};
 use crate::store::{ErasureKey, StoreError, erasures, profiles};
 
@@ -15,20 +14,18 @@ use crate::store::{ErasureKey, StoreError, erasures, profiles};
 const TRIES: u32 = 5;
 
 /// Stores the delivery as `unrecognised`, or without its content if its profile was erased.
-pub(super) async fn write(
+pub(in crate::ingest) async fn keep_unapplied(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
     submission: &Submission,
 ) -> Result<Receipt, WriteError> {
     let batch = [submission];
-    let received_at = submission.delivery.received_at();
     for _ in 0..TRIES {
         let (mut unchanged, mut absent, mut is_erased) = (Vec::new(), Vec::new(), false);
         if let Some(iccid) = submission.iccid() {
             if let Some((revision, erased_at)) = profiles::revision(connection, iccid).await? {
                 unchanged.push((iccid, revision));
-                is_erased = submission.arrival == Arrival::Delayed
-                    && erased_at.is_some_and(|at| received_at < at);
+                is_erased = submission.is_from_before(erased_at);
             } else {
                 is_erased = !erasures::find(connection, erasure_key, &[iccid]).await?.is_empty();
                 absent.extend((!is_erased).then_some(iccid));

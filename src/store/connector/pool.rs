@@ -70,7 +70,7 @@ impl Pool {
         self.run_within(self.0.limit, work).await
     }
 
-    /// The same with a time limit of its own.
+    /// The same with another time limit.
     ///
     /// # Errors
     /// As for [`Self::run`].

@@ -3,6 +3,8 @@
 
 use std::cmp::Reverse;
 
+use uuid::Uuid;
+
 use super::shell::When;
 use crate::domain::{Intent, Outcome, Timestamp, TransitionKind};
 use crate::store::deliveries::{DeliveryRecord, Uneventful};
@@ -37,6 +39,11 @@ impl Entry {
     fn with(mut self, note: Option<String>) -> Self {
         self.notes.extend(note);
         self
+    }
+
+    fn of_webhook(self, delivery: Uuid, hook: &str, reason: Option<String>) -> Self {
+        let entry = self.with(Some(format!("by the hook {hook}"))).with(reason);
+        Self { delivery: Some(delivery.to_string()), ..entry }
     }
 }
 
@@ -105,19 +112,19 @@ fn delivery(delivery: &Uneventful) -> Entry {
         Outcome::Foreign => ("wrong", "From another provider"),
         Outcome::Malformed => ("wrong", "A malformed webhook"),
     };
-    let mut entry = Entry::new(delivery.received_at, class, title)
-        .with(Some(format!("by the hook {}", delivery.digest.hook)))
-        .with(delivery.reason.clone());
-    entry.delivery = Some(delivery.id.to_string());
-    entry
+    Entry::new(delivery.received_at, class, title).of_webhook(
+        delivery.id,
+        &delivery.digest.hook,
+        delivery.reason.clone(),
+    )
 }
 
 fn about_customer(delivery: &DeliveryRecord) -> Entry {
-    let mut entry = Entry::new(delivery.received_at, "", "About the customer, not this eSIM")
-        .with(Some(format!("by the hook {}", delivery.hook)))
-        .with(delivery.reason.clone());
-    entry.delivery = Some(delivery.id.to_string());
-    entry
+    Entry::new(delivery.received_at, "", "About the customer, not this eSIM").of_webhook(
+        delivery.id,
+        &delivery.hook,
+        delivery.reason.clone(),
+    )
 }
 
 fn did(intent: Intent) -> &'static str {
