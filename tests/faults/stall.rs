@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use esim_status_testing::{Answer, Client};
+use esim_status_testing::{Answer, Client, wait_until};
 
 use super::history::{assert_moved_once_each, assert_straight, lost};
 use super::iccid;
@@ -31,6 +31,16 @@ impl Scene {
         let mut senders = Senders::new(8, 5, &[&service]);
         senders.start();
         senders.until_accepted(80).await;
+        // The start reads the newest deliveries. A session that was used within the last 100 ms is lent without a ping, and a
+        // list then waits for its own limit.
+        let rested =
+            "SELECT count(*) > 0 AND bool_and(state_change < clock_timestamp() - interval '200 ms')
+                      FROM pg_stat_activity WHERE application_name = 'esim-status reader'";
+        let database = postgres.database();
+        wait_until("the readers have rested", async || {
+            database.scalar::<Option<bool>>(rested).await == Some(true)
+        })
+        .await;
         Self { turn, postgres, service, senders }
     }
 
