@@ -47,7 +47,7 @@ pub struct Understood {
 
 /// What a run has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Counts {
     /// The number of deliveries that were kept and not understood.
     pub looked_at: u64,
     /// The number of deliveries whose profile another transaction held for too long.
@@ -62,9 +62,9 @@ pub struct Seen {
 pub async fn preview(
     connection: &mut PgConnection,
     key: &ErasureKey,
-    from: &Kept<'_>,
+    from: &Selection<'_>,
     mut tell: impl FnMut(Understood),
-) -> Result<Seen, StoreError> {
+) -> Result<Counts, StoreError> {
     let mut judged: HashMap<Iccid, Option<Profile>> = HashMap::new();
     let mut pages = Pages::default();
     while let Some(page) = pages.next(connection, from).await? {
@@ -87,7 +87,7 @@ pub async fn preview(
             judged.insert(iccid, profile);
         }
     }
-    Ok(Seen { looked_at: pages.looked_at, busy: 0 })
+    Ok(Counts { looked_at: pages.looked_at, busy: 0 })
 }
 
 /// Reads again in the same way, applies each delivery that is understood now, and passes it to `tell`. Safe to call again, and beside
@@ -99,9 +99,9 @@ pub async fn apply(
     connection: &mut PgConnection,
     writing: &mut PgConnection,
     key: &ErasureKey,
-    from: &Kept<'_>,
+    from: &Selection<'_>,
     mut tell: impl FnMut(Understood),
-) -> Result<Seen, StoreError> {
+) -> Result<Counts, StoreError> {
     let mut pages = Pages::default();
     let mut busy = 0;
     while let Some(page) = pages.next(connection, from).await? {
@@ -115,7 +115,7 @@ pub async fn apply(
             }
         }
     }
-    Ok(Seen { looked_at: pages.looked_at, busy })
+    Ok(Counts { looked_at: pages.looked_at, busy })
 }
 
 /// Whether another transaction has held the profile for too long.
@@ -129,7 +129,7 @@ fn is_busy(error: &StoreError) -> bool {
 
 /// Which deliveries to read again, and by which adapters.
 #[derive(Debug)]
-pub struct Kept<'a> {
+pub struct Selection<'a> {
     /// The path of the hook that has received them.
     pub hook: &'a str,
     /// The time from which on they were received.
@@ -150,9 +150,9 @@ impl Pages {
     async fn next(
         &mut self,
         connection: &mut PgConnection,
-        from: &Kept<'_>,
+        from: &Selection<'_>,
     ) -> Result<Option<Vec<(DeliveryRecord, Reading)>>, StoreError> {
-        let Kept { hook, since, providers } = *from;
+        let Selection { hook, since, providers } = *from;
         let page = deliveries::list_unread(connection, hook, since, self.last, PAGE).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.last = Some(last.id);

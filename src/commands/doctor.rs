@@ -14,7 +14,7 @@ use crate::config::{ServeArgs, Settings};
 use crate::delivery::{Authenticator, Scheme, Secrets};
 use crate::hook::Hook;
 use crate::http_client;
-use crate::inquiry::Api;
+use crate::inquiry::GigastoreApi;
 use crate::providers::Provider;
 use crate::service::{StartError, connections_needed};
 use crate::store::install_credentials::{self, Missing};
@@ -112,7 +112,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         }
         if let Some(api) = settings.api {
             println!("Gigastore's API");
-            match Api::new(api)?.authenticate().await {
+            match GigastoreApi::new(api)?.authenticate().await {
                 Ok(()) => good("accepts the user name and the password"),
                 Err(error) => findings.wrong(format!("{:#}", anyhow::Error::from(error))),
             }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::serve::Signals;
 use crate::config::{ApiArgs, DatabaseArgs, LogArgs};
 use crate::domain::Timestamp;
-use crate::inquiry::{self, Api};
+use crate::inquiry::{self, GigastoreApi};
 use crate::providers::{Gigastore, Provider};
 use crate::store::{ErasureKey, Session, inquiries};
 use crate::telemetry;
@@ -49,7 +49,7 @@ async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     let api = args.api.settings().map_err(anyhow::Error::msg)?.context(
         "nothing says how to ask: set ESIM_STATUS_GIGASTORE_API_USER and ESIM_STATUS_GIGASTORE_API_PASSWORD",
     )?;
-    let mut api = Api::new(api)?;
+    let mut api = GigastoreApi::new(api)?;
     api.authenticate().await?;
     let mut connection = connector.connect(Session::Upkeep).await?;
     let wanted = inquiries::want_under_way(&mut connection, Gigastore.slug(), args.since).await?;

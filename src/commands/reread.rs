@@ -8,7 +8,7 @@ use clap::Args;
 use super::serve::Signals;
 use crate::config::{self, ServeArgs};
 use crate::domain::{Outcome, Timestamp};
-use crate::reread::{self, Kept, Seen, Understood};
+use crate::reread::{self, Counts, Selection, Understood};
 use crate::store::{ErasureKey, Session};
 use crate::telemetry;
 
@@ -54,7 +54,7 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
     let key = ErasureKey::default();
     key.load(&mut connection).await?;
     let hook = args.hook.trim_matches('/');
-    let from = Kept { hook, since: args.since, providers: &providers };
+    let from = Selection { hook, since: args.since, providers: &providers };
     let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
     let mut number = 0;
     let tell = |understood: Understood| {
@@ -74,7 +74,7 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
         println!("… and {} more.", number - LISTED);
     }
     let counts: Vec<_> = outcomes.iter().map(|(it, number)| format!("{number} {it}")).collect();
-    let (counts, since, Seen { looked_at, busy }) = (counts.join(", "), args.since, seen);
+    let (counts, since, Counts { looked_at, busy }) = (counts.join(", "), args.since, seen);
     if looked_at == 0 {
         println!(
             "{hook} has kept nothing since {since} that was not understood: is that the path of the hook?"

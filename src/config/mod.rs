@@ -23,12 +23,13 @@ mod toml_file;
 
 mod secrets;
 
+mod urls;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
-use url::{Origin, Url};
 
 pub use keys::{evidence_keys, random_key, token_secrets, vault};
 pub use known::is_this_machine;
@@ -43,12 +44,13 @@ pub use built_in::{BUILT_IN_HOOK, hooks_with, url_secret_hook};
 pub use secrets::{DataKeyArgs, EvidenceKeyArgs, SecretArgs, SecretSource, TokenSecretArgs};
 
 use crate::access::Access;
-use crate::delivery::Secret;
 use crate::domain::{OverdueReason, Patience, Reach};
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::signing::SigningKeys;
 use crate::store::{Connector, Vault};
+
+use urls::{check_origins, check_public_url, is_cut_in_a_url};
 
 /// How long after the start the tables are first looked after. No operator has to choose this.
 const FIRST_UPKEEP: Duration = Duration::from_secs(10);
@@ -334,24 +336,6 @@ fn spool(args: &ServeArgs) -> Option<SpoolSettings> {
     Some(SpoolSettings { folder, max_bytes: u64::from(args.spool_max_mb) << 20 })
 }
 
-/// Whether a part of this secret is lost if it is pasted into a URL unencoded. A `/` is lost only at the end.
-fn is_cut_in_a_url(secret: &Secret) -> bool {
-    let secret = secret.expose();
-    secret.ends_with(b"/") || secret.iter().any(|b| !b.is_ascii_graphic() || b"?#%\\".contains(b))
-}
-
-fn check_public_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
-    let url = url.ok_or(
-        "ESIM_STATUS_PUBLIC_URL must be the address under which callers reach the service, such as https://esim.example.org",
-    )?;
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
 /// Refuses a time of a provider that does not exist: a typing error would leave the usual time in force.
 fn check_named(patience: &Patience, providers: &Providers) -> Result<(), String> {
     let mut named = OverdueReason::ALL.into_iter().flat_map(|it| patience.of(it).of_providers());
@@ -362,33 +346,6 @@ fn check_named(patience: &Patience, providers: &Providers) -> Result<(), String>
             slug.escape_debug(),
             providers.slugs().join(", ")
         )),
-    }
-}
-
-fn check_origins(origins: &[String]) -> Result<Vec<HeaderValue>, String> {
-    let mut checked = Vec::new();
-    for origin in origins.iter().map(|origin| origin.trim()).filter(|origin| !origin.is_empty()) {
-        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
-        checked.push(value.ok_or_else(|| {
-            format!(
-                "ESIM_STATUS_ALLOWED_ORIGINS: `{}` is not an origin; write scheme, host and port only, such as https://shop.example.org",
-                origin.escape_debug()
-            )
-        })?);
-    }
-    Ok(checked)
-}
-
-/// Whether a browser could send this `Origin`. Web views of apps use private schemes, such as `capacitor://localhost`,
-/// for which the URL standard defines no origin: we compare scheme, host and port as written.
-fn is_origin(text: &str) -> bool {
-    let Ok(url) = Url::parse(text) else { return false };
-    match url.origin() {
-        origin @ Origin::Tuple(..) => origin.ascii_serialization() == text,
-        Origin::Opaque(_) => url.host().is_some_and(|host| {
-            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            text == format!("{}://{host}{port}", url.scheme())
-        }),
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Connection {
 
 /// What is known of a profile's connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Evidence {
+pub struct Connections {
     /// When we first heard that it is connected.
     pub first_connected_at: Option<Timestamp>,
     /// When we last heard so.
@@ -61,7 +61,7 @@ pub struct Evidence {
     pub country: Option<Country>,
 }
 
-impl Evidence {
+impl Connections {
     /// With one more connection. One that was received before the last says only that the first may have been earlier.
     fn with(&self, connection: &Connection) -> Self {
         let at = connection.received_at;
@@ -83,7 +83,7 @@ impl Profile {
             Some(profile) => {
                 let connected = Self {
                     imsi: connection.imsi.clone().or_else(|| profile.imsi.clone()),
-                    evidence: profile.evidence.with(connection),
+                    connections: profile.connections.with(connection),
                     deliveries: profile.deliveries + 1,
                     last_delivery_at: profile.last_delivery_at.max(Some(connection.received_at)),
                     ..profile.clone()
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn the_first_connection_and_the_present_country_are_kept_in_whichever_order_they_come() {
-        let evidence = [(5, "DE"), (3, "PL"), (9, ""), (7, "FR")]
+        let connections = [(5, "DE"), (3, "PL"), (9, ""), (7, "FR")]
             .iter()
-            .fold(Evidence::default(), |evidence, (second, country)| {
-                evidence.with(&connection(*second, country))
+            .fold(Connections::default(), |connections, (second, country)| {
+                connections.with(&connection(*second, country))
             });
-        let Evidence { first_connected_at, last_connected_at, country } = evidence;
+        let Connections { first_connected_at, last_connected_at, country } = connections;
         assert_eq!((first_connected_at, last_connected_at), (Some(at(3)), Some(at(9))));
         assert_eq!(country, Country::parse("DE"));
     }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Evidence, Profile, ProfileState, Timestamp, Transition, TransitionKind};
+use super::{Connections, Profile, ProfileState, Timestamp, Transition, TransitionKind};
 
 /// How long a download usually takes to become an install, in seconds. If it takes longer, something may be wrong.
 const INSTALL_TAKES_AT_MOST: f64 = 3_600.0;
@@ -202,7 +202,7 @@ struct Reached {
 impl Reached {
     fn by(profile: &Profile, history: &[Transition]) -> Self {
         let reached = Self::by_reports(history);
-        let Evidence { first_connected_at, last_connected_at, .. } = profile.evidence;
+        let Connections { first_connected_at, last_connected_at, .. } = profile.connections;
         // A connection before the profile was removed says nothing about this install. Where no install was reported, only
         // a connection since the last report shows that there is one.
         let since = if profile.state == ProfileState::Installed {
@@ -560,8 +560,8 @@ mod tests {
             ),
         ] {
             let (mut profile, history) = story(states);
-            profile.evidence.first_connected_at = connections.map(|(first, _)| at(first));
-            profile.evidence.last_connected_at = connections.map(|(_, last)| at(last));
+            profile.connections.first_connected_at = connections.map(|(first, _)| at(first));
+            profile.connections.last_connected_at = connections.map(|(_, last)| at(last));
             let journey = Journey::of(&profile, &history, Some(5), tells, at(1_000));
             assert_eq!((journey.step, &*way(&journey)), (expected_step, way_with), "{states}");
             assert_eq!(journey.advice == Advice::Connected, connected, "{states}");

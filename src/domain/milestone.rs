@@ -102,7 +102,7 @@ impl Profile {
     /// in preparation becomes ready: how long anything else has been ready is not known.
     pub(super) fn advanced(self, before: Option<ProfileState>, at: Timestamp) -> Self {
         let reached = match self.state {
-            _ if self.evidence.first_connected_at.is_some() => Some(Milestone::Connected),
+            _ if self.connections.first_connected_at.is_some() => Some(Milestone::Connected),
             ProfileState::Released => Some(Milestone::Ready),
             ProfileState::Downloaded => Some(Milestone::Downloaded),
             ProfileState::Installed | ProfileState::Disabled => Some(Milestone::Installed),

@@ -5,7 +5,7 @@
 //! - **Profile**: what lets a device into a mobile network; here, what we currently believe about it.
 //! - **State**: ours ([`ProfileState`]). The provider's own word is kept beside it as `raw_state`.
 //! - **Report**: what a provider claims. **Transition**: what changed. **Verdict**: what a report does to a profile.
-//! - **Connection**: what a provider says about a network. **Evidence**: what is known of a profile's connections.
+//! - **Connection**: what a provider says about a network. **Connections**: what is known of those of a profile.
 //! - **Device**: the kind of phone that a profile is on.
 //! - **Milestone**: what a profile reaches on its way from ready to connected.
 //! - **Change**: what followers of all profiles are notified of. **Endpoint**: where a backend has changes delivered to.
@@ -50,7 +50,7 @@ mod journey;
 
 pub use activation_code::{ActivationCode, InvalidActivationCode};
 pub use change::{ChangeKind, UnknownChangeKind};
-pub use connection::{Connection, Country, Evidence};
+pub use connection::{Connection, Connections, Country};
 pub use device::Device;
 pub use endpoint::{
     DisabledBecause, Filter, LONGEST_WAIT, MIN_ATTEMPTS, PERSISTENCE, UnknownDisabledBecause,

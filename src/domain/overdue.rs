@@ -172,7 +172,7 @@ impl Profile {
         };
         let allowed = patience.of(reason).of_provider(&self.provider);
         let is_due = begun.plus_seconds(allowed) <= now;
-        (is_due && self.evidence.first_connected_at.is_none()).then_some(reason)
+        (is_due && self.connections.first_connected_at.is_none()).then_some(reason)
     }
 
     /// The line in the history that says so: the next one, and the state stays.

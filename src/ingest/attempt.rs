@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The time limits of a batch, enforced here because a stalled server never reports its own statement timeout.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Limits {
     /// All attempts together.
     pub whole: Duration,
     /// One attempt. If it is given up before `whole` is over, the rest of the time can be spent on another connection:
@@ -33,7 +33,7 @@ pub(super) struct Patience {
     pub attempt: Duration,
 }
 
-impl Patience {
+impl Limits {
     /// Limits that leave time for one attempt only.
     pub(super) const fn once(whole: Duration) -> Self {
         Self { whole, attempt: whole }
@@ -57,13 +57,13 @@ pub(super) enum Refusal {
 }
 
 /// Writes a batch within these time limits. Its statements are children of the span.
-pub(super) async fn write_patiently(
+pub(super) async fn write_within(
     context: &WriterContext,
     connection: &mut WriterConnection,
     (submissions, locks, span): (&[&Submission], Locks, &Span),
-    patience: Patience,
+    limits: Limits,
 ) -> Result<Vec<Receipt>, Refusal> {
-    let deadline = Instant::now() + patience.whole;
+    let deadline = Instant::now() + limits.whole;
     let mut work = Work {
         context,
         connection,
@@ -75,7 +75,7 @@ pub(super) async fn write_patiently(
         not_found: None,
         tries: 0,
     };
-    match timeout_at(deadline, work.try_until_decided(patience.attempt)).await {
+    match timeout_at(deadline, work.try_until_decided(limits.attempt)).await {
         Ok(Err(Refusal::Data(reason))) => {
             return match timeout_at(deadline, work.keep_unapplied()).await {
                 Ok(Ok(receipts)) => Ok(receipts),
@@ -117,10 +117,10 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn try_until_decided(&mut self, patience: Duration) -> Result<Vec<Receipt>, Refusal> {
+    async fn try_until_decided(&mut self, limit: Duration) -> Result<Vec<Receipt>, Refusal> {
         loop {
             let begun = Instant::now();
-            let error = match timeout(patience, self.try_once()).await {
+            let error = match timeout(limit, self.try_once()).await {
                 Ok(Ok(receipts)) => {
                     self.note_success(begun.elapsed());
                     return Ok(receipts);

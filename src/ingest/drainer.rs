@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::attempt::{Patience, Refusal, write_patiently};
+use super::attempt::{Limits, Refusal, write_within};
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::pace::MAX_BATCH;
@@ -35,10 +35,10 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the database may take over a batch. No sender waits for an answer here.
-const PATIENCE: Patience = Patience::once(budget::DRAINED_BATCH);
+const LIMITS: Limits = Limits::once(budget::DRAINED_BATCH);
 
 /// How long a lookup or a ping may take.
-const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs until every sender of `writers` is gone.
 pub(super) async fn run(
@@ -78,7 +78,7 @@ struct Stuck;
 
 /// What one step has done.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum PassStep {
     /// Drained a batch, or found the spool empty.
     Drained,
     /// Reached the end of the spool: only deliveries of held profiles are left.
@@ -108,9 +108,9 @@ impl Drainer {
             let mut pause = PAUSES[0];
             loop {
                 match self.drain_some().await {
-                    Ok(Step::Drained) if self.is_nearly_done() && self.finish().await => break,
-                    Ok(Step::Drained) => pause = PAUSES[0],
-                    Ok(Step::OnlyHeld) => sleep(HELD_PAUSE).await,
+                    Ok(PassStep::Drained) if self.is_nearly_done() && self.finish().await => break,
+                    Ok(PassStep::Drained) => pause = PAUSES[0],
+                    Ok(PassStep::OnlyHeld) => sleep(HELD_PAUSE).await,
                     Err(Stuck) => {
                         sleep(pause).await;
                         pause = PAUSES[1].min(pause * 2);
@@ -156,7 +156,7 @@ impl Drainer {
     }
 
     /// Drains one batch. If the spool is empty, only checks that the database answers.
-    async fn drain_some(&mut self) -> Result<Step, Stuck> {
+    async fn drain_some(&mut self) -> Result<PassStep, Stuck> {
         self.reach_database().await?;
         let spool = &self.spooling.spool;
         let entries =
@@ -166,7 +166,7 @@ impl Drainer {
             let is_end_of_pass = self.behind > 0;
             self.behind = 0;
             self.held.clear();
-            return Ok(if is_end_of_pass { Step::OnlyHeld } else { Step::Drained });
+            return Ok(if is_end_of_pass { PassStep::OnlyHeld } else { PassStep::Drained });
         }
         let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.behind);
         for entry in entries {
@@ -191,7 +191,7 @@ impl Drainer {
         let done: Vec<_> = seqs.into_values().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
         self.behind = if self.held.is_empty() { 0 } else { last };
-        Ok(Step::Drained)
+        Ok(PassStep::Drained)
     }
 
     /// Connects without logging failures, because the outage was logged when it began.
@@ -199,14 +199,14 @@ impl Drainer {
         if !self.context.erasure_key.is_known() {
             return Err(Stuck);
         }
-        let reached = timeout(LOOK_PATIENCE, self.connection.reach()).await;
+        let reached = timeout(LOOK_LIMIT, self.connection.reach()).await;
         let Ok(Ok(connection)) = reached else { return Err(Stuck) };
         Ok(connection)
     }
 
     async fn ping(&mut self) -> Result<(), Stuck> {
         let connection = self.reach_database().await?;
-        if let Ok(Ok(())) = timeout(LOOK_PATIENCE, connection.ping()).await {
+        if let Ok(Ok(())) = timeout(LOOK_LIMIT, connection.ping()).await {
             return Ok(());
         }
         self.connection.discard();
@@ -273,7 +273,7 @@ impl Drainer {
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
             let work = (&refs[..], Locks::OnlyFree, &span);
-            match write_patiently(context, connection, work, PATIENCE).await {
+            match write_within(context, connection, work, LIMITS).await {
                 Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
@@ -293,7 +293,7 @@ impl Drainer {
         }
         let keys: Vec<_> = batch.iter().map(Submission::key).collect();
         let connection = self.reach_database().await?;
-        match timeout(LOOK_PATIENCE, deliveries::find_written(connection, &keys)).await {
+        match timeout(LOOK_LIMIT, deliveries::find_written(connection, &keys)).await {
             Ok(Ok(written)) => Ok(written),
             failed => {
                 if let Ok(Err(StoreError::Database(error))) = failed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::{Patience, Refusal, write_patiently};
+use super::attempt::{Limits, Refusal, write_within};
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::spooling::Turn;
@@ -18,15 +18,15 @@ use crate::telemetry::Span;
 /// The limits of a batch without a spool. An attempt has longer than the server's statement timeout, so a slow server
 /// reports that timeout itself. It has less than the whole, so that if a connection stalls or leaves a commit in doubt,
 /// there is time to look the batch up over another connection.
-const PATIENCE: Patience = Patience { whole: budget::BATCH, attempt: budget::ATTEMPT };
+const LIMITS: Limits = Limits { whole: budget::BATCH, attempt: budget::ATTEMPT };
 
 /// The limits of a batch if there is a spool: one short attempt, so that the deliveries still reach the spool in time.
-const SPOOL_PATIENCE: Patience = Patience::once(budget::WITH_SPOOL);
+const SPOOL_LIMITS: Limits = Limits::once(budget::WITH_SPOOL);
 
 /// The limits of a lane, which waits for profiles that another transaction holds. They exceed the statement timeout, so
 /// a server that is up reports that timeout itself. Then we know that a profile is locked and the database is not down,
 /// and do not send everybody's deliveries to the spool.
-const LANE_PATIENCE: Patience = Patience::once(budget::LANE);
+const LANE_LIMITS: Limits = Limits::once(budget::LANE);
 
 /// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.
 const SPOOL_PAUSE: Duration = Duration::from_millis(50);
@@ -36,7 +36,7 @@ const PIECES: usize = 16;
 
 /// The part of a batch that was not written.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(super) struct Unwritten {
     /// Deliveries that must wait until another transaction releases their profile.
     pub contended: Vec<Waiting>,
     /// Whether the wait for a profile hit the statement timeout.
@@ -55,13 +55,13 @@ pub(super) async fn settle(
     connection: &mut WriterConnection,
     mut batch: Vec<Waiting>,
     locks: Locks,
-) -> Left {
+) -> Unwritten {
     let recorded = batch.iter().filter_map(|it| Some(it.trace.as_ref()?.request()));
     let span = Span::batch(batch.len(), recorded);
     for trace in batch.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
         trace.is_taken(&span);
     }
-    let mut left = Left::default();
+    let mut left = Unwritten::default();
     let mut held: HashSet<Iccid> = HashSet::new();
     let mut work = VecDeque::from([batch]);
     while let Some(batch) = work.pop_front() {
@@ -82,9 +82,9 @@ pub(super) async fn settle(
             Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
             _ => {
                 let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
-                let patience = patience(context, locks);
+                let limits = limits(context, locks);
                 let work = (&submissions[..], locks, &span);
-                write_patiently(context, connection, work, patience).await
+                write_within(context, connection, work, limits).await
             }
         };
         match written {
@@ -167,11 +167,11 @@ async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, span: &Span) {
     }
 }
 
-fn patience(context: &WriterContext, locks: Locks) -> Patience {
+fn limits(context: &WriterContext, locks: Locks) -> Limits {
     match (&context.spooling, locks) {
-        (_, Locks::Wait) => LANE_PATIENCE,
-        (None, Locks::OnlyFree) => PATIENCE,
-        (Some(_), Locks::OnlyFree) => SPOOL_PATIENCE,
+        (_, Locks::Wait) => LANE_LIMITS,
+        (None, Locks::OnlyFree) => LIMITS,
+        (Some(_), Locks::OnlyFree) => SPOOL_LIMITS,
     }
 }
 

@@ -5,9 +5,9 @@
 //! waits. An answer is an observation like any other; a webhook that came meanwhile counts. If the API is away, nothing is
 //! assumed.
 
-mod api;
+mod gigastore;
 
-mod pace;
+mod call_rate;
 
 use std::future::pending;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-pub use api::{Api, AskError};
+pub use gigastore::{AskError, GigastoreApi};
 
 use crate::clock;
 use crate::config::ApiSettings;
 use crate::domain::{ASKED_FOR_SECONDS, Iccid, Timestamp, ask_again_at, is_asked_long_enough};
 use crate::providers::{Gigastore, Provider};
 use crate::registry::{self, Applied};
-use crate::store::exclusive::Holder;
+use crate::store::exclusive::LockSession;
 use crate::store::inquiries::{self, Inquiry};
 use crate::store::{self, Clocks, Connector, ErasureKey, Session, StoreError, profiles};
 use crate::telemetry::{self, Seldom};
@@ -46,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Asks until it is aborted. Connects again whenever the connection to the database is lost.
 pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSettings) {
-    let api = match Api::new(settings) {
+    let api = match GigastoreApi::new(settings) {
         Ok(api) => api,
         Err(error) => {
             tracing::error!(
@@ -89,18 +89,18 @@ pub enum UnaskedError {
 pub async fn ask_what_is_due(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    api: Api,
+    api: GigastoreApi,
 ) -> Result<Option<u64>, UnaskedError> {
-    let mut holder = Holder::new(connection);
-    if !holder.run(inquiries::begin).await? {
+    let mut session = LockSession::new(connection);
+    if !session.run(inquiries::begin).await? {
         return Ok(None);
     }
     let mut inquirer = Inquirer { erasure_key: erasure_key.clone(), api, failures: 0 };
     // By the database's clock, which has noted what is due.
-    let begun = holder.run(async |it| Clocks::read(it, clock::now()).await).await?.theirs;
+    let begun = session.run(async |it| Clocks::read(it, clock::now()).await).await?.theirs;
     let mut asked = 0;
-    while let Some(inquiry) = next_due(&mut holder, begun).await? {
-        match inquirer.ask(&mut holder, &inquiry).await? {
+    while let Some(inquiry) = next_due(&mut session, begun).await? {
+        match inquirer.ask(&mut session, &inquiry).await? {
             Err(error) if error.is_about_the_question() => log_unusable(&inquiry.iccid, &error),
             answered => answered?,
         }
@@ -123,7 +123,7 @@ enum Next {
 
 struct Inquirer {
     erasure_key: ErasureKey,
-    api: Api,
+    api: GigastoreApi,
     /// How often in a row the API has not answered.
     failures: u32,
 }
@@ -131,21 +131,21 @@ struct Inquirer {
 impl Inquirer {
     /// Asks whenever something is due. Returns only if another replica does, or with an error.
     async fn ask_all(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        let mut holder = Holder::new(connection);
-        if !holder.run(inquiries::begin).await? {
+        let mut session = LockSession::new(connection);
+        if !session.run(inquiries::begin).await? {
             return Ok(());
         }
         let mut jumps_at = Instant::now();
         loop {
             if Instant::now() >= jumps_at {
-                want_jumped(&mut holder).await?;
+                want_jumped(&mut session).await?;
                 jumps_at = Instant::now() + JUMPS;
             }
-            let Some(inquiry) = next_due(&mut holder, clock::now()).await? else {
+            let Some(inquiry) = next_due(&mut session, clock::now()).await? else {
                 sleep(LOOK).await;
                 continue;
             };
-            match self.ask(&mut holder, &inquiry).await? {
+            match self.ask(&mut session, &inquiry).await? {
                 Ok(()) => {}
                 Err(error) if error.is_about_the_question() => log_unusable(&inquiry.iccid, &error),
                 Err(error) => self.rest(&error).await,
@@ -156,13 +156,13 @@ impl Inquirer {
     /// Asks about one profile, and notes what follows. The inner error is that of the API.
     async fn ask(
         &mut self,
-        holder: &mut Holder<'_>,
+        session: &mut LockSession<'_>,
         inquiry: &Inquiry,
     ) -> Result<Result<(), AskError>, StoreError> {
-        let (next, answered) = self.try_ask(holder, inquiry).await?;
+        let (next, answered) = self.try_ask(session, inquiry).await?;
         let (attempts, later) = match next {
             Next::Nothing => {
-                holder.run(async |it| inquiries::end(it, inquiry).await).await?;
+                session.run(async |it| inquiries::end(it, inquiry).await).await?;
                 return Ok(answered);
             }
             Next::Postponed => (0, Some(clock::now().plus_seconds(POSTPONED_SECONDS))),
@@ -180,19 +180,19 @@ impl Inquirer {
                 "its provider will not be asked any more, because that was wanted seven days ago"
             );
         }
-        holder.run(async |it| inquiries::put_off(it, inquiry, attempts, later).await).await?;
+        session.run(async |it| inquiries::put_off(it, inquiry, attempts, later).await).await?;
         Ok(answered)
     }
 
     /// Asks about one profile, unless there is no need, and applies the answer.
     async fn try_ask(
         &mut self,
-        holder: &mut Holder<'_>,
+        session: &mut LockSession<'_>,
         inquiry: &Inquiry,
     ) -> Result<(Next, Result<(), AskError>), StoreError> {
         let (iccid, provider, now) = (&inquiry.iccid, Gigastore.slug(), clock::now());
         let iccids = [iccid.as_str().to_owned()];
-        let known = match holder.run(async |it| profiles::read(it, &iccids).await).await {
+        let known = match session.run(async |it| profiles::read(it, &iccids).await).await {
             // Nothing can be applied to a row that cannot be read.
             Err(StoreError::Corrupt { .. }) => return Ok((Next::After(now), Ok(()))),
             known => known?.pop(),
@@ -222,7 +222,7 @@ impl Inquirer {
             return Ok((again, Ok(())));
         };
         let key = &self.erasure_key;
-        let apply = holder.run(async |it| registry::apply_answer(it, key, &report).await);
+        let apply = session.run(async |it| registry::apply_answer(it, key, &report).await);
         let applied = match apply.await {
             // Another transaction holds the profile: the others need not wait for that.
             Err(StoreError::Database(error)) if store::is_time_out(&error) => {
@@ -257,16 +257,19 @@ impl Inquirer {
 }
 
 /// The profile to ask about next, if one is due.
-async fn next_due(holder: &mut Holder<'_>, now: Timestamp) -> Result<Option<Inquiry>, StoreError> {
-    holder.run(async |it| inquiries::next_due(it, Gigastore.slug(), now).await).await
+async fn next_due(
+    session: &mut LockSession<'_>,
+    now: Timestamp,
+) -> Result<Option<Inquiry>, StoreError> {
+    session.run(async |it| inquiries::next_due(it, Gigastore.slug(), now).await).await
 }
 
 /// Notes that the provider is to be asked about the profiles that have jumped since a replica last looked for them.
-async fn want_jumped(holder: &mut Holder<'_>) -> Result<(), StoreError> {
+async fn want_jumped(session: &mut LockSession<'_>) -> Result<(), StoreError> {
     let since = clock::now().plus_seconds(-ASKED_FOR_SECONDS);
     let page =
         async |it: &mut PgConnection| inquiries::want_jumped(it, Gigastore.slug(), since).await;
-    while holder.run(page).await? {}
+    while session.run(page).await? {}
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use tower::Service;
 
 use super::Limits;
 use super::refused::Refused;
-use super::socket::{Patience, Socket};
+use super::socket::{Socket, SocketTimeouts};
 use super::standing::{Answering, Doing, Standing};
 
 /// While the server shuts down: how long a client may take from connecting to its first byte.
@@ -101,7 +101,7 @@ impl Shared {
 
     fn socket(&self, stream: TcpStream, standing: &Arc<Standing>) -> Socket<TcpStream> {
         let Limits { write_stall, half_closed, .. } = self.limits;
-        Socket::new(stream, Patience { write_stall, half_closed }, Arc::clone(standing))
+        Socket::new(stream, SocketTimeouts { write_stall, half_closed }, Arc::clone(standing))
     }
 }
 

@@ -31,7 +31,7 @@ const LINGER_BYTES: usize = 4 << 20;
 
 /// The time-outs of a socket.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct SocketTimeouts {
     /// How long a write may make no progress.
     pub write_stall: Duration,
     /// How long a request may take to be answered after the client has sent its last byte.
@@ -44,7 +44,7 @@ pub struct Socket<T> {
     stream: T,
     framing: Framing,
     input: Input,
-    patience: Patience,
+    timeouts: SocketTimeouts,
     standing: Arc<Standing>,
     /// Boxed, and created only when something waits, because most connections never need it.
     timer: Option<Pin<Box<Sleep>>>,
@@ -66,12 +66,12 @@ enum Input {
 
 impl<T> Socket<T> {
     /// Wraps a new connection. From then on its `standing` says how much of a request has arrived.
-    pub(super) fn new(stream: T, patience: Patience, standing: Arc<Standing>) -> Self {
+    pub(super) fn new(stream: T, timeouts: SocketTimeouts, standing: Arc<Standing>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             input: Input::Open,
-            patience,
+            timeouts,
             standing,
             timer: None,
             stall: None,
@@ -114,7 +114,7 @@ impl<T> Socket<T> {
             self.stall = None;
             return written;
         }
-        ready!(wait(&mut self.stall, self.patience.write_stall, cx));
+        ready!(wait(&mut self.stall, self.timeouts.write_stall, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -148,7 +148,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *flaw)))
             }
             Input::Broken(_) | Input::Open => Poll::Ready(Ok(())),
-            Input::Finished => wait(&mut this.timer, this.patience.half_closed, cx).map(Ok),
+            Input::Finished => wait(&mut this.timer, this.timeouts.half_closed, cx).map(Ok),
         }
     }
 }
@@ -212,13 +212,15 @@ mod tests {
     use super::super::framing::tests::request;
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { write_stall: Duration::from_secs(9), half_closed: Duration::from_millis(1) };
+    const TIMEOUTS: SocketTimeouts = SocketTimeouts {
+        write_stall: Duration::from_secs(9),
+        half_closed: Duration::from_millis(1),
+    };
 
     /// Writes `sent` on one side of a socket, at most `step` bytes at a time, and returns what the other side reads.
     async fn pass(sent: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut client, server) = duplex(step);
-        let mut socket = Socket::new(server, PATIENCE, Arc::new(Standing::new()));
+        let mut socket = Socket::new(server, TIMEOUTS, Arc::new(Standing::new()));
         let writing = async {
             // Fails if the reader gives up.
             let _ = client.write_all(sent).await;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Target};
 use super::due;
-use super::lane::Left;
+use super::due_profile::Remainder;
 use super::sending::{self, Sent};
 use crate::clock;
 use crate::delivery::StandardSecrets;
@@ -144,23 +144,24 @@ impl Courier {
             Err(why) => return self.fail(&endpoint, &why, Duration::ZERO).await,
         };
         let due = due::read(&self.app, &self.pool, &endpoint, limit, now).await?;
-        let Some(due::Due { lanes, skipped, read_to }) = due else {
+        let Some(due::Due { profiles, skipped, read_to }) = due else {
             tracing::error!(
                 endpoint = self.id,
                 "an endpoint was disabled, because the database has not given out its cursor: was a part of it restored, or changed by hand? Replay the endpoint from a change that it knows"
             );
             return self.end(&endpoint, DisabledBecause::LostPlace).await;
         };
-        if lanes.is_empty() {
+        if profiles.is_empty() {
             return self.pass(&endpoint, read_to).await;
         }
         let was_failing = endpoint.failures > 0;
         let (client, draining) = (&self.client, &self.app.draining);
         let is_outdated = || self.version.has_changed().unwrap_or(true);
-        let changes = lanes.iter().map(|lane| lane.messages.len()).sum();
+        let changes = profiles.iter().map(|profile| profile.messages.len()).sum();
         let span = Span::round(wake_up.as_ref(), &self.id, changes);
         let mut sent =
-            sending::send(client, &target, lanes, &span, was_failing, draining, &is_outdated).await;
+            sending::send(client, &target, profiles, &span, was_failing, draining, &is_outdated)
+                .await;
         drop(span);
         if sent.is_gone {
             tracing::warn!(
@@ -176,12 +177,12 @@ impl Courier {
             return self.fail(&endpoint, error, sent.wait.unwrap_or_default()).await;
         }
         let is_untried = sent.accepted == 0 && sent.error.is_none();
-        if is_untried && sent.lanes.iter().any(|lane| !lane.messages.is_empty()) {
+        if is_untried && sent.profiles.iter().any(|profile| !profile.messages.is_empty()) {
             return Ok(Next::Again);
         }
         if let Some(since) = endpoint.failing_since.filter(|_| sent.accepted > 0) {
             tracing::info!(endpoint = self.id, "an endpoint accepts changes again");
-            for backlog in sent.lanes.iter_mut().filter_map(|lane| lane.backlog.as_mut()) {
+            for backlog in sent.profiles.iter_mut().filter_map(|profile| profile.backlog.as_mut()) {
                 backlog.without_outage(since, clock::now());
             }
         }
@@ -237,13 +238,14 @@ impl Courier {
         let is_recent = |at| now.seconds_since(at) < ALIVE_SECONDS;
         let is_alive = sent.accepted > 0 || endpoint.delivered_at.is_some_and(is_recent);
         let (mut kept, mut done, mut given_up) = (Vec::new(), Vec::new(), 0);
-        for lane in &sent.lanes {
-            match lane.left(skipped, is_alive, now) {
-                Left::Nothing if lane.backlog.is_none() => {}
-                Left::Nothing => done.push(lane.iccid.as_str().to_owned()),
-                Left::Backlog(backlog) => kept.push(backlog),
-                Left::GaveUpOne(backlog) => {
-                    let (endpoint, iccid, position) = (&self.id, &lane.iccid, backlog.position - 1);
+        for profile in &sent.profiles {
+            match profile.left(skipped, is_alive, now) {
+                Remainder::Nothing if profile.backlog.is_none() => {}
+                Remainder::Nothing => done.push(profile.iccid.as_str().to_owned()),
+                Remainder::Backlog(backlog) => kept.push(backlog),
+                Remainder::GaveUpOne(backlog) => {
+                    let (endpoint, iccid, position) =
+                        (&self.id, &profile.iccid, backlog.position - 1);
                     tracing::warn!(
                         endpoint,
                         ?iccid,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
-use super::lane::Lane;
+use super::due_profile::DueProfile;
 use crate::domain::{Iccid, Timestamp};
 use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::{self, Change, Place};
@@ -25,7 +25,7 @@ const MAX_BACKLOGS: i64 = 1_000;
 /// What is due at an endpoint.
 #[derive(Debug)]
 pub(super) struct Due {
-    pub lanes: Vec<Lane>,
+    pub profiles: Vec<DueProfile>,
     /// The first change after the endpoint's place of each profile that has a backlog. It must not overtake that.
     pub skipped: HashMap<Iccid, i64>,
     /// How far the changes go.
@@ -61,28 +61,28 @@ pub(super) async fn read(
     };
     let mut skipped = HashMap::new();
     let mut by_profile: HashMap<Iccid, usize> = HashMap::new();
-    let mut lanes: Vec<Lane> = Vec::new();
+    let mut profiles: Vec<DueProfile> = Vec::new();
     for item in items {
         if held.contains(&item.iccid) {
             skipped.entry(item.iccid.clone()).or_insert(item.position);
         } else if wants(endpoint, &item) {
-            let lane = *by_profile.entry(item.iccid.clone()).or_insert_with(|| {
-                lanes.push(Lane::new(item.iccid.clone(), None));
-                lanes.len() - 1
+            let index = *by_profile.entry(item.iccid.clone()).or_insert_with(|| {
+                profiles.push(DueProfile::new(item.iccid.clone(), None));
+                profiles.len() - 1
             });
-            push(app, &mut lanes[lane], item)?;
+            push(app, &mut profiles[index], item)?;
         }
     }
     for (backlog, found) in backlogs {
-        let mut lane = Lane::new(backlog.iccid.clone(), Some(backlog));
+        let mut profile = DueProfile::new(backlog.iccid.clone(), Some(backlog));
         let is_whole = i64::try_from(found.len()).is_ok_and(|found| found < BACKLOG_PAGE);
-        lane.more_from = found.last().filter(|_| !is_whole).map(|last| last.position + 1);
+        profile.more_from = found.last().filter(|_| !is_whole).map(|last| last.position + 1);
         for item in found.into_iter().filter(|item| wants(endpoint, item)) {
-            push(app, &mut lane, item)?;
+            push(app, &mut profile, item)?;
         }
-        lanes.push(lane);
+        profiles.push(profile);
     }
-    Ok(Some(Due { lanes, skipped, read_to }))
+    Ok(Some(Due { profiles, skipped, read_to }))
 }
 
 /// Which profiles of these changes have a backlog, and the backlogs that are due with their changes.
@@ -111,12 +111,12 @@ async fn read_backlogs(
     Ok((held, due.collect()))
 }
 
-fn push(app: &AppState, lane: &mut Lane, change: Change) -> Result<(), StoreError> {
+fn push(app: &AppState, profile: &mut DueProfile, change: Change) -> Result<(), StoreError> {
     let position = change.position;
     // A view is always JSON.
     let message =
         message(change, &app.public_url).map_err(|_| StoreError::Corrupt { column: "changes" })?;
-    lane.messages.push((position, message));
+    profile.messages.push((position, message));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ mod due;
 
 mod sending;
 
-mod lane;
+mod due_profile;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use tokio::time::sleep;
 use crate::budget;
 use crate::clock;
 use crate::store::endpoints::{self, Definition, ToServe};
-use crate::store::exclusive::{self, Holder};
+use crate::store::exclusive::{self, LockSession};
 use crate::store::{Connector, Pool, Session, StoreError};
 use crate::telemetry::Seldom;
 use crate::web::AppState;
@@ -87,7 +87,7 @@ async fn serve(
     client: &Arc<Client>,
     connection: &mut PgConnection,
 ) -> Result<(), StoreError> {
-    let mut locks = Holder::new(connection);
+    let mut locks = LockSession::new(connection);
     locks.run(exclusive::notice_loss).await?;
     let mut is_configured = false;
     let mut couriers = JoinSet::new();
@@ -147,7 +147,7 @@ async fn serve(
 
 /// Saves what the configuration file says about endpoints. A new one begins at the present end; while that cannot be read, the others
 /// need not wait. Returns whether all are saved.
-async fn configure(app: &AppState, locks: &mut Holder<'_>) -> Result<bool, StoreError> {
+async fn configure(app: &AppState, locks: &mut LockSession<'_>) -> Result<bool, StoreError> {
     let mut are_all_saved = true;
     for endpoint in &app.endpoints {
         let definition = Definition {

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Failure, Target};
-use super::lane::Lane;
+use super::due_profile::DueProfile;
 use crate::telemetry::{self, Span};
 use crate::web::Draining;
 
@@ -31,7 +31,7 @@ const AT_DRAIN: Duration = Duration::from_secs(2);
 /// What a round came to.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub lanes: Vec<Lane>,
+    pub profiles: Vec<DueProfile>,
     /// How many changes were accepted.
     pub accepted: usize,
     /// How the last request failed that was not accepted.
@@ -91,12 +91,12 @@ impl Gate<'_> {
     }
 }
 
-/// Sends what is in these lanes. If the endpoint was failing before, tries a few first, and stops if it accepts none of them. Stops too
+/// Sends what is in these profiles. If the endpoint was failing before, tries a few first, and stops if it accepts none of them. Stops too
 /// when the service drains, and when a backend has changed the endpoint (`is_outdated`).
 pub(super) async fn send(
     client: &Client,
     target: &Target,
-    mut lanes: Vec<Lane>,
+    mut profiles: Vec<DueProfile>,
     span: &Span,
     was_failing: bool,
     draining: &Draining,
@@ -106,42 +106,45 @@ pub(super) async fn send(
     let gate = Gate { draining, is_outdated, closes_at, passed };
     // Shuffled, so that an attempt does not always try the same profiles. Those come first that were not refused before: otherwise an
     // attempt would mostly try what the endpoint cannot digest.
-    lanes.shuffle(&mut rand::rng());
-    lanes.sort_by_key(|lane| lane.backlog.as_ref().is_some_and(|backlog| backlog.failures > 0));
+    profiles.shuffle(&mut rand::rng());
+    profiles.sort_by_key(|profile| {
+        profile.backlog.as_ref().is_some_and(|backlog| backlog.failures > 0)
+    });
     let mut may_send = true;
     if was_failing {
-        let tried = lanes.iter_mut().filter(|lane| !lane.messages.is_empty()).take(TRIED);
-        for_each(tried, |lane| send_lane((client, target, span), lane, 1, &gate)).await;
-        may_send = lanes.iter().any(|lane| lane.accepted > 0);
+        let tried = profiles.iter_mut().filter(|profile| !profile.messages.is_empty()).take(TRIED);
+        for_each(tried, |profile| send_profile((client, target, span), profile, 1, &gate)).await;
+        may_send = profiles.iter().any(|profile| profile.accepted > 0);
     }
     if may_send {
-        let left = lanes.iter_mut().filter(|lane| lane.failure.is_none());
-        for_each(left, |lane| send_lane((client, target, span), lane, usize::MAX, &gate)).await;
+        let left = profiles.iter_mut().filter(|profile| profile.failure.is_none());
+        for_each(left, |profile| send_profile((client, target, span), profile, usize::MAX, &gate))
+            .await;
     }
-    let accepted = lanes.iter().map(|lane| lane.accepted).sum();
-    let failures = lanes.iter().filter_map(|lane| lane.failure.as_ref());
+    let accepted = profiles.iter().map(|profile| profile.accepted).sum();
+    let failures = profiles.iter().filter_map(|profile| profile.failure.as_ref());
     telemetry::count_outgoing("accepted", accepted);
     telemetry::count_outgoing("failed", failures.clone().count());
     let is_gone = failures.clone().any(|failure| matches!(failure, Failure::Gone));
     let wait = failures.filter_map(Failure::wait).max();
     // Backlogs alone say nothing about the endpoint, unless many say that it is away.
-    let has_failed = |lane: &Lane| lane.backlog.is_none() && lane.failure.is_some();
+    let has_failed = |profile: &DueProfile| profile.backlog.is_none() && profile.failure.is_some();
     let is_down = accepted == 0
         && (was_failing
-            || lanes.iter().any(has_failed)
+            || profiles.iter().any(has_failed)
             || gate.passed(|passed| passed.failures >= MAX_FAILURES));
     let error = gate.passed(|passed| passed.last_error.take());
-    Sent { lanes, accepted, error, is_gone, wait, is_down }
+    Sent { profiles, accepted, error, is_gone, wait, is_down }
 }
 
-/// Sends up to `max` messages of a lane, until one fails.
-async fn send_lane(
+/// Sends up to `max` messages of a profile, until one fails.
+async fn send_profile(
     (client, target, span): (&Client, &Target, &Span),
-    lane: &mut Lane,
+    profile: &mut DueProfile,
     max: usize,
     gate: &Gate<'_>,
 ) {
-    for (_, message) in lane.messages.iter().skip(lane.accepted).take(max) {
+    for (_, message) in profile.messages.iter().skip(profile.accepted).take(max) {
         if gate.is_closed() {
             return;
         }
@@ -153,11 +156,11 @@ async fn send_lane(
         match sent {
             Ok(()) => {
                 gate.accepted();
-                lane.accepted += 1;
+                profile.accepted += 1;
             }
             Err(failure) => {
-                gate.failed(&failure, lane.backlog.is_some());
-                lane.failure = Some(failure);
+                gate.failed(&failure, profile.backlog.is_some());
+                profile.failure = Some(failure);
                 return;
             }
         }
@@ -165,8 +168,8 @@ async fn send_lane(
 }
 
 async fn for_each<'a, F: Future<Output = ()>>(
-    lanes: impl Iterator<Item = &'a mut Lane>,
-    work: impl Fn(&'a mut Lane) -> F,
+    profiles: impl Iterator<Item = &'a mut DueProfile>,
+    work: impl Fn(&'a mut DueProfile) -> F,
 ) {
-    stream::iter(lanes).for_each_concurrent(CONCURRENT, work).await;
+    stream::iter(profiles).for_each_concurrent(CONCURRENT, work).await;
 }

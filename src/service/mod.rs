@@ -1,6 +1,6 @@
 //! A running service: listeners, writers and upkeep tasks, which start together and shut down in order.
 
-mod maintenance;
+mod upkeep;
 
 mod preparation;
 
@@ -210,7 +210,7 @@ impl Service {
         let time = budget::LAST_PROBES;
         let admin_serving = serve(admin_listener, routes, limits, closed.clone(), time);
         let upkeep = (settings.first_upkeep, retention_days, patience);
-        background.spawn("upkeep", maintenance::look_after(app.clone(), upkeep));
+        background.spawn("upkeep", upkeep::run(app.clone(), upkeep));
         if let Some(preparing) = preparing {
             background.spawn_finite("preparation of the database", preparing);
         }

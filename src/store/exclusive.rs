@@ -55,10 +55,10 @@ pub async fn notice_loss(connection: &mut PgConnection) -> Result<(), StoreError
 /// A connection whose session holds locks for as long as the service runs. If it is lost without an error, a statement would wait for
 /// its answer for ever, so each piece of work has a limit.
 #[derive(Debug)]
-pub struct Holder<'a>(&'a mut PgConnection);
+pub struct LockSession<'a>(&'a mut PgConnection);
 
-impl<'a> Holder<'a> {
-    /// A holder of this connection.
+impl<'a> LockSession<'a> {
+    /// The session of this connection.
     pub fn new(connection: &'a mut PgConnection) -> Self {
         Self(connection)
     }

@@ -219,7 +219,7 @@ pub async fn note(
 
 /// A profile that is overdue.
 #[derive(Debug)]
-pub struct Late {
+pub struct OverdueProfile {
     /// The profile.
     pub iccid: Iccid,
     /// Its provider.
@@ -240,10 +240,10 @@ pub async fn list(
     reason: OverdueReason,
     after: Option<(Timestamp, &Iccid)>,
     limit: i64,
-) -> Result<Vec<Late>, StoreError> {
+) -> Result<Vec<OverdueProfile>, StoreError> {
     let (since, iccid) = after.unzip();
     let found = sqlx::query_as!(
-        Late,
+        OverdueProfile,
         r#"SELECT iccid AS "iccid!: Iccid", provider AS "provider!", state AS "state!: ProfileState", since AS "since!: Timestamp"
            FROM overdue_now
            WHERE reason = $1 AND ($2::timestamptz IS NULL OR (listed_since, iccid) > ($2, $3))

@@ -107,7 +107,7 @@ impl ProfileReader {
 async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>) {
     let mut questions = Vec::with_capacity(MAX_AT_A_TIME);
     let mut line = Line::new(connector.clone(), Session::Lookup);
-    let mut outage = Outage::default();
+    let mut outage = ReadOutage::default();
     loop {
         let count = tokio::select! {
             biased;
@@ -147,12 +147,12 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
 
 /// Logs that the database is down: when it begins, once a minute, and when it ends.
 #[derive(Debug, Default)]
-struct Outage {
+struct ReadOutage {
     said: Option<Instant>,
     questions: usize,
 }
 
-impl Outage {
+impl ReadOutage {
     fn goes_on(&mut self, error: &ReadError, questions: usize) {
         self.questions += questions;
         if self.said.is_none_or(|said| said.elapsed() > SAID_EVERY) {

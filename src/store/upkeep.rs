@@ -1,4 +1,4 @@
-//! Periodic maintenance of the tables: creates partitions for coming months, and deletes what is past its retention.
+//! The periodic upkeep of the tables: creates partitions for coming months, and deletes what is past its retention.
 //!
 //! A wrong clock must not destroy anything. Deliveries carry times of this machine's clock, so partitions are created
 //! around both its clock and the database's. Only what has expired by both clocks is dropped, so a clock that is ahead
@@ -41,9 +41,9 @@ pub async fn prepare(
 ///
 /// # Errors
 /// [`StoreError`]; nothing is lost by it.
-pub async fn add_up(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub async fn run_small(connection: &mut PgConnection) -> Result<(), StoreError> {
     counts::add_up(connection).await?;
-    changes::look_after(connection).await
+    changes::run_upkeep(connection).await
 }
 
 /// The whole upkeep. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
@@ -51,7 +51,7 @@ pub async fn add_up(connection: &mut PgConnection) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`]; what was done before the error stays done.
-pub async fn look_after(
+pub async fn run_whole(
     connection: &mut PgConnection,
     now: Timestamp,
     days: u32,
@@ -76,7 +76,7 @@ pub async fn look_after(
     indexes::ensure(connection, profiles::BY_END).await?;
     hook_health::forget(connection, now).await?;
     backlogs::forget(connection).await?;
-    add_up(connection).await?;
+    run_small(connection).await?;
     counts::count_anew(connection, now).await?;
     marks::mark_all(connection).await
 }

@@ -20,6 +20,8 @@ mod otlp;
 
 mod spans;
 
+mod spool;
+
 mod sampling;
 
 mod trace_context;
@@ -44,6 +46,10 @@ pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
 pub use spans::{Span, current_trace, statement};
+pub use spool::{
+    count_already_written, count_drained, count_spool_refused, count_spooled, set_spool_gauges,
+    set_spool_set_aside,
+};
 pub use trace_context::TraceContext;
 
 use crate::domain::{Advance, Milestone, Outcome, OverdueReason, ProfileState, TransitionKind};
@@ -72,16 +78,6 @@ const STREAMS: &str = "esim_status_streams";
 const NEWEST: &str = "esim_status_newest_delivery_age_seconds";
 const GIVEN_UP: &str = "esim_status_connections_given_up_total";
 const LOOKED_UP: &str = "esim_status_commits_looked_up_total";
-const SPOOLED: &str = "esim_status_spooled_total";
-const DRAINED: &str = "esim_status_spool_drained_total";
-const ALREADY_WRITTEN: &str = "esim_status_spool_already_written_total";
-const SPOOL_REFUSED: &str = "esim_status_spool_refused_total";
-const SPOOL_DELIVERIES: &str = "esim_status_spool_deliveries";
-const SPOOL_BYTES: &str = "esim_status_spool_bytes";
-const SPOOL_LIMIT: &str = "esim_status_spool_limit_bytes";
-const SPOOL_AGE: &str = "esim_status_spool_oldest_age_seconds";
-const SPOOL_KEPT_REFUSED: &str = "esim_status_spool_refused_deliveries";
-const SPOOL_SET_ASIDE: &str = "esim_status_spool_set_aside_files";
 
 const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -116,6 +112,7 @@ fn collect() -> PrometheusHandle {
     endpoints::describe();
     refusals::describe();
     requests::describe();
+    spool::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(
@@ -164,28 +161,6 @@ fn collect() -> PrometheusHandle {
         LOOKED_UP,
         "Batches whose commit was not confirmed, but was found in the database"
     );
-    describe_counter!(
-        SPOOLED,
-        "Deliveries written to the spool because the database was unavailable"
-    );
-    describe_counter!(DRAINED, "Deliveries written from the spool to the database");
-    describe_counter!(
-        ALREADY_WRITTEN,
-        "Deliveries in the spool that were in the database already, and were skipped"
-    );
-    describe_counter!(
-        SPOOL_REFUSED,
-        "Deliveries in the spool that could not be written to the database"
-    );
-    describe_gauge!(SPOOL_DELIVERIES, "Deliveries that wait in the spool");
-    describe_gauge!(SPOOL_BYTES, "Bytes of the deliveries that wait in the spool");
-    describe_gauge!(SPOOL_LIMIT, "Max bytes of deliveries that may wait in the spool");
-    describe_gauge!(
-        SPOOL_AGE,
-        "Seconds since the oldest delivery in the spool was received; 0 if none waits"
-    );
-    describe_gauge!(SPOOL_KEPT_REFUSED, "Deliveries in the spool's table `refused`");
-    describe_gauge!(SPOOL_SET_ASIDE, "Damaged files of the spool that were set aside");
     handle
 }
 
@@ -225,12 +200,13 @@ pub fn begin_problem(code: &'static str) {
 
 /// Creates the series without labels with 0.
 pub fn begin_totals() {
-    for name in [GIVEN_UP, LOOKED_UP, SPOOLED, DRAINED, ALREADY_WRITTEN, SPOOL_REFUSED] {
+    for name in [GIVEN_UP, LOOKED_UP] {
         counter!(name).increment(0);
     }
     gauge!(STREAMS).increment(0.0);
     drop((histogram!(BATCH_SIZE), histogram!(COMMITS)));
     otlp::begin_lost();
+    spool::begin();
 }
 
 /// Counts committed deliveries.
@@ -358,41 +334,4 @@ pub fn count_connection_given_up() {
 /// Counts a commit that was not confirmed, but was found in the database.
 pub fn count_commit_looked_up() {
     counter!(LOOKED_UP).increment(1);
-}
-
-/// Counts deliveries that were written to the spool instead of the database.
-pub fn count_spooled(deliveries: usize) {
-    counter!(SPOOLED).increment(deliveries as u64);
-}
-
-/// Counts deliveries from the spool that were committed to the database.
-pub fn count_drained(deliveries: usize) {
-    counter!(DRAINED).increment(deliveries as u64);
-}
-
-/// Counts deliveries from the spool that had been committed before.
-pub fn count_already_written(deliveries: usize) {
-    counter!(ALREADY_WRITTEN).increment(deliveries as u64);
-}
-
-/// Counts a delivery from the spool that cannot be written to the database.
-pub fn count_spool_refused() {
-    counter!(SPOOL_REFUSED).increment(1);
-}
-
-/// Sets the gauges of the spool. They exist only if there is a spool.
-pub fn set_spool_gauges(deliveries: u64, bytes: u64, limit: u64, age: f64, refused: u64) {
-    // Counts this small are exact in a float.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let float = |count: u64| count as f64;
-    gauge!(SPOOL_DELIVERIES).set(float(deliveries));
-    gauge!(SPOOL_BYTES).set(float(bytes));
-    gauge!(SPOOL_LIMIT).set(float(limit));
-    gauge!(SPOOL_AGE).set(age);
-    gauge!(SPOOL_KEPT_REFUSED).set(float(refused));
-}
-
-/// Sets the number of damaged files that lie beside the spool.
-pub fn set_spool_set_aside(files: usize) {
-    gauge!(SPOOL_SET_ASIDE).set(exact(files));
 }

@@ -14,13 +14,13 @@ use crate::store::StoredProfile;
 
 /// The tag of this state of the profile, for this kind of caller.
 pub fn of(stored: &StoredProfile, caller: &Caller) -> HeaderValue {
-    let Profile { iccid, seq, evidence, .. } = &stored.profile;
+    let Profile { iccid, seq, connections, .. } = &stored.profile;
     let for_caller = match caller {
         Caller::Backend => registered(stored),
         Caller::User { .. } => format!("user {}", stored.registration.is_some()),
     };
-    let first = evidence.first_connected_at.map(|at| at.to_string()).unwrap_or_default();
-    let country = evidence.country.as_ref().map(Country::as_str).unwrap_or_default();
+    let first = connections.first_connected_at.map(|at| at.to_string()).unwrap_or_default();
+    let country = connections.country.as_ref().map(Country::as_str).unwrap_or_default();
     let state = format!("{} {seq} {first} {country} {for_caller}", iccid.as_str());
     value(&format!("\"{}\"", digest(&state)))
 }

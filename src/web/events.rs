@@ -25,7 +25,7 @@ use super::problem::{Code, Problem, ProblemDocument, Refusals};
 use super::views::{ProfileView, TransitionView};
 use super::{AppState, spread};
 use crate::access::Caller;
-use crate::domain::Evidence;
+use crate::domain::Connections;
 use crate::feed::{SAFETY_NET, Subscription};
 use crate::store::{Followed, ReadError};
 use crate::telemetry::{self, Span, TraceContext};
@@ -92,7 +92,7 @@ pub async fn follow(
     let mut stream = Stream {
         seq: resumed.unwrap_or(followed.stored.profile.seq),
         parts: VecDeque::new(),
-        evidence: followed.stored.profile.evidence.clone(),
+        connections: followed.stored.profile.connections.clone(),
         beat: Instant::now() + HEARTBEAT,
         look: Instant::now() + spread(SAFETY_NET),
         until,
@@ -145,7 +145,7 @@ struct Stream {
     /// When to read without a wake-up.
     look: Instant,
     /// What was last sent of the profile's connections.
-    evidence: Evidence,
+    connections: Connections,
     /// When the access token expires.
     until: Option<Instant>,
     ended: bool,
@@ -230,9 +230,9 @@ impl Stream {
             };
             self.parts.push_back(part("transition", Some(transition.seq), &data));
         }
-        let evidence = &followed.stored.profile.evidence;
-        if *evidence != self.evidence {
-            self.evidence.clone_from(evidence);
+        let connections = &followed.stored.profile.connections;
+        if *connections != self.connections {
+            self.connections.clone_from(connections);
             // Each transition brings the profile with it. An event without an id moves no client's place.
             if followed.transitions.iter().all(|transition| transition.seq <= self.seq) {
                 self.parts.push_back(self.profile_part(followed, false));

@@ -4,7 +4,7 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Country, Device, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Source,
+    Connections, Country, Device, Eid, Iccid, Imsi, Milestone, Profile, ProfileState, Source,
     Timestamp, Transition, TransitionKind, Way,
 };
 use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
@@ -269,7 +269,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         deliveries: 1,
         last_delivery_at: Some(at(1)),
         last_occurred_at: None,
-        evidence: Evidence::default(),
+        connections: Connections::default(),
         way: Some(Way { ready_at: at(1), reached: Milestone::Ready }),
         erased_at: None,
     };
@@ -288,7 +288,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         deliveries: 2,
         last_delivery_at: Some(at(3)),
         last_occurred_at: Some(at(4)),
-        evidence: Evidence {
+        connections: Connections {
             first_connected_at: Some(at(5)),
             last_connected_at: Some(at(6)),
             country: Country::parse("PL"),

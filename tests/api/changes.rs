@@ -149,7 +149,7 @@ async fn an_erasure_takes_all_that_was_told_with_it_and_is_told_for_a_week() {
     let week = "UPDATE changes SET at = at - interval '7 days'";
     read(&app, "").await;
     connection.execute(week).await.unwrap();
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     assert_eq!(lines(&read(&app, "").await.items), [format!("transition {} 1 RELEASED", iccid(1))]);
     assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
 }
@@ -369,7 +369,7 @@ async fn what_nobody_noted_is_found_and_told_in_the_order_of_its_profile() {
     let all = read(&app, "").await;
     let states = ["1 RELEASED", "2 INSTALLED", "3 DISABLED", "4 INSTALLED"];
     assert_eq!(lines(&all.items), states.map(|it| format!("transition {ICCID} {it}")));
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     let rest = read(&app, &format!("after={}", all.next)).await;
     assert_eq!(
         lines(&rest.items),
@@ -379,7 +379,7 @@ async fn what_nobody_noted_is_found_and_told_in_the_order_of_its_profile() {
     // It is searched once.
     let again = "SELECT searches_left::bigint FROM change_feed WHERE searched_to IS NULL";
     assert_eq!(app.database.scalar::<i64>(again).await, 0);
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     assert!(read(&app, &format!("after={}", rest.next)).await.items.is_empty());
 }
 

@@ -316,7 +316,7 @@ async fn every_number_of_a_profile_leads_to_its_page_and_none_is_in_an_address()
     }
     let end = &ICCID[ICCID.len() - 6..];
     // The upkeep builds the index for that.
-    upkeep::look_after(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
     assert_eq!(visitor.find(end).await, page);
     // Four digits are enough, unless they are the number of an order.
     assert_eq!(visitor.find(&ICCID[ICCID.len() - 4..]).await, page);

@@ -58,7 +58,7 @@ async fn each_milestone_of_a_profile_is_counted_once() {
     let all = funnel(&app).await;
     assert_eq!(all, [1; 7]);
     let mut connection = app.database.connect().await;
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM count_changes").await, 0);
     assert_eq!(funnel(&app).await, all, "it is the same once it is added up");
 }
@@ -191,7 +191,7 @@ async fn days_that_no_summary_can_ask_for_are_deleted() {
          INSERT INTO install_times SELECT current_date - n, 'gigastore', 8, 1 FROM generate_series(80, 100) AS n",
     )
     .await;
-    upkeep::look_after(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
     let left = "SELECT count(*) FROM funnel_counts JOIN install_times USING (day) WHERE day < current_date - 92";
     assert_eq!(app.database.scalar::<i64>(left).await, 0);
     let summary = app.backend.get("/v1/summary?days=90").await.json();

@@ -205,7 +205,7 @@ async fn profiles_in_each_state_are_found_also_those_that_were_there_before_they
         UPDATE upkeep SET rare_states_marked = false";
     for marked in [true, false, true] {
         if marked {
-            upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
+            upkeep::run_whole(&mut connection, clock::now(), 90).await.unwrap();
         } else {
             connection.execute(as_before).await.unwrap();
         }

@@ -9,7 +9,7 @@ use esim_status::clock;
 use esim_status::config::{self, ServeArgs, Settings};
 use esim_status::delivery::{Authenticator, Scheme, Secrets, StandardSecrets};
 use esim_status::providers::Providers;
-use esim_status::reread::{self, Kept, Understood};
+use esim_status::reread::{self, Selection, Understood};
 use esim_status::store::{ErasureKey, Session};
 use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
@@ -77,7 +77,8 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
     let key = ErasureKey::default();
     key.load(&mut connection).await.unwrap();
     let providers = providers(true);
-    let from = Kept { hook: HOOK, since: clock::now().plus_seconds(-3_600), providers: &providers };
+    let from =
+        Selection { hook: HOOK, since: clock::now().plus_seconds(-3_600), providers: &providers };
     let mut passed = Vec::new();
     let tell = |Understood { was, is, state, .. }: Understood| {
         let state = state.map(|state| state.to_string()).unwrap_or_default();

@@ -83,8 +83,8 @@ async fn partitions_are_created_around_both_clocks() {
 async fn several_replicas_may_run_the_upkeep_concurrently() {
     let pool = empty_table().await;
     let now = esim_status::clock::now();
-    let look_after = || async { upkeep::look_after(&mut *pool.acquire().await?, now, 90).await };
-    let done = join_all((0..8).map(|_| look_after())).await;
+    let run_whole = || async { upkeep::run_whole(&mut *pool.acquire().await?, now, 90).await };
+    let done = join_all((0..8).map(|_| run_whole())).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     let made = months(&pool).await;
     // Six if a month ended between this machine's clock and the database's.
@@ -138,7 +138,7 @@ async fn expired_deliveries_and_event_ids_are_deleted_and_the_history_stays() {
     sqlx::query(fill).execute(&mut connection).await.unwrap();
     let now = esim_status::clock::now();
     for (days, expected) in [(90, &["new", "retried"][..]), (1, &["retried"])] {
-        upkeep::look_after(&mut connection, now, days).await.unwrap();
+        upkeep::run_whole(&mut connection, now, days).await.unwrap();
         let left = sqlx::query_scalar::<_, String>("SELECT event_id FROM event_ids ORDER BY 1");
         assert_eq!(left.fetch_all(&mut connection).await.unwrap(), expected, "{days} days");
         let left: i64 = app.database.scalar("SELECT count(*) FROM customer_deliveries").await;
@@ -164,7 +164,7 @@ async fn a_wrong_clock_deletes_no_partition_and_no_event_id() {
     let before = months(&pool).await;
     for days in [400, -400, 20_000] {
         let now = esim_status::clock::now().plus_seconds(86_400 * days);
-        upkeep::look_after(&mut connection, now, 90).await.unwrap();
+        upkeep::run_whole(&mut connection, now, 90).await.unwrap();
         let kept = months(&pool).await;
         assert!(before.iter().all(|month| kept.contains(month)), "{days}: {kept:?}");
     }
@@ -207,7 +207,7 @@ async fn the_index_on_a_large_table_is_built_without_blocking_writers() {
     execute_with_time_out(&mut building).await.unwrap_err();
     let mut connection = pool.acquire().await.unwrap();
     let (built, ()) = tokio::join!(
-        async { upkeep::look_after(&mut connection, esim_status::clock::now(), 90).await },
+        async { upkeep::run_whole(&mut connection, esim_status::clock::now(), 90).await },
         async {
             wait_until("the build waits for a transaction", async || {
                 let waits = "SELECT count(*) > 0 FROM pg_stat_activity
@@ -248,7 +248,7 @@ async fn old_event_ids_are_found_by_their_index_after_many_have_come_and_gone() 
     add(&mut connection, "kept", 20_000, 1).await;
     for round in 0..3 {
         add(&mut connection, &format!("old {round} "), 15_000, 100).await;
-        upkeep::look_after(&mut connection, esim_status::clock::now(), 90).await.unwrap();
+        upkeep::run_whole(&mut connection, esim_status::clock::now(), 90).await.unwrap();
         let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM event_ids");
         assert_eq!(left.fetch_one(&mut *connection).await.unwrap(), 20_000);
     }
@@ -272,7 +272,7 @@ async fn a_partition_attached_by_an_operator_is_not_dropped() {
     let pool = empty_table().await;
     let statement = "CREATE TABLE deliveries_archive PARTITION OF deliveries FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')";
     sqlx::query(statement).execute(&pool).await.unwrap();
-    upkeep::look_after(&mut pool.acquire().await.unwrap(), esim_status::clock::now(), 1)
+    upkeep::run_whole(&mut pool.acquire().await.unwrap(), esim_status::clock::now(), 1)
         .await
         .unwrap();
     assert!(months(&pool).await.contains(&"archive".to_owned()));

@@ -130,7 +130,7 @@ async fn count_anew(database: &Database) {
     let mut connection = database.connect().await;
     let due = "UPDATE upkeep SET profiles_counted_at = now() - interval '25 hours', days_counted_at = now() - interval '25 hours'";
     connection.execute(due).await.unwrap();
-    upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut connection, clock::now(), 90).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +164,7 @@ async fn the_counts_are_those_of_the_tables_whatever_was_written_and_whenever_th
         while is_writing.get() {
             count_anew(&app.database).await;
             let mut connection = app.database.connect().await;
-            upkeep::add_up(&mut connection).await.unwrap();
+            upkeep::run_small(&mut connection).await.unwrap();
             assert_counted(&app.database).await;
         }
     };
@@ -181,7 +181,7 @@ async fn the_counts_are_those_of_the_tables_whatever_was_written_and_whenever_th
 
     // Nothing is left to be added up, and the answer is the same.
     let mut connection = app.database.connect().await;
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM count_changes").await, 0);
     assert_eq!(counts(&app).await, (states.clone(), days.clone()));
     count_anew(&app.database).await;
@@ -195,7 +195,7 @@ async fn what_is_written_while_the_tables_are_counted_is_neither_lost_nor_counte
         app.report(&iccid(number), "RELEASED").await;
     }
     let mut connection = app.database.connect().await;
-    upkeep::add_up(&mut connection).await.unwrap();
+    upkeep::run_small(&mut connection).await.unwrap();
     let due = "UPDATE upkeep SET profiles_counted_at = NULL, days_counted_at = NULL, days_counted_from = NULL";
     connection.execute(due).await.unwrap();
     // These locks stop the counting after it has begun to look at the tables.
@@ -205,7 +205,7 @@ async fn what_is_written_while_the_tables_are_counted_is_neither_lost_nor_counte
     let mut days = second.begin().await.unwrap();
     days.execute("SELECT FROM delivery_counts FOR UPDATE").await.unwrap();
     let counting = tokio::spawn(async move {
-        upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
+        upkeep::run_whole(&mut connection, clock::now(), 90).await.unwrap();
     });
     let waits = "SELECT count(*) > 0 FROM pg_stat_activity, upkeep
                  WHERE datname = current_database() AND wait_event_type = 'Lock' AND profiles_counted_at IS NULL";
@@ -243,7 +243,7 @@ async fn what_an_older_release_wrote_before_and_beside_this_one_is_counted() {
     let summary = app.backend.get("/v1/summary").await.json();
     assert_eq!(summary["states"][0]["profiles"], 1, "{summary:#}");
     assert_eq!(summary["missing"], json!(["days"]), "{summary:#}");
-    upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut connection, clock::now(), 90).await.unwrap();
     assert_counted(&app.database).await;
     counts(&app).await;
 
@@ -251,7 +251,7 @@ async fn what_an_older_release_wrote_before_and_beside_this_one_is_counted() {
     for statement in [older, "UPDATE profiles SET state = 'ERROR'"] {
         connection.execute(statement).await.unwrap();
     }
-    upkeep::look_after(&mut connection, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut connection, clock::now(), 90).await.unwrap();
     assert_eq!(counts(&app).await.0[0]["state"], "RELEASED");
     count_anew(&app.database).await;
     let (states, _) = counts(&app).await;

@@ -184,7 +184,7 @@ async fn support_finds_the_answers_to_ten_questions() {
     click(browser, "a[href$=evidence]").await;
     browser.wait_for("return document.title.includes('Evidence') || document.body.innerText.includes('Evidence about')").await;
     // Which number ends with 0003?
-    upkeep::look_after(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
+    upkeep::run_whole(&mut app.database.connect().await, clock::now(), 90).await.unwrap();
     search("0003", 3).await;
     // Why are webhooks refused?
     open(app, browser, "/hooks", "Hooks").await;

@@ -2,7 +2,7 @@
 
 use super::words::words;
 use super::{
-    Claim, Device, Eid, Evidence, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report,
+    Claim, Connections, Device, Eid, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report,
     Timestamp, Way,
 };
 
@@ -46,7 +46,7 @@ pub struct Profile {
     /// The newest event time that was applied, if the provider sends event times.
     pub last_occurred_at: Option<Timestamp>,
     /// What is known of its connections.
-    pub evidence: Evidence,
+    pub connections: Connections,
     /// How far it has come since it was ready.
     pub way: Option<Way>,
     /// When it was last erased. Deliveries that were received earlier do not concern it.
@@ -205,7 +205,7 @@ impl Profile {
             deliveries: 1,
             last_delivery_at: Some(report.received_at),
             last_occurred_at: event_time(report),
-            evidence: Evidence::default(),
+            connections: Connections::default(),
             way: None,
             erased_at: None,
         }

@@ -224,7 +224,7 @@ struct ProfileColumns<'a> {
 impl<'a> ProfileColumns<'a> {
     fn of(profiles: &[&'a Profile]) -> Self {
         let each = || profiles.iter();
-        let evidence = || profiles.iter().map(|p| &p.evidence);
+        let connections = || profiles.iter().map(|p| &p.connections);
         Self {
             iccid: each().map(|p| p.iccid.as_str()).collect(),
             provider: each().map(|p| p.provider.as_str()).collect(),
@@ -239,9 +239,13 @@ impl<'a> ProfileColumns<'a> {
             deliveries: each().map(|p| p.deliveries).collect(),
             last_delivery_at: each().map(|p| datetime_option(p.last_delivery_at)).collect(),
             last_occurred_at: each().map(|p| datetime_option(p.last_occurred_at)).collect(),
-            first_connected_at: evidence().map(|e| datetime_option(e.first_connected_at)).collect(),
-            last_connected_at: evidence().map(|e| datetime_option(e.last_connected_at)).collect(),
-            country: evidence().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
+            first_connected_at: connections()
+                .map(|e| datetime_option(e.first_connected_at))
+                .collect(),
+            last_connected_at: connections()
+                .map(|e| datetime_option(e.last_connected_at))
+                .collect(),
+            country: connections().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
             ready_at: each().map(|p| datetime_option(p.way.map(|way| way.ready_at))).collect(),
             reached: each().map(|p| p.way.map(|way| way.reached.as_str())).collect(),
             device: each().map(|p| p.device.as_ref().map(Device::to_json)).collect(),

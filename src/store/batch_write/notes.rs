@@ -27,7 +27,7 @@ impl<'a> ChangeColumns<'a> {
             (iccid.as_str(), transition.seq, ChangeKind::Transition, transition.received_at)
         });
         let connected = write.connected_profiles().filter_map(|it| {
-            let at = it.evidence.last_connected_at?;
+            let at = it.connections.last_connected_at?;
             Some((it.iccid.as_str(), it.seq, ChangeKind::Evidence, at))
         });
         let mut columns =

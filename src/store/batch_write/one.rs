@@ -158,7 +158,7 @@ macro_rules! write_one {
             count.and_then(|it| it.reached).map(|it| it.milestones),
             count.and_then(|it| it.reached).and_then(|it| it.took),
             connected.map(|it| it.seq),
-            connected.and_then(|it| datetime_option(it.evidence.last_connected_at)),
+            connected.and_then(|it| datetime_option(it.connections.last_connected_at)),
             // None if it is about a life of the profile that was erased.
             delivery.and_then(|it| it.iccid).map(Iccid::as_str),
             $($argument),*
@@ -186,9 +186,9 @@ macro_rules! write_profile {
             $profile.deliveries,
             datetime_option($profile.last_delivery_at),
             datetime_option($profile.last_occurred_at),
-            datetime_option($profile.evidence.first_connected_at),
-            datetime_option($profile.evidence.last_connected_at),
-            $profile.evidence.country.as_ref().map(Country::as_str),
+            datetime_option($profile.connections.first_connected_at),
+            datetime_option($profile.connections.last_connected_at),
+            $profile.connections.country.as_ref().map(Country::as_str),
             datetime_option($profile.way.map(|way| way.ready_at)),
             $profile.way.map(|way| way.reached.as_str()),
             $profile.device.as_ref().map(Device::to_json),

@@ -128,7 +128,7 @@ mod tests {
 
     use super::super::Changed;
     use super::*;
-    use crate::domain::{Evidence, Iccid, Profile, Timestamp};
+    use crate::domain::{Connections, Iccid, Profile, Timestamp};
     use crate::store::deliveries::NewDelivery;
     use crate::store::profiles::Revision;
 
@@ -152,7 +152,7 @@ mod tests {
             deliveries: 1,
             last_delivery_at: None,
             last_occurred_at: None,
-            evidence: Evidence::default(),
+            connections: Connections::default(),
             way: None,
             erased_at: None,
         }

@@ -19,7 +19,7 @@ use super::notify::wake_key;
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::domain::{ChangeKind, Iccid, Timestamp, Transition};
-pub use numbering::{ERASED_KEPT, erase, look_after, note, number, number_all};
+pub use numbering::{ERASED_KEPT, erase, note, number, number_all, run_upkeep};
 
 /// One change.
 #[derive(Debug)]

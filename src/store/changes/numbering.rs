@@ -206,7 +206,7 @@ pub async fn number_all(connection: &mut PgConnection) -> Result<(), StoreError>
 ///
 /// # Errors
 /// [`StoreError`]; what was done before the error stays done.
-pub async fn look_after(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub async fn run_upkeep(connection: &mut PgConnection) -> Result<(), StoreError> {
     for _ in 0..MAX_ROUNDS {
         number_all(connection).await?;
         if !search(connection).await? {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{RegistrationFacts, StoredProfile};
 use crate::domain::{
-    Country, Day, Device, Eid, Evidence, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
+    Connections, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
     ProfileState, Reference, Timestamp, Way,
 };
 use crate::store::decode::datetime_option;

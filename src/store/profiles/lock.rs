@@ -3,7 +3,8 @@
 use sqlx::PgConnection;
 
 use crate::domain::{
-    Country, Device, Eid, Evidence, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp, Way,
+    Connections, Country, Device, Eid, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp,
+    Way,
 };
 use crate::store::error::StoreError;
 

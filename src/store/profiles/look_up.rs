@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use super::RegistrationFacts;
 use crate::domain::{
-    Country, Day, Device, Eid, Evidence, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
+    Connections, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
     ProfileState, Reference, Timestamp, Way,
 };
 use crate::store::error::StoreError;

@@ -40,7 +40,7 @@ macro_rules! profile {
             deliveries: $row.deliveries,
             last_delivery_at: $row.last_delivery_at,
             last_occurred_at: $row.last_occurred_at,
-            evidence: Evidence {
+            connections: Connections {
                 first_connected_at: $row.first_connected_at,
                 last_connected_at: $row.last_connected_at,
                 country: $row.country,

@@ -124,7 +124,7 @@ fn facts(stored: &StoredProfile, install_limit: Option<i32>) -> Vec<(&'static st
     let device = |device: &Device| {
         [device.make(), device.model()].into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
-    let known = &profile.evidence;
+    let known = &profile.connections;
     let on = profile.enabled.map(|on| if on { "yes" } else { "no" }.to_owned());
     let text = |iccid: &Iccid| iccid.as_str().to_owned();
     let installs = match install_limit {

@@ -12,7 +12,7 @@ use super::shell::{Shell, When, grouped, page};
 use super::words;
 use crate::domain::{Iccid, Outcome, OverdueReason};
 use crate::store::causes::{self, Cause};
-use crate::store::overdue::{self, Late};
+use crate::store::overdue::{self, OverdueProfile};
 
 /// How many profiles a page of what is overdue has.
 const PAGE: i64 = 50;
@@ -85,7 +85,7 @@ struct LateRow {
 }
 
 impl LateRow {
-    fn of(session: &Session, late: &Late) -> Self {
+    fn of(session: &Session, late: &OverdueProfile) -> Self {
         Self {
             handle: session.handle(&late.iccid),
             iccid: late.iccid.as_str().to_owned(),

@@ -6,12 +6,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Lets calls through one after the other, evenly spread over each minute, and none while the API has asked to wait.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct CallRate {
     every: Duration,
     next: Instant,
 }
 
-impl Pace {
+impl CallRate {
     /// Lets this many calls a minute through.
     pub fn new(calls_a_minute: u32) -> Self {
         // A little slower, so that no minute has one more.
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn no_minute_has_more_calls_than_allowed() {
-        let mut pace = Pace::new(30);
+        let mut rate = CallRate::new(30);
         let begun = Instant::now();
         let mut calls: Vec<Duration> = Vec::new();
         for number in 0..100 {
@@ -51,9 +51,9 @@ mod tests {
             let last = calls.last().copied().unwrap_or_default();
             let now = begun + last + Duration::from_secs(if number % 30 < 20 { 0 } else { 7 });
             if number == 50 {
-                pace.next = pace.next.max(now + Duration::from_secs(90));
+                rate.next = rate.next.max(now + Duration::from_secs(90));
             }
-            calls.push(pace.reserve(now) - begun);
+            calls.push(rate.reserve(now) - begun);
         }
         for first in &calls {
             let minute = *first..=*first + Duration::from_mins(1);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::pace::Pace;
+use super::call_rate::CallRate;
 use crate::clock;
 use crate::config::ApiSettings;
 use crate::domain::{Iccid, Report, Timestamp};
@@ -70,10 +70,10 @@ impl AskError {
 
 /// A client of the API.
 #[derive(Debug)]
-pub struct Api {
+pub struct GigastoreApi {
     settings: ApiSettings,
     client: reqwest::Client,
-    pace: Pace,
+    rate: CallRate,
     token: Option<Token>,
 }
 
@@ -91,14 +91,14 @@ struct Authenticated {
     expires_in: f64,
 }
 
-impl Api {
+impl GigastoreApi {
     /// Creates a client.
     ///
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(settings: ApiSettings) -> reqwest::Result<Self> {
         let client = http_client::new(&settings.url)?;
-        Ok(Self { pace: Pace::new(settings.calls_a_minute), client, settings, token: None })
+        Ok(Self { rate: CallRate::new(settings.calls_a_minute), client, settings, token: None })
     }
 
     /// Gets a token, to see whether name and password are accepted.
@@ -132,7 +132,7 @@ impl Api {
             let token = self.token().await.map_err(AskError::of_the_sign_in)?;
             let url = self.path("gigastore/activations/search-customers");
             let request = self.client.post(url).bearer_auth(token).json(&question);
-            self.pace.turn().await;
+            self.rate.turn().await;
             let asked_at = clock();
             match self.send(request).await {
                 // A token may end before its time: one new one is tried.
@@ -158,7 +158,7 @@ impl Api {
         let password = password.expose_secret();
         let url = self.path("reseller/authenticate");
         let request = self.client.post(url).basic_auth(user, Some(password));
-        self.pace.turn().await;
+        self.rate.turn().await;
         let answer = self.send(request).await?;
         let Authenticated { access_token, expires_in } = serde_json::from_slice(&answer)
             .map_err(|_| AskError::Unusable("it has no accessToken and expiresIn"))?;
@@ -203,12 +203,12 @@ impl Api {
             }
             StatusCode::TOO_MANY_REQUESTS => {
                 let pause = pause_of(&answer);
-                self.pace.pause(pause);
+                self.rate.pause(pause);
                 return Err(AskError::TooMany(pause));
             }
             status => {
                 if answer.headers().contains_key(http::header::RETRY_AFTER) {
-                    self.pace.pause(pause_of(&answer));
+                    self.rate.pause(pause_of(&answer));
                 }
                 return Err(AskError::Status(status));
             }

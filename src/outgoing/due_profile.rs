@@ -9,7 +9,7 @@ use crate::web::endpoint_event::Message;
 
 /// The changes of one profile that are due, in their order.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct DueProfile {
     pub iccid: Iccid,
     /// The backlog that they are from; `None`: they come after the endpoint's place.
     pub backlog: Option<Backlog>,
@@ -23,9 +23,9 @@ pub(super) struct Lane {
     pub failure: Option<Failure>,
 }
 
-/// What is left of a lane after a round.
+/// What is left of a profile's changes after a round.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remainder {
     /// Nothing: all was accepted.
     Nothing,
     /// This backlog.
@@ -34,8 +34,8 @@ pub(super) enum Left {
     GaveUpOne(Backlog),
 }
 
-impl Lane {
-    /// A lane of which nothing was sent yet.
+impl DueProfile {
+    /// A profile of which nothing was sent yet.
     pub(super) fn new(iccid: Iccid, backlog: Option<Backlog>) -> Self {
         let messages = Vec::new();
         Self { iccid, backlog, messages, more_from: None, accepted: 0, failure: None }
@@ -49,23 +49,23 @@ impl Lane {
         skipped: &HashMap<Iccid, i64>,
         is_alive: bool,
         now: Timestamp,
-    ) -> Left {
+    ) -> Remainder {
         let first_unsent = self.messages.get(self.accepted).map(|(position, _)| *position);
         let first_unsent = first_unsent.or(self.more_from);
         let first_passed_by = self.backlog.as_ref().and_then(|_| skipped.get(&self.iccid).copied());
-        let Some(position) = first_unsent.or(first_passed_by) else { return Left::Nothing };
+        let Some(position) = first_unsent.or(first_passed_by) else { return Remainder::Nothing };
         // The time that an earlier change of the profile has waited does not count for this one.
         let same = self.backlog.as_ref().filter(|backlog| backlog.position == position);
         let (since, failures) = same.map_or((now, 0), |it| (it.since, it.failures));
         let iccid = self.iccid.clone();
         let Some(failure) = &self.failure else {
-            return Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now });
+            return Remainder::Backlog(Backlog { iccid, position, since, failures, retry_at: now });
         };
         let failures = failures + 1;
         let is_long = now.seconds_since(since) > PERSISTENCE.as_secs_f64();
         if is_alive && is_long && failures >= MIN_ATTEMPTS {
             let position = position + 1;
-            return Left::GaveUpOne(Backlog {
+            return Remainder::GaveUpOne(Backlog {
                 iccid,
                 position,
                 since: now,
@@ -74,7 +74,7 @@ impl Lane {
             });
         }
         let pause = profile_pause(failures, rand::random()).max(failure.wait().unwrap_or_default());
-        Left::Backlog(Backlog { iccid, position, since, failures, retry_at: now.plus(pause) })
+        Remainder::Backlog(Backlog { iccid, position, since, failures, retry_at: now.plus(pause) })
     }
 }
 
@@ -110,22 +110,23 @@ mod tests {
         Failure::Answered(StatusCode::SERVICE_UNAVAILABLE, wait)
     }
 
-    fn lane(backlog: Option<Backlog>, accepted: usize, failure: Option<Failure>) -> Lane {
+    fn profile(backlog: Option<Backlog>, accepted: usize, failure: Option<Failure>) -> DueProfile {
         let messages = [5, 7, 9].map(message).into();
-        Lane { messages, accepted, failure, ..Lane::new(iccid(), backlog) }
+        DueProfile { messages, accepted, failure, ..DueProfile::new(iccid(), backlog) }
     }
 
-    fn left(lane: &Lane, skipped: Option<i64>, is_alive: bool) -> Left {
+    fn left(profile: &DueProfile, skipped: Option<i64>, is_alive: bool) -> Remainder {
         let skipped = skipped.map(|position| (iccid(), position)).into_iter().collect();
-        lane.left(&skipped, is_alive, now())
+        profile.left(&skipped, is_alive, now())
     }
 
     #[test]
     fn what_was_accepted_leaves_nothing_unless_more_follows() {
-        assert_eq!(left(&lane(None, 3, None), None, true), Left::Nothing);
-        assert_eq!(left(&lane(Some(backlog(5, 1, 2)), 3, None), None, true), Left::Nothing);
+        assert_eq!(left(&profile(None, 3, None), None, true), Remainder::Nothing);
+        assert_eq!(left(&profile(Some(backlog(5, 1, 2)), 3, None), None, true), Remainder::Nothing);
         // Changes after the endpoint's place that were passed by because of this backlog.
-        let Left::Backlog(after) = left(&lane(Some(backlog(5, 1, 2)), 3, None), Some(12), true)
+        let Remainder::Backlog(after) =
+            left(&profile(Some(backlog(5, 1, 2)), 3, None), Some(12), true)
         else {
             panic!("a backlog is left");
         };
@@ -133,19 +134,22 @@ mod tests {
             (after.position, after.failures, after.since, after.retry_at),
             (12, 0, now(), now())
         );
-        let cut = Lane { more_from: Some(10), ..lane(Some(backlog(5, 1, 2)), 3, None) };
-        let Left::Backlog(more) = left(&cut, Some(12), true) else { panic!("a backlog is left") };
+        let cut = DueProfile { more_from: Some(10), ..profile(Some(backlog(5, 1, 2)), 3, None) };
+        let Remainder::Backlog(more) = left(&cut, Some(12), true) else {
+            panic!("a backlog is left")
+        };
         assert_eq!(more.position, 10);
     }
 
     #[test]
     fn what_was_not_tried_is_due_at_once_and_keeps_its_time() {
-        let Left::Backlog(untried) = left(&lane(Some(backlog(5, 4, 7)), 0, None), None, true)
+        let Remainder::Backlog(untried) =
+            left(&profile(Some(backlog(5, 4, 7)), 0, None), None, true)
         else {
             panic!("a backlog is left");
         };
         assert_eq!(untried, Backlog { retry_at: now(), ..backlog(5, 4, 7) });
-        let Left::Backlog(new) = left(&lane(None, 1, None), None, true) else {
+        let Remainder::Backlog(new) = left(&profile(None, 1, None), None, true) else {
             panic!("a backlog is left");
         };
         assert_eq!((new.position, new.failures, new.retry_at), (7, 0, now()));
@@ -153,16 +157,16 @@ mod tests {
 
     #[test]
     fn a_failure_counts_for_the_change_that_failed_and_waits_as_asked() {
-        let Left::Backlog(again) =
-            left(&lane(Some(backlog(5, 4, 7)), 0, Some(refused(0))), None, true)
+        let Remainder::Backlog(again) =
+            left(&profile(Some(backlog(5, 4, 7)), 0, Some(refused(0))), None, true)
         else {
             panic!("a backlog is left");
         };
         assert_eq!((again.position, again.failures, again.since), (5, 8, backlog(5, 4, 7).since));
         assert!(again.retry_at.seconds_since(now()) > 3_600.0);
         // Another change than before: its time begins now.
-        let Left::Backlog(other) =
-            left(&lane(Some(backlog(5, 4, 7)), 1, Some(refused(600))), None, true)
+        let Remainder::Backlog(other) =
+            left(&profile(Some(backlog(5, 4, 7)), 1, Some(refused(600))), None, true)
         else {
             panic!("a backlog is left");
         };
@@ -172,11 +176,14 @@ mod tests {
 
     #[test]
     fn a_change_is_given_up_after_five_days_at_an_endpoint_that_accepts_others() {
-        let old = lane(Some(backlog(5, 6, 40)), 0, Some(refused(0)));
-        let Left::GaveUpOne(next) = left(&old, None, true) else { panic!("one is given up") };
+        let old = profile(Some(backlog(5, 6, 40)), 0, Some(refused(0)));
+        let Remainder::GaveUpOne(next) = left(&old, None, true) else { panic!("one is given up") };
         assert_eq!((next.position, next.failures, next.since), (6, 0, now()));
-        assert!(matches!(left(&old, None, false), Left::Backlog(_)), "the endpoint is down");
-        let accepted = lane(Some(backlog(5, 6, 40)), 1, Some(refused(0)));
-        assert!(matches!(left(&accepted, None, true), Left::Backlog(_)), "the next one is new");
+        assert!(matches!(left(&old, None, false), Remainder::Backlog(_)), "the endpoint is down");
+        let accepted = profile(Some(backlog(5, 6, 40)), 1, Some(refused(0)));
+        assert!(
+            matches!(left(&accepted, None, true), Remainder::Backlog(_)),
+            "the next one is new"
+        );
     }
 }

@@ -31,13 +31,13 @@ const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 /// Does the whole upkeep of the tables every hour and the small one every minute, and that of the metrics and idle
 /// connections every few seconds, until it is aborted. The first upkeep of the tables comes this long after the start;
 /// without a `first` one, they are not looked after.
-pub(super) async fn look_after(
+pub(super) async fn run(
     app: AppState,
     (first, retention_days, patience): (Option<Duration>, u32, Patience),
 ) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
-    let look_after_tables = async {
+    let tables = async {
         let Some(first) = first else { return };
         let mut seldom = tokio::time::interval_at(Instant::now() + first, UPKEEP_SMALL);
         seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,14 +47,14 @@ pub(super) async fn look_after(
             let now = Instant::now();
             let kind = if now >= whole_at { Kind::Whole } else { Kind::Small };
             let retention = (kind == Kind::Whole).then_some(retention_days);
-            let upkeep = look_after_tables(&app, retention, &patience);
+            let upkeep = keep_tables(&app, retention, &patience);
             let ended = timeout(kind.limit(), upkeep).await;
             if is_done(kind, ended) && kind == Kind::Whole {
                 whole_at = now + UPKEEP;
             }
         }
     };
-    let look_after_metrics = async {
+    let metric_upkeep = async {
         loop {
             often.tick().await;
             metrics.run_upkeep();
@@ -63,7 +63,7 @@ pub(super) async fn look_after(
             }
         }
     };
-    tokio::join!(look_after_tables, look_after_metrics, learn_newest(&app));
+    tokio::join!(tables, metric_upkeep, learn_newest(&app));
 }
 
 /// How much of the tables is looked after.
@@ -128,7 +128,7 @@ async fn learn_newest(app: &AppState) {
 
 /// Does the upkeep of the tables over its own connection, because building an index may take long and must not block a
 /// reader's. Without a retention, does the small upkeep only.
-async fn look_after_tables(
+async fn keep_tables(
     app: &AppState,
     retention_days: Option<u32>,
     patience: &Patience,
@@ -138,8 +138,8 @@ async fn look_after_tables(
     let mut connection = app.connector.connect(Session::Upkeep).await?;
     let overdue = find_overdue(app, &mut connection, patience).await;
     match retention_days {
-        Some(days) => upkeep::look_after(&mut connection, clock::now(), days).await?,
-        None => upkeep::add_up(&mut connection).await?,
+        Some(days) => upkeep::run_whole(&mut connection, clock::now(), days).await?,
+        None => upkeep::run_small(&mut connection).await?,
     }
     kept.and(overdue)?;
     Ok(connection.close().await?)
