@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
+use sqlx::types::time::OffsetDateTime;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{lock, wake_all};
 use crate::budget;
@@ -17,8 +18,8 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
 use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures, orders};
 
-/// The pause between two checks whether earlier statements have ended.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The shortest and the longest pause between two checks whether earlier statements have ended.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(160)];
 
 /// Why an erasure may be incomplete. Retrying is safe.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +45,25 @@ pub async fn erase(
     iccid: &Iccid,
     now: Timestamp,
 ) -> Result<bool, EraseError> {
-    // Longer than registrations, for which the pool is made: it waits for transactions of others.
-    let erased = pool.run_within(budget::ERASURE, async |connection| {
-        let erasure = Erasure { at: now, last_seq: 0 };
-        erasures::remember(connection, erasure_key, iccid, erasure).await?;
-        wait_for_earlier(connection).await?;
-        let known = delete(connection, erasure_key, iccid, now).await?;
-        let unread = delete_unread(connection, iccid).await?;
-        Ok(known || unread)
-    });
-    let in_database = erased.await?;
+    let in_database = async {
+        // Each step borrows its own session: erasures that wait for a frozen replica would otherwise hold those of all
+        // registrations.
+        let before = pool.run(async |connection| {
+            let erasure = Erasure { at: now, last_seq: 0 };
+            erasures::remember(connection, erasure_key, iccid, erasure).await?;
+            backends::now(connection).await
+        });
+        wait_for_earlier(pool, before.await?).await?;
+        // There may be more to delete than the time of a registration allows, for which the pool is made.
+        let deleted = pool.run_within(budget::ERASURE, async |connection| {
+            let known = delete(connection, erasure_key, iccid, now).await?;
+            let unread = delete_unread(connection, iccid).await?;
+            Ok(known || unread)
+        });
+        deleted.await
+    };
+    let in_database =
+        timeout(budget::ERASURE, in_database).await.unwrap_or(Err(StoreError::Busy))?;
     let in_spool = match spool {
         Some(spool) => erase_from_spool(spool, iccid).await?,
         None => false,
@@ -61,14 +71,16 @@ pub async fn erase(
     Ok(in_database || in_spool)
 }
 
-async fn wait_for_earlier(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let now = backends::now(connection).await?;
-    let begun = Instant::now();
-    while backends::is_a_writer_busy_since_before(connection, now).await? {
+/// Waits until what writers of any replica began before this time of the database's clock has ended.
+async fn wait_for_earlier(pool: &Pool, time: OffsetDateTime) -> Result<(), StoreError> {
+    let (begun, mut pause) = (Instant::now(), PAUSES[0]);
+    let is_busy = || pool.run(async |it| backends::is_a_writer_busy_since_before(it, time).await);
+    while is_busy().await? {
         if begun.elapsed() > budget::EARLIER_TRANSACTIONS {
             return Err(StoreError::Busy);
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
+        pause = PAUSES[1].min(pause * 2);
     }
     Ok(())
 }

@@ -391,22 +391,31 @@ async fn a_transaction_that_begins_before_an_erasure_and_commits_after_it_leaves
 
 /// A replica that is frozen within a transaction, until the server ends that.
 #[tokio::test]
-async fn an_erasure_waits_longer_than_a_registration_may_take() {
+async fn erasures_wait_longer_than_a_registration_may_take_and_keep_none_waiting() {
     let app = TestApp::start().await;
-    app.report(ICCID, "INSTALLED").await;
+    let profiles: Vec<_> = (1..=8).map(iccid).collect();
+    for iccid in &profiles {
+        app.report(iccid, "INSTALLED").await;
+    }
     let options = app.database.options.clone().application_name("esim-status writer");
     let mut writer = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let mut writing = writer.begin().await.unwrap();
     sqlx::query("SELECT txid_current()").execute(&mut *writing).await.unwrap();
     let begun = Instant::now();
-    let (answer, ()) = join(erase(&app.backend, ICCID), async {
+    let remembered = "SELECT count(*) FROM erasures";
+    let (answers, ()) = join(join_all(profiles.iter().map(|it| erase(&app.backend, it))), async {
+        wait_until("all erasures wait", async || app.database.scalar::<i64>(remembered).await == 8)
+            .await;
+        register(&app, &object(ICCID)).await;
         let longer = budget::REGISTRATION_IN_ALL + Duration::from_millis(300);
         wait_until("a registration would be over", async || begun.elapsed() > longer).await;
         writing.rollback().await.unwrap();
     })
     .await;
-    assert_eq!(answer.status, 204, "{answer:?}");
-    assert_eq!(traces(&app).await, Vec::<String>::new());
+    for answer in answers {
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM profiles").await, 1);
 }
 
 #[tokio::test]
