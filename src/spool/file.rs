@@ -155,12 +155,12 @@ pub(super) async fn append(
 /// The first entries after a place, in order: at most `max`, and no more once they have `bytes` in total.
 pub(super) async fn first(
     connection: &mut SqliteConnection,
-    behind: i64,
+    after: i64,
     max: usize,
     bytes: u64,
 ) -> Result<Vec<Entry>, SpoolError> {
     let mut rows = sqlx::query("SELECT * FROM waiting WHERE seq > ? ORDER BY seq LIMIT ?")
-        .bind(behind)
+        .bind(after)
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch(connection);
     let (mut entries, mut total) = (Vec::new(), 0);
@@ -211,19 +211,30 @@ pub(super) async fn refuse(
     Ok(sizes)
 }
 
-/// Moves all refused entries back to their places among those that wait.
-pub(super) async fn retry_refused(connection: &mut SqliteConnection) -> Result<u64, SpoolError> {
+/// Moves the first refused entries, up to this many bytes, back to their places among those that wait.
+pub(super) async fn retry_refused(
+    connection: &mut SqliteConnection,
+    bytes: u64,
+) -> Result<u64, SpoolError> {
     let mut transaction = connection.begin().await?;
+    let last: Option<i64> = sqlx::query_scalar(
+        "SELECT max(seq) FROM (SELECT seq, sum(size) OVER (ORDER BY seq) AS bytes FROM refused)
+         WHERE bytes <= ?",
+    )
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+    .fetch_one(&mut *transaction)
+    .await?;
     let moved = sqlx::query(concat!(
         "INSERT INTO waiting (seq, ",
         record_names!(),
         ") SELECT seq, ",
         record_names!(),
-        " FROM refused"
+        " FROM refused WHERE seq <= ?"
     ))
+    .bind(last)
     .execute(&mut *transaction)
     .await?;
-    sqlx::query("DELETE FROM refused").execute(&mut *transaction).await?;
+    sqlx::query("DELETE FROM refused WHERE seq <= ?").bind(last).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(moved.rows_affected())
 }

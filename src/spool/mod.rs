@@ -168,13 +168,13 @@ impl Spool {
         done.unwrap_or(Err(SpoolError::Sqlite(sqlx::Error::WorkerCrashed)))
     }
 
-    /// The first deliveries after the place `behind`, in the order of arrival, at most `max`; 0 is the head.
+    /// The first deliveries after the place `after`, in the order of arrival, at most `max`; 0 is the head.
     ///
     /// # Errors
     /// A failure of SQLite.
-    pub async fn first(&self, behind: i64, max: usize) -> Result<Vec<Entry>, SpoolError> {
+    pub async fn first(&self, after: i64, max: usize) -> Result<Vec<Entry>, SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        file::first(&mut connection, behind, max, BYTES_AT_ONCE).await
+        file::first(&mut connection, after, max, BYTES_AT_ONCE).await
     }
 
     /// Removes the deliveries at these places. On a full disk, uses the space that is reserved for it.
@@ -218,7 +218,8 @@ impl Spool {
         .await
     }
 
-    /// Moves the refused deliveries back to their places, to be tried again, and returns how many.
+    /// Moves refused deliveries back to their places, to be tried again, and returns how many. They fill at most half of the
+    /// spool, oldest first: an outage that begins now needs the rest.
     ///
     /// # Errors
     /// A failure of SQLite; they stay refused then.
@@ -228,7 +229,8 @@ impl Spool {
         }
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let moved = file::retry_refused(&mut connection).await?;
+            let room = (spool.max_bytes / 2).saturating_sub(spool.live.figures().bytes);
+            let moved = file::retry_refused(&mut connection, room).await?;
             spool.live.set(file::figures(&mut connection).await?);
             Ok(moved)
         })

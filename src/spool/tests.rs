@@ -229,6 +229,27 @@ async fn one_that_cannot_be_written_is_set_aside_with_the_reason() {
 }
 
 #[tokio::test]
+async fn what_is_tried_again_leaves_room_for_an_outage() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder).await;
+    append(&spool, 1..7).await;
+    let each = spool.figures().bytes / 6;
+    for seq in 1..6 {
+        spool.refuse(seq, "no").await.unwrap();
+    }
+    close(spool).await;
+    // Four fit in half of it, and one of them waits already.
+    let spool = Spool::open(folder.path(), each * 8 + each / 2).await.unwrap();
+    assert_eq!(spool.retry_refused().await.unwrap(), 3);
+    assert_eq!(numbers(&spool).await, [Some(1), Some(2), Some(3), Some(6)]);
+    assert_eq!(spool.figures().refused, 2);
+    assert_eq!(spool.retry_refused().await.unwrap(), 0);
+    spool.remove(&[1, 2, 3, 6]).await.unwrap();
+    assert_eq!(spool.retry_refused().await.unwrap(), 2);
+    assert_eq!(spool.retry_refused().await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn what_was_synced_survives_a_crash() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder).await;
