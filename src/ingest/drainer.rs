@@ -56,8 +56,8 @@ pub(super) async fn run(
         providers,
         connection,
         max_batch: MAX_BATCH,
-        held: HashSet::new(),
-        behind: 0,
+        held: Held::default(),
+        after: 0,
     };
     tokio::select! {
         () = drainer.run() => {}
@@ -81,12 +81,13 @@ struct Stuck;
 enum PassStep {
     /// Drained a batch, or found the spool empty.
     Drained,
-    /// Reached the end of the spool: only deliveries of held profiles are left.
+    /// Reached the end of the spool: only what is held is left.
     OnlyHeld,
 }
 
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
-/// profile stay in the spool, in their order, until the next pass; the others do not wait for them.
+/// profile stay in the spool, in their order, until the next pass; the others do not wait for them. The same goes for a
+/// delivery without a profile whose event id is held.
 struct Drainer {
     context: WriterContext,
     spooling: Arc<Spooling>,
@@ -95,10 +96,37 @@ struct Drainer {
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
-    /// The profiles that this pass has found held.
-    held: HashSet<Iccid>,
+    held: Held,
     /// The place in the spool after which this pass continues; 0 is the head.
-    behind: i64,
+    after: i64,
+}
+
+/// What this pass has found that another transaction holds, and so leaves in the spool.
+#[derive(Debug, Default)]
+struct Held {
+    profiles: HashSet<Iccid>,
+    /// Deliveries without a profile, which can only be waiting for their event id.
+    deliveries: HashSet<Uuid>,
+}
+
+impl Held {
+    fn has(&self, submission: &Submission) -> bool {
+        match submission.iccid() {
+            Some(iccid) => self.profiles.contains(iccid),
+            None => self.deliveries.contains(&submission.delivery.id()),
+        }
+    }
+
+    fn add(&mut self, submission: &Submission) {
+        match submission.iccid() {
+            Some(iccid) => self.profiles.insert(iccid.clone()),
+            None => self.deliveries.insert(submission.delivery.id()),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.profiles.is_empty() && self.deliveries.is_empty()
+    }
 }
 
 impl Drainer {
@@ -160,15 +188,15 @@ impl Drainer {
         self.reach_database().await?;
         let spool = &self.spooling.spool;
         let entries =
-            spool.first(self.behind, self.max_batch).await.map_err(|error| stuck(&error))?;
+            spool.first(self.after, self.max_batch).await.map_err(|error| stuck(&error))?;
         if entries.is_empty() {
             self.ping().await?;
-            let is_end_of_pass = self.behind > 0;
-            self.behind = 0;
-            self.held.clear();
+            let is_end_of_pass = self.after > 0;
+            self.after = 0;
+            self.held = Held::default();
             return Ok(if is_end_of_pass { PassStep::OnlyHeld } else { PassStep::Drained });
         }
-        let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.behind);
+        let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
         for entry in entries {
             match read(entry, &self.hooks, &self.providers) {
                 Ok((seq, submission)) => {
@@ -190,7 +218,7 @@ impl Drainer {
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
         let done: Vec<_> = seqs.into_values().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
-        self.behind = if self.held.is_empty() { 0 } else { last };
+        self.after = if self.held.is_empty() { 0 } else { last };
         Ok(PassStep::Drained)
     }
 
@@ -238,11 +266,9 @@ impl Drainer {
                 (batch, refusal) = again;
             }
             let Some(only) = batch.pop() else { continue };
-            match (refusal, only.iccid(), seqs.remove(&only.delivery.id())) {
-                (Refusal::Data(reason), _, Some(seq)) => self.refuse(seq, &reason).await?,
-                (_, Some(iccid), _) => drop(self.held.insert(iccid.clone())),
-                // A delivery without a profile can only be waiting for an event id.
-                _ => return Err(Stuck),
+            match (refusal, seqs.remove(&only.delivery.id())) {
+                (Refusal::Data(reason), Some(seq)) => self.refuse(seq, &reason).await?,
+                _ => self.held.add(&only),
             }
         }
         Ok(())
@@ -257,7 +283,7 @@ impl Drainer {
     ) -> Result<Result<(), (Vec<Submission>, Refusal)>, Stuck> {
         loop {
             batch.retain(|submission| {
-                let is_held = submission.iccid().is_some_and(|iccid| self.held.contains(iccid));
+                let is_held = self.held.has(submission);
                 if is_held {
                     seqs.remove(&submission.delivery.id());
                 }
@@ -278,7 +304,7 @@ impl Drainer {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
-                Err(Refusal::ProfilesLocked(iccids)) => self.held.extend(iccids),
+                Err(Refusal::ProfilesLocked(iccids)) => self.held.profiles.extend(iccids),
                 Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout)) => {
                     return Ok(Err((batch, refusal)));
                 }

@@ -410,6 +410,35 @@ async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery(
     app.assert_straight(&iccid(1)).await;
 }
 
+/// Another replica is writing a delivery of the same event, and does not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_id_held_by_another_transaction_delays_no_other_spooled_delivery() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let activation = json!({ "uid": "customer-4711", "activatedItem": "EU 5 GB" }).to_string();
+    let deliveries = [
+        event(1, "msg_1", 9, &activation),
+        event(2, "msg_2", 8, &activation),
+        report(3, 7, 1, "RELEASED"),
+        event(4, "msg_4", 6, &activation),
+    ];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    TestApp::start_on(postgres.database.clone(), |_| ()).await.stop().await;
+    let mut other = postgres.database.connect().await;
+    let mut transaction = other.begin().await.unwrap();
+    let hold = "INSERT INTO event_ids (hook, event_id, body_sha256, received_at)
+                SELECT 'gigastore/esim-status', 'msg_' || n, sha256('another'), now() FROM generate_series(1, 2) AS n";
+    sqlx::query(hold).execute(&mut *transaction).await.unwrap();
+
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let spool = app.service.app().spool.clone().unwrap();
+    wait_until("the others are drained", async || spool.figures().deliveries == 2).await;
+    assert_eq!(states(&app, 1).await, ["RELEASED"]);
+
+    transaction.rollback().await.unwrap();
+    drained(&app).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 4);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spooled_delivery_is_late_if_another_replica_has_written_a_newer_one() {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
