@@ -469,6 +469,10 @@ async fn send_acts_as_the_provider_and_fails_if_a_webhook_is_refused() {
     assert_eq!(stdout.matches("\"moved\"").count(), 5, "{stdout}");
     let (success, stdout, _) = send(&hook, &["--state", "RELEASED", "--iccid", ICCID]);
     assert!(success && stdout.contains("\"repeated\""), "{stdout}");
+    let connected = ["--state", "INSTALLED", "--connected", "PL", "--iccid", ICCID];
+    let (success, stdout, stderr) = send(&hook, &connected);
+    assert!(success && stdout.contains("connected PL: 200"), "{stdout}{stderr}");
+    assert!(stdout.find("\"moved\"") < stdout.find("\"connected\""), "{stdout}");
 
     let (success, stdout, _) = send(&hook, &["--body", "{\"iccid\":"]);
     assert!(!success && stdout.contains("400") && stdout.contains("malformed"), "{stdout}");
@@ -481,6 +485,8 @@ async fn send_acts_as_the_provider_and_fails_if_a_webhook_is_refused() {
 
     let (success, _, stderr) = send(&hook, &[]);
     assert!(!success && stderr.contains("nothing to send"), "{stderr}");
+    let (success, _, stderr) = send(&hook, &["--connected", "PL", "--provider", "esim-access"]);
+    assert!(!success && stderr.contains("reports no connections"), "{stderr}");
     let (success, _, stderr) = send(&hook, &["--lifecycle", "--provider", "nobody"]);
     assert!(!success && stderr.contains("gigastore"), "{stderr}");
     // Nothing listens on port 1. The error must not show the secret in the URL.

@@ -22,6 +22,8 @@ Examples:
   Report a whole life, signed, with two seconds between the steps:
     esim-status send http://127.0.0.1:8080/webhooks/gigastore/relayed --lifecycle --pause 2 \\
       --auth standard-webhooks --secret whsec_…
+  Report that the eSIM has connected for the first time, in Poland:
+    esim-status send http://127.0.0.1:8080/webhooks/gigastore/esim-status/SECRET --connected PL
   Play Roamify, which signs the body:
     esim-status send http://127.0.0.1:8080/webhooks/roamify/events --provider roamify --lifecycle \\
       --auth hmac-sha256 --header X-Roamify-Signature --secret …
@@ -45,8 +47,12 @@ pub struct SendArgs {
     #[arg(long, conflicts_with_all = ["states", "body"])]
     lifecycle: bool,
 
+    /// Report a first connection in this country, after the states
+    #[arg(long, value_name = "COUNTRY")]
+    connected: Option<String>,
+
     /// Send exactly this body
-    #[arg(long, conflicts_with = "states", value_name = "BYTES")]
+    #[arg(long, conflicts_with_all = ["states", "connected"], value_name = "BYTES")]
     body: Option<String>,
 
     /// The profile
@@ -202,8 +208,8 @@ fn events<'a>(args: &'a SendArgs, provider: &'a dyn Provider) -> anyhow::Result<
     } else {
         args.states.iter().map(String::as_str).collect()
     };
-    if words.is_empty() {
-        bail!("nothing to send: give --state INSTALLED, --lifecycle, or --body");
+    if words.is_empty() && args.connected.is_none() {
+        bail!("nothing to send: give --state INSTALLED, --lifecycle, --connected PL, or --body");
     }
     let (eid, imsi) = (args.eid.as_deref(), args.imsi.as_deref());
     let event = |raw_state: &'a str| -> Event<'a> {
@@ -211,7 +217,14 @@ fn events<'a>(args: &'a SendArgs, provider: &'a dyn Provider) -> anyhow::Result<
             move |at| simulator.compose(&Sample { iccid: &args.iccid, raw_state, eid, imsi, at });
         (raw_state.to_owned(), Box::new(compose))
     };
-    Ok(words.into_iter().map(event).collect())
+    let mut events: Vec<_> = words.into_iter().map(event).collect();
+    if let Some(country) = &args.connected {
+        let body = simulator.compose_connection(&args.iccid, imsi, country).with_context(|| {
+            format!("{} reports no connections: leave out --connected", provider.slug())
+        })?;
+        events.push((format!("connected {country}"), Box::new(move |_| body.clone())));
+    }
+    Ok(events)
 }
 
 /// Posts one body with its credentials. Returns the status and the text of the answer.

@@ -100,6 +100,17 @@ pub trait Simulator: Send + Sync {
 
     /// This provider's words for a whole life of a profile, in order.
     fn lifecycle(&self) -> Vec<&str>;
+
+    /// Makes the body with which this provider says that the profile has connected for the first time, in this country; `None` if it
+    /// never says so.
+    fn compose_connection(
+        &self,
+        _iccid: &str,
+        _imsi: Option<&str>,
+        _country: &str,
+    ) -> Option<String> {
+        None
+    }
 }
 
 /// What an adapter reads in a delivery.

@@ -170,5 +170,12 @@ fn every_provider_reads_what_it_composes() {
             assert_eq!(report.eid.as_ref().map(Eid::as_str), composed(eid));
             assert_eq!(report.imsi.as_ref().map(Imsi::as_str), composed(imsi));
         }
+        let Some(body) = simulator.compose_connection(iccid, Some(imsi), "PL") else { continue };
+        let content = provider.parse(&delivery(provider, HeaderMap::new(), body.into_bytes()));
+        let Ok(Reading { content: Content::Connection(connected), .. }) = content else {
+            panic!("{content:?}")
+        };
+        assert_eq!((connected.iccid.as_str(), connected.country), (iccid, Country::parse("PL")));
+        assert_eq!(connected.imsi.as_ref().map(Imsi::as_str), Some(imsi));
     }
 }

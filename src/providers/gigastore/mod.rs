@@ -161,6 +161,14 @@ impl Simulator for Gigastore {
     fn lifecycle(&self) -> Vec<&str> {
         vec!["RELEASED", "INSTALLED", "DISABLED", "INSTALLED", "RELEASED"]
     }
+
+    fn compose_connection(&self, iccid: &str, imsi: Option<&str>, country: &str) -> Option<String> {
+        let mut body = json!({ "iccid": iccid, "previousCountry": null, NEW_COUNTRY: country });
+        if let Some(imsi) = imsi {
+            body["imsi"] = json!(imsi);
+        }
+        Some(body.to_string())
+    }
 }
 
 /// The meaning of the vendor's word; `None` for UNKNOWN and for any unknown word.
