@@ -15,7 +15,7 @@ use crate::store::{
     Fault, StoreError, deliveries, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
     partitions,
 };
-use crate::telemetry::{self, Span};
+use crate::telemetry::{self, Seldom, Span};
 
 /// How often a batch is retried after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
@@ -50,18 +50,22 @@ pub(super) enum Refusal {
     RowLockTimeout,
     /// The database refuses the batch for its content, with this reason.
     Data(String),
+    /// The database fails at the batch, over two connections, and the cause may be one of the rows.
+    Suspect,
     /// Lanes: the wait for a profile hit the statement timeout. The database itself is well.
     LaneTimeout,
     /// The database is down, slow, or silent.
     Unavailable,
 }
 
-/// Writes a batch within these time limits. Its statements are children of the span.
-pub(super) async fn write_within(
+/// Writes a batch within these time limits. A single delivery that the database refuses is kept unapplied; with `keeps_suspects`, so is
+/// one at which it fails. Its statements are children of the span.
+pub(super) async fn write_or_keep(
     context: &WriterContext,
     connection: &mut WriterConnection,
     (submissions, locks, span): (&[&Submission], Locks, &Span),
     limits: Limits,
+    keeps_suspects: bool,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + limits.whole;
     let mut work = Work {
@@ -76,10 +80,13 @@ pub(super) async fn write_within(
         tries: 0,
     };
     match timeout_at(deadline, work.try_until_decided(limits.attempt)).await {
-        Ok(Err(Refusal::Data(reason))) => {
+        Ok(Err(refusal))
+            if matches!(refusal, Refusal::Data(_))
+                || keeps_suspects && matches!(refusal, Refusal::Suspect) =>
+        {
             return match timeout_at(deadline, work.keep_unapplied()).await {
                 Ok(Ok(receipts)) => Ok(receipts),
-                Ok(Err(refusal)) => Err(refusal.unwrap_or(Refusal::Data(reason))),
+                Ok(Err(again)) => Err(again.unwrap_or(refusal)),
                 Err(_) => {
                     connection.discard();
                     Err(Refusal::Unavailable)
@@ -125,7 +132,7 @@ impl Work<'_> {
                     self.note_success(begun.elapsed());
                     return Ok(receipts);
                 }
-                Ok(Err(WriteError::Contended(iccids))) => {
+                Ok(Err(WriteError::Contended(iccids))) if !iccids.is_empty() => {
                     self.connection.heard();
                     return Err(Refusal::ProfilesLocked(iccids));
                 }
@@ -137,6 +144,11 @@ impl Work<'_> {
                         "a stored row cannot be read; look at the table profiles"
                     );
                     return Err(Refusal::Data(error.to_string()));
+                }
+                // Somebody was just changing what this writes, and it names no profile that could be held.
+                Ok(Err(WriteError::Contended(_))) => {
+                    sleep(PAUSE).await;
+                    continue;
                 }
                 // No connection could be made, or the erasure key is not known yet: tried until the deadline.
                 Ok(Err(WriteError::Failed(error))) => {
@@ -202,7 +214,7 @@ impl Work<'_> {
     }
 
     /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `Err(None)` if the
-    /// database refuses that too.
+    /// database refuses that too, or fails at it.
     async fn keep_unapplied(&mut self) -> Result<Vec<Receipt>, Option<Refusal>> {
         let [only] = self.submissions else { return Err(None) };
         let key = &self.context.erasure_key;
@@ -212,13 +224,15 @@ impl Work<'_> {
         };
         match kept.await {
             Ok(receipt) => Ok(vec![receipt]),
-            Err(WriteError::Contended(iccids)) => Err(Some(Refusal::ProfilesLocked(iccids))),
+            Err(WriteError::Contended(iccids)) if !iccids.is_empty() => {
+                Err(Some(Refusal::ProfilesLocked(iccids)))
+            }
             Err(WriteError::Failed(StoreError::Database(error)))
-                if matches!(fault_of(&error), Fault::Data) =>
+                if matches!(fault_of(&error), Fault::Data | Fault::Suspect) =>
             {
                 Err(None)
             }
-            Err(WriteError::Failed(_)) => {
+            Err(_) => {
                 self.connection.discard();
                 Err(Some(Refusal::Unavailable))
             }
@@ -259,6 +273,24 @@ impl Work<'_> {
             Fault::Unavailable if is_time_out(error) && Instant::now() + took > self.deadline => {
                 self.note_outage(error);
                 Err(Refusal::Unavailable)
+            }
+            // A connection that knows an older schema fails at its statements, so a new one is tried first.
+            Fault::Suspect if self.tries == 1 => {
+                self.connection.discard();
+                Ok(())
+            }
+            Fault::Suspect => {
+                static SELDOM: Seldom = Seldom::new();
+                if let Some(left_out) = SELDOM.due() {
+                    let error = error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        deliveries,
+                        left_out,
+                        "the database fails at a batch: is a row damaged, does a trigger raise, or has our role lost a right?"
+                    );
+                }
+                Err(Refusal::Suspect)
             }
             // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
             // that the server itself reports is retried once.

@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::attempt::{Limits, Refusal, write_within};
+use super::attempt::{Limits, Refusal, write_or_keep};
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::pace::MAX_BATCH;
+use super::settle::MAX_SUSPECTS;
 use super::spooling::Spooling;
 use super::{Arrival, Submission, WriterContext};
 use crate::budget;
@@ -58,6 +59,8 @@ pub(super) async fn run(
         max_batch: MAX_BATCH,
         held: Held::default(),
         after: 0,
+        is_well: false,
+        suspects: 0,
     };
     tokio::select! {
         () = drainer.run() => {}
@@ -99,13 +102,18 @@ struct Drainer {
     held: Held,
     /// The place in the spool after which this pass continues; 0 is the head.
     after: i64,
+    /// Whether other deliveries were written lately. Then one at which the database fails is kept unapplied, because the cause is that
+    /// delivery or its profile. Otherwise it waits for the database to be repaired.
+    is_well: bool,
+    /// How many have failed alone since one was written.
+    suspects: usize,
 }
 
-/// What this pass has found that another transaction holds, and so leaves in the spool.
+/// What this pass leaves in the spool, because another transaction holds it, or the database fails at it.
 #[derive(Debug, Default)]
 struct Held {
     profiles: HashSet<Iccid>,
-    /// Deliveries without a profile, which can only be waiting for their event id.
+    /// Deliveries without a profile, such as those that wait for their event id.
     deliveries: HashSet<Uuid>,
 }
 
@@ -268,6 +276,14 @@ impl Drainer {
             let Some(only) = batch.pop() else { continue };
             match (refusal, seqs.remove(&only.delivery.id())) {
                 (Refusal::Data(reason), Some(seq)) => self.refuse(seq, &reason).await?,
+                (Refusal::Suspect, _) => {
+                    self.held.add(&only);
+                    self.suspects += 1;
+                    if self.suspects >= MAX_SUSPECTS {
+                        (self.is_well, self.suspects) = (false, 0);
+                        return Err(Stuck);
+                    }
+                }
                 _ => self.held.add(&only),
             }
         }
@@ -299,16 +315,20 @@ impl Drainer {
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
             let work = (&refs[..], Locks::OnlyFree, &span);
-            match write_within(context, connection, work, LIMITS).await {
+            match write_or_keep(context, connection, work, LIMITS, self.is_well).await {
                 Ok(_) => {
+                    (self.is_well, self.suspects) = (true, 0);
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
                 Err(Refusal::ProfilesLocked(iccids)) => self.held.profiles.extend(iccids),
-                Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout)) => {
+                Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout | Refusal::Suspect)) => {
                     return Ok(Err((batch, refusal)));
                 }
-                Err(Refusal::LaneTimeout | Refusal::Unavailable) => return Err(Stuck),
+                Err(Refusal::LaneTimeout | Refusal::Unavailable) => {
+                    self.is_well = false;
+                    return Err(Stuck);
+                }
             }
         }
     }

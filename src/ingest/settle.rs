@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::{Limits, Refusal, write_within};
+use super::attempt::{Limits, Refusal, write_or_keep};
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::spooling::Turn;
@@ -33,6 +33,9 @@ const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 
 /// The number of pieces into which a batch is split if it cannot be written as a whole.
 const PIECES: usize = 16;
+
+/// How many deliveries may fail one after the other, each alone, before the whole database counts as failing.
+pub(super) const MAX_SUSPECTS: usize = 8;
 
 /// The part of a batch that was not written.
 #[derive(Debug, Default)]
@@ -63,11 +66,13 @@ pub(super) async fn settle(
     }
     let mut left = Unwritten::default();
     let mut held: HashSet<Iccid> = HashSet::new();
+    let mut suspects = 0;
     let mut work = VecDeque::from([batch]);
     while let Some(batch) = work.pop_front() {
-        // A later piece must not overtake an earlier delivery of the same profile.
+        // A later piece must not overtake an earlier delivery of the same profile. It may also have waited for the pieces before.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
+            .filter(is_still_wanted)
             .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
         left.contended.extend(wait);
         if batch.is_empty() {
@@ -84,11 +89,14 @@ pub(super) async fn settle(
                 let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
                 let limits = limits(context, locks);
                 let work = (&submissions[..], locks, &span);
-                write_within(context, connection, work, limits).await
+                // The drainer finds out better whether it is the row or the database.
+                let keeps_suspects = context.spooling.is_none();
+                write_or_keep(context, connection, work, limits, keeps_suspects).await
             }
         };
         match written {
             Ok(receipts) => {
+                suspects = 0;
                 for (waiting, receipt) in batch.into_iter().zip(receipts) {
                     waiting.reply(Ok(Accepted::Committed(receipt)));
                 }
@@ -104,6 +112,13 @@ pub(super) async fn settle(
                     work.push_front(piece);
                 }
             }
+            Err(Refusal::Suspect)
+                if batch.len() > 1 && context.spooling.is_none() && suspects < MAX_SUSPECTS =>
+            {
+                for piece in pieces(batch).into_iter().rev() {
+                    work.push_front(piece);
+                }
+            }
             Err(Refusal::RowLockTimeout)
                 if batch.iter().all(|it| it.submission.iccid().is_some()) =>
             {
@@ -115,7 +130,8 @@ pub(super) async fn settle(
                 left.is_locked = true;
                 reply_all(batch, SubmitError::Unavailable);
             }
-            Err(Refusal::Unavailable) => {
+            Err(Refusal::Unavailable | Refusal::Suspect) => {
+                suspects += 1;
                 let turn = match turn {
                     Some(turn) if locks == Locks::Wait => wait_for_spooling(turn, &batch).await,
                     turn => turn,

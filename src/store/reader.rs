@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connector::{Connector, Line, Session};
 use super::error::StoreError;
+use super::fault::{Fault, fault_of};
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::budget;
@@ -197,28 +198,46 @@ async fn query(
     look_up_each(line.reach().await?, &asked).await
 }
 
+/// How many may fail one after the other before the whole database counts as failing.
+const MAX_FAILING: usize = 8;
+
 /// Looks all up together. If a row cannot be read, looks them up one by one, so that only that profile fails.
 async fn look_up_each(
     connection: &mut PgConnection,
     asked: &[Asked],
 ) -> Result<HashMap<Asked, Answer>, StoreError> {
     match look_up(connection, asked).await {
-        Err(StoreError::Corrupt { .. }) => {}
+        Err(error) if may_be_one_row(&error) => {}
         together => {
             let found = together?.into_iter().map(|(asked, followed)| (asked, Ok(Some(followed))));
             return Ok(found.collect());
         }
     }
-    let mut answers = HashMap::new();
+    let (mut answers, mut failing) = (HashMap::new(), 0);
     for asked in asked {
         let answer = match look_up(connection, std::slice::from_ref(asked)).await {
-            Ok(mut found) => Ok(found.remove(asked)),
-            Err(error @ StoreError::Corrupt { .. }) => Err(ReadError::Failed(Arc::new(error))),
+            Ok(mut found) => {
+                failing = 0;
+                Ok(found.remove(asked))
+            }
+            Err(error) if failing < MAX_FAILING && may_be_one_row(&error) => {
+                failing += 1;
+                Err(ReadError::Failed(Arc::new(error)))
+            }
             Err(error) => return Err(error),
         };
         answers.insert(asked.clone(), answer);
     }
     Ok(answers)
+}
+
+/// Whether a look-up may have failed because of one row: it holds a value that we do not know, or the server cannot read it.
+fn may_be_one_row(error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt { .. } => true,
+        StoreError::Database(error) => fault_of(error) == Fault::Suspect,
+        _ => false,
+    }
 }
 
 async fn look_up(

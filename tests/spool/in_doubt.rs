@@ -26,7 +26,7 @@ use super::iccid;
 use super::postgres::Postgres;
 
 /// A delivery that was received this many seconds ago.
-fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
+pub(super) fn delivery(number: u128, seconds_ago: i64, body: &str) -> AuthenticDelivery {
     let received_at = clock::now().plus_seconds(-seconds_ago);
     let (hook, body) =
         (Arc::from("gigastore/esim-status"), Bytes::copy_from_slice(body.as_bytes()));
@@ -73,19 +73,19 @@ async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
 }
 
 /// Creates a spool with these deliveries, as a service that was killed leaves it.
-async fn fill(folder: &Path, deliveries: &[(&AuthenticDelivery, &'static str)]) {
+pub(super) async fn fill(folder: &Path, deliveries: &[(&AuthenticDelivery, &'static str)]) {
     let spool = Spool::open(folder, 1 << 20).await.unwrap();
     spool.append(deliveries).await.unwrap();
 }
 
-async fn drained(app: &TestApp) {
+pub(super) async fn drained(app: &TestApp) {
     wait_until("the spool is drained", async || {
         app.service.app().spool.as_ref().unwrap().figures().deliveries == 0
     })
     .await;
 }
 
-async fn states(app: &TestApp, profile: usize) -> Vec<String> {
+pub(super) async fn states(app: &TestApp, profile: usize) -> Vec<String> {
     let transitions = app.transitions(&iccid(profile)).await;
     transitions.iter().map(|it| it["toState"].as_str().unwrap().to_owned()).collect()
 }

@@ -1,0 +1,175 @@
+//! The server fails at one profile and serves all others: a trigger raises, or a page of the table is damaged. That must
+//! not look like a database that is away.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use esim_status_testing::{Database, TestApp};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::Executor;
+use tempfile::TempDir;
+
+use super::away::with_spool;
+use super::iccid;
+use super::in_doubt::{delivery, drained, fill, states};
+use super::postgres::Postgres;
+
+fn report(profile: usize, state: &str) -> String {
+    json!({ "iccid": iccid(profile), "profileState": state }).to_string()
+}
+
+/// Raises at each row of the profile with number 2 that is written to this table.
+async fn raise_at(database: &Database, table: &str) {
+    let statement = format!(
+        "CREATE OR REPLACE FUNCTION raise_at_two() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN IF NEW.iccid = '{}' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER raise_at_two BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION raise_at_two()",
+        iccid(2)
+    );
+    database.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement))).await.unwrap();
+}
+
+async fn last_outcome(app: &TestApp, profile: usize) -> String {
+    let list = app.backend.get(&format!("/v1/profiles/{}/deliveries", iccid(profile))).await;
+    list.json()["items"][0]["outcome"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_spool_one_is_kept_and_the_others_are_applied() {
+    let postgres = Postgres::start().await;
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    for profile in 1..=40 {
+        assert_eq!(app.report(&iccid(profile), "RELEASED").await, "moved");
+    }
+    raise_at(&app.database, "profiles").await;
+    let answers = join_all((1..=40).map(|it| app.deliver(report(it, "INSTALLED")))).await;
+    for (index, answer) in answers.iter().enumerate() {
+        let expected = if index == 1 { "unrecognised" } else { "moved" };
+        assert_eq!(answer.outcome(), expected, "{answer:?}");
+    }
+    assert_eq!(last_outcome(&app, 2).await, "unrecognised");
+    assert_eq!(states(&app, 2).await, ["RELEASED"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_spool_one_is_kept_once_others_were_written() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let deliveries = [
+        delivery(1, 9, &report(2, "RELEASED")),
+        delivery(2, 8, &report(1, "RELEASED")),
+        delivery(3, 7, &report(2, "INSTALLED")),
+        delivery(4, 6, &report(3, "RELEASED")),
+    ];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    raise_at(&postgres.database, "profiles").await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    drained(&app).await;
+    assert_eq!((states(&app, 1).await, states(&app, 3).await).0, ["RELEASED"]);
+    let kept = "SELECT count(*) FROM deliveries WHERE outcome = 'unrecognised'";
+    assert_eq!(app.database.scalar::<i64>(kept).await, 2);
+    assert_eq!(app.service.app().spool.as_ref().unwrap().figures().refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_spool_one_that_cannot_even_be_kept_waits_and_delays_no_other() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let deliveries = [
+        delivery(1, 9, &report(2, "RELEASED")),
+        delivery(2, 8, &report(2, "INSTALLED")),
+        delivery(3, 7, &report(1, "RELEASED")),
+        delivery(4, 6, &report(3, "RELEASED")),
+    ];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    raise_at(&postgres.database, "deliveries").await;
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let spool = app.service.app().spool.clone().unwrap();
+    let only_two_left = async || spool.figures().deliveries == 2;
+    esim_status_testing::wait_until("the others are drained", only_two_left).await;
+    assert_eq!(app.deliver(report(1, "INSTALLED")).await.status, 202);
+    let both = async || states(&app, 1).await == ["RELEASED", "INSTALLED"];
+    esim_status_testing::wait_until("a new one is drained", both).await;
+
+    let repair = "DROP TRIGGER raise_at_two ON deliveries";
+    app.database.connect().await.execute(repair).await.unwrap();
+    drained(&app).await;
+    assert_eq!(states(&app, 2).await, ["RELEASED", "INSTALLED"]);
+    assert_eq!(spool.figures().refused, 0);
+}
+
+/// Everything fails: it must wait for the repair, and not be kept piece by piece.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_spool_all_wait_if_the_server_fails_at_all() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let reports: Vec<_> =
+        (1..=60).map(|it| delivery(it as u128, 9, &report(it, "INSTALLED"))).collect();
+    let waiting: Vec<_> = reports.iter().map(|it| (it, "gigastore")).collect();
+    fill(folder.path(), &waiting).await;
+    let mut operator = postgres.database.connect().await;
+    let spoil = "CREATE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nobody'; END $$;
+                 CREATE TRIGGER raise BEFORE INSERT ON profiles FOR EACH STATEMENT EXECUTE FUNCTION raise()";
+    operator.execute(sqlx::raw_sql(spoil)).await.unwrap();
+    let failed = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let many_tries = async || app.database.scalar::<i64>(failed).await > 30;
+    esim_status_testing::wait_until("many were tried", many_tries).await;
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 0);
+    operator.execute("DROP TRIGGER raise ON profiles").await.unwrap();
+    drained(&app).await;
+    let moved = "SELECT count(*) FROM deliveries WHERE outcome = 'moved'";
+    assert_eq!(app.database.scalar::<i64>(moved).await, 60);
+}
+
+/// The file and the page that hold a profile.
+async fn page_of(database: &Database, profile: usize) -> (PathBuf, u64) {
+    let (path, page): (String, i64) = sqlx::query_as(
+        "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('profiles'),
+                (ctid::text::point)[0]::bigint
+         FROM profiles WHERE iccid = $1",
+    )
+    .bind(iccid(profile))
+    .fetch_one(&mut database.connect().await)
+    .await
+    .unwrap();
+    (path.into(), page.cast_unsigned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_page_costs_only_the_profiles_on_it() {
+    const PAGE: u64 = 8_192;
+
+    let mut postgres = Postgres::start().await;
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    for answer in join_all((1..=400).map(|it| app.deliver(report(it, "RELEASED")))).await {
+        assert_eq!(answer.outcome(), "moved");
+    }
+    app.database.connect().await.execute("VACUUM profiles").await.unwrap();
+    let (path, damaged) = page_of(&app.database, 1).await;
+    let mut healthy = Vec::new();
+    for profile in 2..=400 {
+        if page_of(&app.database, profile).await.1 != damaged {
+            healthy.push(profile);
+        }
+        if healthy.len() == 20 {
+            break;
+        }
+    }
+    app.stop().await;
+    postgres.stop();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[0xa5; 512], damaged * PAGE).unwrap();
+    postgres.start_again();
+
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    let asked: Vec<_> = healthy.iter().copied().chain([1]).collect();
+    let of = |profile: usize| format!("/v1/profiles/{}", iccid(profile));
+    let answers = join_all(asked.iter().map(|it| async { app.backend.get(&of(*it)).await })).await;
+    let (last, others) = answers.split_last().unwrap();
+    assert!(others.iter().all(|it| it.status == 200), "{others:?}");
+    assert_eq!(last.problem(), "unavailable");
+    let answers = join_all(asked.iter().map(|it| app.deliver(report(*it, "INSTALLED")))).await;
+    let (last, others) = answers.split_last().unwrap();
+    assert!(others.iter().all(|it| it.status == 200), "{others:?}");
+    assert_eq!(last.problem(), "unavailable");
+}
