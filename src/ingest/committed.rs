@@ -42,6 +42,9 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
             let is_word_unknown = judgement.reason.as_deref() != Some(UNAPPLIED);
             telemetry::count_unrecognised(submission.provider, is_word_unknown);
         }
+        if judgement.outcome == Outcome::Duplicate && judgement.noteworthy {
+            telemetry::count_reused_event_id(submission.provider);
+        }
         if judgement.noteworthy {
             // Escaped, because it may contain anything.
             let word = submission.report().map(|report| start_of(&report.raw_state));

@@ -67,6 +67,7 @@ const SMDP_ARRIVED: &str = "esim_status_smdp_arrived";
 const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const UNAPPLIED: &str = "esim_status_unapplied_total";
+const REUSED_IDS: &str = "esim_status_reused_event_ids_total";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
@@ -141,6 +142,7 @@ fn collect() -> PrometheusHandle {
         UNAPPLIED,
         "Webhooks kept without their profile, which cannot be read or written"
     );
+    describe_counter!(REUSED_IDS, "Webhooks with an event id that came before with another body");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
@@ -186,6 +188,7 @@ pub fn begin_provider(provider: &'static str) {
     }
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
     counter!(UNAPPLIED, "provider" => provider).increment(0);
+    counter!(REUSED_IDS, "provider" => provider).increment(0);
 }
 
 /// Creates the series of a hook and a reason with 0.
@@ -262,6 +265,11 @@ pub fn count_inquiry(provider: &'static str, result: &'static str) {
 pub fn count_unrecognised(provider: &'static str, is_word_unknown: bool) {
     let name = if is_word_unknown { UNKNOWN_WORDS } else { UNAPPLIED };
     counter!(name, "provider" => provider).increment(1);
+}
+
+/// Counts a webhook that was kept and not applied, because its event id came before with another body.
+pub fn count_reused_event_id(provider: &'static str) {
+    counter!(REUSED_IDS, "provider" => provider).increment(1);
 }
 
 /// Counts a webhook that could not be authenticated. Only configured hooks are counted, so the label is bounded.

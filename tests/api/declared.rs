@@ -96,6 +96,10 @@ async fn a_provider_that_nobody_wrote_code_for_is_declared_from_a_documented_sam
     ] {
         assert_eq!(deliver(event(status, second, id)).await.outcome(), outcome, "{status} {id:?}");
     }
+    // No other test of this binary reuses an id of this provider.
+    let metrics = app.admin.get("/metrics").await.text;
+    let reused = r#"esim_status_reused_event_ids_total{provider="connectedyou"} 1"#;
+    assert!(metrics.lines().any(|line| line == reused), "{metrics}");
     let profile = app.profile(ICCID).await;
     assert_eq!(
         (&profile["state"], &profile["provider"]),
