@@ -22,7 +22,7 @@ use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::deliveries::{self, DeliveryRecord};
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
-use crate::store::{self, ErasureKey, StoreError, erasures, last_reports, profiles, transitions};
+use crate::store::{ErasureKey, StoreError, erasures, last_reports, profiles, transitions};
 
 /// How many deliveries are read from the database at once.
 const PAGE: i64 = 200;
@@ -110,21 +110,12 @@ pub async fn apply(
                 Ok(outcome) => outcome.into_iter().for_each(|outcome| {
                     tell(understood(&record, outcome, &reading));
                 }),
-                Err(error) if is_busy(&error) => busy += 1,
+                Err(error) if error.is_busy() => busy += 1,
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(Counts { looked_at: pages.looked_at, busy })
-}
-
-/// Whether another transaction has held the profile for too long.
-fn is_busy(error: &StoreError) -> bool {
-    match error {
-        StoreError::Busy => true,
-        StoreError::Database(error) => store::is_time_out(error) || store::is_lock_time_out(error),
-        _ => false,
-    }
 }
 
 /// Which deliveries to read again, and by which adapters.
