@@ -1007,14 +1007,18 @@ async fn reread_shows_and_applies_what_is_understood_now() {
     let mut connection = database.connect().await;
     store::upkeep::prepare(&mut connection, clock::now(), 90).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(kept)).execute(&mut connection).await.unwrap();
-    let reread = |apply: &[&str], hook: &str| {
+    let attempt = |apply: &[&str], hook: &str| {
         let mut arguments = vec!["reread", "--hook", hook, "--since", "2020-01-01T00:00:00Z"];
         arguments.extend(apply);
         let mut command = program(&arguments);
         command.env("DATABASE_URL", server().url(database.options.get_database().unwrap()));
         let (success, text, errors) = output(&mut command);
-        assert!(success, "{text}{errors}");
         assert!(!format!("{text}{errors}").contains(ICCID), "{text}{errors}");
+        (success, text, errors)
+    };
+    let reread = |apply: &[&str], hook: &str| {
+        let (success, text, errors) = attempt(apply, hook);
+        assert!(success, "{text}{errors}");
         text
     };
     let hook = "gigastore/esim-status";
@@ -1022,6 +1026,19 @@ async fn reread_shows_and_applies_what_is_understood_now() {
     assert!(text.contains("unrecognised → moved INSTALLED"), "{text}");
     assert!(text.contains("Would become, of 1 that were kept: 1 moved."), "{text}");
     assert!(reread(&["--apply"], "gigastore/other").contains("is that the path of the hook?"));
+    // The profile has meanwhile got a value that only a newer release knows.
+    let spoil = format!(
+        "INSERT INTO profiles (iccid, provider, state, raw_state, eid, since, seq, installs_seen, deliveries, updated_at)
+         VALUES ('{ICCID}', 'gigastore', 'RELEASED', 'RELEASED', 'zz', now(), 1, 0, 1, now())"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(spoil)).execute(&mut connection).await.unwrap();
+    for apply in [&[][..], &["--apply"]] {
+        let (success, text, errors) = attempt(apply, hook);
+        assert!(!success, "{text}{errors}");
+        assert!(text.contains("their profiles cannot be read or written: 1."), "{text}{errors}");
+        assert!(errors.contains("column eid of a stored row"), "{text}{errors}");
+    }
+    sqlx::query("DELETE FROM profiles").execute(&mut connection).await.unwrap();
     assert!(reread(&["--apply"], hook).contains("Applied, of 1 that were kept: 1 moved."));
     assert!(reread(&["--apply"], hook).contains("has kept nothing"));
     let state = "SELECT state FROM profiles";
