@@ -22,7 +22,9 @@ use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use crate::store::deliveries::{self, DeliveryRecord};
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
-use crate::store::{self, ErasureKey, StoreError, erasures, last_reports, profiles, transitions};
+use crate::store::{
+    ErasureKey, Fault, StoreError, erasures, fault_of, last_reports, profiles, transitions,
+};
 
 /// How many deliveries are read from the database at once.
 const PAGE: i64 = 200;
@@ -52,10 +54,13 @@ pub struct Counts {
     pub looked_at: u64,
     /// The number of deliveries whose profile another transaction held for too long.
     pub busy: u64,
+    /// The number of deliveries whose profile cannot be read or written.
+    pub unapplied: u64,
 }
 
 /// Reads again what the hook has received since a time, oldest first, and passes each delivery that is understood now to `tell`.
-/// Changes nothing. An event that came twice under one id is passed twice.
+/// Changes nothing. An event that came twice under one id is passed twice. A profile that cannot be read stops no other
+/// one.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -67,31 +72,26 @@ pub async fn preview(
 ) -> Result<Counts, StoreError> {
     let mut judged: HashMap<Iccid, Option<Profile>> = HashMap::new();
     let mut pages = Pages::default();
+    let mut unapplied = 0;
     while let Some(page) = pages.next(connection, from).await? {
         for (record, reading) in page {
-            let Some(iccid) = reading.iccid().cloned() else { continue };
-            let known = if let Some(known) = judged.get(&iccid) {
-                known.clone()
-            } else {
-                let read = profiles::read(connection, &[iccid.as_str().to_owned()]).await?;
-                read.into_iter().next().map(|(profile, _)| profile)
-            };
-            if is_erased(connection, key, known.as_ref(), &iccid, record.received_at).await? {
-                continue;
+            match preview_one(connection, key, &mut judged, &record, &reading).await {
+                Ok(outcome) => outcome.into_iter().for_each(|outcome| {
+                    tell(understood(&record, outcome, &reading));
+                }),
+                Err(error) if is_of_the_profile(&error) => {
+                    warn(&record, &error);
+                    unapplied += 1;
+                }
+                Err(error) => return Err(error),
             }
-            let is_overtaken = is_overtaken(connection, &record, &iccid).await?;
-            let verdict = judge(known.as_ref(), &record, &reading, is_overtaken);
-            let Some(verdict) = verdict else { continue };
-            tell(understood(&record, verdict.outcome(), &reading));
-            let profile = verdict.into_parts().0.or(known);
-            judged.insert(iccid, profile);
         }
     }
-    Ok(Counts { looked_at: pages.looked_at, busy: 0 })
+    Ok(Counts { looked_at: pages.looked_at, busy: 0, unapplied })
 }
 
 /// Reads again in the same way, applies each delivery that is understood now, and passes it to `tell`. Safe to call again, and beside
-/// running services. `writing` is a connection that an erasure waits for, as for a registration's.
+/// running services. A profile that cannot be read or written stops no other one. `writing` is a connection that an erasure waits for, as for a registration's.
 ///
 /// # Errors
 /// [`StoreError`]; what was applied before stays applied.
@@ -103,28 +103,43 @@ pub async fn apply(
     mut tell: impl FnMut(Understood),
 ) -> Result<Counts, StoreError> {
     let mut pages = Pages::default();
-    let mut busy = 0;
+    let (mut busy, mut unapplied) = (0, 0);
     while let Some(page) = pages.next(connection, from).await? {
         for (record, reading) in page {
             match apply_one(writing, key, &record, &reading).await {
                 Ok(outcome) => outcome.into_iter().for_each(|outcome| {
                     tell(understood(&record, outcome, &reading));
                 }),
-                Err(error) if is_busy(&error) => busy += 1,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_busy() {
+                        busy += 1;
+                    } else if is_of_the_profile(&error) {
+                        warn(&record, &error);
+                        unapplied += 1;
+                    } else {
+                        return Err(error);
+                    }
+                    // Rolls back now, and not when the connection is next used: its locks would be kept until then.
+                    writing.ping().await?;
+                }
             }
         }
     }
-    Ok(Counts { looked_at: pages.looked_at, busy })
+    Ok(Counts { looked_at: pages.looked_at, busy, unapplied })
 }
 
-/// Whether another transaction has held the profile for too long.
-fn is_busy(error: &StoreError) -> bool {
+/// Whether a profile cannot be read or written, and others can.
+fn is_of_the_profile(error: &StoreError) -> bool {
     match error {
-        StoreError::Busy => true,
-        StoreError::Database(error) => store::is_time_out(error) || store::is_lock_time_out(error),
+        StoreError::Corrupt { .. } => true,
+        StoreError::Database(error) => fault_of(error) == Fault::Data,
         _ => false,
     }
+}
+
+fn warn(record: &DeliveryRecord, error: &StoreError) {
+    let (delivery, error) = (record.id, error as &dyn std::error::Error);
+    tracing::warn!(%delivery, error, "a delivery was left, because its profile cannot be read or written");
 }
 
 /// Which deliveries to read again, and by which adapters.
@@ -227,6 +242,33 @@ async fn is_erased(
         Some(known) => known.erased_at.is_some_and(|at| received_at < at),
         None => erasures::recall(connection, key, iccid).await?.is_some(),
     })
+}
+
+/// Judges a delivery after those before it, whose profiles are in `judged`. Returns what would become of it; `None` if nothing.
+async fn preview_one(
+    connection: &mut PgConnection,
+    key: &ErasureKey,
+    judged: &mut HashMap<Iccid, Option<Profile>>,
+    record: &DeliveryRecord,
+    reading: &Reading,
+) -> Result<Option<Outcome>, StoreError> {
+    let Some(iccid) = reading.iccid() else { return Ok(None) };
+    let known = if let Some(known) = judged.get(iccid) {
+        known.clone()
+    } else {
+        let read = profiles::read(connection, &[iccid.as_str().to_owned()]).await?;
+        read.into_iter().next().map(|(profile, _)| profile)
+    };
+    if is_erased(connection, key, known.as_ref(), iccid, record.received_at).await? {
+        return Ok(None);
+    }
+    let is_overtaken = is_overtaken(connection, record, iccid).await?;
+    let Some(verdict) = judge(known.as_ref(), record, reading, is_overtaken) else {
+        return Ok(None);
+    };
+    let outcome = verdict.outcome();
+    judged.insert(iccid.clone(), verdict.into_parts().0.or(known));
+    Ok(Some(outcome))
 }
 
 /// Applies a delivery. Returns what became of it; `None` if nothing, also if another process has applied it.

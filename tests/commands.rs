@@ -20,6 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::Value;
+use sqlx::Connection;
 use sqlx::migrate::Migrate;
 
 const ICCID: &str = "89480100000472018362";
@@ -937,6 +938,63 @@ async fn a_data_folder_keeps_profiles_and_secrets_and_is_used_by_one_dev_at_a_ti
     assert!(kept >= history && history > 0, "{history} became {kept}");
 }
 
+/// Runs `erase` with a list of these profiles.
+fn erase(database: &Database, iccids: &[String]) -> (bool, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("erased");
+    std::fs::write(&list, iccids.join("\n")).unwrap();
+    let mut command = program(&["erase", "--from"]);
+    command.arg(&list);
+    command.env("DATABASE_URL", server().url(database.options.get_database().unwrap()));
+    output(&mut command)
+}
+
+#[tokio::test]
+async fn erase_goes_on_after_a_profile_that_cannot_be_erased_and_ends_where_the_database_does() {
+    let database = Database::migrated().await;
+    let mut connection = database.connect().await;
+    store::upkeep::prepare(&mut connection, clock::now(), 90).await.unwrap();
+    let iccids: Vec<_> = (0..5).map(|number| format!("8948010000047201837{number}")).collect();
+    let create =
+        "INSERT INTO profiles (iccid, provider, state, raw_state, since, seq, installs_seen, deliveries, updated_at)
+         SELECT iccid, 'gigastore', 'RELEASED', 'RELEASED', now(), 1, 0, 1, now() FROM UNNEST($1::text[]) AS iccid";
+    sqlx::query(create).bind(&iccids).execute(&mut connection).await.unwrap();
+    // The second one is refused, and the fourth has a value that only a newer release knows.
+    let refuse = "
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.iccid = '89480100000472018371')
+        EXECUTE FUNCTION refuse();
+        UPDATE profiles SET eid = 'zz' WHERE iccid = '89480100000472018373'";
+    sqlx::raw_sql(refuse).execute(&mut connection).await.unwrap();
+    // Another transaction holds the first one for longer than a statement may take.
+    let mut holder = database.connect().await;
+    let mut holding = holder.begin().await.unwrap();
+    let hold = "SELECT FROM profiles WHERE iccid = $1 FOR UPDATE";
+    sqlx::query(hold).bind(&iccids[0]).execute(&mut *holding).await.unwrap();
+    let (success, text, errors) = erase(&database, &iccids);
+    assert!(!success);
+    assert!(text.contains("Profiles in the list: 5. Erased: 3. Failed: 2."), "{text}{errors}");
+    assert!(text.contains("run this again"), "{text}{errors}");
+    assert!(!iccids.iter().any(|it| format!("{text}{errors}").contains(it)), "{text}{errors}");
+    holding.rollback().await.unwrap();
+    let left = "SELECT string_agg(iccid, ' ' ORDER BY iccid) FROM profiles";
+    assert_eq!(database.scalar::<String>(left).await, iccids[..2].join(" "));
+
+    // Now the server ends the session instead: no other profile is tried.
+    let end = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN OLD; END $$";
+    sqlx::raw_sql(end).execute(&mut connection).await.unwrap();
+    sqlx::query(create).bind(&iccids[2..]).execute(&mut connection).await.unwrap();
+    let (success, text, errors) = erase(&database, &iccids);
+    assert!(!success);
+    assert!(errors.contains("stopped after 1 of 5"), "{text}{errors}");
+    assert_eq!(database.scalar::<String>(left).await, iccids[1..].join(" "));
+    sqlx::raw_sql("DROP TRIGGER refuse ON profiles").execute(&mut connection).await.unwrap();
+    let (success, text, errors) = erase(&database, &iccids);
+    assert!(success, "{text}{errors}");
+    assert!(text.contains("Profiles in the list: 5. Erased: 4. The others"), "{text}{errors}");
+}
+
 #[tokio::test]
 async fn reread_shows_and_applies_what_is_understood_now() {
     let database = Database::migrated().await;
@@ -949,14 +1007,18 @@ async fn reread_shows_and_applies_what_is_understood_now() {
     let mut connection = database.connect().await;
     store::upkeep::prepare(&mut connection, clock::now(), 90).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(kept)).execute(&mut connection).await.unwrap();
-    let reread = |apply: &[&str], hook: &str| {
+    let attempt = |apply: &[&str], hook: &str| {
         let mut arguments = vec!["reread", "--hook", hook, "--since", "2020-01-01T00:00:00Z"];
         arguments.extend(apply);
         let mut command = program(&arguments);
         command.env("DATABASE_URL", server().url(database.options.get_database().unwrap()));
         let (success, text, errors) = output(&mut command);
-        assert!(success, "{text}{errors}");
         assert!(!format!("{text}{errors}").contains(ICCID), "{text}{errors}");
+        (success, text, errors)
+    };
+    let reread = |apply: &[&str], hook: &str| {
+        let (success, text, errors) = attempt(apply, hook);
+        assert!(success, "{text}{errors}");
         text
     };
     let hook = "gigastore/esim-status";
@@ -964,6 +1026,19 @@ async fn reread_shows_and_applies_what_is_understood_now() {
     assert!(text.contains("unrecognised → moved INSTALLED"), "{text}");
     assert!(text.contains("Would become, of 1 that were kept: 1 moved."), "{text}");
     assert!(reread(&["--apply"], "gigastore/other").contains("is that the path of the hook?"));
+    // The profile has meanwhile got a value that only a newer release knows.
+    let spoil = format!(
+        "INSERT INTO profiles (iccid, provider, state, raw_state, eid, since, seq, installs_seen, deliveries, updated_at)
+         VALUES ('{ICCID}', 'gigastore', 'RELEASED', 'RELEASED', 'zz', now(), 1, 0, 1, now())"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(spoil)).execute(&mut connection).await.unwrap();
+    for apply in [&[][..], &["--apply"]] {
+        let (success, text, errors) = attempt(apply, hook);
+        assert!(!success, "{text}{errors}");
+        assert!(text.contains("their profiles cannot be read or written: 1."), "{text}{errors}");
+        assert!(errors.contains("column eid of a stored row"), "{text}{errors}");
+    }
+    sqlx::query("DELETE FROM profiles").execute(&mut connection).await.unwrap();
     assert!(reread(&["--apply"], hook).contains("Applied, of 1 that were kept: 1 moved."));
     assert!(reread(&["--apply"], hook).contains("has kept nothing"));
     let state = "SELECT state FROM profiles";

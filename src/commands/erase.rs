@@ -13,7 +13,7 @@ use crate::budget;
 use crate::clock;
 use crate::config::{DatabaseArgs, LogArgs};
 use crate::domain::Iccid;
-use crate::registry;
+use crate::registry::{self, EraseError};
 use crate::store::{ErasureKey, Pool, Session};
 use crate::telemetry;
 
@@ -35,8 +35,8 @@ pub struct EraseArgs {
 /// webhooks bring them back.
 ///
 /// # Errors
-/// If the list cannot be read, before anything is erased, or if the database cannot be used; says what to do. It is safe to run
-/// it again.
+/// If the list cannot be read, before anything is erased, or if the database cannot be used; says what to do. A profile that cannot
+/// be erased keeps no other one from it. It is safe to run it again.
 pub async fn run(args: &EraseArgs) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(args.log.log_format);
     let iccids = parse(&read(&args.from)?)?;
@@ -76,17 +76,26 @@ async fn erase(args: &EraseArgs, iccids: &BTreeSet<Iccid>) -> anyhow::Result<Exi
     pool.run(async |connection| key.load(connection).await).await.context(
         "the database cannot be used: is it restored, and migrated (`esim-status migrate`)?",
     )?;
-    let (mut erased, mut done) = (0, 0);
-    for iccid in iccids {
+    let (mut erased, mut failed) = (0, 0);
+    for (done, iccid) in iccids.iter().enumerate() {
         // The spools are with their replicas, which erase from them what they drain.
-        let was_known = registry::erase(&pool, None, &key, iccid, clock::now())
-            .await
-            .with_context(|| format!("stopped after {done} of {}: run this again", iccids.len()))?;
-        done += 1;
-        erased += usize::from(was_known);
+        match registry::erase(&pool, None, &key, iccid, clock::now()).await {
+            Ok(was_known) => erased += usize::from(was_known),
+            Err(error) if is_of_the_profile(&error) => {
+                failed += 1;
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(?iccid, error, "a profile could not be erased");
+            }
+            Err(error) => {
+                let stopped = format!("stopped after {done} of {}: run this again", iccids.len());
+                return Err(error).context(stopped);
+            }
+        }
     }
+    let all = iccids.len();
+    let failures = if failed > 0 { format!(" Failed: {failed}.") } else { String::new() };
     println!(
-        "Profiles in the list: {done}. Erased: {erased}. The others were not known; late webhooks about them are ignored from now on."
+        "Profiles in the list: {all}. Erased: {erased}.{failures} The others were not known; late webhooks about them are ignored from now on."
     );
     let unlikely = iccids.iter().filter(|iccid| !iccid.luhn_holds()).count();
     if unlikely > 0 {
@@ -94,5 +103,19 @@ async fn erase(args: &EraseArgs, iccids: &BTreeSet<Iccid>) -> anyhow::Result<Exi
             "Of the list, {unlikely} have a wrong check digit. If that is not usual for them, compare the list with its source: a spreadsheet rounds long numbers."
         );
     }
+    if failed > 0 {
+        println!(
+            "Why {failed} failed is above. Correct that and run this again: what was erased stays erased."
+        );
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether others may be erased all the same: the database answers.
+fn is_of_the_profile(error: &EraseError) -> bool {
+    match error {
+        EraseError::Store(error) => error.is_busy() || !error.is_away(),
+        EraseError::Spool(_) => false,
+    }
 }

@@ -74,15 +74,19 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
         println!("… and {} more.", number - LISTED);
     }
     let counts: Vec<_> = outcomes.iter().map(|(it, number)| format!("{number} {it}")).collect();
-    let (counts, since, Counts { looked_at, busy }) = (counts.join(", "), args.since, seen);
+    let (counts, since, Counts { looked_at, busy, unapplied }) =
+        (counts.join(", "), args.since, seen);
     if looked_at == 0 {
         println!(
             "{hook} has kept nothing since {since} that was not understood: is that the path of the hook?"
         );
     } else if number == 0 {
-        println!(
-            "Of {looked_at} that {hook} has kept since {since}, none is understood better now."
-        );
+        let what = if busy + unapplied > 0 {
+            "none can be applied now"
+        } else {
+            "none is understood better now"
+        };
+        println!("Of {looked_at} that {hook} has kept since {since}, {what}.");
     } else if args.apply {
         println!("Applied, of {looked_at} that were kept: {counts}.");
     } else {
@@ -92,9 +96,13 @@ async fn reread(args: &RereadArgs) -> anyhow::Result<ExitCode> {
     }
     if busy > 0 {
         println!("Left, because other transactions hold their profiles: {busy}. Run it again.");
-        return Ok(ExitCode::FAILURE);
     }
-    Ok(ExitCode::SUCCESS)
+    if unapplied > 0 {
+        println!(
+            "Left, because their profiles cannot be read or written: {unapplied}. The log above says why: run the release that wrote them, or correct the rows, and run it again."
+        );
+    }
+    Ok(if busy + unapplied > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A delivery by its id, which support finds in the lists, and without identifiers of the profile.

@@ -11,12 +11,12 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{lock, wake_all};
+use super::wake_all;
 use crate::budget;
 use crate::domain::{ChangeKind, Iccid, Timestamp};
 use crate::spool::{Spool, SpoolError};
 use crate::store::erasures::Erasure;
-use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures, orders};
+use crate::store::{ErasureKey, Pool, StoreError, backends, changes, erasures, orders, profiles};
 
 /// The shortest and the longest pause between two checks whether earlier statements have ended.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(160)];
@@ -94,7 +94,8 @@ async fn delete(
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     erasures::take_turn(&mut transaction, iccid).await?;
-    let last_seq = lock(&mut transaction, iccid).await?.map(|(profile, _)| profile.seq);
+    // The whole row is not read: it may hold a value that only a newer release knows, and must be erased all the same.
+    let last_seq = profiles::lock_seq(&mut transaction, iccid).await?;
     // Users who were led from this profile to another one have no access any more.
     wake_all(&mut transaction, iccid).await?;
     for partner in orders::partners(&mut transaction, iccid).await? {

@@ -165,11 +165,12 @@ impl Service {
         let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
         let (ingest, writers) =
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
+        let (reader, reading) = store::ProfileReader::new(connector.clone());
+        background.spawn("reading profiles", reading);
         let metrics = metrics::begin(&settings.hooks, &settings.providers);
         let tallies = HookTallies::of(&settings.hooks);
-        let askable = settings.api.is_some().then(|| Gigastore.slug());
         let app = AppState::new(Parts {
-            askable: askable.into_iter().collect(),
+            askable: settings.api.iter().map(|_| Gigastore.slug()).collect(),
             providers: settings.providers,
             hooks: settings.hooks,
             access: settings.access,
@@ -183,7 +184,7 @@ impl Service {
             evidence_keys: settings.evidence_keys,
             erasure_key: erasure_key.clone(),
             brand: settings.brand,
-            reader: store::ProfileReader::start(connector.clone()),
+            reader,
             ingest,
             spool,
             metrics,

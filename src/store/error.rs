@@ -1,6 +1,7 @@
 //! Why a statement failed.
 
 use super::decode::Undecodable;
+use super::fault::{is_lock_time_out, is_time_out};
 
 /// Why a statement failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,17 @@ pub enum StoreError {
     /// Credentials could not be encrypted.
     #[error("credentials could not be encrypted")]
     Sealing,
+}
+
+impl StoreError {
+    /// Whether the server answers, and only what another transaction holds was not to be had in time.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Database(error) => is_time_out(error) || is_lock_time_out(error),
+            _ => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

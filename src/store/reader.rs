@@ -73,11 +73,10 @@ pub struct ProfileReader {
 }
 
 impl ProfileReader {
-    /// Starts the task that queries the database. It ends when the last handle is dropped.
-    pub fn start(connector: Connector) -> Self {
+    /// A handle, and the task that queries the database for it, which the caller runs. The task ends when the last handle is dropped.
+    pub fn new(connector: Connector) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (questions, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(answer_all(connector, waiting));
-        Self { questions }
+        (Self { questions }, answer_all(connector, waiting))
     }
 
     /// Finds a profile in its current state.

@@ -128,6 +128,7 @@ async fn a_task_that_dies_ends_the_service_whichever_it_is() {
     for name in [
         "upkeep",
         "listening for changes",
+        "reading profiles",
         "inquiries",
         "outgoing webhooks",
         "writer",

@@ -91,6 +91,30 @@ async fn an_erasure_leaves_only_a_keyed_hash() {
     assert_eq!((&neighbour["state"], &neighbour["seq"]), (&json!("INSTALLED"), &json!(2)));
 }
 
+/// As a newer release may have left it, which was rolled back.
+#[tokio::test]
+async fn a_profile_whose_row_cannot_be_read_is_erased_all_the_same() {
+    let app = TestApp::start().await;
+    fill(&app).await;
+    let mut connection = app.database.connect().await;
+    let allow = "ALTER TABLE profiles DROP CONSTRAINT profiles_state_check";
+    connection.execute(allow).await.unwrap();
+    let spoil = "UPDATE profiles SET state = 'LENT', eid = 'zz' WHERE iccid = $1";
+    sqlx::query(spoil).bind(ICCID).execute(&mut connection).await.unwrap();
+    let path = format!("/v1/profiles/{ICCID}");
+    assert_eq!(app.backend.get(&path).await.problem(), "internal");
+    let seq: i64 = app.database.scalar("SELECT seq FROM profiles WHERE eid = 'zz'").await;
+
+    let answer = erase(&app.backend, ICCID).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert_eq!(traces(&app).await, Vec::<String>::new());
+    assert_eq!(app.backend.get(&path).await.problem(), "unknown-profile");
+    // A new history begins after the old one, and not among its positions.
+    assert_eq!(app.database.scalar::<i64>("SELECT last_seq FROM erasures").await, seq);
+    register(&app, &object(ICCID)).await;
+    assert_eq!(app.profile(ICCID).await["seq"], seq + 1);
+}
+
 #[tokio::test]
 async fn a_profile_that_is_unknown_or_already_erased_cannot_be_erased() {
     let app = TestApp::start().await;

@@ -9,7 +9,7 @@ use esim_status::clock;
 use esim_status::config::{self, ServeArgs, Settings};
 use esim_status::delivery::{Authenticator, Scheme, Secrets, StandardSecrets};
 use esim_status::providers::Providers;
-use esim_status::reread::{self, Selection, Understood};
+use esim_status::reread::{self, Counts, Selection, Understood};
 use esim_status::store::{ErasureKey, Session};
 use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Answer, HOOK_SECRET, TestApp};
@@ -73,6 +73,12 @@ async fn deliver(app: &TestApp, body: &Value) -> String {
 
 /// What becomes of each, as `unrecognised → moved INSTALLED`.
 async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
+    let (passed, counts) = read_again_and_count(app, apply).await;
+    assert_eq!((counts.busy, counts.unapplied), (0, 0));
+    passed
+}
+
+async fn read_again_and_count(app: &TestApp, apply: bool) -> (Vec<String>, Counts) {
     let mut connection = app.database.connect().await;
     let key = ErasureKey::default();
     key.load(&mut connection).await.unwrap();
@@ -84,14 +90,14 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
         let state = state.map(|state| state.to_string()).unwrap_or_default();
         passed.push(format!("{was} → {is} {state}"));
     };
-    if apply {
+    let counts = if apply {
         let connector = app.database.connector();
         let mut writing = connector.connect(Session::Registrations).await.unwrap();
-        reread::apply(&mut connection, &mut writing, &key, &from, tell).await.unwrap();
+        reread::apply(&mut connection, &mut writing, &key, &from, tell).await.unwrap()
     } else {
-        reread::preview(&mut connection, &key, &from, tell).await.unwrap();
-    }
-    passed
+        reread::preview(&mut connection, &key, &from, tell).await.unwrap()
+    };
+    (passed, counts)
 }
 
 fn event(iccid: &str, status: &str, at: i64) -> Value {
@@ -247,6 +253,39 @@ async fn what_could_not_be_applied_is_kept_and_applied_once_that_is_fixed() {
     }
     assert!(read_again(&app, true).await.is_empty());
     assert_counted(&app.database).await;
+}
+
+#[tokio::test]
+async fn a_profile_that_cannot_be_read_or_written_stops_no_other_one() {
+    let app = service().await;
+    for number in 0..3 {
+        assert_eq!(deliver(&app, &event(&iccid(number), "LOADED", 10)).await, "moved");
+        assert_eq!(deliver(&app, &event(&iccid(number), "PAIRED", 20)).await, "unrecognised");
+    }
+    let spoil = format!(
+        "UPDATE profiles SET eid = 'zz' WHERE iccid = '{}';
+         ALTER TABLE profiles ADD CONSTRAINT is_not_installed CHECK (state <> 'INSTALLED' OR iccid <> '{}')",
+        iccid(0),
+        iccid(1)
+    );
+    let mut connection = app.database.connect().await;
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(spoil))).await.unwrap();
+    let (passed, counts) = read_again_and_count(&app, false).await;
+    // Only the write would show the constraint.
+    assert_eq!(passed, ["unrecognised → moved INSTALLED"; 2]);
+    assert_eq!(counts, Counts { looked_at: 3, busy: 0, unapplied: 1 });
+    let (passed, counts) = read_again_and_count(&app, true).await;
+    assert_eq!(passed, ["unrecognised → moved INSTALLED"]);
+    assert_eq!(counts, Counts { looked_at: 3, busy: 0, unapplied: 2 });
+    assert_eq!(app.profile(&iccid(2)).await["state"], "INSTALLED");
+
+    let fix =
+        "UPDATE profiles SET eid = NULL; ALTER TABLE profiles DROP CONSTRAINT is_not_installed";
+    connection.execute(sqlx::raw_sql(fix)).await.unwrap();
+    assert_eq!(read_again(&app, true).await, ["unrecognised → moved INSTALLED"; 2]);
+    for number in 0..3 {
+        app.assert_straight(&iccid(number)).await;
+    }
 }
 
 /// What names a profile that was erased must not come back, not even if it is registered again.

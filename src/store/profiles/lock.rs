@@ -47,6 +47,20 @@ pub async fn revision(
     Ok(row.fetch_optional(connection).await?.map(|row| (Revision(row.revision), row.erased_at)))
 }
 
+/// Locks a profile and reads the `seq` of its last transition, also if its row cannot be read otherwise. Waits for another transaction
+/// that holds it. `None` if it does not exist.
+///
+/// # Errors
+/// [`StoreError`], also if the wait hits the statement timeout.
+pub async fn lock_seq(
+    connection: &mut PgConnection,
+    iccid: &Iccid,
+) -> Result<Option<i64>, StoreError> {
+    let seq =
+        sqlx::query_scalar!("SELECT seq FROM profiles WHERE iccid = $1 FOR UPDATE", iccid.as_str());
+    Ok(seq.fetch_optional(connection).await?)
+}
+
 /// Locks and reads the profiles that exist and that no other transaction has locked. Never waits.
 ///
 /// # Errors
