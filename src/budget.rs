@@ -71,7 +71,7 @@ limits! {
     SLOW_BATCH = 800;
     /// The smaller batches are sized to take this long.
     STEADY_BATCH = 400;
-    /// A connection that was quiet for this long is pinged before a statement depends on it.
+    /// A writer's connection that was quiet for this long is pinged before a statement depends on it.
     QUIET = 1_000;
     /// The answer to a ping, of writers and readers.
     QUESTION = 300;

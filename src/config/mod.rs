@@ -52,7 +52,7 @@ use crate::store::{Connector, Vault};
 
 use urls::{check_origins, check_public_url, is_cut_in_a_url};
 
-/// How long after the start the tables are first looked after. No operator has to choose this.
+/// How long after the start the first upkeep of the tables comes. No operator has to choose this.
 const FIRST_UPKEEP: Duration = Duration::from_secs(10);
 
 /// The checked settings of `serve`.
@@ -80,7 +80,7 @@ pub struct Settings {
     pub allowed_origins: Vec<HeaderValue>,
     /// How many days raw deliveries are kept.
     pub retention_days: u32,
-    /// How long after the start the tables are first looked after; `None`: never, because the caller does that.
+    /// How long after the start the first upkeep of the tables comes; `None`: there is none, because the caller does it.
     pub first_upkeep: Option<Duration>,
     /// When a profile is overdue.
     pub patience: Patience,

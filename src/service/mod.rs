@@ -36,8 +36,8 @@ const REGISTRATION_CONNECTIONS: usize = 4;
 /// Connections for profiles that another transaction has locked.
 const LANE_CONNECTIONS: usize = 4;
 
-/// One connection each for the listener of changes, the readiness check and the upkeep.
-const SINGLE_CONNECTIONS: usize = 3;
+/// One connection each for the listener of changes, the readiness check, the small and the whole upkeep.
+const SINGLE_CONNECTIONS: usize = 4;
 
 /// Max concurrent reads without an index.
 const SCANS: usize = 2;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock;
 use crate::domain::Patience;
@@ -13,8 +13,7 @@ use crate::store::{self, Clocks, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::{self, AppState};
 
-/// The interval of the tables' whole upkeep; and the interval of the small upkeep, after which a whole one that has
-/// failed is also retried.
+/// The intervals of the whole and of the small upkeep of the tables. One that has failed is retried after the latter.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_SMALL: Duration = Duration::from_mins(1);
 
@@ -30,29 +29,19 @@ const NEWEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Does the whole upkeep of the tables every hour and the small one every minute, and that of the metrics and idle
 /// connections every few seconds, until it is aborted. The first upkeep of the tables comes this long after the start;
-/// without a `first` one, they are not looked after.
+/// without a `first` one, there is none.
 pub(super) async fn run(
     app: AppState,
     (first, retention_days, patience): (Option<Duration>, u32, Patience),
 ) {
     let metrics = telemetry::metrics();
     let mut often = tokio::time::interval(METRICS_UPKEEP);
+    // Beside each other: the whole one may build an index for an hour, and what is overdue must be found meanwhile.
     let tables = async {
         let Some(first) = first else { return };
-        let mut seldom = tokio::time::interval_at(Instant::now() + first, UPKEEP_SMALL);
-        seldom.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut whole_at = Instant::now();
-        loop {
-            seldom.tick().await;
-            let now = Instant::now();
-            let kind = if now >= whole_at { Kind::Whole } else { Kind::Small };
-            let retention = (kind == Kind::Whole).then_some(retention_days);
-            let upkeep = keep_tables(&app, retention, &patience);
-            let ended = timeout(kind.limit(), upkeep).await;
-            if is_done(kind, ended) && kind == Kind::Whole {
-                whole_at = now + UPKEEP;
-            }
-        }
+        let small = repeat(Kind::Small, first, || keep_up(&app, &patience));
+        let whole = repeat(Kind::Whole, first, || clean_up(&app, retention_days));
+        tokio::join!(small, whole);
     };
     let metric_upkeep = async {
         loop {
@@ -66,7 +55,26 @@ pub(super) async fn run(
     tokio::join!(tables, metric_upkeep, learn_newest(&app));
 }
 
-/// How much of the tables is looked after.
+/// Does an upkeep again and again, each within its limit, and one that has failed after a minute.
+async fn repeat<F: Future<Output = Result<(), StoreError>>>(
+    kind: Kind,
+    first: Duration,
+    upkeep: impl Fn() -> F,
+) -> ! {
+    let mut due = Instant::now() + first;
+    loop {
+        sleep_until(due).await;
+        let begun = Instant::now();
+        let pause = if is_done(kind, timeout(kind.limit(), upkeep()).await) {
+            kind.interval()
+        } else {
+            UPKEEP_SMALL
+        };
+        due = Instant::now().max(begun + pause);
+    }
+}
+
+/// How much of the tables' upkeep is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Whole,
@@ -74,6 +82,13 @@ enum Kind {
 }
 
 impl Kind {
+    fn interval(self) -> Duration {
+        match self {
+            Self::Whole => UPKEEP,
+            Self::Small => UPKEEP_SMALL,
+        }
+    }
+
     /// How long it may take. Building an index takes long.
     fn limit(self) -> Duration {
         match self {
@@ -126,22 +141,21 @@ async fn learn_newest(app: &AppState) {
     }
 }
 
-/// Does the upkeep of the tables over its own connection, because building an index may take long and must not block a
-/// reader's. Without a retention, does the small upkeep only.
-async fn keep_tables(
-    app: &AppState,
-    retention_days: Option<u32>,
-    patience: &Patience,
-) -> Result<(), StoreError> {
-    // Each does without the others: a table that cannot be looked after must not hide that a hook is silent.
+/// The small upkeep: keeps what the hooks have received, finds what is overdue, and adds up what was counted.
+async fn keep_up(app: &AppState, patience: &Patience) -> Result<(), StoreError> {
+    // Each does without the others: a table that cannot be read must not hide that a hook is silent.
     let kept = web::keep_tallies(app.clone()).await.map(drop);
     let mut connection = app.connector.connect(Session::Upkeep).await?;
     let overdue = find_overdue(app, &mut connection, patience).await;
-    match retention_days {
-        Some(days) => upkeep::run_whole(&mut connection, clock::now(), days).await?,
-        None => upkeep::run_small(&mut connection).await?,
-    }
+    upkeep::run_small(&mut connection).await?;
     kept.and(overdue)?;
+    Ok(connection.close().await?)
+}
+
+/// The whole upkeep, over its own connection: it may build an index.
+async fn clean_up(app: &AppState, retention_days: u32) -> Result<(), StoreError> {
+    let mut connection = app.connector.connect(Session::Upkeep).await?;
+    upkeep::run_whole(&mut connection, clock::now(), retention_days).await?;
     Ok(connection.close().await?)
 }
 

@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::exclusive;
 use crate::domain::Timestamp;
 
-/// How many months ahead have a partition. A service that was down for a while, or a database whose maintenance fails
+/// How many months ahead have a partition. A service that was down for a while, or a database whose upkeep fails
 /// for some weeks, can still write.
 const MONTHS_AHEAD: u8 = 3;
 

@@ -46,7 +46,7 @@ pub async fn run_small(connection: &mut PgConnection) -> Result<(), StoreError> 
     changes::run_upkeep(connection).await
 }
 
-/// The whole upkeep. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
+/// The whole upkeep, every hour. Each run does a bounded amount of work and leaves the rest to the next. Safe to call from any
 /// number of replicas.
 ///
 /// # Errors

@@ -98,8 +98,8 @@ async fn a_provider_that_nobody_wrote_code_for_is_declared_from_a_documented_sam
     }
     // No other test of this binary reuses an id of this provider.
     let metrics = app.admin.get("/metrics").await.text;
-    let reused = r#"esim_status_reused_event_ids_total{provider="connectedyou"} 1"#;
-    assert!(metrics.lines().any(|line| line == reused), "{metrics}");
+    let series = r#"esim_status_reused_event_ids_total{provider="connectedyou"} 1"#;
+    assert!(metrics.lines().any(|line| line == series), "{metrics}");
     let profile = app.profile(ICCID).await;
     assert_eq!(
         (&profile["state"], &profile["provider"]),

@@ -277,3 +277,30 @@ async fn a_partition_attached_by_an_operator_is_not_dropped() {
         .unwrap();
     assert!(months(&pool).await.contains(&"archive".to_owned()));
 }
+
+/// Building an index waits for every transaction that may still use the table without it.
+#[tokio::test]
+async fn an_index_that_takes_long_does_not_delay_the_small_upkeep() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let database = app.database.clone();
+    app.stop().await;
+    let counted = "SELECT count(*) FROM count_changes";
+    assert!(database.scalar::<i64>(counted).await > 0);
+    let mut other = database.connect().await;
+    let mut transaction = other.begin().await.unwrap();
+    sqlx::query("UPDATE profiles SET uid = uid").execute(&mut *transaction).await.unwrap();
+
+    let app = TestApp::start_on(database, |settings| {
+        settings.first_upkeep = Some(std::time::Duration::ZERO);
+    })
+    .await;
+    let building = "SELECT count(*) FROM pg_stat_activity
+                    WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'";
+    wait_until("an index is being built", async || app.database.scalar::<i64>(building).await > 0)
+        .await;
+    wait_until("counts are added up", async || app.database.scalar::<i64>(counted).await == 0)
+        .await;
+    assert!(app.database.scalar::<i64>(building).await > 0);
+    transaction.rollback().await.unwrap();
+}
