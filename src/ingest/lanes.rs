@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::batch::Locks;
@@ -29,22 +29,24 @@ const STAYS_HELD: Duration = Duration::from_secs(10);
 /// The connections of the lanes, shared by all writers.
 #[derive(Debug)]
 pub(super) struct LaneConnections {
+    connector: Connector,
     permits: Semaphore,
     idle: Mutex<Vec<WriterConnection>>,
 }
 
 impl LaneConnections {
     pub(super) fn new(connector: &Connector) -> Self {
-        let connection = || WriterConnection::new(connector.clone(), Session::Lane);
-        let idle = std::iter::repeat_with(connection).take(MAX_CONNECTIONS).collect();
-        Self { permits: Semaphore::new(MAX_CONNECTIONS), idle: Mutex::new(idle) }
+        let permits = Semaphore::new(MAX_CONNECTIONS);
+        Self { connector: connector.clone(), permits, idle: Mutex::default() }
     }
 
     async fn take(&self) -> Option<(SemaphorePermit<'_>, WriterConnection)> {
         // The semaphore is never closed.
         let permit = self.permits.acquire().await.ok()?;
-        let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some((permit, connection))
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // A lane that panicked has taken its connection with it.
+        let new = || WriterConnection::new(self.connector.clone(), Session::Lane);
+        Some((permit, idle.unwrap_or_else(new)))
     }
 
     fn give_back(&self, connection: WriterConnection) {
@@ -57,7 +59,30 @@ pub(super) struct Lanes {
     context: WriterContext,
     connections: Arc<LaneConnections>,
     open: HashMap<Iccid, Lane>,
-    running: JoinSet<(Iccid, End)>,
+    running: Running,
+}
+
+/// The tasks of the lanes that run.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<End>,
+    iccids: HashMap<Id, Iccid>,
+}
+
+impl Running {
+    fn spawn(&mut self, iccid: Iccid, lane: impl Future<Output = End> + Send + 'static) {
+        let id = self.tasks.spawn(lane).id();
+        self.iccids.insert(id, iccid);
+    }
+
+    /// Waits until a lane ends, and says how; `None` if none is running.
+    async fn next(&mut self) -> Option<(Iccid, Result<End, JoinError>)> {
+        let (id, end) = match self.tasks.join_next_with_id().await? {
+            Ok((id, end)) => (id, Ok(end)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        Some((self.iccids.remove(&id)?, end))
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +105,7 @@ enum End {
 
 impl Lanes {
     pub(super) fn new(context: WriterContext, connections: Arc<LaneConnections>) -> Self {
-        Self { context, connections, open: HashMap::new(), running: JoinSet::new() }
+        Self { context, connections, open: HashMap::new(), running: Running::default() }
     }
 
     /// Moves deliveries whose profile has an open lane into that lane, and returns the rest.
@@ -119,13 +144,12 @@ impl Lanes {
     /// Waits until a lane ends, and restarts it if more deliveries have queued in it. Returns `None` if no lane is
     /// running.
     pub(super) async fn advance(&mut self) -> Option<()> {
-        // Lanes do not panic. If one did, it would never be restarted, and its senders would be answered 503.
-        let (iccid, end) = self.running.join_next().await?.ok()?;
+        let (iccid, end) = self.running.next().await?;
         if let Some(lane) = self.open.get_mut(&iccid) {
             lane.is_running = false;
             let was_held = lane.held_until.is_some();
             match end {
-                End::StillHeld => {
+                Ok(End::StillHeld) => {
                     if !was_held {
                         tracing::warn!(
                             ?iccid,
@@ -134,13 +158,22 @@ impl Lanes {
                     }
                     lane.held_until = Some(Instant::now() + STAYS_HELD);
                 }
-                End::Done => {
+                Ok(End::Done) => {
                     if was_held {
                         tracing::info!(?iccid, "a profile that was held takes deliveries again");
                     }
                     lane.held_until = None;
                 }
-                End::Expired => {}
+                Ok(End::Expired) => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        ?iccid,
+                        error,
+                        "the lane of a profile has died, which is a bug: its deliveries are answered 503, and later ones are written"
+                    );
+                    lane.held_until = None;
+                }
             }
             if lane.queue.is_empty() && lane.held_until.is_none() {
                 self.open.remove(&iccid);
@@ -159,7 +192,7 @@ impl Lanes {
             let batch = std::mem::take(&mut lane.queue);
             let (context, connections, iccid) =
                 (self.context.clone(), self.connections.clone(), iccid.clone());
-            self.running.spawn(async move { (iccid, wait(context, &connections, batch).await) });
+            self.running.spawn(iccid, async move { wait(context, &connections, batch).await });
         }
     }
 }
@@ -220,8 +253,7 @@ mod tests {
         Waiting { submission, deadline: Instant::now(), answer: oneshot::channel().0, trace: None }
     }
 
-    #[tokio::test]
-    async fn deliveries_that_expire_before_their_turn_say_nothing_of_their_profile() {
+    fn lanes() -> Lanes {
         // Nothing connects to the database, because nothing is written.
         let connector = Connector::from(PgConnectOptions::new_without_pgpass());
         let context = WriterContext {
@@ -230,7 +262,47 @@ mod tests {
             pace: Arc::new(Pace::new(QUEUE)),
             outage: Arc::default(),
         };
-        let mut lanes = Lanes::new(context, Arc::new(LaneConnections::new(&connector)));
+        Lanes::new(context, Arc::new(LaneConnections::new(&connector)))
+    }
+
+    /// The profiles that a writer does not write itself are those of open lanes.
+    #[tokio::test]
+    async fn a_lane_that_panics_gives_its_profile_and_the_other_lanes_free() {
+        let iccid = Iccid::parse(ICCID).unwrap();
+        for has_more in [false, true] {
+            let mut lanes = lanes();
+            lanes.open.insert(iccid.clone(), Lane { is_running: true, ..Lane::default() });
+            let (answer, answered) = oneshot::channel();
+            let taken = Waiting { answer, ..expired() };
+            lanes.running.spawn(iccid.clone(), async move {
+                let _taken = taken;
+                panic!("on purpose")
+            });
+            if has_more {
+                assert!(lanes.divert(vec![expired()]).is_empty());
+            }
+            assert_eq!(lanes.advance().await, Some(()));
+            // The sender of what the lane had taken waits no longer.
+            assert!(answered.await.is_err());
+            // What came meanwhile has its own turn.
+            assert_eq!(lanes.advance().await, has_more.then_some(()));
+            assert!(lanes.open.is_empty());
+            assert_eq!(lanes.divert(vec![expired()]).len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_a_lane_took_with_it_is_replaced() {
+        let lanes = lanes();
+        for _ in 0..=MAX_CONNECTIONS {
+            let (permit, connection) = lanes.connections.take().await.unwrap();
+            drop((permit, connection));
+        }
+    }
+
+    #[tokio::test]
+    async fn deliveries_that_expire_before_their_turn_say_nothing_of_their_profile() {
+        let mut lanes = lanes();
         let held_until = Some(Instant::now() + STAYS_HELD);
         let iccid = Iccid::parse(ICCID).unwrap();
         lanes.open.insert(iccid.clone(), Lane { held_until, ..Lane::default() });

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::sleep;
 
 use crate::budget;
@@ -90,7 +90,7 @@ async fn serve(
     let mut locks = LockSession::new(connection);
     locks.run(exclusive::notice_loss).await?;
     let mut is_configured = false;
-    let mut couriers = JoinSet::new();
+    let (mut couriers, mut names) = (JoinSet::new(), HashMap::new());
     let mut serving: HashMap<String, Serving> = HashMap::new();
     loop {
         if !is_configured {
@@ -129,10 +129,18 @@ async fn serve(
                     trouble: Seldom::new(),
                 };
                 let task = couriers.spawn(courier.serve());
+                names.insert(task.id(), id.clone());
                 serving.insert(id, Serving { number, version: sender, task });
             }
         }
-        while couriers.try_join_next().is_some() {}
+        while let Some(ended) = couriers.try_join_next_with_id() {
+            if let Some(endpoint) = panicked(&mut names, ended) {
+                tracing::error!(
+                    endpoint,
+                    "the delivery to an endpoint has died, which is a bug: it is started again"
+                );
+            }
+        }
         pool.tidy();
         tokio::select! {
             () = sleep(LOOK) => {}
@@ -143,6 +151,12 @@ async fn serve(
             }
         }
     }
+}
+
+/// The endpoint of a courier that has ended, if it panicked. One that was aborted was not wanted any more.
+fn panicked(names: &mut HashMap<Id, String>, ended: Result<(Id, ()), JoinError>) -> Option<String> {
+    let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+    names.remove(&id).filter(|_| ended.is_err_and(|error| error.is_panic()))
 }
 
 /// Saves what the configuration file says about endpoints. A new one begins at the present end; while that cannot be read, the others
@@ -169,4 +183,27 @@ async fn configure(app: &AppState, locks: &mut LockSession<'_>) -> Result<bool, 
         }
     }
     Ok(are_all_saved)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_courier_that_panicked_is_named() {
+        let (mut couriers, mut names) = (JoinSet::new(), HashMap::new());
+        names.insert(couriers.spawn(async {}).id(), "done".to_owned());
+        names.insert(couriers.spawn(async { panic!("on purpose") }).id(), "panicked".to_owned());
+        let aborted = couriers.spawn(pending());
+        names.insert(aborted.id(), "aborted".to_owned());
+        aborted.abort();
+        let mut found = Vec::new();
+        while let Some(ended) = couriers.join_next_with_id().await {
+            found.extend(panicked(&mut names, ended));
+        }
+        assert_eq!(found, ["panicked"]);
+        assert!(names.is_empty());
+    }
 }
