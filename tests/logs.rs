@@ -273,6 +273,23 @@ async fn json_lines_are_one_object_each_and_contain_no_identifiers() {
 /// The process logs for this test alone. A subscriber inside the test could not see everything: `tracing` remembers for
 /// the whole process that a line is disabled if a thread without a subscriber is the first to reach it.
 #[tokio::test]
+async fn a_refused_body_of_one_hook_does_not_hide_that_of_another() {
+    let app = Running::start("text", "info").await;
+    for hook in ["esim-status", "country-change", "esim-status"] {
+        let path = format!("/webhooks/gigastore/{hook}");
+        let compressed =
+            app.anybody.request(Method::POST, &path).header("content-encoding", "gzip");
+        let answer = Answer::of(compressed.body("{}")).await;
+        assert_eq!(answer.problem(), "unsupported-encoding");
+    }
+    let log = app.stop();
+    for hook in ["esim-status", "country-change"] {
+        let named = format!(r#"hook="gigastore/{hook}" problem="#);
+        assert_eq!(log.matches(&named).count(), 1, "{hook}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn install_credentials_are_in_no_log_line_at_any_level() {
     let app = Running::start("json", "trace").await;
     let object = json!({

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use reqwest::{RequestBuilder, Response};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -79,7 +79,7 @@ pub struct GigastoreApi {
 
 #[derive(Debug)]
 struct Token {
-    value: String,
+    value: SecretString,
     renew_at: Instant,
 }
 
@@ -114,11 +114,7 @@ impl GigastoreApi {
     ///
     /// # Errors
     /// [`AskError`].
-    pub async fn find(
-        &mut self,
-        iccid: &Iccid,
-        clock: impl Fn() -> Timestamp,
-    ) -> Result<(Timestamp, Option<Report>), AskError> {
+    pub async fn find(&mut self, iccid: &Iccid) -> Result<(Timestamp, Option<Report>), AskError> {
         let question = json!({
             "pageSize": 10,
             "pageIndex": 0,
@@ -133,7 +129,7 @@ impl GigastoreApi {
             let url = self.path("gigastore/activations/search-customers");
             let request = self.client.post(url).bearer_auth(token).json(&question);
             self.rate.turn().await;
-            let asked_at = clock();
+            let asked_at = clock::now();
             match self.send(request).await {
                 // A token may end before its time: one new one is tried.
                 Err(AskError::Refused(StatusCode::UNAUTHORIZED)) if !is_new_token => {
@@ -152,7 +148,7 @@ impl GigastoreApi {
 
     async fn token(&mut self) -> Result<String, AskError> {
         if let Some(token) = self.token.as_ref().filter(|token| Instant::now() < token.renew_at) {
-            return Ok(token.value.clone());
+            return Ok(token.value.expose_secret().to_owned());
         }
         let ApiSettings { user, password, .. } = &self.settings;
         let password = password.expose_secret();
@@ -165,7 +161,7 @@ impl GigastoreApi {
         let lifetime = Duration::try_from_secs_f64(expires_in).unwrap_or_default();
         // Before it expires, so that no question is asked twice.
         let renew_at = Instant::now() + lifetime.mul_f64(0.9);
-        self.token = Some(Token { value: access_token.clone(), renew_at });
+        self.token = Some(Token { value: access_token.clone().into(), renew_at });
         Ok(access_token)
     }
 

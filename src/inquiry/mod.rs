@@ -205,7 +205,7 @@ impl Inquirer {
         if is_asked_long_enough(inquiry.wanted_at, now) {
             return Ok((Next::Never, Ok(())));
         }
-        let (asked_at, report) = match self.api.find(iccid, clock::now).await {
+        let (asked_at, report) = match self.api.find(iccid).await {
             Ok(answer) => answer,
             Err(error) => {
                 telemetry::count_inquiry(provider, "failed");

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 pub const INTERVAL: Duration = Duration::from_mins(1);
 
 /// When one kind of line was last written. It is stored next to the line, mostly in a `static`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Seldom(Mutex<State>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     written: Option<Instant>,
     left_out: u64,
@@ -19,7 +19,6 @@ struct State {
 
 impl Seldom {
     /// The state before the first line.
-    #[expect(clippy::new_without_default, reason = "statics need a constant")]
     pub const fn new() -> Self {
         Self(Mutex::new(State { written: None, left_out: 0 }))
     }

@@ -24,7 +24,7 @@ use crate::store::StoreError;
 use crate::store::deliveries::Newest;
 use crate::store::hook_health::{self, Came, HookFigures, Known};
 use crate::store::smdp::{Arrivals, LOOKED_AT};
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 /// From how many accepted webhooks in an hour on it is unusual that none comes.
 const BUSY: f64 = 10.0;
@@ -51,6 +51,8 @@ struct Tally {
     accepted: AtomicU64,
     refused: AtomicU64,
     refusal: Mutex<Option<(Timestamp, NotAuthentic)>>,
+    /// Limits the log lines about bodies that were not read.
+    unread: Seldom,
 }
 
 impl HookTallies {
@@ -75,6 +77,15 @@ impl HookTallies {
             tally.refused.fetch_add(1, Ordering::Relaxed);
             let mut refusal = tally.refusal.lock().unwrap_or_else(PoisonError::into_inner);
             *refusal = Some((received_at, reason));
+        }
+    }
+
+    /// Logs a webhook whose body was not accepted, and is kept nowhere. Limited for each hook: whoever sends to one must not hide what
+    /// comes to another.
+    pub(super) fn unread(&self, hook: &str, problem: &Problem) {
+        if let Some(left_out) = self.by_hook.get(hook).and_then(|tally| tally.unread.due()) {
+            let problem = problem.entry().name;
+            tracing::warn!(hook, problem, left_out, "the body of a webhook was refused");
         }
     }
 

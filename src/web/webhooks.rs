@@ -192,7 +192,7 @@ async fn accept(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await;
-    let body = body.inspect_err(|problem| note_unread(&hook, problem))?;
+    let body = body.inspect_err(|problem| app.tallies.unread(&hook.path, problem))?;
     let id = new_id(received_at);
     let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body)
         .keeping(hook.provider.headers());
@@ -250,15 +250,6 @@ fn note_unknown(app: &AppState, provider: &str) {
     telemetry::count_unknown_hook(provider, 1);
     if let Some(left_out) = SELDOM.due() {
         tracing::warn!(provider, left_out, "webhook to a path that is no hook");
-    }
-}
-
-/// Logs a webhook whose body was not accepted, and is kept nowhere.
-fn note_unread(hook: &Hook, problem: &Problem) {
-    static SELDOM: Seldom = Seldom::new();
-    if let Some(left_out) = SELDOM.due() {
-        let problem = problem.entry().name;
-        tracing::warn!(hook = %hook.path, problem, left_out, "the body of a webhook was refused");
     }
 }
 
