@@ -40,7 +40,7 @@ impl Limits {
     }
 }
 
-/// Why a batch was not written.
+/// Why a batch is given up, after all attempts.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// These profiles are locked, or just being created. The others can be written without them.

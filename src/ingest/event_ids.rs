@@ -15,11 +15,11 @@ use crate::store::event_ids::{self, NewEvent};
 
 /// Whether a submission reserves an event id.
 pub(super) fn has_event_id(submission: &Submission) -> bool {
-    event_id(submission).is_some()
+    reserved_event_id(submission).is_some()
 }
 
 /// The event id that a submission reserves. A malformed body reserves none: it is not an event.
-fn event_id(submission: &Submission) -> Option<Cow<'_, str>> {
+fn reserved_event_id(submission: &Submission) -> Option<Cow<'_, str>> {
     let id = submission.event_id().filter(|_| submission.parsed.is_ok())?;
     Some(event_ids::reserved(id, submission.iccid()))
 }
@@ -35,7 +35,7 @@ pub(super) async fn reserve_event_ids(
     let mut first: HashMap<(&str, Cow<'_, str>), [u8; 32]> = HashMap::new();
     let mut events = Vec::new();
     for (index, submission) in batch.iter().enumerate() {
-        let Some(event_id) = event_id(submission) else { continue };
+        let Some(event_id) = reserved_event_id(submission) else { continue };
         let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
         let event = (submission.delivery.hook().as_ref(), event_id);
         if let Some(earlier) = first.get(&event) {
@@ -99,13 +99,13 @@ mod tests {
     fn an_event_id_in_the_body_precedes_the_one_in_the_headers() {
         let reading = || Reading::ignored(None, "a test");
         let in_body = reading().with_event_id(EventId::parse("n-7"));
-        assert_eq!(event_id(&signed(Ok(in_body))), Some("n-7".into()));
-        assert_eq!(event_id(&signed(Ok(reading()))), Some("msg_1".into()));
+        assert_eq!(reserved_event_id(&signed(Ok(in_body))), Some("n-7".into()));
+        assert_eq!(reserved_event_id(&signed(Ok(reading()))), Some("msg_1".into()));
     }
 
     #[test]
     fn a_malformed_body_reserves_nothing_but_its_signed_event_id_is_stored() {
         let malformed = signed(Err(Malformed { reason: "a test".to_owned(), iccid: None }));
-        assert_eq!((event_id(&malformed), malformed.event_id()), (None, Some("msg_1")));
+        assert_eq!((reserved_event_id(&malformed), malformed.event_id()), (None, Some("msg_1")));
     }
 }

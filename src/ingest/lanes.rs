@@ -16,12 +16,9 @@ use tokio::time::Instant;
 use super::batch::Locks;
 use super::connection::WriterConnection;
 use super::settle::{is_still_wanted, settle};
-use super::{Waiting, WriterContext};
+use super::{LANE_CONNECTIONS, Waiting, WriterContext};
 use crate::domain::Iccid;
 use crate::store::{Connector, Session};
-
-/// The max number of lanes that wait for a lock at the same time, each on its own connection.
-pub(super) const MAX_CONNECTIONS: usize = 4;
 
 /// How long a lane stays open after its wait has timed out: the profile is likely to be still held.
 const STAYS_HELD: Duration = Duration::from_secs(10);
@@ -36,7 +33,7 @@ pub(super) struct LaneConnections {
 
 impl LaneConnections {
     pub(super) fn new(connector: &Connector) -> Self {
-        let permits = Semaphore::new(MAX_CONNECTIONS);
+        let permits = Semaphore::new(LANE_CONNECTIONS);
         Self { connector: connector.clone(), permits, idle: Mutex::default() }
     }
 
@@ -209,13 +206,13 @@ async fn wait(context: WriterContext, connections: &LaneConnections, batch: Vec<
             break;
         }
         let count = batch.len();
-        let left = settle(&context, &mut connection, batch, Locks::Wait).await;
-        if left.is_locked {
+        let unwritten = settle(&context, &mut connection, batch, Locks::Wait).await;
+        if unwritten.timed_out {
             end = End::StillHeld;
-        } else if end == End::Expired && left.contended.len() < count {
+        } else if end == End::Expired && unwritten.contended.len() < count {
             end = End::Done;
         }
-        contended = left.contended;
+        contended = unwritten.contended;
     }
     connections.give_back(connection);
     end
@@ -294,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_a_lane_took_with_it_is_replaced() {
         let lanes = lanes();
-        for _ in 0..=MAX_CONNECTIONS {
+        for _ in 0..=LANE_CONNECTIONS {
             let (permit, connection) = lanes.connections.take().await.unwrap();
             drop((permit, connection));
         }

@@ -57,6 +57,9 @@ use spooling::Spooling;
 /// before any work is done.
 const QUEUE: usize = 4_096;
 
+/// The max number of lanes that wait for a lock at the same time, each over a separate connection.
+pub const LANE_CONNECTIONS: usize = 4;
+
 /// An authentic delivery with what its provider's adapter made of it.
 #[derive(Debug)]
 pub struct Submission {

@@ -42,8 +42,8 @@ pub(super) const MAX_SUSPECTS: usize = 8;
 pub(super) struct Unwritten {
     /// Deliveries that must wait until another transaction releases their profile.
     pub contended: Vec<Waiting>,
-    /// Whether the wait for a profile hit the statement timeout.
-    pub is_locked: bool,
+    /// Whether the wait for a profile hit the statement timeout. Those senders are answered already.
+    pub timed_out: bool,
 }
 
 /// Whether its sender still waits. If the deadline has passed, the sender was answered already, and writing the
@@ -64,17 +64,17 @@ pub(super) async fn settle(
     for trace in batch.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
         trace.is_taken(&span);
     }
-    let mut left = Unwritten::default();
+    let mut unwritten = Unwritten::default();
     let mut held: HashSet<Iccid> = HashSet::new();
     let mut suspects = 0;
-    let mut work = VecDeque::from([batch]);
-    while let Some(batch) = work.pop_front() {
+    let mut queue = VecDeque::from([batch]);
+    while let Some(batch) = queue.pop_front() {
         // A later piece must not overtake an earlier delivery of the same profile. It may also have waited for the pieces before.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .filter(is_still_wanted)
             .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
-        left.contended.extend(wait);
+        unwritten.contended.extend(wait);
         if batch.is_empty() {
             continue;
         }
@@ -103,31 +103,31 @@ pub(super) async fn settle(
             }
             Err(Refusal::ProfilesLocked(iccids)) => {
                 held.extend(iccids);
-                work.push_front(batch);
+                queue.push_front(batch);
             }
             // One bad row must not fail the others, and one held profile must not delay them: try smaller pieces, down
             // to single deliveries.
             Err(Refusal::Data(_) | Refusal::RowLockTimeout) if batch.len() > 1 => {
                 for piece in pieces(batch).into_iter().rev() {
-                    work.push_front(piece);
+                    queue.push_front(piece);
                 }
             }
             Err(Refusal::Suspect)
                 if batch.len() > 1 && context.spooling.is_none() && suspects < MAX_SUSPECTS =>
             {
                 for piece in pieces(batch).into_iter().rev() {
-                    work.push_front(piece);
+                    queue.push_front(piece);
                 }
             }
             Err(Refusal::RowLockTimeout)
                 if batch.iter().all(|it| it.submission.iccid().is_some()) =>
             {
                 held.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
-                work.push_front(batch);
+                queue.push_front(batch);
             }
             Err(Refusal::Data(_)) => reply_all(batch, SubmitError::Rejected),
             Err(Refusal::LaneTimeout | Refusal::RowLockTimeout) => {
-                left.is_locked = true;
+                unwritten.timed_out = true;
                 reply_all(batch, SubmitError::Unavailable);
             }
             Err(Refusal::Unavailable | Refusal::Suspect) => {
@@ -140,13 +140,13 @@ pub(super) async fn settle(
             }
         }
     }
-    for trace in left.contended.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
+    for trace in unwritten.contended.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
         trace.is_held();
     }
-    left
+    unwritten
 }
 
-/// A lane that cannot write is no evidence that the database is down; only a writer is. Waits until the writers switch
+/// A lane that cannot write does not show that the database is down; a writer that cannot does. Waits until the writers switch
 /// to the spool, or until the deliveries expire.
 async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn<'a>> {
     let deadline = batch.iter().map(|waiting| waiting.deadline).min()?;

@@ -37,8 +37,8 @@ pub(super) async fn run(
                     context.pace.fell_behind();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let left = settle(&context, &mut connection, batch, Locks::OnlyFree).await;
-                lanes.open(left.contended);
+                let unwritten = settle(&context, &mut connection, batch, Locks::OnlyFree).await;
+                lanes.open(unwritten.contended);
                 if waiting.is_empty() {
                     context.pace.caught_up();
                 }

@@ -22,7 +22,7 @@ use crate::telemetry::Span;
 const MAX_ANSWER: usize = 1 << 20;
 
 /// The longest pause that the API can ask for.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The pause if the API asks for one without saying how long.
 const USUAL_PAUSE: Duration = Duration::from_mins(1);
@@ -223,7 +223,7 @@ impl GigastoreApi {
 
 /// How long an answer asks not to be called; the usual pause if that cannot be read.
 fn pause_of(answer: &Response) -> Duration {
-    let asked = http_client::retry_after(answer.headers(), clock::now(), LONGEST_PAUSE);
+    let asked = http_client::retry_after(answer.headers(), clock::now(), LONGEST_RETRY_AFTER);
     asked.unwrap_or(USUAL_PAUSE)
 }
 

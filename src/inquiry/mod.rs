@@ -42,7 +42,7 @@ const JUMPS: Duration = Duration::from_secs(10);
 /// The pauses after errors of the API: from the first to the longest, doubled each time. The longest is how long support waits once the
 /// API answers again.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Asks until it is aborted. Connects again whenever the connection to the database is lost.
 pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSettings) {
@@ -58,7 +58,7 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
     };
     let mut inquirer = Inquirer { erasure_key, api, failures: 0 };
     loop {
-        // Others report that the database is away. The error that ends this is that of a lost connection.
+        // Others report that the database is away.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = inquirer.ask_all(&mut connection).await
             && !error.is_away()
@@ -252,7 +252,7 @@ impl Inquirer {
             );
         }
         let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.failures.min(10) - 1);
-        sleep(doubled.min(LONGEST_PAUSE)).await;
+        sleep(doubled.min(LONGEST_REST)).await;
     }
 }
 

@@ -33,7 +33,7 @@ const TO_SEND: Duration = Duration::from_secs(1);
 
 /// How long a new connection waits for the place of one that was asked to close. This is longer than closing takes, and
 /// shorter than the time-outs of providers.
-const ROOM_PATIENCE: Duration = Duration::from_millis(1_500);
+const ROOM_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// How long a client that gets no place has to send its request and read the answer.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
@@ -245,7 +245,7 @@ pub(super) async fn wait_for_room(
     side_place: OwnedSemaphorePermit,
     _told: OwnedSemaphorePermit,
 ) {
-    match timeout(ROOM_PATIENCE, room.acquire_owned()).await {
+    match timeout(ROOM_LIMIT, room.acquire_owned()).await {
         Ok(Ok(place)) => {
             drop(side_place);
             converse(stream, shared, standing, place).await;

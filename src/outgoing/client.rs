@@ -17,7 +17,7 @@ use crate::telemetry::Span;
 use crate::web::endpoint_event::{CONTENT_TYPE, Message};
 
 /// How long an endpoint may take to answer, connection included. Standard Webhooks recommends 15 to 30 s.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to be established.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub(super) enum Failure {
     #[error("answered {0}{redirect}", redirect = if .0.is_redirection() { ": redirects are not followed" } else { "" })]
     Answered(StatusCode, Option<Duration>),
     /// It did not answer in time.
-    #[error("did not answer within {} s", PATIENCE.as_secs())]
+    #[error("did not answer within {} s", TIME_LIMIT.as_secs())]
     Slow,
     /// It has no address that it may have.
     #[error(
@@ -104,7 +104,7 @@ impl Client {
         http_client::use_ring();
         let build = |is_encrypted| {
             reqwest::Client::builder()
-                .timeout(PATIENCE)
+                .timeout(TIME_LIMIT)
                 .connect_timeout(CONNECTING)
                 .pool_idle_timeout(MAX_IDLE)
                 .redirect(Policy::none())

@@ -239,7 +239,7 @@ impl Courier {
         let is_alive = sent.accepted > 0 || endpoint.delivered_at.is_some_and(is_recent);
         let (mut kept, mut done, mut given_up) = (Vec::new(), Vec::new(), 0);
         for profile in &sent.profiles {
-            match profile.left(skipped, is_alive, now) {
+            match profile.remainder(skipped, is_alive, now) {
                 Remainder::Nothing if profile.backlog.is_none() => {}
                 Remainder::Nothing => done.push(profile.iccid.as_str().to_owned()),
                 Remainder::Backlog(backlog) => kept.push(backlog),

@@ -44,7 +44,7 @@ impl DueProfile {
     /// What is left after a round at this time, from the first of: the first message that was not accepted; where the next page of the
     /// backlog begins; the first change that was passed by because of the backlog (`skipped`, by profile). A change is given up only at
     /// an endpoint that accepts others (`is_alive`), and after some attempts: time in which nobody tried proves nothing.
-    pub(super) fn left(
+    pub(super) fn remainder(
         &self,
         skipped: &HashMap<Iccid, i64>,
         is_alive: bool,
@@ -117,7 +117,7 @@ mod tests {
 
     fn left(profile: &DueProfile, skipped: Option<i64>, is_alive: bool) -> Remainder {
         let skipped = skipped.map(|position| (iccid(), position)).into_iter().collect();
-        profile.left(&skipped, is_alive, now())
+        profile.remainder(&skipped, is_alive, now())
     }
 
     #[test]

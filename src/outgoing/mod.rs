@@ -58,7 +58,7 @@ pub async fn run(app: AppState, connector: Connector) {
     };
     let pool = Pool::new(&connector, Session::Outgoing, CONNECTIONS - 1, budget::READ);
     while !app.draining.has_begun() {
-        // Others report that the database is away. The error that ends this is that of a lost connection.
+        // Others report that the database is away.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = serve(&app, &pool, &client, &mut connection).await
             && !error.is_away()

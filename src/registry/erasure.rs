@@ -1,7 +1,7 @@
 //! Erases a profile: deletes everything that is kept about it, and prevents a late webhook from bringing it back.
 //!
-//! The erasure is first recorded and committed. No statement that begins after that creates the profile or stores a
-//! body that names it. Then we wait for the statements that began earlier, and then delete. So a webhook that overlaps
+//! The erasure is first recorded and committed. No statement that begins after that creates the profile, or stores a body that
+//! names one that does not exist. Then we wait for the statements that began earlier, and then delete. So a webhook that overlaps
 //! with an erasure, in this replica or another, leaves nothing behind. Row locks could not guarantee that: an ICCID
 //! without a profile has no row that both could lock.
 

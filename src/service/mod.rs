@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget;
 use crate::config::{Settings, SpoolSettings};
 use crate::feed::Feed;
-use crate::ingest::Ingest;
+use crate::ingest::{self, Ingest};
 use crate::inquiry;
 use crate::listener::{self, Limits, serve};
 use crate::outgoing;
@@ -32,9 +32,6 @@ use tasks::Tasks;
 
 /// Connections of registrations and erasures. They are separate, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
-
-/// Connections for profiles that another transaction has locked.
-const LANE_CONNECTIONS: usize = 4;
 
 /// One connection each for the listener of changes, the readiness check, the small and the whole upkeep.
 const SINGLE_CONNECTIONS: usize = 4;
@@ -333,7 +330,7 @@ pub fn connections_needed(settings: &Settings) -> usize {
     let drainer = usize::from(settings.spool.is_some());
     let inquirer = usize::from(settings.api.is_some());
     settings.writers
-        + LANE_CONNECTIONS
+        + ingest::LANE_CONNECTIONS
         + drainer
         + inquirer
         + readers

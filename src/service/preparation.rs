@@ -15,7 +15,7 @@ use crate::store::install_credentials::{self, Missing};
 use crate::store::{self, Connector, ErasureKey, Session, StoreError, Vault, upkeep};
 
 /// How long a start with a spool waits for the database before it serves from the spool.
-const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
+const SPOOL_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long all preparation except the migration may take. In addition, the server limits each statement.
 const FILLING: Duration = Duration::from_secs(30);
@@ -97,13 +97,13 @@ impl Preparation {
         }
     }
 
-    /// Prepares the database, and retries for `patience`, because a database that starts together with the service may
+    /// Prepares the database, and retries for this long, because a database that starts together with the service may
     /// take a while.
-    pub(super) async fn finish(&self, patience: Duration) -> Result<(), StartError> {
+    pub(super) async fn finish(&self, limit: Duration) -> Result<(), StartError> {
         let begun = Instant::now();
         loop {
             match self.once().await {
-                Err(error) if error.is_about_reaching_it() && begun.elapsed() < patience => {
+                Err(error) if error.is_about_reaching_it() && begun.elapsed() < limit => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "waiting for the database");
                     tokio::time::sleep(DATABASE_PAUSE).await;
@@ -114,12 +114,12 @@ impl Preparation {
     }
 
     /// Prepares the database for a service with a spool, which can accept deliveries without it. If the database is not
-    /// reached within [`SPOOL_PATIENCE`], returns what is left to do, for a background task. A database that answers
+    /// reached within [`SPOOL_LIMIT`], returns what is left to do, for a background task. A database that answers
     /// but cannot be used fails the start.
     pub(super) async fn begin(self) -> Result<Option<BoxFuture<'static, ()>>, StartError> {
         let first = self.clone();
         let mut first = tokio::spawn(async move { first.once().await });
-        match timeout(SPOOL_PATIENCE, &mut first).await {
+        match timeout(SPOOL_LIMIT, &mut first).await {
             Ok(Ok(Err(error))) if error.is_about_reaching_it() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "serving without the database: deliveries go to the spool");

@@ -137,7 +137,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
         while let Ok(question) = waiting.try_recv() {
             questions.push(question);
         }
-        outage.goes_on(&error, questions.len());
+        outage.note(&error, questions.len());
         for question in questions.drain(..) {
             drop(question.answer.send(Err(error.clone())));
         }
@@ -153,7 +153,7 @@ struct ReadOutage {
 }
 
 impl ReadOutage {
-    fn goes_on(&mut self, error: &ReadError, questions: usize) {
+    fn note(&mut self, error: &ReadError, questions: usize) {
         self.questions += questions;
         if self.said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
             let error = error as &dyn std::error::Error;

@@ -29,7 +29,7 @@ pub const BODY_LIMIT: usize = 65_536;
 const MAX_PARAMS: usize = 32;
 
 /// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(5);
+const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// The parameters of a query string. A handler takes each by name. Unknown and duplicate parameters are refused.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     // Most bodies have arrived already, and a timer is expensive.
     let read = match read.as_mut().now_or_never() {
         Some(read) => Ok(read),
-        None => tokio::time::timeout(BODY_PATIENCE, read).await,
+        None => tokio::time::timeout(BODY_TIME, read).await,
     };
     match read {
         Ok(Ok(body)) => Ok(body.to_bytes()),

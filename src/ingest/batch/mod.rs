@@ -42,7 +42,7 @@ pub(super) enum Locks {
     Wait,
 }
 
-/// Why a batch was not written.
+/// Why one attempt to write a batch failed.
 #[derive(Debug)]
 pub(super) enum WriteError {
     /// Another transaction holds these profiles, or is just creating them. Nothing was written.

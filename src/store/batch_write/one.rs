@@ -42,7 +42,7 @@ enum ProfileWrite<'a> {
 }
 
 impl One<'_> {
-    /// What no erasure may be recorded under; `None` if one may be.
+    /// The hash that must not be in `erasures`; `None` if the profile is known to be erased.
     fn hash_if_not_erased(
         &self,
         erasure_key: &ErasureKey,

@@ -17,7 +17,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_secs(20);
 
 /// How long that ping may take: no caller waits for it.
-const ASK_PATIENCE: Duration = Duration::from_secs(2);
+const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The pause before a lost session is opened again in the background.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ impl Line {
                 continue;
             };
             sleep_until(held.used + ASK).await;
-            if matches!(timeout(ASK_PATIENCE, held.connection.ping()).await, Ok(Ok(()))) {
+            if matches!(timeout(ASK_LIMIT, held.connection.ping()).await, Ok(Ok(()))) {
                 held.used = Instant::now();
             } else {
                 tracing::info!(session = ?self.session, "a connection to the database was lost while it was idle");

@@ -21,7 +21,7 @@ use crate::telemetry;
 /// answers eight wrong keys a second at most. A right key never waits: whoever sends wrong ones keeps nobody out.
 static TURNS: Semaphore = Semaphore::const_new(4);
 const WRONG_TAKES: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Template)]
 #[template(path = "console/sign-in.html")]
@@ -46,7 +46,7 @@ pub(super) async fn sign_in(
         let busy =
             "too many wrong keys come at this moment: check yours, and try again in a few seconds";
         let busy = || Problem::because(Code::Unavailable, busy);
-        let turn = timeout(PATIENCE, TURNS.acquire()).await;
+        let turn = timeout(TIME_LIMIT, TURNS.acquire()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         tracing::warn!("somebody tried to sign in to the console without a key for it");
         sleep(WRONG_TAKES).await;
