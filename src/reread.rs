@@ -131,9 +131,8 @@ pub async fn apply(
 /// Whether a profile cannot be read or written, and others can.
 fn is_of_the_profile(error: &StoreError) -> bool {
     match error {
-        StoreError::Corrupt { .. } => true,
-        StoreError::Database(error) => fault_of(error) == Fault::Data,
-        _ => false,
+        StoreError::Database(error) if fault_of(error) == Fault::Data => true,
+        error => error.may_be_one_row(),
     }
 }
 

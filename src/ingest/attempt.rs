@@ -145,7 +145,7 @@ impl Work<'_> {
                     );
                     return Err(Refusal::Data(error.to_string()));
                 }
-                // Somebody was just changing what this writes, and it names no profile that could be held.
+                // Another transaction was just changing what this writes, and it names no profile that could be held.
                 Ok(Err(WriteError::Contended(_))) => {
                     sleep(PAUSE).await;
                     continue;
@@ -214,7 +214,7 @@ impl Work<'_> {
     }
 
     /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `Err(None)` if the
-    /// database refuses that too, or fails at it.
+    /// database refuses that too.
     async fn keep_unapplied(&mut self) -> Result<Vec<Receipt>, Option<Refusal>> {
         let [only] = self.submissions else { return Err(None) };
         let key = &self.context.erasure_key;
@@ -227,11 +227,14 @@ impl Work<'_> {
             Err(WriteError::Contended(iccids)) if !iccids.is_empty() => {
                 Err(Some(Refusal::ProfilesLocked(iccids)))
             }
-            Err(WriteError::Failed(StoreError::Database(error)))
-                if matches!(fault_of(&error), Fault::Data | Fault::Suspect) =>
-            {
-                Err(None)
-            }
+            Err(WriteError::Failed(StoreError::Database(error))) => match fault_of(&error) {
+                Fault::Data => Err(None),
+                Fault::Suspect => Err(Some(Refusal::Suspect)),
+                _ => {
+                    self.connection.discard();
+                    Err(Some(Refusal::Unavailable))
+                }
+            },
             Err(_) => {
                 self.connection.discard();
                 Err(Some(Refusal::Unavailable))

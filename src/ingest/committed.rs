@@ -74,8 +74,8 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
 /// How many characters of a sender's word are logged.
 const LOGGED: usize = 40;
 
-/// The start of a sender's word, or `…` if it may be a number, an address or a code of a person: a provider may put one where
-/// we read a state, and so may a declaration with a wrong pointer.
+/// The start of a sender's word, or `…` if it has more than four digits, an `@` or a `$`: a provider may put a number, an address or
+/// an activation code where we read a state, and so may a declaration with a wrong pointer.
 fn start_of(word: &str) -> String {
     let digits = word.chars().filter(|it| it.is_numeric()).count();
     if digits > 4 || word.contains(['@', '$']) {
@@ -114,7 +114,7 @@ mod tests {
     use super::start_of;
 
     #[test]
-    fn the_log_has_the_start_of_a_word_that_identifies_nobody() {
+    fn the_log_has_the_start_of_a_word_without_numbers_and_addresses() {
         let long = "é".repeat(50);
         for (word, expected) in [
             ("TELEPORTED", "TELEPORTED"),

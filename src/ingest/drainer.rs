@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::attempt::{Limits, Refusal, write_or_keep};
@@ -26,6 +26,7 @@ use crate::domain::Iccid;
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::spool::{Entry, Kept, SpoolError};
+use crate::store::deliveries::UNAPPLIED;
 use crate::store::{StoreError, deliveries};
 use crate::telemetry::{self, Span};
 
@@ -34,6 +35,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1
 
 /// The pause before the deliveries of held profiles are tried again.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
+
+/// For how long after a delivery was applied the database counts as well.
+const WELL_FOR: Duration = Duration::from_secs(10);
 
 /// How long the database may take over a batch. No sender waits for an answer here.
 const LIMITS: Limits = Limits::once(budget::DRAINED_BATCH);
@@ -59,7 +63,7 @@ pub(super) async fn run(
         max_batch: MAX_BATCH,
         held: Held::default(),
         after: 0,
-        is_well: false,
+        applied_at: None,
         suspects: 0,
     };
     tokio::select! {
@@ -84,8 +88,8 @@ struct Stuck;
 enum PassStep {
     /// Drained a batch, or found the spool empty.
     Drained,
-    /// Reached the end of the spool: only what is held is left.
-    OnlyHeld,
+    /// Reached the end of the spool: only what is held is left, or what the database fails at.
+    OnlyHeld { is_failing: bool },
 }
 
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
@@ -102,10 +106,9 @@ struct Drainer {
     held: Held,
     /// The place in the spool after which this pass continues; 0 is the head.
     after: i64,
-    /// Whether other deliveries were written lately. Then one at which the database fails is kept unapplied, because the cause is that
-    /// delivery or its profile. Otherwise it waits for the database to be repaired.
-    is_well: bool,
-    /// How many have failed alone since one was written.
+    /// When a delivery was last applied.
+    applied_at: Option<Instant>,
+    /// How many have failed alone since then, or were kept unapplied.
     suspects: usize,
 }
 
@@ -115,6 +118,8 @@ struct Held {
     profiles: HashSet<Iccid>,
     /// Deliveries without a profile, such as those that wait for their event id.
     deliveries: HashSet<Uuid>,
+    /// Whether the database fails at some of them.
+    is_failing: bool,
 }
 
 impl Held {
@@ -146,7 +151,8 @@ impl Drainer {
                 match self.drain_some().await {
                     Ok(PassStep::Drained) if self.is_nearly_done() && self.finish().await => break,
                     Ok(PassStep::Drained) => pause = PAUSES[0],
-                    Ok(PassStep::OnlyHeld) => sleep(HELD_PAUSE).await,
+                    Ok(PassStep::OnlyHeld { is_failing: false }) => sleep(HELD_PAUSE).await,
+                    Ok(PassStep::OnlyHeld { is_failing: true }) => sleep(PAUSES[1]).await,
                     Err(Stuck) => {
                         sleep(pause).await;
                         pause = PAUSES[1].min(pause * 2);
@@ -201,8 +207,12 @@ impl Drainer {
             self.ping().await?;
             let is_end_of_pass = self.after > 0;
             self.after = 0;
-            self.held = Held::default();
-            return Ok(if is_end_of_pass { PassStep::OnlyHeld } else { PassStep::Drained });
+            let Held { is_failing, .. } = std::mem::take(&mut self.held);
+            return Ok(if is_end_of_pass {
+                PassStep::OnlyHeld { is_failing }
+            } else {
+                PassStep::Drained
+            });
         }
         let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
         for entry in entries {
@@ -278,9 +288,10 @@ impl Drainer {
                 (Refusal::Data(reason), Some(seq)) => self.refuse(seq, &reason).await?,
                 (Refusal::Suspect, _) => {
                     self.held.add(&only);
+                    self.held.is_failing = true;
                     self.suspects += 1;
-                    if self.suspects >= MAX_SUSPECTS {
-                        (self.is_well, self.suspects) = (false, 0);
+                    // A pause: perhaps the whole database fails.
+                    if self.suspects.is_multiple_of(MAX_SUSPECTS) {
                         return Err(Stuck);
                     }
                 }
@@ -291,7 +302,7 @@ impl Drainer {
     }
 
     /// Writes, as one batch, the deliveries that are not in the database yet and whose profiles are free. Returns the
-    /// batch if the database refuses its content, or if something in it is held and the error does not say what.
+    /// batch if the database refuses its content or fails at it, or if something in it is held and the error does not say what.
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
@@ -315,9 +326,16 @@ impl Drainer {
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
             let work = (&refs[..], Locks::OnlyFree, &span);
-            match write_or_keep(context, connection, work, LIMITS, self.is_well).await {
-                Ok(_) => {
-                    (self.is_well, self.suspects) = (true, 0);
+            // If others are applied, the cause is this delivery or its profile. Otherwise it waits until the database is repaired.
+            let is_well = self.applied_at.is_some_and(|at| at.elapsed() < WELL_FOR)
+                && self.suspects < MAX_SUSPECTS;
+            match write_or_keep(context, connection, work, LIMITS, is_well).await {
+                Ok(receipts) => {
+                    if receipts.iter().any(|it| it.reason.as_deref() != Some(UNAPPLIED)) {
+                        (self.applied_at, self.suspects) = (Some(Instant::now()), 0);
+                    } else {
+                        self.suspects += 1;
+                    }
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
@@ -325,10 +343,7 @@ impl Drainer {
                 Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout | Refusal::Suspect)) => {
                     return Ok(Err((batch, refusal)));
                 }
-                Err(Refusal::LaneTimeout | Refusal::Unavailable) => {
-                    self.is_well = false;
-                    return Err(Stuck);
-                }
+                Err(Refusal::LaneTimeout | Refusal::Unavailable) => return Err(Stuck),
             }
         }
     }

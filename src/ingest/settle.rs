@@ -69,10 +69,9 @@ pub(super) async fn settle(
     let mut suspects = 0;
     let mut queue = VecDeque::from([batch]);
     while let Some(batch) = queue.pop_front() {
-        // A later piece must not overtake an earlier delivery of the same profile. It may also have waited for the pieces before.
+        // A later piece must not overtake an earlier delivery of the same profile.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .filter(is_still_wanted)
             .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
         unwritten.contended.extend(wait);
         if batch.is_empty() {
@@ -130,10 +129,13 @@ pub(super) async fn settle(
                 unwritten.timed_out = true;
                 reply_all(batch, SubmitError::Unavailable);
             }
-            Err(Refusal::Unavailable | Refusal::Suspect) => {
+            Err(refusal @ (Refusal::Unavailable | Refusal::Suspect)) => {
                 suspects += 1;
+                let is_away = matches!(refusal, Refusal::Unavailable);
                 let turn = match turn {
-                    Some(turn) if locks == Locks::Wait => wait_for_spooling(turn, &batch).await,
+                    Some(turn) if is_away && locks == Locks::Wait => {
+                        wait_for_spooling(turn, &batch).await
+                    }
                     turn => turn,
                 };
                 spool(turn.as_ref(), batch, &span).await;

@@ -61,7 +61,7 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
         // Others report that the database is away.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = inquirer.ask_all(&mut connection).await
-            && !error.is_away()
+            && (!error.is_away() || error.may_be_one_row())
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a provider could not be asked; that will be retried");

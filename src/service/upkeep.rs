@@ -65,12 +65,9 @@ async fn repeat<F: Future<Output = Result<(), StoreError>>>(
     loop {
         sleep_until(due).await;
         let begun = Instant::now();
-        let pause = if is_done(kind, timeout(kind.limit(), upkeep()).await) {
-            kind.interval()
-        } else {
-            UPKEEP_SMALL
-        };
-        due = Instant::now().max(begun + pause);
+        let is_done = is_done(kind, timeout(kind.limit(), upkeep()).await);
+        let now = Instant::now();
+        due = if is_done { now.max(begun + kind.interval()) } else { now + UPKEEP_SMALL };
     }
 }
 
@@ -113,7 +110,7 @@ fn is_done(kind: Kind, ended: Result<Result<(), StoreError>, Elapsed>) -> bool {
             return false;
         }
     };
-    let is_away = error.is_away();
+    let is_away = error.is_away() && !error.may_be_one_row();
     let error = &error as &dyn std::error::Error;
     match kind {
         Kind::Whole => tracing::error!(

@@ -1,6 +1,7 @@
 //! Why a statement failed.
 
 use super::decode::Undecodable;
+use super::fault::{Fault, fault_of};
 use super::fault::{is_lock_time_out, is_time_out};
 
 /// Why a statement failed.
@@ -45,6 +46,17 @@ impl StoreError {
         match self {
             Self::Busy => true,
             Self::Database(error) => is_time_out(error) || is_lock_time_out(error),
+            _ => false,
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the cause may be a single row: it holds a value that we do not know, or the server fails at it.
+    pub fn may_be_one_row(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Database(error) => fault_of(error) == Fault::Suspect,
             _ => false,
         }
     }

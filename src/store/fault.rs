@@ -9,7 +9,7 @@ pub enum Fault {
     Transient,
     /// The connection or its server is gone, read-only, out of room, or too slow.
     Unavailable,
-    /// The server has failed at this statement and lives on. The cause may be one of the rows: a damaged page, a trigger or a policy
+    /// The server has failed at this statement and serves others. The cause may be one of the rows: a damaged page, a trigger or a policy
     /// that raises. It may also be the schema, or the rights of our role.
     Suspect,
     /// There is no partition for the month of a delivery: see [`super::partitions::make_for`].
@@ -64,15 +64,18 @@ pub fn fault_of(error: &sqlx::Error) -> Fault {
         "40001" | "40P01" => Fault::Transient,
         // data exceptions and broken constraints
         code if code.starts_with("22") || code.starts_with("23") => Fault::Data,
-        // internal errors, of damaged pages too; what a function raised; views with a check; limits; rights and schema
-        code if ["XX", "P0", "44", "54", "42", "0A"].iter().any(|it| code.starts_with(it))
+        // internal errors and those of files, of damaged pages too; what a function raised; views with a check; limits; rights and
+        // schema
+        code if ["XX", "58", "P0", "44", "54", "42", "0A"]
+            .iter()
+            .any(|it| code.starts_with(it))
             && ends_statement_only(error) =>
         {
             Fault::Suspect
         }
         // Everything else concerns the state of the server: connection (08), transaction state (25, such as read-only
         // after a failover), resources (53, such as disk full), operator intervention (57, such as shutdown or a
-        // timeout), lock not available (55P03), system error (58).
+        // timeout), lock not available (55P03).
         _ => Fault::Unavailable,
     }
 }

@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 
 use super::connector::{Connector, Line, Session};
 use super::error::StoreError;
-use super::fault::{Fault, fault_of};
 use super::profiles::{self, StoredProfile};
 use super::transitions;
 use crate::budget;
@@ -186,9 +185,10 @@ async fn query(
     asked.dedup();
     if line.is_open() {
         let connection = line.reach().await?;
-        // It may have died unnoticed; reading again is harmless.
+        // It may have died unnoticed, or know an older schema; reading again is harmless.
         if let Ok(Ok(found)) =
             timeout(budget::FIRST_LOOK_UP, look_up_each(connection, &asked)).await
+            && found.values().all(Result::is_ok)
         {
             return Ok(found);
         }
@@ -197,46 +197,34 @@ async fn query(
     look_up_each(line.reach().await?, &asked).await
 }
 
-/// How many may fail one after the other before the whole database counts as failing.
+/// How many may fail, and none be read, before the whole database counts as failing.
 const MAX_FAILING: usize = 8;
 
-/// Looks all up together. If a row cannot be read, looks them up one by one, so that only that profile fails.
+/// Looks all up together. If a row cannot be read, looks them up in halves, so that only that profile fails.
 async fn look_up_each(
     connection: &mut PgConnection,
     asked: &[Asked],
 ) -> Result<HashMap<Asked, Answer>, StoreError> {
-    match look_up(connection, asked).await {
-        Err(error) if may_be_one_row(&error) => {}
-        together => {
-            let found = together?.into_iter().map(|(asked, followed)| (asked, Ok(Some(followed))));
-            return Ok(found.collect());
+    let (mut answers, mut failed) = (HashMap::new(), 0);
+    let mut parts = vec![asked];
+    while let Some(part) = parts.pop() {
+        match look_up(connection, part).await {
+            Ok(found) => answers.extend(found.into_iter().map(|(asked, it)| (asked, Ok(Some(it))))),
+            Err(error) if !error.may_be_one_row() => return Err(error),
+            Err(error) => match part {
+                [only] if failed < MAX_FAILING || answers.len() > failed => {
+                    failed += 1;
+                    answers.insert(only.clone(), Err(ReadError::Failed(Arc::new(error))));
+                }
+                [] | [_] => return Err(error),
+                [..] => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            },
         }
     }
-    let (mut answers, mut failing) = (HashMap::new(), 0);
-    for asked in asked {
-        let answer = match look_up(connection, std::slice::from_ref(asked)).await {
-            Ok(mut found) => {
-                failing = 0;
-                Ok(found.remove(asked))
-            }
-            Err(error) if failing < MAX_FAILING && may_be_one_row(&error) => {
-                failing += 1;
-                Err(ReadError::Failed(Arc::new(error)))
-            }
-            Err(error) => return Err(error),
-        };
-        answers.insert(asked.clone(), answer);
-    }
     Ok(answers)
-}
-
-/// Whether a look-up may have failed because of one row: it holds a value that we do not know, or the server cannot read it.
-fn may_be_one_row(error: &StoreError) -> bool {
-    match error {
-        StoreError::Corrupt { .. } => true,
-        StoreError::Database(error) => fault_of(error) == Fault::Suspect,
-        _ => false,
-    }
 }
 
 async fn look_up(

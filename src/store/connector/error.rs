@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use super::super::error::StoreError;
-use super::super::fault::{Fault, fault_of};
 use super::diagnosis::{Diagnosis, diagnose};
 
 /// What one host did instead of opening a session.
@@ -127,6 +126,6 @@ pub fn is_away(error: &sqlx::Error) -> bool {
 impl StoreError {
     /// Whether the database is down, as [`is_away`] says. Others report that.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Database(error) if is_away(error) && fault_of(error) != Fault::Suspect)
+        matches!(self, Self::Database(error) if is_away(error))
     }
 }
