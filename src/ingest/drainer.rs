@@ -17,12 +17,12 @@ use uuid::Uuid;
 use super::attempt::{Limits, Refusal, write_or_keep};
 use super::batch::Locks;
 use super::connection::WriterConnection;
+use super::held::Held;
 use super::pace::MAX_BATCH;
 use super::settle::MAX_SUSPECTS;
 use super::spooling::Spooling;
 use super::{Arrival, Submission, WriterContext};
 use crate::budget;
-use crate::domain::Iccid;
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::spool::{Entry, Kept, SpoolError};
@@ -110,36 +110,6 @@ struct Drainer {
     applied_at: Option<Instant>,
     /// How many have failed alone since then, or were kept unapplied.
     suspects: usize,
-}
-
-/// What this pass leaves in the spool, because another transaction holds it, or the database fails at it.
-#[derive(Debug, Default)]
-struct Held {
-    profiles: HashSet<Iccid>,
-    /// Deliveries without a profile, such as those that wait for their event id.
-    deliveries: HashSet<Uuid>,
-    /// Whether the database fails at some of them.
-    is_failing: bool,
-}
-
-impl Held {
-    fn has(&self, submission: &Submission) -> bool {
-        match submission.iccid() {
-            Some(iccid) => self.profiles.contains(iccid),
-            None => self.deliveries.contains(&submission.delivery.id()),
-        }
-    }
-
-    fn add(&mut self, submission: &Submission) {
-        match submission.iccid() {
-            Some(iccid) => self.profiles.insert(iccid.clone()),
-            None => self.deliveries.insert(submission.delivery.id()),
-        };
-    }
-
-    fn is_empty(&self) -> bool {
-        self.profiles.is_empty() && self.deliveries.is_empty()
-    }
 }
 
 impl Drainer {

@@ -31,6 +31,8 @@ mod spooling;
 
 mod drainer;
 
+mod held;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
