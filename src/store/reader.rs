@@ -125,7 +125,12 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
                     // The caller may have gone.
                     drop(answer.send(found.get(&asked).cloned().unwrap_or(Ok(None))));
                 }
-                outage.end();
+                // What this binary does not know in a row is logged for each answer.
+                let fails = |error: &&ReadError| matches!(error, ReadError::Failed(it) if matches!(**it, StoreError::Database(_)));
+                match found.values().find_map(|answer| answer.as_ref().err().filter(fails)) {
+                    Some(error) => outage.note(error, 1),
+                    None => outage.end(),
+                }
                 continue;
             }
             Ok(Err(error)) => ReadError::Failed(Arc::new(error)),
