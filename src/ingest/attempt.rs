@@ -227,14 +227,16 @@ impl Work<'_> {
             Err(WriteError::Contended(iccids)) if !iccids.is_empty() => {
                 Err(Some(Refusal::ProfilesLocked(iccids)))
             }
-            Err(WriteError::Failed(StoreError::Database(error))) => match fault_of(&error) {
-                Fault::Data => Err(None),
-                Fault::Suspect => Err(Some(Refusal::Suspect)),
-                _ => {
-                    self.connection.discard();
-                    Err(Some(Refusal::Unavailable))
-                }
-            },
+            Err(WriteError::Failed(StoreError::Database(error)))
+                if fault_of(&error) == Fault::Data =>
+            {
+                Err(None)
+            }
+            Err(WriteError::Failed(StoreError::Database(error)))
+                if fault_of(&error) == Fault::Suspect =>
+            {
+                Err(Some(Refusal::Suspect))
+            }
             Err(_) => {
                 self.connection.discard();
                 Err(Some(Refusal::Unavailable))

@@ -49,9 +49,7 @@ impl StoreError {
             _ => false,
         }
     }
-}
 
-impl StoreError {
     /// Whether the cause may be a single row: it holds a value that we do not know, or the server fails at it.
     pub fn may_be_one_row(&self) -> bool {
         match self {
