@@ -42,25 +42,25 @@ pub(super) async fn write(
     let change = ChangeColumns::of(write);
     let written = sqlx::query!(
         r#"WITH free AS (
-               SELECT FROM profiles AS p JOIN UNNEST($39::text[], $40::bigint[]) AS r (iccid, revision)
+               SELECT FROM profiles AS p JOIN UNNEST($1::text[], $2::bigint[]) AS r (iccid, revision)
                  ON p.iccid = r.iccid AND p.revision = r.revision
-               WHERE p.iccid = ANY($39)
+               WHERE p.iccid = ANY($1)
                FOR UPDATE OF p SKIP LOCKED
            ),
            unchanged AS MATERIALIZED (
-               SELECT (SELECT count(*) FROM free) = cardinality($39::text[])
+               SELECT (SELECT count(*) FROM free) = cardinality($1::text[])
                       -- An erasure that is not committed yet still shows its profile.
-                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($41::text[]))
-                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($42::bytea[])) AS all
+                      AND NOT EXISTS (SELECT FROM profiles WHERE iccid = ANY($3::text[]))
+                      AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = ANY($4::bytea[])) AS all
            ),
            given AS (
-               SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
-                                    $7::text[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::bigint[],
-                                    $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-                                    $17::boolean[], $52::timestamptz[], $53::text[], $61::text[])
+               SELECT * FROM UNNEST($5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[], $10::text[], $11::text[],
+                                    $12::timestamptz[], $13::bigint[], $14::integer[], $15::bigint[], $16::timestamptz[],
+                                    $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::text[],
+                                    $21::timestamptz[], $22::text[], $23::text[], $24::boolean[])
                     AS u (iccid, provider, state, enabled, raw_state, imsi, eid, since, seq, installs_seen,
                           deliveries, last_delivery_at, last_occurred_at, first_connected_at, last_connected_at,
-                          country, is_new, ready_at, reached, device)
+                          country, ready_at, reached, device, is_new)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            made AS (
@@ -81,15 +81,15 @@ pub(super) async fn write(
                    last_occurred_at = u.last_occurred_at, first_connected_at = u.first_connected_at,
                    last_connected_at = u.last_connected_at, country = u.country, ready_at = u.ready_at,
                    reached = u.reached, device = u.device::jsonb, updated_at = now(), revision = p.revision + 1
-               FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($1) AND NOT u.is_new
+               FROM given AS u WHERE p.iccid = u.iccid AND p.iccid = ANY($5) AND NOT u.is_new
                RETURNING 1
            ),
            appended AS (
                INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
                                         received_at, provider, delivery_id, source)
-               SELECT t.* FROM UNNEST($18::text[], $19::bigint[], $20::text[], $21::text[], $22::boolean[],
-                                      $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[], $27::text[],
-                                      $28::uuid[], $51::text[]) AS t
+               SELECT t.* FROM UNNEST($25::text[], $26::bigint[], $27::text[], $28::text[], $29::boolean[],
+                                      $30::text[], $31::text[], $32::timestamptz[], $33::timestamptz[], $34::text[],
+                                      $35::uuid[], $36::text[]) AS t
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            kept AS (
@@ -97,29 +97,35 @@ pub(super) async fn write(
                                        body)
                SELECT d.id, d.received_at, d.hook, d.provider, d.iccid, d.outcome, d.reason, d.event_id,
                       d.headers::jsonb, d.body
-               FROM UNNEST($29::uuid[], $30::timestamptz[], $31::text[], $32::text[], $33::text[], $34::text[],
-                           $35::text[], $36::text[], $37::text[], $38::bytea[])
+               FROM UNNEST($37::uuid[], $38::timestamptz[], $39::text[], $40::text[], $41::text[], $42::text[],
+                           $43::text[], $44::text[], $45::text[], $46::bytea[])
                     AS d (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers, body)
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            counted AS (
                INSERT INTO count_changes (provider, day, outcome, from_state, to_state, n, ready_on, milestones, took)
-               SELECT c.* FROM UNNEST($45::text[], $46::date[], $47::text[], $48::text[], $49::text[], $50::bigint[], $54::date[],
-                                      $55::smallint[], $56::smallint[]) AS c
+               SELECT c.* FROM UNNEST($47::text[], $48::date[], $49::text[], $50::text[], $51::text[], $52::bigint[], $53::date[],
+                                      $54::smallint[], $55::smallint[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
            followed AS (
                INSERT INTO new_changes (iccid, seq, kind, at)
-               SELECT c.* FROM UNNEST($57::text[], $58::bigint[], $59::text[], $60::timestamptz[]) AS c
+               SELECT c.* FROM UNNEST($56::text[], $57::bigint[], $58::text[], $59::timestamptz[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            )
            SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
                   -- are written before, because their counts are in FROM: what nothing refers to is executed last.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   unchanged.all AS "written!",
-                  CASE WHEN unchanged.all AND $44::text IS NOT NULL THEN pg_notify($43, $44) END IS NULL AS "notified!"
+                  CASE WHEN unchanged.all AND $61::text IS NOT NULL THEN pg_notify($60, $61) END IS NULL AS "notified!"
            FROM unchanged, (SELECT count(*) FROM made) AS m, (SELECT count(*) FROM saved) AS s"#,
-        // The profiles to change or create: $1 to $17.
+        // The profiles that must be as they were read: $1, $2.
+        &read as &[&str],
+        &read_revisions,
+        // The profiles that must not exist, nor be erased: $3, $4.
+        &new as &[&str],
+        &hashes,
+        // The profiles to change or create: $5 to $24.
         &profile.iccid as &[&str],
         &profile.provider as &[&str],
         &profile.state as &[&str],
@@ -136,8 +142,11 @@ pub(super) async fn write(
         &profile.first_connected_at as &[Option<OffsetDateTime>],
         &profile.last_connected_at as &[Option<OffsetDateTime>],
         &profile.country as &[Option<&str>],
+        &profile.ready_at as &[Option<OffsetDateTime>],
+        &profile.reached as &[Option<&str>],
+        &profile.device as &[Option<String>],
         &is_new,
-        // Their transitions: $18 to $28.
+        // Their transitions: $25 to $36.
         &transition.iccid as &[&str],
         &transition.seq,
         &transition.from_state as &[Option<&str>],
@@ -149,7 +158,8 @@ pub(super) async fn write(
         &transition.received_at as &[OffsetDateTime],
         &transition.provider as &[&str],
         &transition.delivery as &[Option<Uuid>],
-        // The deliveries: $29 to $38.
+        &transition.source as &[Option<&str>],
+        // The deliveries: $37 to $46.
         &delivery.id,
         &delivery.received_at as &[OffsetDateTime],
         &delivery.hook as &[&str],
@@ -160,38 +170,24 @@ pub(super) async fn write(
         &delivery.event_id as &[Option<&str>],
         &delivery.headers as &[&str],
         &delivery.body as &[&[u8]],
-        // The profiles that must be as they were read: $39, $40.
-        &read as &[&str],
-        &read_revisions,
-        // The profiles that must not exist, nor be erased: $41, $42.
-        &new as &[&str],
-        &hashes,
-        // The notification: $43, $44.
-        CHANNEL,
-        write.notification(),
-        // The counts: $45 to $50.
+        // The counts: $47 to $55.
         &count.provider as &[&str],
         &count.day as &[Option<Date>],
         &count.outcome as &[Option<&str>],
         &count.from_state as &[Option<&str>],
         &count.to_state as &[Option<&str>],
         &count.n,
-        // Where the transitions come from: $51.
-        &transition.source as &[Option<&str>],
-        // How far the profiles have come: $52, $53.
-        &profile.ready_at as &[Option<OffsetDateTime>],
-        &profile.reached as &[Option<&str>],
-        // The rest of the counts: $54 to $56.
         &count.ready_on as &[Option<Date>],
         &count.milestones as &[Option<i16>],
         &count.took as &[Option<i16>],
-        // The notes for followers of all changes: $57 to $60.
+        // The notes for followers of all changes: $56 to $59.
         &change.iccid as &[&str],
         &change.seq,
         &change.kind as &[&str],
         &change.at as &[OffsetDateTime],
-        // What kind of device they are on: $61.
-        &profile.device as &[Option<String>],
+        // The notification: $60, $61.
+        CHANNEL,
+        write.notification(),
     )
     .fetch_one(connection)
     .await?;

@@ -111,8 +111,8 @@ pub async fn write_if_unchanged(
     erasure_key: &ErasureKey,
     write: &BatchWrite<'_>,
 ) -> Result<bool, StoreError> {
-    let written = match one::of(write) {
-        Some(one) => one::write(connection, erasure_key, &one).await,
+    let written = match one::of(write, erasure_key)? {
+        Some(one) => one::write(connection, &one).await,
         None => many::write(connection, erasure_key, write).await,
     };
     match written {

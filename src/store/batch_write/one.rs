@@ -1,5 +1,4 @@
-//! The statements for a single delivery, or for a registration: plain values, and every part filtered by the one ICCID. On a
-//! Postgres that spans machines, each is therefore executed by one of them.
+//! The statements for a single delivery, or for a registration: plain values, and every part filtered by the one ICCID.
 
 use sqlx::PgConnection;
 
@@ -18,8 +17,6 @@ use crate::store::transitions::NewTransition;
 #[derive(Debug)]
 pub(super) struct One<'a> {
     profile: ProfileWrite<'a>,
-    /// Whether the profile must not have been erased.
-    not_erased: bool,
     transition: Option<&'a NewTransition<'a>>,
     delivery: Option<&'a NewDelivery<'a>>,
     notification: Option<String>,
@@ -32,64 +29,63 @@ pub(super) struct One<'a> {
 #[derive(Debug)]
 enum ProfileWrite<'a> {
     Saved(&'a Profile, Revision),
-    Created(&'a Profile),
+    Created(&'a Profile, NotErased),
     /// It must be as it was read.
     Unchanged(&'a Iccid, Revision),
     /// It must not exist.
-    Absent(&'a Iccid),
+    Absent(&'a Iccid, NotErased),
     /// The delivery names no profile, or an erased one.
     None,
 }
 
-impl One<'_> {
-    /// The hash that must not be in `erasures`; `None` if the profile is known to be erased.
-    fn hash_if_not_erased(
-        &self,
-        erasure_key: &ErasureKey,
-        iccid: &Iccid,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.not_erased.then(|| erasure_key.hash(iccid)).transpose()
-    }
-}
+/// The hash that must not be in `erasures`; `None` if the profile is known to be erased.
+type NotErased = Option<Vec<u8>>;
 
 /// The write as that of one delivery; `None` if it is more than that.
-pub(super) fn of<'a>(write: &'a BatchWrite<'a>) -> Option<One<'a>> {
+///
+/// # Errors
+/// [`StoreError`], if it is not known yet how ICCIDs are hashed.
+pub(super) fn of<'a>(
+    write: &'a BatchWrite<'a>,
+    erasure_key: &ErasureKey,
+) -> Result<Option<One<'a>>, StoreError> {
     let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, .. } = write;
     let connected = write.connected_profiles().next();
     let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
         ([it], [], [], []) => ProfileWrite::Saved(it.profile, it.revision),
         ([], [(iccid, revision)], [], []) => ProfileWrite::Unchanged(iccid, *revision),
-        ([], [], [profile], [] | [_]) => ProfileWrite::Created(profile),
-        ([], [], [], [iccid]) => ProfileWrite::Absent(iccid),
+        ([], [], [profile], []) => ProfileWrite::Created(profile, None),
+        ([], [], [profile], [iccid]) => {
+            ProfileWrite::Created(profile, Some(erasure_key.hash(iccid)?))
+        }
+        ([], [], [], [iccid]) => ProfileWrite::Absent(iccid, Some(erasure_key.hash(iccid)?)),
         ([], [], [], []) => ProfileWrite::None,
-        _ => return None,
+        _ => return Ok(None),
     };
     let (transition, delivery) = match (&transitions[..], &deliveries[..]) {
         (transition @ ([] | [_]), delivery @ ([] | [_])) => (transition.first(), delivery.first()),
-        _ => return None,
+        _ => return Ok(None),
     };
     let notification = write.notification();
     let count = match tally::of(write)[..] {
         [] => None,
         [one @ CountChange { n: 1, .. }] => Some(one),
-        _ => return None,
+        _ => return Ok(None),
     };
-    let not_erased = !not_erased.is_empty();
-    Some(One { profile, not_erased, transition, delivery, notification, count, connected })
+    Ok(Some(One { profile, transition, delivery, notification, count, connected }))
 }
 
 /// See [`super::write_if_unchanged`].
 pub(super) async fn write(
     connection: &mut PgConnection,
-    erasure_key: &ErasureKey,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
-    match one.profile {
-        ProfileWrite::Saved(profile, revision) => save(connection, profile, revision, one).await,
-        ProfileWrite::Created(profile) => create(connection, erasure_key, profile, one).await,
-        ProfileWrite::Unchanged(iccid, revision) => leave(connection, iccid, revision, one).await,
-        ProfileWrite::Absent(iccid) => keep(connection, erasure_key, Some(iccid), one).await,
-        ProfileWrite::None => keep(connection, erasure_key, None, one).await,
+    match &one.profile {
+        ProfileWrite::Saved(profile, revision) => save(connection, profile, *revision, one).await,
+        ProfileWrite::Created(profile, hash) => create(connection, profile, hash, one).await,
+        ProfileWrite::Unchanged(iccid, revision) => leave(connection, iccid, *revision, one).await,
+        ProfileWrite::Absent(iccid, hash) => keep(connection, iccid.as_str(), hash, one).await,
+        ProfileWrite::None => keep(connection, "", &None, one).await,
     }
 }
 
@@ -105,29 +101,30 @@ macro_rules! write_one {
              appended AS (
                  INSERT INTO transitions (iccid, seq, from_state, to_state, enabled, raw_state, kind, occurred_at,
                                           received_at, provider, delivery_id, source)
-                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $27 FROM written WHERE $2::bigint IS NOT NULL
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM written WHERE $2::bigint IS NOT NULL
              ),
              kept AS (
                  INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
-                 SELECT $33, $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20
-                 FROM written WHERE $12::uuid IS NOT NULL
+                 SELECT $13, $14, $15, $16, $17, $18, $19, $20, $21::text::jsonb, $22
+                 FROM written WHERE $14::uuid IS NOT NULL
              ),
              counted AS (
                  INSERT INTO count_changes (provider, day, outcome, from_state, to_state, ready_on, milestones, took, n)
-                 SELECT $23, $24, $16, $25, $26, $28, $29, $30, 1 FROM written WHERE $23::text IS NOT NULL
+                 SELECT $23, $24, $18, $25, $26, $27, $28, $29, 1 FROM written WHERE $23::text IS NOT NULL
              ),
              followed AS (
                  INSERT INTO new_changes (iccid, seq, kind, at)
                  SELECT $1, c.seq, c.kind, c.at
-                 FROM written, (VALUES ($2, 'transition', $9), ($31::bigint, 'evidence', $32::timestamptz)) AS c (seq, kind, at)
+                 FROM written, (VALUES ($2, 'transition', $9), ($30::bigint, 'evidence', $31::timestamptz)) AS c (seq, kind, at)
                  WHERE c.seq IS NOT NULL
              )
              SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
                     -- is written before, because it is in FROM: what nothing refers to is executed last.
                     set_config('lock_timeout', '0', true) AS "lock_timeout!",
-                    CASE WHEN $22::text IS NOT NULL THEN pg_notify($21, $22) END IS NULL AS "notified!"
+                    CASE WHEN $33::text IS NOT NULL THEN pg_notify($32, $33) END IS NULL AS "notified!"
              FROM written"#,
             $iccid,
+            // Its transition: $2 to $12.
             moved.map(|it| it.seq),
             moved.and_then(|it| it.from_state).map(ProfileState::as_str),
             moved.map(|it| it.to_state.as_str()),
@@ -138,6 +135,9 @@ macro_rules! write_one {
             moved.map(|it| it.received_at.as_datetime()),
             moved.map(|it| it.provider.as_str()),
             transition.and_then(|it| it.delivery_id),
+            moved.and_then(|it| it.source).map(Source::as_str),
+            // The delivery: $13 to $22. Its ICCID is None if it is about a life of the profile that was erased.
+            delivery.and_then(|it| it.iccid).map(Iccid::as_str),
             delivery.map(|it| it.id),
             delivery.map(|it| it.received_at.as_datetime()),
             delivery.map(|it| it.hook),
@@ -147,20 +147,21 @@ macro_rules! write_one {
             delivery.and_then(|it| it.event_id),
             delivery.map(|it| it.headers),
             delivery.map(|it| it.body),
-            CHANNEL,
-            $one.notification,
+            // The count: $23 to $29.
             count.map(|it| it.provider),
             count.and_then(|it| it.delivered).map(|(day, _)| day),
             count.and_then(|it| it.from).map(ProfileState::as_str),
             count.and_then(|it| it.to).map(ProfileState::as_str),
-            moved.and_then(|it| it.source).map(Source::as_str),
             count.and_then(|it| it.reached).map(|it| it.ready_on),
             count.and_then(|it| it.reached).map(|it| it.milestones),
             count.and_then(|it| it.reached).and_then(|it| it.took),
+            // The note of a connection: $30, $31.
             connected.map(|it| it.seq),
             connected.and_then(|it| datetime_option(it.connections.last_connected_at)),
-            // None if it is about a life of the profile that was erased.
-            delivery.and_then(|it| it.iccid).map(Iccid::as_str),
+            // The notification: $32, $33.
+            CHANNEL,
+            $one.notification,
+            // What the part `written` needs: from $34.
             $($argument),*
         )
     }};
@@ -225,8 +226,8 @@ async fn save(
 
 async fn create(
     connection: &mut PgConnection,
-    erasure_key: &ErasureKey,
     profile: &Profile,
+    hash: &NotErased,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
     let written = write_profile!(
@@ -242,7 +243,7 @@ async fn create(
          )",
         profile,
         one,
-        one.hash_if_not_erased(erasure_key, &profile.iccid)?
+        hash.as_deref()
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
@@ -268,19 +269,18 @@ async fn leave(
 /// Keeps a delivery that names a profile that does not exist, an erased one, or none.
 async fn keep(
     connection: &mut PgConnection,
-    erasure_key: &ErasureKey,
-    iccid: Option<&Iccid>,
+    iccid: &str,
+    hash: &NotErased,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
-    let hash = iccid.map(|iccid| one.hash_if_not_erased(erasure_key, iccid)).transpose()?;
     let written = write_one!(
         "written AS (
              SELECT WHERE NOT EXISTS (SELECT FROM profiles WHERE iccid = $1)
                       AND NOT EXISTS (SELECT FROM erasures WHERE iccid_hmac = $34)
          )",
-        iccid.map_or("", Iccid::as_str),
+        iccid,
         one,
-        hash.flatten(),
+        hash.as_deref(),
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
