@@ -61,7 +61,7 @@ pub async fn run(connector: Connector, erasure_key: ErasureKey, settings: ApiSet
         // Others report that the database is away.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = inquirer.ask_all(&mut connection).await
-            && (!error.is_away() || error.may_be_one_row())
+            && !error.is_only_away()
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a provider could not be asked; that will be retried");
@@ -112,11 +112,11 @@ pub async fn ask_what_is_due(
 /// What follows a question.
 enum Next {
     /// There is nothing more to ask.
-    Nothing,
+    Settled,
     /// The API failed, and is asked a little later.
     Postponed,
     /// It was wanted for so long that nothing more is asked.
-    Never,
+    Expired,
     /// It was an attempt at this time: the next one comes after a pause, or never.
     After(Timestamp),
 }
@@ -161,12 +161,12 @@ impl Inquirer {
     ) -> Result<Result<(), AskError>, StoreError> {
         let (next, answered) = self.try_ask(session, inquiry).await?;
         let (attempts, later) = match next {
-            Next::Nothing => {
+            Next::Settled => {
                 session.run(async |it| inquiries::end(it, inquiry).await).await?;
                 return Ok(answered);
             }
             Next::Postponed => (0, Some(clock::now().plus_seconds(POSTPONED_SECONDS))),
-            Next::Never => (0, None),
+            Next::Expired => (0, None),
             Next::After(attempt) => {
                 (1, ask_again_at(inquiry.attempts + 1, inquiry.wanted_at, attempt))
             }
@@ -200,10 +200,10 @@ impl Inquirer {
         let is_settled =
             known.is_none_or(|(known, _)| known.seq != inquiry.seq && !known.is_under_way());
         if is_settled {
-            return Ok((Next::Nothing, Ok(())));
+            return Ok((Next::Settled, Ok(())));
         }
         if is_asked_long_enough(inquiry.wanted_at, now) {
-            return Ok((Next::Never, Ok(())));
+            return Ok((Next::Expired, Ok(())));
         }
         let (asked_at, report) = match self.api.find(iccid).await {
             Ok(answer) => answer,
@@ -238,7 +238,7 @@ impl Inquirer {
         };
         telemetry::count_inquiry(provider, result);
         let is_under_way = profile.is_some_and(|profile| profile.is_under_way());
-        Ok((if is_under_way { again } else { Next::Nothing }, Ok(())))
+        Ok((if is_under_way { again } else { Next::Settled }, Ok(())))
     }
 
     /// Waits after an error of the API.

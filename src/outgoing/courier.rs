@@ -152,7 +152,7 @@ impl Courier {
             return self.end(&endpoint, DisabledBecause::LostPlace).await;
         };
         if profiles.is_empty() {
-            return self.pass(&endpoint, read_to).await;
+            return self.skip_to(&endpoint, read_to).await;
         }
         let was_failing = endpoint.failures > 0;
         let (client, draining) = (&self.client, &self.app.draining);
@@ -210,7 +210,7 @@ impl Courier {
     }
 
     /// Passes changes of which the endpoint wants none, or waits for more.
-    async fn pass(&self, endpoint: &Endpoint, read_to: Place) -> Result<Next, StoreError> {
+    async fn skip_to(&self, endpoint: &Endpoint, read_to: Place) -> Result<Next, StoreError> {
         // What it did not accept may have been erased, or be what it no longer wants.
         let is_freed = endpoint.failures > 0 && endpoint.backlogs == 0;
         if read_to == endpoint.place && !is_freed {

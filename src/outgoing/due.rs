@@ -52,7 +52,7 @@ pub(super) async fn read(
         };
         (found.items, found.read_to)
     };
-    let (held, backlogs) = if endpoint.backlogs == 0 {
+    let (with_backlog, backlogs) = if endpoint.backlogs == 0 {
         (HashSet::new(), Vec::new())
     } else {
         let max = (limit / 4).max(MIN_BACKLOGS);
@@ -63,7 +63,7 @@ pub(super) async fn read(
     let mut by_profile: HashMap<Iccid, usize> = HashMap::new();
     let mut profiles: Vec<DueProfile> = Vec::new();
     for item in items {
-        if held.contains(&item.iccid) {
+        if with_backlog.contains(&item.iccid) {
             skipped.entry(item.iccid.clone()).or_insert(item.position);
         } else if wants(endpoint, &item) {
             let index = *by_profile.entry(item.iccid.clone()).or_insert_with(|| {
@@ -95,7 +95,7 @@ async fn read_backlogs(
 ) -> Result<(HashSet<Iccid>, Vec<(Backlog, Vec<Change>)>), StoreError> {
     let iccids: HashSet<_> = items.iter().map(|item| item.iccid.as_str().to_owned()).collect();
     let iccids: Vec<_> = iccids.into_iter().collect();
-    let held = backlogs::held_among(connection, &endpoint.id, &iccids).await?;
+    let with_backlog = backlogs::with_backlog(connection, &endpoint.id, &iccids).await?;
     let due = backlogs::list_due(connection, &endpoint.id, now, max).await?;
     let from: Vec<_> = due.iter().map(|backlog| (&backlog.iccid, backlog.position)).collect();
     let to = endpoint.place.position;
@@ -108,7 +108,7 @@ async fn read_backlogs(
         let found = by_profile.remove(&backlog.iccid).unwrap_or_default();
         (backlog, found)
     });
-    Ok((held, due.collect()))
+    Ok((with_backlog, due.collect()))
 }
 
 fn push(app: &AppState, profile: &mut DueProfile, change: Change) -> Result<(), StoreError> {

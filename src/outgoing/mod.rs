@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::sleep;
+use tokio_util::task::JoinMap;
 
 use crate::budget;
 use crate::clock;
@@ -61,7 +61,7 @@ pub async fn run(app: AppState, connector: Connector) {
         // Others report that the database is away.
         if let Ok(mut connection) = connector.connect(Session::Upkeep).await
             && let Err(error) = serve(&app, &pool, &client, &mut connection).await
-            && (!error.is_away() || error.may_be_one_row())
+            && !error.is_only_away()
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "endpoints could not be served; that will be retried");
@@ -73,11 +73,10 @@ pub async fn run(app: AppState, connector: Connector) {
     }
 }
 
-/// A courier, and how to notify it.
+/// An endpoint that has a courier, and how to notify it.
 struct Serving {
     number: i32,
     version: watch::Sender<i32>,
-    task: AbortHandle,
 }
 
 /// Serves the endpoints whose locks this session gets. The couriers end with it.
@@ -90,7 +89,7 @@ async fn serve(
     let mut locks = LockSession::new(connection);
     locks.run(exclusive::notice_loss).await?;
     let mut is_configured = false;
-    let (mut couriers, mut names) = (JoinSet::new(), HashMap::new());
+    let mut couriers = JoinMap::new();
     let mut serving: HashMap<String, Serving> = HashMap::new();
     loop {
         if !is_configured {
@@ -102,11 +101,19 @@ async fn serve(
             |it: &ToServe| !it.is_configured || app.endpoints.iter().any(|known| known.id == it.id);
         let wanted: Vec<_> = wanted.into_iter().filter(is_ours).collect();
         let mut ended: Vec<String> = Vec::new();
-        for (id, courier) in &serving {
-            if courier.task.is_finished() || !wanted.iter().any(|it| it.id == *id) {
-                courier.task.abort();
-                ended.push(id.clone());
+        while let Some((endpoint, result)) = couriers.try_join_next() {
+            // One that is not wanted any more was aborted.
+            if result.is_err_and(|error| error.is_panic()) {
+                tracing::error!(
+                    endpoint,
+                    "the delivery to an endpoint has died, which is a bug: it is started again"
+                );
             }
+            ended.push(endpoint);
+        }
+        for id in serving.keys().filter(|id| !wanted.iter().any(|it| it.id == **id)) {
+            couriers.abort(id);
+            ended.push(id.clone());
         }
         for id in ended {
             if let Some(courier) = serving.remove(&id) {
@@ -128,17 +135,8 @@ async fn serve(
                     version: receiver,
                     trouble: Seldom::new(),
                 };
-                let task = couriers.spawn(courier.serve());
-                names.insert(task.id(), id.clone());
-                serving.insert(id, Serving { number, version: sender, task });
-            }
-        }
-        while let Some(ended) = couriers.try_join_next_with_id() {
-            if let Some(endpoint) = panicked(&mut names, ended) {
-                tracing::error!(
-                    endpoint,
-                    "the delivery to an endpoint has died, which is a bug: it is started again"
-                );
+                couriers.spawn(id.clone(), courier.serve());
+                serving.insert(id, Serving { number, version: sender });
             }
         }
         pool.tidy();
@@ -151,12 +149,6 @@ async fn serve(
             }
         }
     }
-}
-
-/// The endpoint of a courier that has ended, if it panicked. One that was aborted was not wanted any more.
-fn panicked(names: &mut HashMap<Id, String>, ended: Result<(Id, ()), JoinError>) -> Option<String> {
-    let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-    names.remove(&id).filter(|_| ended.is_err_and(|error| error.is_panic()))
 }
 
 /// Saves what the configuration file says about endpoints. A new one begins at the present end; while that cannot be read, the others
@@ -183,27 +175,4 @@ async fn configure(app: &AppState, locks: &mut LockSession<'_>) -> Result<bool, 
         }
     }
     Ok(are_all_saved)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn only_a_courier_that_panicked_is_named() {
-        let (mut couriers, mut names) = (JoinSet::new(), HashMap::new());
-        names.insert(couriers.spawn(async {}).id(), "done".to_owned());
-        names.insert(couriers.spawn(async { panic!("on purpose") }).id(), "panicked".to_owned());
-        let aborted = couriers.spawn(pending());
-        names.insert(aborted.id(), "aborted".to_owned());
-        aborted.abort();
-        let mut found = Vec::new();
-        while let Some(ended) = couriers.join_next_with_id().await {
-            found.extend(panicked(&mut names, ended));
-        }
-        assert_eq!(found, ["panicked"]);
-        assert!(names.is_empty());
-    }
 }

@@ -49,11 +49,11 @@ struct Gate<'a> {
     draining: &'a Draining,
     is_outdated: &'a (dyn Fn() -> bool + Sync),
     closes_at: Instant,
-    passed: Mutex<Passed>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Passed {
+struct State {
     failures: u32,
     has_stopped: bool,
     last_error: Option<String>,
@@ -64,30 +64,30 @@ impl Gate<'_> {
         self.draining.has_begun()
             || Instant::now() >= self.closes_at
             || (self.is_outdated)()
-            || self.passed(|passed| passed.has_stopped || passed.failures >= MAX_FAILURES)
+            || self.with_state(|state| state.has_stopped || state.failures >= MAX_FAILURES)
     }
 
     /// Waits until the service no longer waits for requests under way.
-    async fn is_over(&self) {
+    async fn drained(&self) {
         self.draining.begun().await;
         sleep(AT_DRAIN).await;
     }
 
     fn accepted(&self) {
-        self.passed(|passed| passed.failures = 0);
+        self.with_state(|state| state.failures = 0);
     }
 
     /// Counts a failure, unless it only says that what was refused before is refused again.
     fn failed(&self, failure: &Failure, is_backlog: bool) {
-        self.passed(|passed| {
-            passed.failures += u32::from(!is_backlog || failure.is_away());
-            passed.last_error = Some(failure.to_string());
-            passed.has_stopped |= failure.wait().is_some() || matches!(failure, Failure::Gone);
+        self.with_state(|state| {
+            state.failures += u32::from(!is_backlog || failure.is_away());
+            state.last_error = Some(failure.to_string());
+            state.has_stopped |= failure.wait().is_some() || matches!(failure, Failure::Gone);
         });
     }
 
-    fn passed<T>(&self, work: impl FnOnce(&mut Passed) -> T) -> T {
-        work(&mut self.passed.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_state<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -102,8 +102,8 @@ pub(super) async fn send(
     draining: &Draining,
     is_outdated: &(dyn Fn() -> bool + Sync),
 ) -> Sent {
-    let (closes_at, passed) = (Instant::now() + LONGEST, Mutex::default());
-    let gate = Gate { draining, is_outdated, closes_at, passed };
+    let (closes_at, state) = (Instant::now() + LONGEST, Mutex::default());
+    let gate = Gate { draining, is_outdated, closes_at, state };
     // Shuffled, so that an attempt does not always try the same profiles. Those come first that were not refused before: otherwise an
     // attempt would mostly try what the endpoint cannot digest.
     profiles.shuffle(&mut rand::rng());
@@ -132,8 +132,8 @@ pub(super) async fn send(
     let is_down = accepted == 0
         && (was_failing
             || profiles.iter().any(has_failed)
-            || gate.passed(|passed| passed.failures >= MAX_FAILURES));
-    let error = gate.passed(|passed| passed.last_error.take());
+            || gate.with_state(|state| state.failures >= MAX_FAILURES));
+    let error = gate.with_state(|state| state.last_error.take());
     Sent { profiles, accepted, error, is_gone, wait, is_down }
 }
 
@@ -151,7 +151,7 @@ async fn send_profile(
         let sent = tokio::select! {
             sent = client.send(target, message, span) => sent,
             // It may arrive all the same, and then comes twice.
-            () = gate.is_over() => return,
+            () = gate.drained() => return,
         };
         match sent {
             Ok(()) => {

@@ -4,17 +4,18 @@ mod upkeep;
 
 mod preparation;
 
-mod tasks;
-
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 
 use crate::budget;
 use crate::config::{Settings, SpoolSettings};
@@ -28,7 +29,6 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::{self, ErasureKey, Pool, SchemaError, Session, StoreError};
 use crate::web::{self, AppState, Draining, Followers, HookTallies, Parts, metrics};
 use preparation::Preparation;
-use tasks::Tasks;
 
 /// Connections of registrations and erasures. They are separate, so that a burst of them takes none from the webhooks.
 const REGISTRATION_CONNECTIONS: usize = 4;
@@ -117,7 +117,8 @@ pub struct Service {
     serving: JoinSet<listener::Drained>,
     admin_serving: JoinSet<listener::Drained>,
     writers: JoinSet<()>,
-    background: Tasks,
+    /// By their names. None of them ends by itself.
+    background: JoinMap<&'static str, ()>,
     /// One task, which delivers changes to endpoints, and ends when the service drains.
     delivering: JoinSet<()>,
 }
@@ -157,7 +158,7 @@ impl Service {
         let admin = address(&admin_listener, settings.admin_listen);
 
         let feed = Feed::default();
-        let mut background = Tasks::default();
+        let mut background = JoinMap::new();
         background.spawn("listening for changes", feed.clone().listen(connector.clone()));
         let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
         let (ingest, writers) =
@@ -210,7 +211,7 @@ impl Service {
         let upkeep = (settings.first_upkeep, retention_days, patience);
         background.spawn("upkeep", upkeep::run(app.clone(), upkeep));
         if let Some(preparing) = preparing {
-            background.spawn_finite("preparation of the database", preparing);
+            background.spawn("preparation of the database", preparing.then(|()| pending()));
         }
         if let Some(api) = settings.api {
             background.spawn("inquiries", inquiry::run(connector.clone(), erasure_key, api));
@@ -244,7 +245,7 @@ impl Service {
             Some(_) = self.admin_serving.join_next() => "admin listener",
             Some(_) = self.writers.join_next() => "writer",
             Some(_) = self.delivering.join_next() => "outgoing webhooks",
-            name = self.background.one_died() => name,
+            Some((name, _)) = self.background.join_next() => name,
         };
         tracing::error!(task, "a task has died: the service ends, so that it can be restarted");
         task
@@ -258,7 +259,7 @@ impl Service {
             "admin listener" => self.admin_serving.abort_all(),
             "writer" => self.writers.abort_all(),
             "outgoing webhooks" => self.delivering.abort_all(),
-            name => self.background.abort(name),
+            name => _ = self.background.abort(name),
         }
     }
 

@@ -110,7 +110,7 @@ fn is_done(kind: Kind, ended: Result<Result<(), StoreError>, Elapsed>) -> bool {
             return false;
         }
     };
-    let is_away = error.is_away() && !error.may_be_one_row();
+    let is_away = error.is_only_away();
     let error = &error as &dyn std::error::Error;
     match kind {
         Kind::Whole => tracing::error!(

@@ -102,17 +102,17 @@ pub async fn next_due(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn held_among(
+pub async fn with_backlog(
     connection: &mut PgConnection,
     endpoint: &str,
     iccids: &[String],
 ) -> Result<HashSet<Iccid>, StoreError> {
-    let held = sqlx::query_scalar!(
+    let found = sqlx::query_scalar!(
         r#"SELECT iccid AS "iccid: Iccid" FROM endpoint_backlogs WHERE endpoint = $1 AND iccid = ANY($2)"#,
         endpoint,
         iccids
     );
-    Ok(held.fetch_all(connection).await?.into_iter().collect())
+    Ok(found.fetch_all(connection).await?.into_iter().collect())
 }
 
 /// Saves and deletes backlogs of an endpoint, in the transaction that saves its place.

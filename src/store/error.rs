@@ -50,6 +50,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the whole database is away, which others report.
+    pub fn is_only_away(&self) -> bool {
+        self.is_away() && !self.may_be_one_row()
+    }
+
     /// Whether the cause may be a single row: it holds a value that we do not know, or the server fails at it.
     pub fn may_be_one_row(&self) -> bool {
         match self {
