@@ -46,8 +46,8 @@ pub async fn erase(
     now: Timestamp,
 ) -> Result<bool, EraseError> {
     let in_database = async {
-        // Each step borrows its own session: erasures that wait for a frozen replica would otherwise hold those of all
-        // registrations.
+        // Each step borrows its own session: erasures that wait for a frozen replica, or search many bodies, would otherwise hold
+        // those of all registrations.
         let before = pool.run(async |connection| {
             let erasure = Erasure { at: now, last_seq: 0 };
             erasures::remember(connection, erasure_key, iccid, erasure).await?;
@@ -55,12 +55,11 @@ pub async fn erase(
         });
         wait_for_earlier(pool, before.await?).await?;
         // There may be more to delete than the time of a registration allows, for which the pool is made.
-        let deleted = pool.run_within(budget::ERASURE, async |connection| {
-            let known = delete(connection, erasure_key, iccid, now).await?;
-            let unread = delete_unread(connection, iccid).await?;
-            Ok(known || unread)
+        let known = pool.run_within(budget::ERASURE, async |connection| {
+            delete(connection, erasure_key, iccid, now).await
         });
-        deleted.await
+        let known = known.await?;
+        Ok(delete_unread(pool, iccid).await? || known)
     };
     let in_database =
         timeout(budget::ERASURE, in_database).await.unwrap_or(Err(StoreError::Busy))?;
@@ -116,12 +115,20 @@ async fn delete(
 
 /// Deletes bodies that contain the ICCID where no adapter has found it, page by page, because there may be many: a provider may
 /// change its format, or send other kinds of events to the same URL.
-async fn delete_unread(connection: &mut PgConnection, iccid: &Iccid) -> Result<bool, StoreError> {
+async fn delete_unread(pool: &Pool, iccid: &Iccid) -> Result<bool, StoreError> {
     let mut found = false;
     for outcome in erasures::UNREAD {
         let mut after = None;
         loop {
-            let page = erasures::delete_unread(connection, iccid, outcome, after).await?;
+            let page =
+                pool.run(async |it| erasures::delete_unread(it, iccid, outcome, after).await);
+            let page = match page.await {
+                Err(StoreError::Crowded) => {
+                    sleep(PAUSES[1]).await;
+                    continue;
+                }
+                page => page?,
+            };
             found |= page.deleted;
             match page.last {
                 Some(last) => after = Some(last),

@@ -7,6 +7,7 @@
 use sqlx::types::time::Date;
 use sqlx::{Connection, PgConnection};
 use time::Duration;
+use tokio::time::sleep;
 
 use super::error::StoreError;
 use super::exclusive::{self, Work};
@@ -15,6 +16,10 @@ use crate::domain::{Milestone, Timestamp};
 /// The max number of changes that one statement adds up, and the max number of such statements in one upkeep.
 const MAX_ADDED: i64 = 50_000;
 const MAX_ROUNDS: u32 = 100;
+
+/// How often a count tries to begin: what adds up holds the lock for a moment.
+const TRIES: u32 = 10;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// How many days back deliveries are counted: what a summary may ask for, and one more for a clock that is behind.
 const DAYS_BACK: i64 = 91;
@@ -86,8 +91,13 @@ async fn add_some(connection: &mut PgConnection) -> Result<i64, StoreError> {
 /// # Errors
 /// [`StoreError`]. What was counted before the error stays, and the next call continues.
 pub async fn count_anew(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
-    if !exclusive::begin(connection, Work::Counts).await? {
-        return Ok(());
+    let mut tries = 1;
+    while !exclusive::begin(connection, Work::Counts).await? {
+        if tries == TRIES {
+            return Ok(());
+        }
+        tries += 1;
+        sleep(PAUSE).await;
     }
     let counted = count_what_is_due(connection, now).await;
     exclusive::end(connection, Work::Counts).await?;

@@ -206,8 +206,9 @@ pub async fn delete_all(
 const UNREAD_PAGE: i64 = 1_000;
 const PASSED: i64 = 20_000;
 
-/// The outcomes of deliveries whose bodies may name a profile where no adapter looks for it.
-pub const UNREAD: [Outcome; 2] = [Outcome::Malformed, Outcome::Ignored];
+/// The outcomes of deliveries whose bodies may name a profile where no adapter looks for it. An event that no adapter reads and that came
+/// twice is a duplicate.
+pub const UNREAD: [Outcome; 3] = [Outcome::Malformed, Outcome::Ignored, Outcome::Duplicate];
 
 /// The result of one page of [`delete_unread`].
 #[derive(Debug, Clone, Copy)]
@@ -241,8 +242,13 @@ pub async fn delete_unread(
            ),
            gone AS (
                DELETE FROM deliveries AS d USING page AS p
-               WHERE d.id = p.id AND d.received_at = p.received_at AND position($1::bytea IN d.body) > 0
-               RETURNING d.id, d.provider, d.received_at, d.outcome
+               WHERE d.id = p.id AND d.received_at = p.received_at
+                 AND (position(convert_to($1, 'UTF8') IN d.body) > 0 OR strpos(d.event_id, $1) > 0)
+               RETURNING d.id, d.provider, d.received_at, d.outcome, d.hook, d.event_id
+           ),
+           renamed AS (
+               UPDATE event_ids AS e SET event_id = encode(sha256(convert_to(e.event_id, 'UTF8')), 'hex')
+               FROM gone WHERE e.hook = gone.hook AND e.event_id = gone.event_id AND strpos(e.event_id, $1) > 0
            ),
            counted AS (
                INSERT INTO count_changes (provider, day, outcome, n)
@@ -251,7 +257,7 @@ pub async fn delete_unread(
            SELECT CASE WHEN (SELECT count(*) FROM page) = $3 THEN (SELECT id FROM page ORDER BY id DESC LIMIT 1)
                        ELSE (SELECT id FROM passed ORDER BY id DESC LIMIT 1) END AS last,
                   EXISTS (SELECT FROM gone) AS "deleted!""#,
-        iccid.as_str().as_bytes(),
+        iccid.as_str(),
         after.unwrap_or(Uuid::nil()),
         UNREAD_PAGE,
         outcome.as_str(),

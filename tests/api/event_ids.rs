@@ -17,6 +17,7 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::Connection;
 
+use super::esim::{erase, places_of};
 use super::{ICCID, iccid};
 
 const PATH: &str = "gigastore/relayed";
@@ -108,6 +109,22 @@ async fn a_malformed_body_does_not_use_up_its_event_id() {
     let refused = deliver_at(&app, "msg_1", now(), "{").await;
     assert_eq!(refused.problem(), "malformed");
     assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
+}
+
+/// No adapter finds the profile in such an event, and its retry is a duplicate.
+#[tokio::test]
+async fn an_erasure_finds_an_event_of_another_kind_that_came_twice_and_its_event_id() {
+    let app = TestApp::start_with(with_hook).await;
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    let body = json!({ "uid": "customer-1", "activatedItem": format!("for {ICCID}") }).to_string();
+    let id = format!("evt-{ICCID}");
+    for outcome in ["ignored", "duplicate"] {
+        assert_eq!(deliver(&app, &id, &body).await, outcome);
+    }
+    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
+    // Nothing is applied twice by that.
+    assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM event_ids").await, 1);
 }
 
 #[tokio::test]
