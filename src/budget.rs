@@ -73,6 +73,8 @@ limits! {
     STEADY_BATCH = 400;
     /// A writer's connection that was quiet for this long is pinged before a statement depends on it.
     QUIET = 1_000;
+    /// The same for a connection of lists, registrations and lookups.
+    FRESH = 100;
     /// The answer to a ping, of writers and readers.
     QUESTION = 300;
     /// A batch of the spool's drainer. No sender waits for it.

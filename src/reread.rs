@@ -1,5 +1,5 @@
-//! Reads stored deliveries again that no adapter understood when they arrived, after an adapter has learned a word, or a provider was
-//! declared anew.
+//! Reads stored deliveries again that could not be applied when they arrived: after an adapter has learned a word, a provider was
+//! declared anew, or a profile was registered with another provider.
 //!
 //! A delivery that is understood now is applied by its event time. If it has none, it is `late` if a newer report about its profile was
 //! applied or repeated since. The delivery's row then says what became of it, so it is applied once.
@@ -50,7 +50,7 @@ pub struct Understood {
 /// What a run has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The number of deliveries that were kept and not understood.
+    /// The number of deliveries that were kept and not applied.
     pub looked_at: u64,
     /// The number of deliveries whose profile another transaction held for too long.
     pub busy: u64,
@@ -190,6 +190,13 @@ fn read(providers: &Providers, record: &DeliveryRecord) -> Option<Reading> {
         Bytes::copy_from_slice(&record.body),
     );
     let reading = providers.find(&record.provider)?.parse(&delivery).ok()?;
+    // Still the event that it was.
+    if record.outcome == Outcome::Duplicate
+        && reading.event_id.is_some()
+        && reading.event_id.as_ref().map(EventId::as_str) == record.event_id.as_deref()
+    {
+        return None;
+    }
     let says_something = match &reading.content {
         Content::Report(report) => report.claim.is_some(),
         Content::Connection(_) => true,
@@ -340,11 +347,13 @@ async fn is_seen(
     record: &DeliveryRecord,
     reading: &Reading,
 ) -> Result<bool, StoreError> {
+    // What it came under is that of another event.
+    let came_under = record.event_id.as_deref().filter(|_| record.outcome != Outcome::Duplicate);
     let in_body = reading.event_id.as_ref().map(EventId::as_str);
-    let Some(event_id) = in_body.or(record.event_id.as_deref()) else { return Ok(false) };
+    let Some(event_id) = in_body.or(came_under) else { return Ok(false) };
     let event_id = event_ids::reserved(event_id, reading.iccid());
     let reserves = record.outcome != Outcome::Malformed && !record.is_unapplied();
-    let its_own = record.event_id.as_deref().filter(|_| reserves);
+    let its_own = came_under.filter(|_| reserves);
     if its_own.is_some_and(|its| event_ids::reserved(its, record.iccid.as_ref()) == event_id) {
         return Ok(false);
     }

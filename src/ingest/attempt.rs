@@ -7,21 +7,21 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::batch::{self, InDoubt, Locks, WriteError};
+use super::batch::{self, InDoubt, OnLocked, WriteError};
 use super::connection::WriterConnection;
 use super::{Receipt, Submission, WriterContext};
 use crate::domain::Iccid;
 use crate::store::{
-    Fault, StoreError, deliveries, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
-    partitions,
+    Fault, StoreError, fault_of, is_lock_time_out, is_row_locked, is_time_out, partitions, written,
 };
 use crate::telemetry::{self, Seldom, Span};
 
 /// How often a batch is retried after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
 
-/// The pause before reconnecting.
+/// The pause before reconnecting, which grows with each try, and the longest.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The time limits of a batch, enforced here because a stalled server never reports its own statement timeout.
 #[derive(Debug, Clone, Copy)]
@@ -63,28 +63,29 @@ pub(super) enum Refusal {
 pub(super) async fn write_or_keep(
     context: &WriterContext,
     connection: &mut WriterConnection,
-    (submissions, locks, span): (&[&Submission], Locks, &Span),
+    (submissions, on_locked, span): (&[&Submission], OnLocked, &Span),
     limits: Limits,
     keeps_suspects: bool,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + limits.whole;
-    let mut work = Work {
+    let mut attempt = Attempt {
         context,
         connection,
         submissions,
-        locks,
+        on_locked,
         span,
         deadline,
         in_doubt: None,
         not_found: None,
         tries: 0,
+        is_noted: false,
     };
-    match timeout_at(deadline, work.try_until_decided(limits.attempt)).await {
+    match timeout_at(deadline, attempt.try_until_decided(limits.attempt)).await {
         Ok(Err(refusal))
             if matches!(refusal, Refusal::Data(_))
                 || keeps_suspects && matches!(refusal, Refusal::Suspect) =>
         {
-            return match timeout_at(deadline, work.keep_unapplied()).await {
+            return match timeout_at(deadline, attempt.keep_unapplied()).await {
                 Ok(Ok(receipts)) => Ok(receipts),
                 Ok(Err(again)) => Err(again.unwrap_or(refusal)),
                 Err(_) => {
@@ -96,8 +97,11 @@ pub(super) async fn write_or_keep(
         Ok(done) => return done,
         Err(_) => {}
     }
-    let is_in_doubt = work.in_doubt.is_some();
+    let (is_in_doubt, is_noted) = (attempt.in_doubt.is_some(), attempt.is_noted);
     connection.discard();
+    if is_noted {
+        return Err(Refusal::Unavailable);
+    }
     context.pace.gave_up(submissions.len());
     let what = if is_in_doubt {
         "the database did not confirm a commit in time"
@@ -109,11 +113,11 @@ pub(super) async fn write_or_keep(
 }
 
 /// A batch while it is being written.
-struct Work<'a> {
+struct Attempt<'a> {
     context: &'a WriterContext,
     connection: &'a mut WriterConnection,
     submissions: &'a [&'a Submission],
-    locks: Locks,
+    on_locked: OnLocked,
     span: &'a Span,
     deadline: Instant,
     in_doubt: InDoubt,
@@ -121,19 +125,21 @@ struct Work<'a> {
     /// behind a proxy or after a failover, cannot be seen and counts as not busy.
     not_found: InDoubt,
     tries: u32,
+    /// Whether the outage was noted already.
+    is_noted: bool,
 }
 
-impl Work<'_> {
+impl Attempt<'_> {
     async fn try_until_decided(&mut self, limit: Duration) -> Result<Vec<Receipt>, Refusal> {
         loop {
             let begun = Instant::now();
             let error = match timeout(limit, self.try_once()).await {
                 Ok(Ok(receipts)) => {
+                    self.context.applying.note(&receipts);
                     self.note_success(begun.elapsed());
                     return Ok(receipts);
                 }
                 Ok(Err(WriteError::Contended(iccids))) if !iccids.is_empty() => {
-                    self.connection.heard();
                     return Err(Refusal::ProfilesLocked(iccids));
                 }
                 Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
@@ -145,7 +151,7 @@ impl Work<'_> {
                     );
                     return Err(Refusal::Data(error.to_string()));
                 }
-                // Another transaction was just changing what this writes, and it names no profile that could be held.
+                // Another transaction was just changing what this writes, and it names no profile that could be locked.
                 Ok(Err(WriteError::Contended(_))) => {
                     sleep(PAUSE).await;
                     continue;
@@ -197,7 +203,7 @@ impl Work<'_> {
         let connection = self.connection.reach().await?;
         if self.in_doubt.is_some() {
             let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
-            let found = deliveries::find_written(connection, &keys);
+            let found = written::find(connection, &keys);
             let found = batch::traced(self.span, "SELECT", "deliveries", found).await?;
             let plan = self.in_doubt.take();
             if let Some(plan) = plan {
@@ -209,7 +215,7 @@ impl Work<'_> {
             }
         }
         let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
-        let batch = (self.submissions, self.locks, self.span);
+        let batch = (self.submissions, self.on_locked, self.span);
         batch::write(connection, key, batch, in_doubt).await
     }
 
@@ -223,7 +229,11 @@ impl Work<'_> {
             batch::keep_unapplied(connection, key, only).await
         };
         match kept.await {
-            Ok(receipt) => Ok(vec![receipt]),
+            Ok(receipt) => {
+                let receipts = vec![receipt];
+                self.context.applying.note(&receipts);
+                Ok(receipts)
+            }
             Err(WriteError::Contended(iccids)) if !iccids.is_empty() => {
                 Err(Some(Refusal::ProfilesLocked(iccids)))
             }
@@ -245,10 +255,9 @@ impl Work<'_> {
     }
 
     fn note_success(&mut self, took: Duration) {
-        self.connection.heard();
         self.context.outage.end();
         telemetry::record_commit(took);
-        if self.locks == Locks::OnlyFree {
+        if self.on_locked == OnLocked::Skip {
             self.context.pace.committed(self.submissions.len(), took);
         }
     }
@@ -256,7 +265,7 @@ impl Work<'_> {
     /// Decides by the error, and by how long it took, whether to retry the batch: `Ok` if so. Nothing was written.
     async fn decide_retry(&mut self, error: &sqlx::Error, took: Duration) -> Result<(), Refusal> {
         let deliveries = self.submissions.len();
-        if is_time_out(error) && self.locks == Locks::OnlyFree {
+        if is_time_out(error) && self.on_locked == OnLocked::Skip {
             self.context.pace.gave_up(deliveries);
         }
         match fault_of(error) {
@@ -267,10 +276,10 @@ impl Work<'_> {
                 tracing::error!(error, deliveries, "the database refuses a batch for its content");
                 Err(Refusal::Data(error.to_string()))
             }
-            Fault::Unavailable if is_held_by_another(error) => Err(Refusal::RowLockTimeout),
+            Fault::Unavailable if is_row_locked(error) => Err(Refusal::RowLockTimeout),
             // A whole table is locked. Splitting the batch would not help, so retry until the table is free.
             Fault::Unavailable if is_lock_time_out(error) => Ok(()),
-            Fault::Unavailable if self.locks == Locks::Wait && is_time_out(error) => {
+            Fault::Unavailable if self.on_locked == OnLocked::Wait && is_time_out(error) => {
                 Err(Refusal::LaneTimeout)
             }
             // Another attempt of that length does not fit before the deadline. If abandoned, it would keep running on
@@ -297,14 +306,9 @@ impl Work<'_> {
                 }
                 Err(Refusal::Suspect)
             }
-            // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
-            // that the server itself reports is retried once.
-            Fault::Unavailable
-                if self.tries == 1
-                    || error.as_database_error().is_none() && self.tries <= RETRIES =>
-            {
+            Fault::Unavailable if self.may_soon_be_available(error) => {
                 self.connection.discard();
-                sleep(PAUSE).await;
+                sleep(LONGEST_PAUSE.min(PAUSE * self.tries)).await;
                 Ok(())
             }
             Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
@@ -315,7 +319,23 @@ impl Work<'_> {
         }
     }
 
-    fn note_outage(&self, error: &sqlx::Error) {
+    /// Whether to try again although the database is not available. The connection may have died unnoticed, and so may the next one
+    /// while it was being made; an error that the server itself reports is retried once. Without a spool, the deliveries have nowhere else
+    /// to go, and most senders never send again: a server or pooler that restarts may be back before the deadline.
+    fn may_soon_be_available(&mut self, error: &sqlx::Error) -> bool {
+        let is_probable =
+            self.tries == 1 || error.as_database_error().is_none() && self.tries <= RETRIES;
+        if is_probable || self.context.spooling.is_some() || is_time_out(error) {
+            return is_probable;
+        }
+        if !self.is_noted {
+            self.note_outage(error);
+        }
+        true
+    }
+
+    fn note_outage(&mut self, error: &sqlx::Error) {
+        self.is_noted = true;
         let deliveries = self.submissions.len();
         self.context.outage.note(deliveries, "the database is not available", Some(error));
     }

@@ -3,7 +3,8 @@
 use super::plan::Plan;
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
-use crate::store::deliveries::{NewDelivery, UNAPPLIED};
+use crate::store::deliveries::{NewDelivery, REUSED_EVENT_ID, is_unapplied};
+use crate::store::written::Written;
 use crate::telemetry;
 
 /// What is stored for each delivery.
@@ -38,26 +39,7 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
         telemetry::count_deliveries(provider, outcome, number);
     }
     for (submission, judgement) in judged() {
-        if judgement.outcome == Outcome::Unrecognised {
-            let is_word_unknown = judgement.reason.as_deref() != Some(UNAPPLIED);
-            telemetry::count_unrecognised(submission.provider, is_word_unknown);
-        }
-        if judgement.outcome == Outcome::Duplicate && judgement.noteworthy {
-            telemetry::count_reused_event_id(submission.provider);
-        }
-        if judgement.noteworthy {
-            // Escaped, because it may contain anything.
-            let word = submission.report().map(|report| start_of(&report.raw_state));
-            tracing::warn!(
-                delivery = %submission.delivery.id(),
-                hook = %submission.delivery.hook(),
-                iccid = ?submission.iccid(),
-                outcome = %judgement.outcome,
-                reason = judgement.reason.as_deref(),
-                word = word.as_ref().map(tracing::field::debug),
-                "delivery kept, not applied"
-            );
-        }
+        note(submission, judgement.outcome, judgement.reason.as_deref());
     }
     let changes = plan.transitions.iter().map(|(index, transition)| {
         let provider = batch.get(*index).map_or("", |submission| submission.provider);
@@ -69,6 +51,39 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     for (provider, advance) in plan.advances() {
         telemetry::count_advance(provider, advance);
     }
+}
+
+/// The same for a delivery that waited in the spool although it was committed: its commit was not confirmed in time.
+pub(super) fn count_found(submission: &Submission, written: &Written) {
+    let Some(outcome) = written.outcome else { return };
+    telemetry::count_deliveries(submission.provider, outcome, 1);
+    note(submission, outcome, written.reason.as_deref());
+}
+
+/// Counts and logs a delivery at which an operator should look. A sender's ordinary retry is none.
+fn note(submission: &Submission, outcome: Outcome, reason: Option<&str>) {
+    match outcome {
+        Outcome::Unrecognised => {
+            let is_word_unknown = !is_unapplied(reason);
+            telemetry::count_unrecognised(submission.provider, is_word_unknown);
+        }
+        Outcome::Duplicate if reason == Some(REUSED_EVENT_ID) => {
+            telemetry::count_reused_event_id(submission.provider);
+        }
+        Outcome::Malformed | Outcome::Foreign => {}
+        _ => return,
+    }
+    // Escaped, because it may contain anything.
+    let word = submission.report().map(|report| start_of(&report.raw_state));
+    tracing::warn!(
+        delivery = %submission.delivery.id(),
+        hook = %submission.delivery.hook(),
+        iccid = ?submission.iccid(),
+        %outcome,
+        reason,
+        word = word.as_ref().map(tracing::field::debug),
+        "delivery kept, not applied"
+    );
 }
 
 /// How many characters of a sender's word are logged.

@@ -5,42 +5,40 @@
 //! The commit of an earlier attempt may still be under way during that lookup. The primary key of `deliveries` catches
 //! this: the batch fails as a whole, and the next lookup finds the delivery.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::applying::MAX_SUSPECTS;
 use super::attempt::{Limits, Refusal, write_or_keep};
-use super::batch::Locks;
+use super::batch::OnLocked;
+use super::committed::count_found;
 use super::connection::WriterConnection;
-use super::held::Held;
 use super::pace::MAX_BATCH;
-use super::settle::MAX_SUSPECTS;
-use super::spooling::Spooling;
-use super::{Arrival, Submission, WriterContext};
+use super::skipped::Skipped;
+use super::spooling::{Spooling, read};
+use super::{Submission, WriterContext};
 use crate::budget;
 use crate::hook::Hooks;
 use crate::providers::Providers;
-use crate::spool::{Entry, Kept, SpoolError};
-use crate::store::deliveries::UNAPPLIED;
-use crate::store::{StoreError, deliveries};
+use crate::spool::SpoolError;
+use crate::store::StoreError;
+use crate::store::written::{self, Written};
 use crate::telemetry::{self, Span};
 
 /// The first and the longest pause between attempts to reach a database that is down.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// The pause before the deliveries of held profiles are tried again.
-const HELD_PAUSE: Duration = Duration::from_millis(200);
-
-/// For how long after a delivery was applied the database counts as well.
-const WELL_FOR: Duration = Duration::from_secs(10);
-
 /// How long the database may take over a batch. No sender waits for an answer here.
 const LIMITS: Limits = Limits::once(budget::DRAINED_BATCH);
+
+/// How often in a row a damaged spool is read in vain before the service ends.
+const MAX_UNREADABLE: u32 = 3;
 
 /// How long a lookup or a ping may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -61,10 +59,9 @@ pub(super) async fn run(
         providers,
         connection,
         max_batch: MAX_BATCH,
-        held: Held::default(),
+        skipped: Skipped::default(),
         after: 0,
-        applied_at: None,
-        suspects: 0,
+        unreadable: 0,
     };
     tokio::select! {
         () = drainer.run() => {}
@@ -83,18 +80,21 @@ pub(super) async fn run(
 #[derive(Debug)]
 struct Stuck;
 
+/// The database fails at a statement, and the cause may be one row.
+struct FailsAtOne;
+
 /// What one step has done.
 #[derive(Debug, PartialEq, Eq)]
 enum PassStep {
-    /// Drained a batch, or found the spool empty.
-    Drained,
-    /// Reached the end of the spool: only what is held is left, or what the database fails at.
-    OnlyHeld { is_failing: bool },
+    /// Passed a batch, or found the spool empty.
+    Advanced,
+    /// Reached the end of the spool: only what was skipped is left. It is tried again after this pause.
+    AtEnd { pause: Duration },
 }
 
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
 /// profile stay in the spool, in their order, until the next pass; the others do not wait for them. The same goes for a
-/// delivery without a profile whose event id is held.
+/// delivery without a profile whose event id another transaction is reserving.
 struct Drainer {
     context: WriterContext,
     spooling: Arc<Spooling>,
@@ -103,13 +103,11 @@ struct Drainer {
     connection: WriterConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
-    held: Held,
+    skipped: Skipped,
     /// The place in the spool after which this pass continues; 0 is the head.
     after: i64,
-    /// When a delivery was last applied.
-    applied_at: Option<Instant>,
-    /// How many have failed alone since then, or were kept unapplied.
-    suspects: usize,
+    /// How often in a row the spool could not be read because its file is damaged.
+    unreadable: u32,
 }
 
 impl Drainer {
@@ -119,10 +117,19 @@ impl Drainer {
             let mut pause = PAUSES[0];
             loop {
                 match self.drain_some().await {
-                    Ok(PassStep::Drained) if self.is_nearly_done() && self.finish().await => break,
-                    Ok(PassStep::Drained) => pause = PAUSES[0],
-                    Ok(PassStep::OnlyHeld { is_failing: false }) => sleep(HELD_PAUSE).await,
-                    Ok(PassStep::OnlyHeld { is_failing: true }) => sleep(PAUSES[1]).await,
+                    Ok(PassStep::Advanced) => {
+                        pause = PAUSES[0];
+                        if self.is_nearly_done() && self.finish().await {
+                            break;
+                        }
+                    }
+                    Ok(PassStep::AtEnd { pause }) => sleep(pause).await,
+                    Err(Stuck) if self.unreadable >= MAX_UNREADABLE => {
+                        tracing::error!(
+                            "the spool's file is damaged: the service ends, because a start copies what can be read to a new file"
+                        );
+                        return;
+                    }
                     Err(Stuck) => {
                         sleep(pause).await;
                         pause = PAUSES[1].min(pause * 2);
@@ -138,7 +145,7 @@ impl Drainer {
     }
 
     fn is_nearly_done(&self) -> bool {
-        self.held.is_empty() && self.spooling.spool.figures().deliveries < self.max_batch as u64
+        self.skipped.is_empty() && self.spooling.spool.figures().deliveries < self.max_batch as u64
     }
 
     /// Holds new deliveries back, drains the rest, and then lets new deliveries go to the database. Returns whether it
@@ -151,7 +158,7 @@ impl Drainer {
         let rest = async {
             while spooling.spool.figures().deliveries > 0 {
                 self.drain_some().await?;
-                if !self.held.is_empty() {
+                if !self.skipped.is_empty() {
                     return Err(Stuck);
                 }
             }
@@ -170,19 +177,20 @@ impl Drainer {
     /// Drains one batch. If the spool is empty, only checks that the database answers.
     async fn drain_some(&mut self) -> Result<PassStep, Stuck> {
         self.reach_database().await?;
-        let spool = &self.spooling.spool;
-        let entries =
-            spool.first(self.after, self.max_batch).await.map_err(|error| stuck(&error))?;
+        let entries = match self.spooling.spool.first(self.after, self.max_batch).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.unreadable = if error.is_damage() { self.unreadable + 1 } else { 0 };
+                return Err(stuck(&error));
+            }
+        };
+        self.unreadable = 0;
         if entries.is_empty() {
             self.ping().await?;
             let is_end_of_pass = self.after > 0;
-            self.after = 0;
-            let Held { is_failing, .. } = std::mem::take(&mut self.held);
-            return Ok(if is_end_of_pass {
-                PassStep::OnlyHeld { is_failing }
-            } else {
-                PassStep::Drained
-            });
+            let pause = self.skipped.pause();
+            self.begin_again();
+            return Ok(if is_end_of_pass { PassStep::AtEnd { pause } } else { PassStep::Advanced });
         }
         let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
         for entry in entries {
@@ -198,6 +206,7 @@ impl Drainer {
                 }
             }
         }
+        let count = seqs.len();
         if self.write(batch, &mut seqs).await.is_err() {
             // A smaller batch may be written in time.
             self.max_batch = (self.max_batch / 2).max(1);
@@ -206,8 +215,17 @@ impl Drainer {
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
         let done: Vec<_> = seqs.into_values().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
-        self.after = if self.held.is_empty() { 0 } else { last };
-        Ok(PassStep::Drained)
+        self.skipped.note(count - done.len(), done.len());
+        self.after = last;
+        if self.skipped.is_empty() || self.skipped.is_due() {
+            self.begin_again();
+        }
+        Ok(PassStep::Advanced)
+    }
+
+    /// Begins a pass at the head of the spool.
+    fn begin_again(&mut self) {
+        (self.after, self.skipped) = (0, Skipped::default());
     }
 
     /// Connects without logging failures, because the outage was logged when it began.
@@ -257,22 +275,21 @@ impl Drainer {
             match (refusal, seqs.remove(&only.delivery.id())) {
                 (Refusal::Data(reason), Some(seq)) => self.refuse(seq, &reason).await?,
                 (Refusal::Suspect, _) => {
-                    self.held.add(&only);
-                    self.held.is_failing = true;
-                    self.suspects += 1;
+                    self.skipped.add(&only);
+                    self.skipped.is_failing = true;
                     // A pause: perhaps the whole database fails.
-                    if self.suspects.is_multiple_of(MAX_SUSPECTS) {
+                    if self.context.applying.note_suspect().is_multiple_of(MAX_SUSPECTS) {
                         return Err(Stuck);
                     }
                 }
-                _ => self.held.add(&only),
+                _ => self.skipped.add(&only),
             }
         }
         Ok(())
     }
 
     /// Writes, as one batch, the deliveries that are not in the database yet and whose profiles are free. Returns the
-    /// batch if the database refuses its content or fails at it, or if something in it is held and the error does not say what.
+    /// batch if the database refuses its content or fails at it, or if something in it is locked and the error does not say what.
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
@@ -280,14 +297,19 @@ impl Drainer {
     ) -> Result<Result<(), (Vec<Submission>, Refusal)>, Stuck> {
         loop {
             batch.retain(|submission| {
-                let is_held = self.held.has(submission);
-                if is_held {
+                let is_skipped = self.skipped.has(submission);
+                if is_skipped {
                     seqs.remove(&submission.delivery.id());
                 }
-                !is_held
+                !is_skipped
             });
-            let written = self.find_written(&batch).await?;
-            batch.retain(|submission| !written.contains(&submission.delivery.id()));
+            let Ok(written) = self.find_written(&batch).await? else {
+                return Ok(Err((batch, Refusal::Suspect)));
+            };
+            batch.retain(|submission| {
+                let found = written.iter().find(|it| it.id == submission.delivery.id());
+                found.inspect(|found| count_found(submission, found)).is_none()
+            });
             telemetry::count_already_written(written.len());
             if batch.is_empty() {
                 return Ok(Ok(()));
@@ -295,21 +317,15 @@ impl Drainer {
             let (context, connection) = (&self.context, &mut self.connection);
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
-            let work = (&refs[..], Locks::OnlyFree, &span);
+            let work = (&refs[..], OnLocked::Skip, &span);
             // If others are applied, the cause is this delivery or its profile. Otherwise it waits until the database is repaired.
-            let is_well = self.applied_at.is_some_and(|at| at.elapsed() < WELL_FOR)
-                && self.suspects < MAX_SUSPECTS;
+            let is_well = context.applying.is_well();
             match write_or_keep(context, connection, work, LIMITS, is_well).await {
-                Ok(receipts) => {
-                    if receipts.iter().any(|it| it.reason.as_deref() != Some(UNAPPLIED)) {
-                        (self.applied_at, self.suspects) = (Some(Instant::now()), 0);
-                    } else {
-                        self.suspects += 1;
-                    }
+                Ok(_) => {
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }
-                Err(Refusal::ProfilesLocked(iccids)) => self.held.profiles.extend(iccids),
+                Err(Refusal::ProfilesLocked(iccids)) => self.skipped.add_profiles(iccids),
                 Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout | Refusal::Suspect)) => {
                     return Ok(Err((batch, refusal)));
                 }
@@ -318,21 +334,34 @@ impl Drainer {
         }
     }
 
-    async fn find_written(&mut self, batch: &[Submission]) -> Result<HashSet<Uuid>, Stuck> {
+    /// Finds which of these are written already. The inner error says that the database fails at looking them up, also over a new
+    /// connection, and that the cause may be one of them.
+    async fn find_written(
+        &mut self,
+        batch: &[Submission],
+    ) -> Result<Result<Vec<Written>, FailsAtOne>, Stuck> {
         if batch.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Ok(Vec::new()));
         }
         let keys: Vec<_> = batch.iter().map(Submission::key).collect();
-        let connection = self.reach_database().await?;
-        match timeout(LOOK_LIMIT, deliveries::find_written(connection, &keys)).await {
-            Ok(Ok(written)) => Ok(written),
-            failed => {
-                if let Ok(Err(StoreError::Database(error))) = failed {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "the database is still away");
-                }
-                self.connection.discard();
-                Err(Stuck)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let connection = self.reach_database().await?;
+            let error = match timeout(LOOK_LIMIT, written::find(connection, &keys)).await {
+                Ok(Ok(written)) => return Ok(Ok(written)),
+                Ok(Err(error)) => error,
+                Err(_) => StoreError::Busy,
+            };
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "deliveries could not be looked up"
+            );
+            self.connection.discard();
+            match (error.may_be_one_row(), tries) {
+                (true, 1) => {}
+                (true, _) => return Ok(Err(FailsAtOne)),
+                (false, _) => return Err(Stuck),
             }
         }
     }
@@ -351,27 +380,4 @@ impl Drainer {
 fn stuck(error: &SpoolError) -> Stuck {
     tracing::error!(error = error as &dyn std::error::Error, "the spool cannot be drained");
     Stuck
-}
-
-/// Reads a spooled delivery again as its hook did on arrival, so the result is the same. Returns the reason if that is
-/// impossible.
-fn read(
-    entry: Entry,
-    hooks: &Hooks,
-    providers: &Providers,
-) -> Result<(i64, Submission), (i64, String)> {
-    let Kept { seq, delivery, provider } = match entry {
-        Entry::Kept(kept) => *kept,
-        Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
-    };
-    let Some(provider) = providers.find(&provider) else {
-        return Err((seq, format!("this version knows no provider {provider}")));
-    };
-    let parsed = match hooks.get(delivery.hook()) {
-        Some(hook) if hook.provider.slug() == provider.slug() => hook.read(&delivery),
-        // The hook was removed, or given to another provider, while the delivery waited.
-        _ => provider.parse(&delivery),
-    };
-    let arrival = Arrival::Delayed;
-    Ok((seq, Submission { delivery, provider: provider.slug(), parsed, arrival }))
 }

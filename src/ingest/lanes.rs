@@ -1,7 +1,7 @@
 //! Lanes: queues for the deliveries of profiles that another transaction holds, so that only those deliveries wait.
 //! Each profile has its own lane, which keeps the order of arrival.
 //!
-//! Lanes wait on separate connections, a few that all writers share. So however many profiles are held, the writers
+//! Lanes wait on separate connections, a few that all writers share. So however many profiles are locked, the writers
 //! keep their own connections. If the wait of a lane times out, the lane stays open for a while: later deliveries of
 //! the profile go into it directly, instead of holding up a batch first.
 
@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tokio_util::task::JoinMap;
 
-use super::batch::Locks;
+use super::batch::OnLocked;
 use super::connection::WriterConnection;
 use super::settle::{is_still_wanted, settle};
 use super::{LANE_CONNECTIONS, Waiting, WriterContext};
 use crate::domain::Iccid;
 use crate::store::{Connector, Session};
 
-/// How long a lane stays open after its wait has timed out: the profile is likely to be still held.
-const STAYS_HELD: Duration = Duration::from_secs(10);
+/// How long a lane stays open after its wait has timed out: the profile is likely to be still locked.
+const STAYS_LOCKED: Duration = Duration::from_secs(10);
 
 /// The connections of the lanes, shared by all writers.
 #[derive(Debug)]
@@ -56,30 +56,7 @@ pub(super) struct Lanes {
     context: WriterContext,
     connections: Arc<LaneConnections>,
     open: HashMap<Iccid, Lane>,
-    running: Running,
-}
-
-/// The tasks of the lanes that run.
-#[derive(Default)]
-struct Running {
-    tasks: JoinSet<End>,
-    iccids: HashMap<Id, Iccid>,
-}
-
-impl Running {
-    fn spawn(&mut self, iccid: Iccid, lane: impl Future<Output = End> + Send + 'static) {
-        let id = self.tasks.spawn(lane).id();
-        self.iccids.insert(id, iccid);
-    }
-
-    /// Waits until a lane ends, and says how; `None` if none is running.
-    async fn next(&mut self) -> Option<(Iccid, Result<End, JoinError>)> {
-        let (id, end) = match self.tasks.join_next_with_id().await? {
-            Ok((id, end)) => (id, Ok(end)),
-            Err(error) => (error.id(), Err(error)),
-        };
-        Some((self.iccids.remove(&id)?, end))
-    }
+    running: JoinMap<Iccid, End>,
 }
 
 #[derive(Default)]
@@ -87,7 +64,7 @@ struct Lane {
     /// The deliveries that arrived while the lane was running.
     queue: Vec<Waiting>,
     is_running: bool,
-    held_until: Option<Instant>,
+    locked_until: Option<Instant>,
 }
 
 /// How the wait in a lane ended.
@@ -95,14 +72,14 @@ struct Lane {
 enum End {
     /// At least one delivery was settled.
     Done,
-    StillHeld,
+    StillLocked,
     /// The deliveries expired before there was a connection for them, so nothing is known of the profile.
     Expired,
 }
 
 impl Lanes {
     pub(super) fn new(context: WriterContext, connections: Arc<LaneConnections>) -> Self {
-        Self { context, connections, open: HashMap::new(), running: Running::default() }
+        Self { context, connections, open: HashMap::new(), running: JoinMap::new() }
     }
 
     /// Moves deliveries whose profile has an open lane into that lane, and returns the rest.
@@ -111,13 +88,13 @@ impl Lanes {
             return batch;
         }
         let now = Instant::now();
-        self.open.retain(|_, lane| lane.is_running || lane.held_until.is_some_and(|at| at > now));
+        self.open.retain(|_, lane| lane.is_running || lane.locked_until.is_some_and(|at| at > now));
         let mut rest = Vec::with_capacity(batch.len());
         for mut waiting in batch {
             match waiting.submission.iccid().and_then(|iccid| self.open.get_mut(iccid)) {
                 Some(lane) => {
                     if let Some(trace) = waiting.trace.as_deref_mut() {
-                        trace.is_held();
+                        trace.waits_for_lock();
                     }
                     lane.queue.push(waiting);
                 }
@@ -129,8 +106,8 @@ impl Lanes {
     }
 
     /// Opens a lane for each profile of these deliveries, and starts it.
-    pub(super) fn open(&mut self, contended: Vec<Waiting>) {
-        for waiting in contended {
+    pub(super) fn open(&mut self, locked: Vec<Waiting>) {
+        for waiting in locked {
             if let Some(iccid) = waiting.submission.iccid().cloned() {
                 self.open.entry(iccid).or_default().queue.push(waiting);
             }
@@ -141,25 +118,25 @@ impl Lanes {
     /// Waits until a lane ends, and restarts it if more deliveries have queued in it. Returns `None` if no lane is
     /// running.
     pub(super) async fn advance(&mut self) -> Option<()> {
-        let (iccid, end) = self.running.next().await?;
+        let (iccid, end) = self.running.join_next().await?;
         if let Some(lane) = self.open.get_mut(&iccid) {
             lane.is_running = false;
-            let was_held = lane.held_until.is_some();
+            let was_locked = lane.locked_until.is_some();
             match end {
-                Ok(End::StillHeld) => {
-                    if !was_held {
+                Ok(End::StillLocked) => {
+                    if !was_locked {
                         tracing::warn!(
                             ?iccid,
                             "another transaction holds a profile for longer than a delivery may wait: who has a transaction open? Its deliveries are answered 503"
                         );
                     }
-                    lane.held_until = Some(Instant::now() + STAYS_HELD);
+                    lane.locked_until = Some(Instant::now() + STAYS_LOCKED);
                 }
                 Ok(End::Done) => {
-                    if was_held {
+                    if was_locked {
                         tracing::info!(?iccid, "a profile that was held takes deliveries again");
                     }
-                    lane.held_until = None;
+                    lane.locked_until = None;
                 }
                 Ok(End::Expired) => {}
                 Err(error) => {
@@ -169,10 +146,10 @@ impl Lanes {
                         error,
                         "the lane of a profile has died, which is a bug: its deliveries are answered 503, and later ones are written"
                     );
-                    lane.held_until = None;
+                    lane.locked_until = None;
                 }
             }
-            if lane.queue.is_empty() && lane.held_until.is_none() {
+            if lane.queue.is_empty() && lane.locked_until.is_none() {
                 self.open.remove(&iccid);
             }
         }
@@ -197,22 +174,22 @@ impl Lanes {
 /// Writes a lane's deliveries as soon as their profile is free. Their senders are answered in time in any case, by
 /// [`super::Ingest::submit`].
 async fn wait(context: WriterContext, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
-    let Some((_permit, mut connection)) = connections.take().await else { return End::StillHeld };
-    let mut contended = batch;
+    let Some((_permit, mut connection)) = connections.take().await else { return End::StillLocked };
+    let mut locked = batch;
     let mut end = End::Expired;
     loop {
-        let batch: Vec<_> = contended.drain(..).filter(is_still_wanted).collect();
+        let batch: Vec<_> = locked.drain(..).filter(is_still_wanted).collect();
         if batch.is_empty() {
             break;
         }
         let count = batch.len();
-        let unwritten = settle(&context, &mut connection, batch, Locks::Wait).await;
+        let unwritten = settle(&context, &mut connection, batch, OnLocked::Wait).await;
         if unwritten.timed_out {
-            end = End::StillHeld;
-        } else if end == End::Expired && unwritten.contended.len() < count {
+            end = End::StillLocked;
+        } else if end == End::Expired && unwritten.locked.len() < count {
             end = End::Done;
         }
-        contended = unwritten.contended;
+        locked = unwritten.locked;
     }
     connections.give_back(connection);
     end
@@ -257,6 +234,7 @@ mod tests {
             erasure_key: ErasureKey::default(),
             spooling: None,
             pace: Arc::new(Pace::new(QUEUE)),
+            applying: Arc::default(),
             outage: Arc::default(),
         };
         Lanes::new(context, Arc::new(LaneConnections::new(&connector)))
@@ -300,11 +278,11 @@ mod tests {
     #[tokio::test]
     async fn deliveries_that_expire_before_their_turn_say_nothing_of_their_profile() {
         let mut lanes = lanes();
-        let held_until = Some(Instant::now() + STAYS_HELD);
+        let locked_until = Some(Instant::now() + STAYS_LOCKED);
         let iccid = Iccid::parse(ICCID).unwrap();
-        lanes.open.insert(iccid.clone(), Lane { held_until, ..Lane::default() });
+        lanes.open.insert(iccid.clone(), Lane { locked_until, ..Lane::default() });
         assert!(lanes.divert(vec![expired()]).is_empty());
         lanes.advance().await.unwrap();
-        assert_eq!(lanes.open.get(&iccid).map(|lane| lane.held_until), Some(held_until));
+        assert_eq!(lanes.open.get(&iccid).map(|lane| lane.locked_until), Some(locked_until));
     }
 }

@@ -23,6 +23,8 @@ mod committed;
 
 mod pace;
 
+mod applying;
+
 mod connection;
 
 mod outage;
@@ -31,7 +33,7 @@ mod spooling;
 
 mod drainer;
 
-mod held;
+mod skipped;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -47,8 +49,10 @@ use crate::domain::{Iccid, Outcome, Report, Timestamp};
 use crate::hook::Hooks;
 use crate::providers::{Malformed, Providers, Reading};
 use crate::spool::Spool;
+use crate::store::deliveries::is_unapplied;
 use crate::store::{Connector, ErasureKey, Session};
 use crate::telemetry::DeliveryTrace;
+use applying::Applying;
 use connection::WriterConnection;
 use lanes::LaneConnections;
 use outage::Outage;
@@ -130,6 +134,13 @@ pub struct Receipt {
     pub reason: Option<String>,
 }
 
+impl Receipt {
+    /// Whether it was kept because it could not be applied.
+    fn is_unapplied(&self) -> bool {
+        is_unapplied(self.reason.as_deref())
+    }
+}
+
 /// Why a delivery got no receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
@@ -189,6 +200,7 @@ struct WriterContext {
     erasure_key: ErasureKey,
     spooling: Option<Arc<Spooling>>,
     pace: Arc<Pace>,
+    applying: Arc<Applying>,
     outage: Arc<Outage>,
 }
 
@@ -256,8 +268,9 @@ impl Ingest {
         let erasure_key = erasure_key.clone();
         let known = erasure_key.is_known();
         let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
-        let (pace, outage) = (Arc::new(Pace::new(QUEUE)), Arc::default());
-        let context = WriterContext { erasure_key, spooling, pace, outage };
+        let pace = Arc::new(Pace::new(QUEUE));
+        let (applying, outage) = (Arc::default(), Arc::default());
+        let context = WriterContext { erasure_key, spooling, pace, applying, outage };
         let connection = || WriterConnection::new(connector.clone(), Session::Writer);
         let lane_connections = Arc::new(LaneConnections::new(connector));
         let mut tasks = JoinSet::new();

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::providers::{Content, Malformed, Reading};
 use crate::store::batch_write::{Before, Changed};
-use crate::store::deliveries::UNAPPLIED;
+use crate::store::deliveries::{REUSED_EVENT_ID, UNAPPLIED};
 use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
@@ -27,29 +27,23 @@ pub(super) enum Seen {
 pub(super) struct Judgement {
     pub outcome: Outcome,
     pub reason: Option<String>,
-    /// Whether an operator should look at it. A sender's ordinary retry is not noteworthy.
-    pub noteworthy: bool,
     /// Whether it concerns an erased profile: nothing that identifies the person may be kept.
     pub erased: bool,
 }
 
 impl Judgement {
     fn of(outcome: Outcome, reason: Option<String>) -> Self {
-        Self { outcome, reason, noteworthy: false, erased: false }
+        Self { outcome, reason, erased: false }
     }
 
     fn of_malformed(malformed: &Malformed) -> Self {
-        Self::of(Outcome::Malformed, Some(malformed.reason.clone())).noteworthy(true)
+        Self::of(Outcome::Malformed, Some(malformed.reason.clone()))
     }
 
     fn of_the_erased() -> Self {
         let reason = "the profile was erased; only a registration brings it back";
         let judgement = Self::of(Outcome::Ignored, Some(reason.to_owned()));
         Self { erased: true, ..judgement }
-    }
-
-    fn noteworthy(self, noteworthy: bool) -> Self {
-        Self { noteworthy, ..self }
     }
 }
 
@@ -117,10 +111,7 @@ impl Plan {
             Ok(Reading { content: Content::Ignored { reason, .. }, .. }) => {
                 Judgement::of(Outcome::Ignored, Some(reason.clone()))
             }
-            Ok(_) => {
-                let reason = Some(UNAPPLIED.to_owned());
-                Judgement::of(Outcome::Unrecognised, reason).noteworthy(true)
-            }
+            Ok(_) => Judgement::of(Outcome::Unrecognised, Some(UNAPPLIED.to_owned())),
         };
         Self { judgements: vec![judgement], ..Self::default() }
     }
@@ -194,14 +185,15 @@ impl Plan {
     ) -> Judgement {
         let content = match &submission.parsed {
             Err(malformed) => return Judgement::of_malformed(malformed),
-            Ok(_) if seen.is_some() => {
-                let noteworthy = seen == Some(Seen::OtherContent);
-                let with = if noteworthy { " with other content" } else { "" };
-                let reason = Some(format!("the event id was seen before{with}"));
-                return Judgement::of(Outcome::Duplicate, reason).noteworthy(noteworthy);
-            }
             Ok(reading) => &reading.content,
         };
+        if let Some(seen) = seen {
+            let reason = match seen {
+                Seen::SameContent => "the event id was seen before",
+                Seen::OtherContent => REUSED_EVENT_ID,
+            };
+            return Judgement::of(Outcome::Duplicate, Some(reason.to_owned()));
+        }
         let place = submission.iccid().and_then(|iccid| self.places.get(iccid)).copied();
         let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
         let (verdict, mut remarks) = match (content, submission.arrival) {
@@ -254,8 +246,7 @@ impl Plan {
         }
         self.transitions.extend(transition.map(|transition| (index, transition)));
         let reason = (!remarks.is_empty()).then(|| remarks.join("; "));
-        let noteworthy = matches!(outcome, Outcome::Foreign | Outcome::Unrecognised);
-        Judgement::of(outcome, reason).noteworthy(noteworthy)
+        Judgement::of(outcome, reason)
     }
 }
 
@@ -343,32 +334,33 @@ mod tests {
         let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
         assert_eq!(outcomes(&plan), [Outcome::Ignored]);
         assert!(plan.new_profiles().is_empty() && plan.changed_profiles().is_empty());
-        assert!(plan.judgements[0].reason.is_some() && !plan.judgements[0].noteworthy);
+        assert!(plan.judgements[0].reason.is_some());
     }
 
     #[test]
-    fn a_malformed_body_is_noteworthy_and_moves_nothing() {
+    fn a_malformed_body_moves_nothing() {
         let plan = plan(&[submission("[]"), report(A, "INSTALLED")], Vec::new());
         assert_eq!(outcomes(&plan), [Outcome::Malformed, Outcome::Moved]);
-        assert!(plan.judgements[0].noteworthy && plan.judgements[0].reason.is_some());
+        assert!(plan.judgements[0].reason.is_some());
         assert_eq!(plan.transitions[0].0, 1);
     }
 
     #[test]
-    fn an_unknown_word_is_noteworthy_and_makes_no_profile() {
+    fn an_unknown_word_makes_no_profile() {
         let plan = plan(&[report(A, "SUSPENDED")], Vec::new());
         assert_eq!(outcomes(&plan), [Outcome::Unrecognised]);
-        assert!(plan.judgements[0].noteworthy && plan.new_profiles().is_empty());
+        assert!(plan.new_profiles().is_empty());
     }
 
     #[test]
-    fn an_event_that_was_seen_before_changes_nothing_and_is_noteworthy_if_its_body_differs() {
+    fn an_event_that_was_seen_before_changes_nothing_and_says_if_its_body_differs() {
         let batch = [report(A, "INSTALLED"), report(A, "RELEASED"), report(A, "RELEASED")];
         let seen = [Some(Seen::SameContent), Some(Seen::OtherContent), None];
         let plan = Plan::of(&refs(&batch), Vec::new(), &HashMap::new(), &seen, &HashSet::new());
         assert_eq!(outcomes(&plan), [Outcome::Duplicate, Outcome::Duplicate, Outcome::Moved]);
-        let noteworthy: Vec<_> = plan.judgements.iter().map(|it| it.noteworthy).collect();
-        assert_eq!(noteworthy, [false, true, false]);
+        let is_reused = |it: &Judgement| it.reason.as_deref() == Some(REUSED_EVENT_ID);
+        let reused: Vec<_> = plan.judgements.iter().map(is_reused).collect();
+        assert_eq!(reused, [false, true, false]);
         assert_eq!(plan.new_profiles()[0].deliveries, 1);
     }
 
@@ -379,7 +371,6 @@ mod tests {
         assert_eq!(outcomes(&plan), [Outcome::Foreign]);
         assert!(plan.changed_profiles().is_empty() && plan.transitions.is_empty());
         let judgement = &plan.judgements[0];
-        assert!(judgement.noteworthy);
         assert!(judgement.reason.as_ref().is_some_and(|reason| reason.contains("provider other")));
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::applying::MAX_SUSPECTS;
 use super::attempt::{Limits, Refusal, write_or_keep};
-use super::batch::Locks;
+use super::batch::OnLocked;
 use super::connection::WriterConnection;
 use super::spooling::Turn;
 use super::{Accepted, SubmitError, Waiting, WriterContext};
@@ -34,14 +35,11 @@ const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 /// The number of pieces into which a batch is split if it cannot be written as a whole.
 const PIECES: usize = 16;
 
-/// How many deliveries may fail one after the other, each alone, before the whole database counts as failing.
-pub(super) const MAX_SUSPECTS: usize = 8;
-
 /// The part of a batch that was not written.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     /// Deliveries that must wait until another transaction releases their profile.
-    pub contended: Vec<Waiting>,
+    pub locked: Vec<Waiting>,
     /// Whether the wait for a profile hit the statement timeout. Those senders are answered already.
     pub timed_out: bool,
 }
@@ -57,7 +55,7 @@ pub(super) async fn settle(
     context: &WriterContext,
     connection: &mut WriterConnection,
     mut batch: Vec<Waiting>,
-    locks: Locks,
+    on_locked: OnLocked,
 ) -> Unwritten {
     let recorded = batch.iter().filter_map(|it| Some(it.trace.as_ref()?.request()));
     let span = Span::batch(batch.len(), recorded);
@@ -65,15 +63,15 @@ pub(super) async fn settle(
         trace.is_taken(&span);
     }
     let mut unwritten = Unwritten::default();
-    let mut held: HashSet<Iccid> = HashSet::new();
+    let mut locked: HashSet<Iccid> = HashSet::new();
     let mut suspects = 0;
     let mut queue = VecDeque::from([batch]);
     while let Some(batch) = queue.pop_front() {
         // A later piece must not overtake an earlier delivery of the same profile.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|w| w.submission.iccid().is_some_and(|it| held.contains(it)));
-        unwritten.contended.extend(wait);
+            .partition(|w| w.submission.iccid().is_some_and(|it| locked.contains(it)));
+        unwritten.locked.extend(wait);
         if batch.is_empty() {
             continue;
         }
@@ -86,10 +84,10 @@ pub(super) async fn settle(
             Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
             _ => {
                 let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
-                let limits = limits(context, locks);
-                let work = (&submissions[..], locks, &span);
-                // The drainer finds out better whether it is the row or the database.
-                let keeps_suspects = context.spooling.is_none();
+                let limits = limits(context, on_locked);
+                let work = (&submissions[..], on_locked, &span);
+                // Otherwise the drainer finds out whether it is the row or the database.
+                let keeps_suspects = context.spooling.is_none() || context.applying.is_well();
                 write_or_keep(context, connection, work, limits, keeps_suspects).await
             }
         };
@@ -101,10 +99,10 @@ pub(super) async fn settle(
                 }
             }
             Err(Refusal::ProfilesLocked(iccids)) => {
-                held.extend(iccids);
+                locked.extend(iccids);
                 queue.push_front(batch);
             }
-            // One bad row must not fail the others, and one held profile must not delay them: try smaller pieces, down
+            // One bad row must not fail the others, and one locked profile must not delay them: try smaller pieces, down
             // to single deliveries.
             Err(Refusal::Data(_) | Refusal::RowLockTimeout) if batch.len() > 1 => {
                 for piece in pieces(batch).into_iter().rev() {
@@ -112,7 +110,11 @@ pub(super) async fn settle(
                 }
             }
             Err(Refusal::Suspect)
-                if batch.len() > 1 && context.spooling.is_none() && suspects < MAX_SUSPECTS =>
+                if batch.len() > 1
+                    && match turn {
+                        None => suspects < MAX_SUSPECTS,
+                        Some(_) => context.applying.is_well(),
+                    } =>
             {
                 for piece in pieces(batch).into_iter().rev() {
                     queue.push_front(piece);
@@ -121,29 +123,33 @@ pub(super) async fn settle(
             Err(Refusal::RowLockTimeout)
                 if batch.iter().all(|it| it.submission.iccid().is_some()) =>
             {
-                held.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
+                locked.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
                 queue.push_front(batch);
             }
-            Err(Refusal::Data(_)) => reply_all(batch, SubmitError::Rejected),
+            Err(Refusal::Data(_)) if turn.is_none() => reply_all(batch, SubmitError::Rejected),
             Err(Refusal::LaneTimeout | Refusal::RowLockTimeout) => {
                 unwritten.timed_out = true;
                 reply_all(batch, SubmitError::Unavailable);
             }
-            Err(refusal @ (Refusal::Unavailable | Refusal::Suspect)) => {
+            // The spool keeps what the database refuses.
+            Err(refusal @ (Refusal::Unavailable | Refusal::Suspect | Refusal::Data(_))) => {
                 suspects += 1;
                 let is_away = matches!(refusal, Refusal::Unavailable);
+                if !is_away {
+                    context.applying.note_suspect();
+                }
                 let turn = match turn {
-                    Some(turn) if is_away && locks == Locks::Wait => {
+                    Some(turn) if is_away && on_locked == OnLocked::Wait => {
                         wait_for_spooling(turn, &batch).await
                     }
                     turn => turn,
                 };
-                spool(turn.as_ref(), batch, &span).await;
+                spool(turn.as_ref(), batch, is_away, &span).await;
             }
         }
     }
-    for trace in unwritten.contended.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
-        trace.is_held();
+    for trace in unwritten.locked.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
+        trace.waits_for_lock();
     }
     unwritten
 }
@@ -161,13 +167,13 @@ async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn
     Some(turn)
 }
 
-/// Puts what the database was not available for into the spool. Without a turn, answers 503.
-async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, span: &Span) {
+/// Puts what the database was not available for, or fails at, into the spool. Without a turn, answers 503.
+async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, is_away: bool, span: &Span) {
     let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
     let spooled = match turn {
         Some(turn) => {
             let mut span = span.spool(submissions.len());
-            let spooled = turn.spool(&submissions).await;
+            let spooled = turn.spool(&submissions, is_away).await;
             if let Err(error) = &spooled {
                 span.fail(error.word());
             }
@@ -185,11 +191,11 @@ async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, span: &Span) {
     }
 }
 
-fn limits(context: &WriterContext, locks: Locks) -> Limits {
-    match (&context.spooling, locks) {
-        (_, Locks::Wait) => LANE_LIMITS,
-        (None, Locks::OnlyFree) => LIMITS,
-        (Some(_), Locks::OnlyFree) => SPOOL_LIMITS,
+fn limits(context: &WriterContext, on_locked: OnLocked) -> Limits {
+    match (&context.spooling, on_locked) {
+        (_, OnLocked::Wait) => LANE_LIMITS,
+        (None, OnLocked::Skip) => LIMITS,
+        (Some(_), OnLocked::Skip) => SPOOL_LIMITS,
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Spooled, Submission, SubmitError};
-use crate::spool::{Spool, SpoolError};
+use super::{Arrival, Spooled, Submission, SubmitError};
+use crate::hook::Hooks;
+use crate::providers::Providers;
+use crate::spool::{Entry, Kept, Spool, SpoolError};
 use crate::telemetry;
 
 /// The switch, and the spool.
@@ -71,13 +73,21 @@ impl Turn<'_> {
         self.spooling.is_on()
     }
 
-    /// Puts deliveries that the database did not accept into the spool. All later deliveries go there too.
+    /// Puts deliveries that the database did not accept into the spool: because it is away, or because it fails at them. All later
+    /// deliveries go there too.
     pub(super) async fn spool(
         &self,
         submissions: &[&Submission],
+        is_away: bool,
     ) -> Result<Vec<Spooled>, SubmitError> {
         if !self.spooling.on.swap(true, Ordering::AcqRel) {
-            tracing::warn!("the database is away: deliveries wait in the spool");
+            if is_away {
+                tracing::warn!("the database is away: deliveries wait in the spool");
+            } else {
+                tracing::warn!(
+                    "the database fails at a delivery: deliveries wait in the spool until it is known whether it fails at others too"
+                );
+            }
             self.spooling.begun.notify_one();
         }
         let deliveries: Vec<_> = submissions.iter().map(|it| (&it.delivery, it.provider)).collect();
@@ -98,4 +108,27 @@ impl Turn<'_> {
             }
         }
     }
+}
+
+/// Reads a spooled delivery again as its hook did on arrival, so the result is the same. Returns the reason if that is
+/// impossible.
+pub(super) fn read(
+    entry: Entry,
+    hooks: &Hooks,
+    providers: &Providers,
+) -> Result<(i64, Submission), (i64, String)> {
+    let Kept { seq, delivery, provider } = match entry {
+        Entry::Kept(kept) => *kept,
+        Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
+    };
+    let Some(provider) = providers.find(&provider) else {
+        return Err((seq, format!("this version knows no provider {provider}")));
+    };
+    let parsed = match hooks.get(delivery.hook()) {
+        Some(hook) if hook.provider.slug() == provider.slug() => hook.read(&delivery),
+        // The hook was removed, or given to another provider, while the delivery waited.
+        _ => provider.parse(&delivery),
+    };
+    let arrival = Arrival::Delayed;
+    Ok((seq, Submission { delivery, provider: provider.slug(), parsed, arrival }))
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
 
-use super::batch::Locks;
+use super::batch::OnLocked;
 use super::connection::WriterConnection;
 use super::lanes::{LaneConnections, Lanes};
 use super::settle::{is_still_wanted, settle};
@@ -21,9 +20,7 @@ pub(super) async fn run(
 ) {
     let mut taken = Vec::with_capacity(context.pace.max_batch());
     let mut lanes = Lanes::new(context.clone(), lane_connections);
-    connection.connect_ahead();
     loop {
-        let next_ping = connection.next_ping();
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
@@ -37,13 +34,13 @@ pub(super) async fn run(
                     context.pace.fell_behind();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let unwritten = settle(&context, &mut connection, batch, Locks::OnlyFree).await;
-                lanes.open(unwritten.contended);
+                let unwritten = settle(&context, &mut connection, batch, OnLocked::Skip).await;
+                lanes.open(unwritten.locked);
                 if waiting.is_empty() {
                     context.pace.caught_up();
                 }
             }
-            () = sleep_until(next_ping) => connection.keep_alive().await,
+            never = connection.keep() => match never {},
         }
     }
     while lanes.advance().await.is_some() {}

@@ -103,14 +103,16 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, SpoolError> {
 
 /// Whether SQLite reports that the file's content is damaged, rather than that the file could not be reached.
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
-    /// `ERROR` (a schema that cannot be read), `IOERR`, `CORRUPT`, `NOTADB`.
-    const DAMAGE: [i32; 4] = [1, 10, 11, 26];
+    /// `ERROR` (a schema that cannot be read), `CORRUPT`, `NOTADB`, whatever their extended code.
+    const DAMAGE: [i32; 3] = [1, 11, 26];
+    /// `IOERR_READ` (a bad sector), `IOERR_SHORT_READ`, `IOERR_DATA`, `IOERR_CORRUPTFS`. Other errors of the disk may pass.
+    const UNREADABLE: [i32; 4] = [266, 522, 8_202, 8_458];
     match error {
         // An error found by `quick_check`.
         sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            code.is_some_and(|code| DAMAGE.contains(&(code & 0xff)))
+            code.is_some_and(|code| DAMAGE.contains(&(code & 0xff)) || UNREADABLE.contains(&code))
         }
         _ => false,
     }
@@ -152,7 +154,7 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// The first entries after a place, in order: at most `max`, and no more once they have `bytes` in total.
+/// The first entries after a place, in order: at most `max`, and no more once they have `bytes` in total, or the next cannot be read.
 pub(super) async fn first(
     connection: &mut SqliteConnection,
     after: i64,
@@ -164,7 +166,12 @@ pub(super) async fn first(
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch(connection);
     let (mut entries, mut total) = (Vec::new(), 0);
-    while let Some(row) = rows.try_next().await? {
+    loop {
+        let row = match rows.try_next().await {
+            Ok(Some(row)) => row,
+            Err(error) if entries.is_empty() => return Err(error.into()),
+            Ok(None) | Err(_) => break,
+        };
         let (entry, size) = Record::entry(&row)?;
         entries.push(entry);
         total += size;

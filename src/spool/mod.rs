@@ -98,6 +98,13 @@ pub enum Entry {
     },
 }
 
+impl SpoolError {
+    /// Whether the content of the file is damaged. Opening it again copies what can be read to a new file.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if file::is_damage(error))
+    }
+}
+
 impl Spool {
     /// Opens the spool in `folder`, or creates one, with at most `max_bytes` of deliveries. A damaged file is set
     /// aside, and its readable rows are copied to a new one.

@@ -14,18 +14,12 @@ pub struct Backend {
     started: OffsetDateTime,
 }
 
-/// The process behind this connection.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn current(connection: &mut PgConnection) -> Result<Backend, StoreError> {
-    let found = sqlx::query_as!(
-        Backend,
-        r#"SELECT pid AS "pid!", backend_start AS "started!" FROM pg_stat_activity WHERE pid = pg_backend_pid()"#
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(found)
+impl Backend {
+    /// The process with this id that was started at this time, in microseconds since 1970; `None` if that is no time.
+    pub(super) fn new(pid: i32, micros: i64) -> Option<Self> {
+        let started = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
+        Some(Self { pid, started })
+    }
 }
 
 /// Whether a process whose client has given up is still executing something, such as a commit. A process that only

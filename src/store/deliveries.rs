@@ -1,17 +1,24 @@
 //! The table `deliveries`: every authentic webhook request and its outcome.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::decode::datetime_option;
 use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
 /// The reason of a delivery that was kept as `unrecognised` because it could not be applied, which is not the sender's fault.
 pub const UNAPPLIED: &str = "it could not be applied; the log of the service says why. Once that is fixed, `esim-status reread` applies it";
+
+/// The reason of a `duplicate` whose body is another one than that which came first with its event id.
+pub const REUSED_EVENT_ID: &str = "the event id was seen before with other content";
+
+/// Whether this is the reason of a delivery that was kept because it could not be applied.
+pub fn is_unapplied(reason: Option<&str>) -> bool {
+    reason == Some(UNAPPLIED)
+}
 
 /// A delivery to store.
 #[derive(Debug)]
@@ -70,28 +77,6 @@ impl<'a> DeliveryColumns<'a> {
     }
 }
 
-/// Finds which of these deliveries, each an id with its time of receipt, are stored already.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn find_written(
-    connection: &mut PgConnection,
-    deliveries: &[(Uuid, Timestamp)],
-) -> Result<HashSet<Uuid>, StoreError> {
-    let ids: Vec<_> = deliveries.iter().map(|(id, _)| *id).collect();
-    let times = || deliveries.iter().map(|(_, received_at)| *received_at);
-    let written = sqlx::query_scalar!(
-        // The range chooses the partitions. A list of times would be combined with each of the ids.
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND received_at BETWEEN $2 AND $3",
-        &ids,
-        datetime_option(times().min()),
-        datetime_option(times().max()),
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(written.into_iter().collect())
-}
-
 /// A stored delivery, as support reads it.
 #[derive(Debug)]
 pub struct DeliveryRecord {
@@ -120,7 +105,7 @@ pub struct DeliveryRecord {
 impl DeliveryRecord {
     /// Whether it was kept because it could not be applied.
     pub fn is_unapplied(&self) -> bool {
-        self.reason.as_deref() == Some(UNAPPLIED)
+        is_unapplied(self.reason.as_deref())
     }
 }
 
@@ -327,7 +312,9 @@ pub async fn list_uneventful(
     Ok(each.collect())
 }
 
-/// Lists the deliveries of one hook that were kept and not understood, received at `since` or later and after `after`, oldest first.
+/// Lists the deliveries of one hook that were kept and may be applied by now, received at `since` or later and after `after`, oldest
+/// first: those that were not understood, that came under an event id that had come with other content, or about another provider's
+/// profile.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -348,12 +335,19 @@ pub async fn list_unread(
               WHERE outcome = 'ignored' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
              UNION ALL
              (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'malformed' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4))
+              WHERE outcome = 'malformed' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
+             UNION ALL
+             (SELECT id, received_at FROM deliveries
+              WHERE outcome = 'foreign' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
+             UNION ALL
+             (SELECT id, received_at FROM deliveries
+              WHERE outcome = 'duplicate' AND reason = $5 AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4))
          ORDER BY id LIMIT $4",
         hook,
         after.unwrap_or(first_id(since)),
         since.as_datetime(),
-        limit
+        limit,
+        REUSED_EVENT_ID
     );
     Ok(found.fetch_all(connection).await?)
 }

@@ -42,7 +42,7 @@ pub fn is_lock_time_out(error: &sqlx::Error) -> bool {
 
 /// Whether the lock timeout was hit on a row of another transaction, perhaps one that it has just created. Otherwise it
 /// was hit on a table's lock. Postgres gives a context only to a wait for a row.
-pub fn is_held_by_another(error: &sqlx::Error) -> bool {
+pub fn is_row_locked(error: &sqlx::Error) -> bool {
     let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
     is_lock_time_out(error) && said.is_some_and(|it| it.r#where().is_some())
 }

@@ -20,6 +20,8 @@ pub mod transitions;
 
 pub mod deliveries;
 
+pub mod written;
+
 pub mod customer_deliveries;
 
 pub mod last_reports;
@@ -91,7 +93,7 @@ pub use endpoint_secrets::EndpointSecrets;
 pub use erasures::ErasureKey;
 pub use error::StoreError;
 pub use fault::{
-    Fault, ends_statement_only, fault_of, is_held_by_another, is_lock_time_out, is_time_out,
+    Fault, ends_statement_only, fault_of, is_lock_time_out, is_row_locked, is_time_out,
 };
 pub use limits::{Limit, limit};
 pub use profiles::{RegistrationFacts, StoredProfile};

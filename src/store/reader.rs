@@ -105,7 +105,7 @@ impl ProfileReader {
 
 async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>) {
     let mut questions = Vec::with_capacity(MAX_AT_A_TIME);
-    let mut line = Line::new(connector.clone(), Session::Lookup);
+    let mut line = Line::new(connector, Session::Lookup, budget::FRESH);
     let mut outage = ReadOutage::default();
     loop {
         let count = tokio::select! {
@@ -116,7 +116,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
         if count == 0 {
             return;
         }
-        let busy = connector.busy(Session::Lookup);
+        let busy = line.busy();
         let found = timeout(budget::LOOK_UP, query(&mut line, &questions)).await;
         drop(busy);
         let error = match found {

@@ -82,7 +82,7 @@ pub async fn migrate(connector: &Connector) -> Result<(), SchemaError> {
     let mut connection = connect(connector).await?;
     refuse_shared_sessions(connector, &mut connection).await?;
     // If the server does not tell us which process serves us, it is not watched.
-    let backend = backends::current(&mut connection).await.ok();
+    let backend = connection.backend();
     let mut result;
     loop {
         let migrating = MIGRATOR.run_direct(None, &mut *connection, false);

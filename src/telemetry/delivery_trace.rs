@@ -35,7 +35,7 @@ impl DeliveryTrace {
     }
 
     /// It waits again, for a profile that another transaction holds.
-    pub fn is_held(&mut self) {
+    pub fn waits_for_lock(&mut self) {
         self.now = Span::default();
         self.now =
             Span::after(Some(&self.request), "wait for profile", SpanKind::Internal, Vec::new);

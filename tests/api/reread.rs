@@ -25,13 +25,18 @@ use super::{ICCID, iccid};
 
 const HOOK: &str = "acme/status";
 
-/// The declaration, before and after it has learned that `PAIRED` is a word for a state, that `move` events are reports, and that newer
-/// bodies name the profile elsewhere.
+/// The declaration, before and after it has learned that `PAIRED` is a word for a state, that `move` events are reports, that newer
+/// bodies name the profile elsewhere, and that the number of an order is no event id.
 fn providers(learned: bool) -> Providers {
-    let (word, kinds, place) = if learned {
-        (r#"PAIRED = "INSTALLED","#, r#"["state", "move"]"#, r#"["/iccid", "/esim/iccid"]"#)
+    let (word, kinds, place, event_id) = if learned {
+        (
+            r#"PAIRED = "INSTALLED","#,
+            r#"["state", "move"]"#,
+            r#"["/iccid", "/esim/iccid"]"#,
+            r#""/id""#,
+        )
     } else {
-        ("", r#""state""#, r#""/iccid""#)
+        ("", r#""state""#, r#""/iccid""#, r#"["/order", "/id"]"#)
     };
     let text = format!(
         r#"
@@ -39,7 +44,7 @@ fn providers(learned: bool) -> Providers {
         slug = "acme"
         iccid = {place}
         state = "/status"
-        event_id = "/id"
+        event_id = {event_id}
         occurred_at = {{ pointer = "/at", unit = "seconds" }}
         only_if = {{ "/kind" = {kinds} }}
         states = {{ {word} LOADED = "DOWNLOADED", GONE = "DELETED" }}
@@ -79,12 +84,15 @@ async fn read_again(app: &TestApp, apply: bool) -> Vec<String> {
 }
 
 async fn read_again_and_count(app: &TestApp, apply: bool) -> (Vec<String>, Counts) {
+    read_hook_again(app, HOOK, apply).await
+}
+
+async fn read_hook_again(app: &TestApp, hook: &str, apply: bool) -> (Vec<String>, Counts) {
     let mut connection = app.database.connect().await;
     let key = ErasureKey::default();
     key.load(&mut connection).await.unwrap();
     let providers = providers(true);
-    let from =
-        Selection { hook: HOOK, since: clock::now().plus_seconds(-3_600), providers: &providers };
+    let from = Selection { hook, since: clock::now().plus_seconds(-3_600), providers: &providers };
     let mut passed = Vec::new();
     let tell = |Understood { was, is, state, .. }: Understood| {
         let state = state.map(|state| state.to_string()).unwrap_or_default();
@@ -98,6 +106,66 @@ async fn read_again_and_count(app: &TestApp, apply: bool) -> (Vec<String>, Count
         reread::preview(&mut connection, &key, &from, tell).await.unwrap()
     };
     (passed, counts)
+}
+
+#[tokio::test]
+async fn what_came_under_the_event_id_of_another_event_is_applied_once_the_id_is_declared_rightly()
+{
+    let app = service().await;
+    let of_order = |number: usize, status: &str, at: i64, id: Option<&str>| {
+        let mut event = event(&iccid(number), status, at);
+        event["order"] = json!("order-7");
+        if let Some(id) = id {
+            event["id"] = json!(id);
+        }
+        event
+    };
+    for (body, outcome) in [
+        (of_order(0, "LOADED", 10, Some("a")), "moved"),
+        (of_order(0, "GONE", 30, Some("b")), "duplicate"),
+        (of_order(1, "LOADED", 10, Some("c")), "duplicate"),
+        (of_order(1, "LOADED", 10, Some("c")), "duplicate"),
+        (of_order(2, "LOADED", 10, None), "duplicate"),
+        // The sender has tried again: nothing is missing.
+        (of_order(0, "LOADED", 10, Some("a")), "duplicate"),
+    ] {
+        assert_eq!(deliver(&app, &body).await, outcome, "{body}");
+    }
+    let expected = [
+        "duplicate → moved DELETED",
+        "duplicate → moved DOWNLOADED",
+        "duplicate → duplicate DOWNLOADED",
+        "duplicate → moved DOWNLOADED",
+    ];
+    assert_eq!(read_again(&app, true).await, expected);
+    assert_eq!(read_again(&app, true).await, Vec::<String>::new());
+    for (number, state, deliveries) in
+        [(0, "DELETED", 2), (1, "DOWNLOADED", 1), (2, "DOWNLOADED", 1)]
+    {
+        let profile = app.profile(&iccid(number)).await;
+        assert_eq!(
+            (&profile["state"], &profile["deliveries"]),
+            (&state.into(), &deliveries.into())
+        );
+        app.assert_straight(&iccid(number)).await;
+    }
+    assert_counted(&app.database).await;
+}
+
+#[tokio::test]
+async fn what_was_foreign_is_applied_once_its_profile_is_registered_with_the_sender() {
+    let app = service().await;
+    for profile in [0, 1] {
+        assert_eq!(deliver(&app, &event(&iccid(profile), "LOADED", 10)).await, "moved");
+        assert_eq!(app.report(&iccid(profile), "INSTALLED").await, "foreign");
+    }
+    register(&app, &object(&iccid(0))).await;
+    let read = async || read_hook_again(&app, "gigastore/esim-status", true).await.0;
+    assert_eq!(read().await, ["foreign → moved INSTALLED"]);
+    assert_eq!(read().await, Vec::<String>::new());
+    let states = [0, 1].map(async |number| app.profile(&iccid(number)).await["state"].clone());
+    assert_eq!(join_all(states).await, ["INSTALLED", "DOWNLOADED"]);
+    assert_counted(&app.database).await;
 }
 
 fn event(iccid: &str, status: &str, at: i64) -> Value {

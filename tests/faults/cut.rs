@@ -253,6 +253,19 @@ async fn a_connection_that_goes_silent_around_the_commit_is_replaced_in_time() {
 /// The statement reaches the server after the service has looked its commit up in vain, and just before the service
 /// writes the change again. The service would end the server process of the lost connection first, but this server does
 /// not allow that.
+/// No commit is in doubt, and there is no spool: the sender may never send again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_waits_while_the_database_refuses_connections_for_a_moment() {
+    const REFUSED: usize = 8;
+
+    let mut scene = Scene::start(alone().await, Work::Change).await;
+    scene.proxy.refuse(REFUSED);
+    scene.warm().await;
+    assert_eq!(scene.proxy.refusing(), 0);
+    let profile = scene.app.profile(&iccid(0)).await;
+    assert_eq!(profile["seq"], scene.changes);
+}
+
 async fn commit_late(work: Work, what: &str) {
     let turn = alone().await;
     let postgres = Postgres::start();

@@ -71,6 +71,8 @@ struct State {
     seen: Vec<(Vec<u8>, CancellationToken)>,
     /// New connections with this application name are silent from the start.
     forgetting: Option<&'static str>,
+    /// How many of the next connections of writers are closed, as by a pooler whose server is restarting.
+    refusing: usize,
     /// The request that is held back.
     late: Option<Late>,
 }
@@ -160,6 +162,17 @@ impl Proxy {
         lock(&self.state).forgetting = None;
     }
 
+    /// Cuts every connection of a writer, and closes the next ones, as many as this.
+    pub(crate) fn refuse(&self, count: usize) {
+        lock(&self.state).refusing = count;
+        self.cut_all();
+    }
+
+    /// How many connections of writers it is still going to close.
+    pub(crate) fn refusing(&self) -> usize {
+        lock(&self.state).refusing
+    }
+
     /// How many connections with this application name were opened so far.
     pub(crate) fn count(&self, name: &str) -> usize {
         lock(&self.state).seen.iter().filter(|(hello, _)| names(hello, name)).count()
@@ -238,6 +251,10 @@ async fn carry(client: TcpStream, socket: PathBuf, state: Arc<Mutex<State>>) -> 
     let silenced = CancellationToken::new();
     let open = {
         let mut state = lock(&state);
+        if counted.is_some() && state.refusing > 0 {
+            state.refusing -= 1;
+            return Ok(());
+        }
         if state.forgetting.is_some_and(|name| names(&hello, name)) {
             silenced.cancel();
         }

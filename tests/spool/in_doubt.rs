@@ -19,6 +19,7 @@ use http::HeaderMap;
 use serde_json::json;
 use sqlx::Connection;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::away::with_spool;
@@ -63,13 +64,14 @@ fn event(number: u128, event_id: &str, seconds_ago: i64, body: &str) -> Authenti
 
 /// Writes a delivery to the database, as for a webhook.
 async fn commit(app: &TestApp, delivery: &AuthenticDelivery) {
-    let delivery = copy(delivery);
+    let accepted = app.service.app().ingest.submit(submission(copy(delivery))).await.unwrap();
+    assert!(matches!(accepted, Accepted::Committed(_)), "{accepted:?}");
+}
+
+fn submission(delivery: AuthenticDelivery) -> Submission {
     let provider = Providers::default().find("gigastore").unwrap();
     let parsed = provider.parse(&delivery);
-    let submission =
-        Submission { delivery, provider: provider.slug(), parsed, arrival: Arrival::Direct };
-    let accepted = app.service.app().ingest.submit(submission).await.unwrap();
-    assert!(matches!(accepted, Accepted::Committed(_)), "{accepted:?}");
+    Submission { delivery, provider: provider.slug(), parsed, arrival: Arrival::Direct }
 }
 
 /// Creates a spool with these deliveries, as a service that was killed leaves it.
@@ -114,6 +116,31 @@ async fn deliveries_committed_before_the_service_was_killed_are_not_applied_agai
     assert_eq!(app.profile(&iccid(1)).await["deliveries"], 3);
     app.assert_straight(&iccid(1)).await;
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 5);
+}
+
+/// Its commit was not confirmed in time, so nobody has counted it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_before_and_not_applied_is_counted_when_it_is_found() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let data = json!({ "iccid": iccid(1), "status": "TELEPORTED" });
+    let body = json!({ "event_category": "esim", "event_type": "status", "data": data });
+    let delivery = delivery(1, 9, &body.to_string());
+    let mut counted = Vec::new();
+    for _ in 0..2 {
+        fill(folder.path(), &[(&delivery, "roamify")]).await;
+        let app = TestApp::start_on(postgres.database.clone(), |settings| {
+            with_spool(folder.path())(settings);
+            settings.providers = Providers::built_in().unwrap();
+        })
+        .await;
+        drained(&app).await;
+        let metrics = app.admin.get("/metrics").await.text;
+        let name = "esim_status_unknown_words_total{provider=\"roamify\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        counted.push(count.parse::<u64>().unwrap());
+        app.stop().await;
+    }
+    assert_eq!(counted[1], counted[0] + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,6 +435,38 @@ async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery(
     let states_of_the_held = states(&app, 1).await;
     assert_eq!(states_of_the_held, ["RELEASED", "INSTALLED", "DISABLED"]);
     app.assert_straight(&iccid(1)).await;
+}
+
+/// A pass through the spool would never come to its end while deliveries keep coming.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_was_locked_for_a_moment_is_drained_while_deliveries_keep_coming() {
+    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
+    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
+    app.stop().await;
+    let deliveries = [report(1, 9, 1, "INSTALLED"), report(2, 8, 2, "RELEASED")];
+    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
+    let mut operator = postgres.database.connect().await;
+    let mut transaction = operator.begin().await.unwrap();
+    let hold = "UPDATE profiles SET uid = 'backfilled'";
+    sqlx::query(hold).execute(&mut *transaction).await.unwrap();
+
+    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let mut senders = JoinSet::new();
+    for sender in 0..32 {
+        let ingest = app.service.app().ingest.clone();
+        senders.spawn(async move {
+            for number in 1_000.. {
+                let delivery = report(sender << 64 | number, 1, number as usize, "RELEASED");
+                ingest.submit(submission(delivery)).await.unwrap();
+            }
+        });
+    }
+    wait_until("others are drained", async || states(&app, 2).await == ["RELEASED"]).await;
+    transaction.rollback().await.unwrap();
+    let is_drained = async || states(&app, 1).await == ["RELEASED", "INSTALLED"];
+    wait_until("it is drained", is_drained).await;
+    assert!(!senders.is_empty());
 }
 
 /// Another replica is writing a delivery of the same event, and does not end.

@@ -12,6 +12,7 @@
 )]
 
 mod away;
+mod damaged;
 mod failing_row;
 mod full;
 mod in_doubt;

@@ -8,7 +8,7 @@ use super::super::Submission;
 use super::super::event_ids::reserve_event_ids;
 use super::super::plan::Plan;
 use super::{
-    InDoubt, Locks, WriteError, distinct, find_erased, is_known, last_reports, traced,
+    InDoubt, OnLocked, WriteError, distinct, find_erased, is_known, last_reports, traced,
     what_to_write,
 };
 use crate::domain::{Iccid, Profile};
@@ -23,11 +23,11 @@ use crate::telemetry::Span;
 pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    (batch, locks, span): (&[&Submission], Locks, &Span),
+    (batch, on_locked, span): (&[&Submission], OnLocked, &Span),
     in_doubt: &mut InDoubt,
 ) -> Result<Plan, WriteError> {
     let mut transaction = connection.begin().await.map_err(StoreError::from)?;
-    match execute(&mut transaction, erasure_key, (batch, locks, span)).await {
+    match execute(&mut transaction, erasure_key, (batch, on_locked, span)).await {
         Ok(plan) => {
             in_doubt.replace(plan);
             let committed = async { Ok(transaction.commit().await?) };
@@ -49,21 +49,21 @@ pub(super) async fn write(
 async fn execute(
     transaction: &mut PgConnection,
     erasure_key: &ErasureKey,
-    (batch, locks, span): (&[&Submission], Locks, &Span),
+    (batch, on_locked, span): (&[&Submission], OnLocked, &Span),
 ) -> Result<Plan, WriteError> {
     let iccids = distinct(batch.iter().filter_map(|it| it.iccid()));
     let mut read = Vec::new();
     if !iccids.is_empty() {
-        if locks == Locks::Wait {
+        if on_locked == OnLocked::Wait {
             let locked = profiles::wait_for_locks(transaction, &iccids);
             traced(span, "SELECT", "profiles", locked).await?;
         }
         let locked = profiles::lock_free(transaction, &iccids);
         read = traced(span, "SELECT", "profiles", locked).await?;
         // Check before inserting: an insert would wait for a transaction that has changed or deleted the row.
-        let held = find_held(transaction, &iccids, &read).await?;
-        if !held.is_empty() {
-            return Err(WriteError::Contended(held));
+        let busy = find_locked(transaction, &iccids, &read).await?;
+        if !busy.is_empty() {
+            return Err(WriteError::Contended(busy));
         }
     }
     let erased = find_erased(transaction, erasure_key, batch, &read).await?;
@@ -95,7 +95,7 @@ fn names_customer<'a>(batch: &[&'a Submission]) -> Vec<NamesCustomer<'a>> {
 }
 
 /// Finds the profiles that exist but could not be locked.
-async fn find_held(
+async fn find_locked(
     transaction: &mut PgConnection,
     iccids: &[String],
     locked: &[(Profile, Revision)],
@@ -105,6 +105,6 @@ async fn find_held(
     if rest.is_empty() {
         return Ok(HashSet::new());
     }
-    let held = profiles::read(transaction, &rest).await?;
-    Ok(held.into_iter().map(|(profile, _)| profile.iccid).collect())
+    let busy = profiles::read(transaction, &rest).await?;
+    Ok(busy.into_iter().map(|(profile, _)| profile.iccid).collect())
 }

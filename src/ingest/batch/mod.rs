@@ -7,7 +7,7 @@
 //!    customers, judge, write, commit.
 //!
 //! Nearly every batch is written by the first. A batch with event ids, one in which a delivery names a customer and no profile, or
-//! one that waits for locks ([`Locks::Wait`]), starts with the third.
+//! one that waits for locks ([`OnLocked::Wait`]), starts with the third.
 
 mod optimistic;
 
@@ -35,9 +35,9 @@ use crate::telemetry::{self, Span};
 
 /// What to do about profiles that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locks {
+pub(super) enum OnLocked {
     /// Do not wait: fail with [`WriteError::Contended`], which names them.
-    OnlyFree,
+    Skip,
     /// Wait for them, up to the statement timeout.
     Wait,
 }
@@ -67,18 +67,18 @@ impl From<StoreError> for WriteError {
 pub(super) async fn write(
     connection: &mut PgConnection,
     erasure_key: &ErasureKey,
-    (batch, locks, span): (&[&Submission], Locks, &Span),
+    (batch, on_locked, span): (&[&Submission], OnLocked, &Span),
     in_doubt: &mut InDoubt,
 ) -> Result<Vec<Receipt>, WriteError> {
     let needs_transaction = |it: &&Submission| has_event_id(it) || it.uid().is_some();
-    let may_assume = locks == Locks::OnlyFree && !batch.iter().any(needs_transaction);
+    let may_assume = on_locked == OnLocked::Skip && !batch.iter().any(needs_transaction);
     let mut plan = None;
     if may_assume {
         plan = optimistic::write(connection, erasure_key, (batch, span), in_doubt).await?;
     }
     let plan = match plan {
         Some(plan) => plan,
-        None => locked::write(connection, erasure_key, (batch, locks, span), in_doubt).await?,
+        None => locked::write(connection, erasure_key, (batch, on_locked, span), in_doubt).await?,
     };
     Ok(written(batch, plan))
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sqlx::{Connection, PgConnection};
 
+use super::super::backends::Backend;
 use super::session::{KINDS, Session};
 
 /// The counts for each kind of session.
@@ -19,6 +20,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub struct Connected {
     connection: PgConnection,
+    backend: Option<Backend>,
     _open: Counted,
 }
 
@@ -32,8 +34,13 @@ pub struct Busy {
 struct Counted(Arc<AtomicUsize>);
 
 impl Counts {
-    pub(super) fn opened(&self, session: Session, connection: PgConnection) -> Connected {
-        Connected { connection, _open: Counted::new(&self.open[session as usize]) }
+    pub(super) fn opened(
+        &self,
+        session: Session,
+        connection: PgConnection,
+        backend: Option<Backend>,
+    ) -> Connected {
+        Connected { connection, backend, _open: Counted::new(&self.open[session as usize]) }
     }
 
     pub(super) fn busy(&self, session: Session) -> Busy {
@@ -62,6 +69,11 @@ impl Drop for Counted {
 }
 
 impl Connected {
+    /// The server process behind it, unless the server does not tell.
+    pub fn backend(&self) -> Option<Backend> {
+        self.backend
+    }
+
     /// Says goodbye to the server, which then ends the session immediately.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! One session that is held for as long as the service runs: opened ahead, pinged while idle, replaced when lost.
+//! One session that is kept for as long as its owner lives: opened ahead, pinged while idle, replaced when lost.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,13 +7,12 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{ConnectError, Connected, Connector, Session};
+use super::super::backends::Backend;
+use super::{Busy, ConnectError, Connected, Connector, Session};
 use crate::budget;
 
-/// A session that was used more recently is not pinged first: no server restarts in less time.
-pub(super) const FRESH: Duration = Duration::from_millis(100);
-
-/// How long a session is idle before it is asked off the hot path, which also keeps routers on the way from forgetting it.
+/// How long a session is idle before it is asked off the hot path. That also keeps NATs and firewalls from forgetting the flow, as they
+/// do after some minutes; AWS and Azure after 350 s and 240 s.
 const ASK: Duration = Duration::from_secs(20);
 
 /// How long that ping may take: no caller waits for it.
@@ -27,42 +26,44 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Line {
     connector: Connector,
     session: Session,
-    held: Option<Held>,
+    quiet: Duration,
+    open: Option<Open>,
+    /// Outlives the caller that started it: if opening takes longer than that one may wait, a later one uses the session.
     opening: Option<JoinHandle<Result<Connected, ConnectError>>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Open {
     connection: Connected,
     used: Instant,
 }
 
 impl Line {
-    /// Not open yet.
-    pub fn new(connector: Connector, session: Session) -> Self {
-        Self { connector, session, held: None, opening: None }
+    /// Not open yet. Once open, it is pinged before it is used if it was not used for as long as `quiet`.
+    pub fn new(connector: Connector, session: Session, quiet: Duration) -> Self {
+        Self { connector, session, quiet, open: None, opening: None }
     }
 
-    /// Returns the session. Pings it briefly if it was idle, and opens a new one if it was lost or never open. If the
-    /// caller gives up, opening continues in the background, for the next caller.
+    /// Returns the session. Pings it briefly if it was quiet, and opens a new one if it was lost or never open.
+    ///
+    /// Cancel-safe: opening continues in the background, for the next caller.
     ///
     /// # Errors
     /// [`ConnectError`].
     pub async fn reach(&mut self) -> Result<&mut PgConnection, ConnectError> {
-        if let Some(held) = &mut self.held
-            && held.used.elapsed() > FRESH
-            && !matches!(timeout(budget::QUESTION, held.connection.ping()).await, Ok(Ok(())))
+        if let Some(open) = &mut self.open
+            && open.used.elapsed() > self.quiet
+            && !matches!(timeout(budget::QUESTION, open.connection.ping()).await, Ok(Ok(())))
         {
-            self.held = None;
+            self.note_lost();
         }
-        if self.held.is_none() {
+        if self.open.is_none() {
             self.open().await?;
         }
-        let used = Instant::now();
-        match &mut self.held {
-            Some(held) => {
-                held.used = used;
-                Ok(&mut held.connection)
+        match &mut self.open {
+            Some(open) => {
+                open.used = Instant::now();
+                Ok(&mut open.connection)
             }
             // Unreachable: the session was just opened.
             None => Err(ConnectError::new(Vec::new())),
@@ -71,29 +72,39 @@ impl Line {
 
     /// Whether it has a session, which may have died unnoticed.
     pub fn is_open(&self) -> bool {
-        self.held.is_some()
+        self.open.is_some()
     }
 
-    /// Gives the session up, whatever state it is in.
-    pub fn discard(&mut self) {
-        self.held = None;
+    /// Counts the session as in use for as long as the guard lives.
+    pub fn busy(&self) -> Busy {
+        self.connector.busy(self.session)
     }
 
-    /// Keeps the session alive while it is not used, until the future is dropped.
+    /// Gives the session up, whatever state it is in, and returns the server process behind it, which may still be executing
+    /// something.
+    pub fn discard(&mut self) -> Option<Backend> {
+        self.open.take()?.connection.backend()
+    }
+
+    fn note_lost(&mut self) {
+        tracing::info!(session = ?self.session, "a connection to the database was lost while it was idle");
+        self.open = None;
+    }
+
+    /// Opens the session, and keeps it alive while it is not used, until the future is dropped.
     pub async fn keep(&mut self) -> Infallible {
         loop {
-            let Some(held) = &mut self.held else {
+            let Some(open) = &mut self.open else {
                 if self.open().await.is_err() {
                     sleep(PAUSE).await;
                 }
                 continue;
             };
-            sleep_until(held.used + ASK).await;
-            if matches!(timeout(ASK_LIMIT, held.connection.ping()).await, Ok(Ok(()))) {
-                held.used = Instant::now();
+            sleep_until(open.used + ASK).await;
+            if matches!(timeout(ASK_LIMIT, open.connection.ping()).await, Ok(Ok(()))) {
+                open.used = Instant::now();
             } else {
-                tracing::info!(session = ?self.session, "a connection to the database was lost while it was idle");
-                self.held = None;
+                self.note_lost();
             }
         }
     }
@@ -108,7 +119,7 @@ impl Line {
         self.opening = None;
         // The task does not panic, and is aborted only when this is dropped.
         let connection = opened.unwrap_or_else(|_| Err(ConnectError::new(Vec::new())))?;
-        self.held = Some(Held { connection, used: Instant::now() });
+        self.open = Some(Open { connection, used: Instant::now() });
         Ok(())
     }
 }

@@ -136,7 +136,7 @@ impl Connector {
                 Some((index, result)) = attempts.next() => match result {
                     Ok(connection) => {
                         inner.last_good.store(index, Ordering::Relaxed);
-                        return Ok(inner.counts.opened(session, connection));
+                        return Ok(connection);
                     }
                     Err(failure) => {
                         failures.push((name_of(&inner.hosts[index]), failure));
@@ -151,12 +151,12 @@ impl Connector {
         Err(ConnectError::new(failures))
     }
 
-    async fn try_host(&self, index: usize, session: Session) -> Result<PgConnection, Failure> {
+    async fn try_host(&self, index: usize, session: Session) -> Result<Connected, Failure> {
         let (connection, server) = self.open(index, session).await?;
         match self.0.target {
             Target::ReadWrite if server.read_only => Err(Failure::ReadOnly),
             Target::Primary if server.in_recovery => Err(Failure::ReadOnly),
-            _ => Ok(connection),
+            _ => Ok(self.0.counts.opened(session, connection, server.backend)),
         }
     }
 

@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::error::StoreError;
-use super::line::FRESH;
 use super::{ConnectError, Connected, Connector, Session};
 use crate::budget;
 
@@ -126,7 +125,7 @@ impl Inner {
 
     async fn take(&self) -> Option<Connected> {
         let Idle { mut connection, since } = self.lock().pop()?;
-        if since.elapsed() < FRESH {
+        if since.elapsed() < budget::FRESH {
             return Some(connection);
         }
         if let Ok(Ok(())) = timeout(budget::QUESTION, connection.ping()).await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use super::super::backends::Backend;
 use crate::budget;
 
 /// The purpose of a session.
@@ -37,8 +38,9 @@ pub enum Session {
 /// The number of kinds.
 pub(super) const KINDS: usize = 10;
 
-/// What a server reports about itself.
-const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
+/// What a server reports about itself. The time is a number, because a role may have a `DateStyle` that cannot be read back.
+const SERVER: &str = "current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), pg_backend_pid(), \
+    (SELECT (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity WHERE pid = pg_backend_pid())";
 
 type Setting = (&'static str, Cow<'static, str>);
 
@@ -65,6 +67,8 @@ pub struct Server {
     pub read_only: bool,
     /// Whether it is a standby.
     pub in_recovery: bool,
+    /// The process that serves the session, if the server tells.
+    pub(super) backend: Option<Backend>,
 }
 
 impl Session {
@@ -140,7 +144,12 @@ impl Session {
         }
         // A simple query: it prepares no statement that a pooler could mix up.
         let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?;
-        Ok(Server { read_only: row.try_get(0)?, in_recovery: row.try_get(1)? })
+        let (pid, started): (i32, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
+        Ok(Server {
+            read_only: row.try_get(0)?,
+            in_recovery: row.try_get(1)?,
+            backend: started.and_then(|micros| Backend::new(pid, micros)),
+        })
     }
 
     /// Reads the settings back, and returns those that differ from what was set, each with its actual value.

@@ -1,0 +1,46 @@
+//! Looks up whether deliveries were written although their commit was not confirmed.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::decode::datetime_option;
+use super::error::StoreError;
+use crate::domain::{Outcome, Timestamp};
+
+/// A delivery that is stored already.
+#[derive(Debug)]
+pub struct Written {
+    /// Its id.
+    pub id: Uuid,
+    /// Its outcome, if this release knows that word.
+    pub outcome: Option<Outcome>,
+    /// The reason for that outcome.
+    pub reason: Option<String>,
+}
+
+/// Finds which of these deliveries, each an id with its time of receipt, are stored already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find(
+    connection: &mut PgConnection,
+    deliveries: &[(Uuid, Timestamp)],
+) -> Result<Vec<Written>, StoreError> {
+    let ids: Vec<_> = deliveries.iter().map(|(id, _)| *id).collect();
+    let times = || deliveries.iter().map(|(_, received_at)| *received_at);
+    let written = sqlx::query!(
+        // The range chooses the partitions. A list of times would be combined with each of the ids.
+        "SELECT id, outcome, reason FROM deliveries WHERE id = ANY($1) AND received_at BETWEEN $2 AND $3",
+        &ids,
+        datetime_option(times().min()),
+        datetime_option(times().max()),
+    )
+    .fetch_all(connection)
+    .await?;
+    let written = written.into_iter().map(|row| Written {
+        id: row.id,
+        outcome: row.outcome.parse().ok(),
+        reason: row.reason,
+    });
+    Ok(written.collect())
+}
