@@ -99,6 +99,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "outgoing",
             "providers",
             "registry",
+            "reread",
             "spool",
             "store",
             "telemetry",
@@ -146,7 +147,7 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
             "inquiry/",
             "outgoing/",
             "registry/",
-            "reread.rs",
+            "reread/",
             "feed",
             "web/state.rs",
             "config/",
@@ -173,7 +174,7 @@ const NEVER_IN: [(&str, &[&str]); 3] = [
 
 /// Code that may occur only in files whose paths begin with one of these prefixes.
 const TEXT_ONLY_IN: [(&str, &[&str]); 13] = [
-    ("AuthenticDelivery::restored(", &["spool/", "reread.rs"]),
+    ("AuthenticDelivery::restored(", &["spool/", "reread/"]),
     ("now_utc(", &["clock.rs"]),
     ("SystemTime::now", &["clock.rs"]),
     ("now_v7(", &[]),

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::providers::{Content, Malformed, Reading};
 use crate::store::batch_write::{Before, Changed};
-use crate::store::deliveries::{REUSED_EVENT_ID, UNAPPLIED};
+use crate::store::deliveries::{REUSED_EVENT_ID, UNAPPLIED, UNPLACED};
 use crate::store::profiles::Revision;
 
 /// How an event id relates to an earlier event.
@@ -229,7 +229,7 @@ impl Plan {
                 remarks.push(older.to_owned());
             }
             (Outcome::Ignored, _) => {
-                remarks.push("the profile that is connected is not known".to_owned());
+                remarks.push(UNPLACED.to_owned());
             }
             _ => {}
         }

@@ -4,6 +4,8 @@
 //! A delivery that is understood now is applied by its event time. If it has none, it is `late` if a newer report about its profile was
 //! applied or repeated since. The delivery's row then says what became of it, so it is applied once.
 
+mod connections;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,12 +21,14 @@ use crate::domain::{
 use crate::providers::{Content, Providers, Reading};
 use crate::registry;
 use crate::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
-use crate::store::deliveries::{self, DeliveryRecord};
+use crate::store::deliveries::DeliveryRecord;
 use crate::store::event_ids::{self, NewEvent};
 use crate::store::transitions::NewTransition;
 use crate::store::{
-    ErasureKey, Fault, StoreError, erasures, fault_of, last_reports, profiles, transitions,
+    ErasureKey, Fault, StoreError, erasures, fault_of, kept, last_reports, profiles, transitions,
 };
+
+pub use connections::place;
 
 /// How many deliveries are read from the database at once.
 const PAGE: i64 = 200;
@@ -167,7 +171,7 @@ impl Pages {
         from: &Selection<'_>,
     ) -> Result<Option<Vec<(DeliveryRecord, Reading)>>, StoreError> {
         let Selection { hook, since, providers } = *from;
-        let page = deliveries::list_unread(connection, hook, since, self.last, PAGE).await?;
+        let page = kept::list_unread(connection, hook, since, self.last, PAGE).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.last = Some(last.id);
         self.looked_at += page.len() as u64;
@@ -328,7 +332,7 @@ async fn apply_one(
             transaction.rollback().await?;
             continue;
         }
-        if !deliveries::note_reread(&mut transaction, record, outcome, iccid).await? {
+        if !kept::note_reread(&mut transaction, record, outcome, iccid).await? {
             transaction.rollback().await?;
             return Ok(None);
         }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::clock;
 use crate::domain::Patience;
 use crate::registry;
+use crate::reread;
 use crate::store::{self, Clocks, Session, StoreError, upkeep};
 use crate::telemetry;
 use crate::web::{self, AppState};
@@ -16,6 +17,11 @@ use crate::web::{self, AppState};
 /// The intervals of the whole and of the small upkeep of the tables. One that has failed is retried after the latter.
 const UPKEEP: Duration = Duration::from_hours(1);
 const UPKEEP_SMALL: Duration = Duration::from_mins(1);
+
+/// How far back the small and the whole upkeep look for connections whose profile was not known. Install and connection are mostly
+/// seconds apart; one of them may have waited in a spool.
+const UNPLACED_FOR: Duration = Duration::from_mins(15);
+const UNPLACED_FOR_LONG: Duration = Duration::from_hours(24);
 
 /// How long a small upkeep may take. A connection that is lost without an error would otherwise block it for ever, and what is overdue
 /// would not be found.
@@ -138,21 +144,34 @@ async fn learn_newest(app: &AppState) {
     }
 }
 
-/// The small upkeep: keeps what the hooks have received, finds what is overdue, and adds up what was counted.
+/// The small upkeep: keeps what the hooks have received, places connections, finds what is overdue, and adds up what was counted.
 async fn keep_up(app: &AppState, patience: &Patience) -> Result<(), StoreError> {
     // Each does without the others: a table that cannot be read must not hide that a hook is silent.
     let kept = web::keep_tallies(app.clone()).await.map(drop);
     let mut connection = app.connector.connect(Session::Upkeep).await?;
+    let placed = place_connections(app, &mut connection, UNPLACED_FOR).await;
     let overdue = find_overdue(app, &mut connection, patience).await;
     upkeep::run_small(&mut connection).await?;
-    kept.and(overdue)?;
+    kept.and(placed).and(overdue)?;
     Ok(connection.close().await?)
+}
+
+/// Applies the connections of the last while that came before their profile was known.
+async fn place_connections(
+    app: &AppState,
+    connection: &mut PgConnection,
+    last: Duration,
+) -> Result<(), StoreError> {
+    let since = clock::now().plus_seconds(-i64::try_from(last.as_secs()).unwrap_or(i64::MAX));
+    let (pool, key, providers) = (&app.registrations, &app.erasure_key, &app.providers);
+    reread::place(connection, pool, key, providers, since).await
 }
 
 /// The whole upkeep, over its own connection: it may build an index.
 async fn clean_up(app: &AppState, retention_days: u32) -> Result<(), StoreError> {
     let mut connection = app.connector.connect(Session::Upkeep).await?;
     upkeep::run_whole(&mut connection, clock::now(), retention_days).await?;
+    place_connections(app, &mut connection, UNPLACED_FOR_LONG).await?;
     Ok(connection.close().await?)
 }
 

@@ -15,6 +15,9 @@ pub const UNAPPLIED: &str = "it could not be applied; the log of the service say
 /// The reason of a `duplicate` whose body is another one than that which came first with its event id.
 pub const REUSED_EVENT_ID: &str = "the event id was seen before with other content";
 
+/// The end of the reason of a connection that was `ignored` because its profile was not known.
+pub const UNPLACED: &str = "the profile that is connected is not known";
+
 /// Whether this is the reason of a delivery that was kept because it could not be applied.
 pub fn is_unapplied(reason: Option<&str>) -> bool {
     reason == Some(UNAPPLIED)
@@ -310,78 +313,6 @@ pub async fn list_uneventful(
         digest: Digest { hook: row.hook, event_id: row.event_id, body_sha256: row.body_sha256 },
     });
     Ok(each.collect())
-}
-
-/// Lists the deliveries of one hook that were kept and may be applied by now, received at `since` or later and after `after`, oldest
-/// first: those that were not understood, that came under an event id that had come with other content, or about another provider's
-/// profile.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn list_unread(
-    connection: &mut PgConnection,
-    hook: &str,
-    since: Timestamp,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<DeliveryRecord>, StoreError> {
-    let found = select_deliveries!(
-        // One branch for each outcome, so that each walks the index of what was not applied.
-        "WHERE (id, received_at) IN (
-             (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'unrecognised' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
-             UNION ALL
-             (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'ignored' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
-             UNION ALL
-             (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'malformed' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
-             UNION ALL
-             (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'foreign' AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4)
-             UNION ALL
-             (SELECT id, received_at FROM deliveries
-              WHERE outcome = 'duplicate' AND reason = $5 AND hook = $1 AND id > $2 AND received_at >= $3 ORDER BY id LIMIT $4))
-         ORDER BY id LIMIT $4",
-        hook,
-        after.unwrap_or(first_id(since)),
-        since.as_datetime(),
-        limit,
-        REUSED_EVENT_ID
-    );
-    Ok(found.fetch_all(connection).await?)
-}
-
-/// Notes what became of a delivery that was read again, unless another transaction has noted that. Returns whether it has.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn note_reread(
-    connection: &mut PgConnection,
-    record: &DeliveryRecord,
-    outcome: Outcome,
-    iccid: &Iccid,
-) -> Result<bool, StoreError> {
-    let noted = sqlx::query_scalar!(
-        r#"WITH noted AS (
-               UPDATE deliveries SET outcome = $4, iccid = $5,
-                   reason = 'was ' || $3 || '; understood when it was read again at ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-               WHERE id = $1 AND received_at = $2 AND outcome = $3
-               RETURNING provider, (received_at AT TIME ZONE 'UTC')::date AS day
-           ),
-           counted AS (
-               INSERT INTO count_changes (provider, day, outcome, n)
-               SELECT provider, day, change.outcome, change.n
-               FROM noted, (VALUES ($3, -1), ($4, 1)) AS change (outcome, n)
-           )
-           SELECT count(*) = 1 AS "noted!" FROM noted"#,
-        record.id,
-        record.received_at.as_datetime(),
-        record.outcome.as_str(),
-        outcome.as_str(),
-        iccid.as_str()
-    );
-    Ok(noted.fetch_one(connection).await?)
 }
 
 /// The id below those of all deliveries that were received at this time or later.

@@ -22,6 +22,8 @@ pub mod deliveries;
 
 pub mod written;
 
+pub mod kept;
+
 pub mod customer_deliveries;
 
 pub mod last_reports;

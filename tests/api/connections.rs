@@ -1,5 +1,7 @@
 //! Country Change events: the only evidence that an eSIM works. It stands beside the install state and never changes it.
 
+use esim_status::{clock, reread};
+use esim_status_testing::history::assert_counted;
 use esim_status_testing::{Answer, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -45,6 +47,35 @@ async fn a_profile_has_its_first_connection_its_last_and_the_present_country() {
     assert_eq!(unapplied["items"], json!([]));
     let listed = app.backend.get("/v1/deliveries?outcome=connected").await.json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 3);
+}
+
+/// They come over different hooks, perhaps to different replicas, and a phone may send its install notification late.
+#[tokio::test]
+async fn a_connection_that_came_before_its_profile_is_placed() {
+    let app = TestApp::start().await;
+    assert_eq!(connect(&app, ICCID, &json!("PL")).await, "ignored");
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "moved");
+    // Nobody speaks of the profile of this one.
+    assert_eq!(connect(&app, &iccid(1), &json!("PL")).await, "ignored");
+    let mut connection = app.database.connect().await;
+    let state = app.service.app();
+    let since = clock::now().plus_seconds(-60);
+    for _ in 0..2 {
+        let (pool, key, providers) = (&state.registrations, &state.erasure_key, &state.providers);
+        reread::place(&mut connection, pool, key, providers, since).await.unwrap();
+    }
+    let profile = app.profile(ICCID).await;
+    assert_eq!(profile["country"], "PL", "{profile:#}");
+    assert!(profile["firstConnectedAt"].is_string(), "{profile:#}");
+    assert_eq!((&profile["seq"], &profile["deliveries"]), (&json!(1), &json!(2)));
+    let path = format!("/v1/profiles/{ICCID}/deliveries");
+    let kept = app.backend.get(&path).await.json();
+    let outcomes: Vec<_> =
+        kept["items"].as_array().unwrap().iter().map(|it| it["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["moved", "connected"]);
+    let left = app.backend.get("/v1/deliveries?outcome=ignored").await.json();
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    assert_counted(&app.database).await;
 }
 
 #[tokio::test]
