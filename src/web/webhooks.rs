@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any, post};
 use axum::{Json, Router};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -18,8 +18,8 @@ use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use super::AppState;
-use super::extract::{path_segments, read_body};
-use super::middleware::{ReceivedAt, new_id};
+use super::extract::{path_segment, path_segments, read_body};
+use super::middleware::{ReceivedAt, new_id, unknown_path};
 use super::problem::{Code, Problem, ProblemDocument};
 use crate::delivery::{Delivery, NotAuthentic};
 use crate::domain::Outcome;
@@ -242,6 +242,15 @@ async fn accept(
     }
 }
 
+/// Answers as any unknown path.
+async fn no_hook(State(app): State<AppState>, request: axum::extract::Request) -> Problem {
+    let (mut parts, _) = request.into_parts();
+    if parts.method == Method::POST {
+        note_unknown(&app, &path_segment(&mut parts, "provider").await.unwrap_or_default());
+    }
+    unknown_path().await
+}
+
 /// Counts and logs a webhook to a path that is no hook, if it names a provider: that provider's portal may have a wrong URL, and all
 /// that it sends is lost. Strangers who try paths name none.
 fn note_unknown(app: &AppState, provider: &str) {
@@ -283,9 +292,12 @@ async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes
     read_body(headers, body).await
 }
 
-/// The same routes with a slash at the end, which some portals add to a URL, and with slashes in the secret.
+/// The same routes with a slash at the end, which some portals add to a URL, and with slashes in the secret. No hook has a path of one
+/// segment, and a webhook to one is counted as lost.
 pub(super) fn with_slashes() -> Router<AppState> {
     Router::new()
+        .route("/webhooks/{provider}", any(no_hook))
+        .route("/webhooks/{provider}/", any(no_hook))
         .route("/webhooks/{provider}/{topic}/", post(receive).get(probe))
         .route(
             "/webhooks/{provider}/{topic}/{secret}/",
