@@ -31,6 +31,19 @@ async fn raise_at(database: &Database, table: &str) {
     database.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement))).await.unwrap();
 }
 
+/// Forty profiles are released and then installed, the second while the server fails at it.
+async fn apply_all_but_one(app: &TestApp) {
+    for profile in 1..=40 {
+        assert_eq!(app.report(&iccid(profile), "RELEASED").await, "moved");
+    }
+    raise_at(&app.database, "profiles").await;
+    let answers = join_all((1..=40).map(|it| app.deliver(report(it, "INSTALLED")))).await;
+    for (index, answer) in answers.iter().enumerate() {
+        let expected = if index == 1 { "unrecognised" } else { "moved" };
+        assert_eq!(answer.outcome(), expected, "{answer:?}");
+    }
+}
+
 async fn last_outcome(app: &TestApp, profile: usize) -> String {
     let list = app.backend.get(&format!("/v1/profiles/{}/deliveries", iccid(profile))).await;
     list.json()["items"][0]["outcome"].as_str().unwrap().to_owned()
@@ -40,15 +53,7 @@ async fn last_outcome(app: &TestApp, profile: usize) -> String {
 async fn without_a_spool_one_is_kept_and_the_others_are_applied() {
     let postgres = Postgres::start().await;
     let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
-    for profile in 1..=40 {
-        assert_eq!(app.report(&iccid(profile), "RELEASED").await, "moved");
-    }
-    raise_at(&app.database, "profiles").await;
-    let answers = join_all((1..=40).map(|it| app.deliver(report(it, "INSTALLED")))).await;
-    for (index, answer) in answers.iter().enumerate() {
-        let expected = if index == 1 { "unrecognised" } else { "moved" };
-        assert_eq!(answer.outcome(), expected, "{answer:?}");
-    }
+    apply_all_but_one(&app).await;
     assert_eq!(last_outcome(&app, 2).await, "unrecognised");
     assert_eq!(states(&app, 2).await, ["RELEASED"]);
 }
@@ -58,15 +63,7 @@ async fn with_a_spool_one_is_kept_while_others_are_applied_and_none_waits_in_it(
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     drained(&app).await;
-    for profile in 1..=40 {
-        assert_eq!(app.report(&iccid(profile), "RELEASED").await, "moved");
-    }
-    raise_at(&app.database, "profiles").await;
-    let answers = join_all((1..=40).map(|it| app.deliver(report(it, "INSTALLED")))).await;
-    for (index, answer) in answers.iter().enumerate() {
-        let expected = if index == 1 { "unrecognised" } else { "moved" };
-        assert_eq!(answer.outcome(), expected, "{answer:?}");
-    }
+    apply_all_but_one(&app).await;
     assert_eq!(app.deliver(report(2, "DISABLED")).await.outcome(), "unrecognised");
 }
 
