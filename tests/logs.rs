@@ -484,7 +484,7 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     sqlx::raw_sql(sqlx::AssertSqlSafe(allow(false))).execute(&mut operator).await.unwrap();
     sqlx::query(end).bind(&name).execute(&mut operator).await.unwrap();
-    for _ in 0..30 {
+    for _ in 0..5 {
         assert_eq!(app.deliver(report()).await.status, 503);
         assert_eq!(app.backend.get(&format!("/v1/profiles/{ICCID}/transitions")).await.status, 503);
     }
@@ -493,13 +493,18 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
         .await;
     let log = app.stop();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+    let is_of_a_call = |line: &&Value| {
+        let of_the_upkeep =
+            line["message"].as_str().is_some_and(|it| it.starts_with("the upkeep of the tables"));
+        line["level"] == "ERROR" && !of_the_upkeep
+    };
+    let errors: Vec<_> = lines.iter().filter(is_of_a_call).collect();
     // One line from the writers, and one from the reads.
     assert_eq!(errors.len(), 2, "{errors:#?}");
     let back = "the database takes deliveries again";
     let back: Vec<_> = lines.iter().filter(|line| line["message"] == back).collect();
     assert_eq!(back.len(), 1, "{log}");
-    assert!(back[0]["deliveries"].as_u64().unwrap() >= 30, "{back:?}");
+    assert!(back[0]["deliveries"].as_u64().unwrap() >= 5, "{back:?}");
 }
 
 async fn server_connection() -> sqlx::PgConnection {
