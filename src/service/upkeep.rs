@@ -10,7 +10,8 @@ use crate::clock;
 use crate::domain::Patience;
 use crate::registry;
 use crate::reread;
-use crate::store::{self, Clocks, Session, StoreError, upkeep};
+use crate::store::deliveries::{REUSED_EVENT_ID, UNAPPLIED};
+use crate::store::{self, Clocks, Session, StoreError, kept, upkeep};
 use crate::telemetry;
 use crate::web::{self, AppState};
 
@@ -151,8 +152,9 @@ async fn keep_up(app: &AppState, patience: &Patience) -> Result<(), StoreError> 
     let mut connection = app.connector.connect(Session::Upkeep).await?;
     let placed = place_connections(app, &mut connection, UNPLACED_FOR).await;
     let overdue = find_overdue(app, &mut connection, patience).await;
+    let counted = count_to_reread(app, &mut connection).await;
     upkeep::run_small(&mut connection).await?;
-    kept.and(placed).and(overdue)?;
+    kept.and(placed).and(overdue).and(counted)?;
     Ok(connection.close().await?)
 }
 
@@ -173,6 +175,19 @@ async fn clean_up(app: &AppState, retention_days: u32) -> Result<(), StoreError>
     upkeep::run_whole(&mut connection, clock::now(), retention_days).await?;
     place_connections(app, &mut connection, UNPLACED_FOR_LONG).await?;
     Ok(connection.close().await?)
+}
+
+/// Sets the gauge of what waits to be read again. The counters beside it end with the replica that has counted.
+async fn count_to_reread(app: &AppState, connection: &mut PgConnection) -> Result<(), StoreError> {
+    let counts = kept::count_to_reread(connection).await?;
+    for provider in app.providers.slugs() {
+        let of = |reason: &str| {
+            let of_it = counts.iter().filter(|it| it.provider == provider && it.reason == reason);
+            of_it.map(|it| it.deliveries).sum()
+        };
+        telemetry::set_to_reread(provider, of(UNAPPLIED), of(REUSED_EVENT_ID));
+    }
+    Ok(())
 }
 
 /// Looks for what is overdue by this machine's clock and by the database's: one that is ahead must not write what is not true.

@@ -3,7 +3,9 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::deliveries::{DeliveryRecord, REUSED_EVENT_ID, UNPLACED, first_id, select_deliveries};
+use super::deliveries::{
+    DeliveryRecord, REUSED_EVENT_ID, UNAPPLIED, UNPLACED, first_id, select_deliveries,
+};
 use super::error::StoreError;
 use crate::domain::{Iccid, Outcome, Timestamp};
 
@@ -80,6 +82,40 @@ pub async fn note_reread(
         iccid.as_str()
     );
     Ok(noted.fetch_one(connection).await?)
+}
+
+/// How many of the newest deliveries of an outcome [`count_to_reread`] looks at.
+const LOOKED_AT: i64 = 20_000;
+
+/// How many deliveries of a provider wait for `esim-status reread`, for one reason.
+#[derive(Debug)]
+pub struct ToReread {
+    /// The provider's slug.
+    pub provider: String,
+    /// [`UNAPPLIED`] or [`REUSED_EVENT_ID`].
+    pub reason: String,
+    /// How many they are, among the newest 20,000 with their outcome.
+    pub deliveries: i64,
+}
+
+/// Counts the deliveries that were kept unapplied, or under the event id of others.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn count_to_reread(connection: &mut PgConnection) -> Result<Vec<ToReread>, StoreError> {
+    let counts = sqlx::query_as!(
+        ToReread,
+        r#"SELECT provider AS "provider!", reason AS "reason!", count(*) AS "deliveries!"
+           FROM ((SELECT provider, reason FROM deliveries WHERE outcome = 'unrecognised' ORDER BY id DESC LIMIT $3)
+                 UNION ALL
+                 (SELECT provider, reason FROM deliveries WHERE outcome = 'duplicate' ORDER BY id DESC LIMIT $3)) AS newest
+           WHERE reason IN ($1, $2)
+           GROUP BY provider, reason"#,
+        UNAPPLIED,
+        REUSED_EVENT_ID,
+        LOOKED_AT
+    );
+    Ok(counts.fetch_all(connection).await?)
 }
 
 /// One page of [`find_placeable`].

@@ -68,6 +68,7 @@ const INQUIRIES: &str = "esim_status_inquiries_total";
 const UNKNOWN_WORDS: &str = "esim_status_unknown_words_total";
 const UNAPPLIED: &str = "esim_status_unapplied_total";
 const REUSED_IDS: &str = "esim_status_reused_event_ids_total";
+const TO_REREAD: &str = "esim_status_deliveries_to_reread";
 const REFUSED: &str = "esim_status_not_authentic_total";
 const PROBLEMS: &str = "esim_status_problems_total";
 const BATCH_SIZE: &str = "esim_status_batch_deliveries";
@@ -143,6 +144,7 @@ fn collect() -> PrometheusHandle {
         "Webhooks kept without their profile, which cannot be read or written"
     );
     describe_counter!(REUSED_IDS, "Webhooks with an event id that came before with another body");
+    describe_gauge!(TO_REREAD, "Webhooks that are kept and not applied until they are read again");
     describe_counter!(REFUSED, "Webhooks that could not be authenticated, by hook and reason");
     describe_counter!(PROBLEMS, "Answers with a problem document, by code");
     describe_histogram!(BATCH_SIZE, "Deliveries in one batch of a writer");
@@ -189,6 +191,14 @@ pub fn begin_provider(provider: &'static str) {
     counter!(UNKNOWN_WORDS, "provider" => provider).increment(0);
     counter!(UNAPPLIED, "provider" => provider).increment(0);
     counter!(REUSED_IDS, "provider" => provider).increment(0);
+    set_to_reread(provider, 0, 0);
+}
+
+/// Sets how many deliveries of a provider wait to be read again: those that could not be applied, and those under the event id of others.
+pub fn set_to_reread(provider: &'static str, unapplied: i64, reused_ids: i64) {
+    for (why, count) in [("unapplied", unapplied), ("reused-event-id", reused_ids)] {
+        gauge!(TO_REREAD, "provider" => provider, "why" => why).set(exact(count));
+    }
 }
 
 /// Creates the series of a hook and a reason with 0.

@@ -304,3 +304,24 @@ async fn an_index_that_takes_long_does_not_delay_the_small_upkeep() {
     assert!(app.database.scalar::<i64>(building).await > 0);
     transaction.rollback().await.unwrap();
 }
+
+/// The replica that has kept them may be gone, and its counters with it.
+#[tokio::test]
+async fn a_metric_says_what_is_kept_until_it_is_read_again() {
+    let app = TestApp::start().await;
+    assert_eq!(app.report(ICCID, "RELEASED").await, "moved");
+    let refuse = "ALTER TABLE profiles ADD CONSTRAINT released CHECK (state = 'RELEASED')";
+    sqlx::query(refuse).execute(&mut app.database.connect().await).await.unwrap();
+    assert_eq!(app.report(ICCID, "INSTALLED").await, "unrecognised");
+    let database = app.database.clone();
+    app.stop().await;
+
+    let app = TestApp::start_on(database, |settings| {
+        settings.first_upkeep = Some(std::time::Duration::ZERO);
+    })
+    .await;
+    // Other services of this process set it too.
+    let line = "esim_status_deliveries_to_reread{provider=\"gigastore\",why=\"unapplied\"} 1\n";
+    let says_so = async || app.admin.get("/metrics").await.text.contains(line);
+    wait_until("the metric says so", says_so).await;
+}
