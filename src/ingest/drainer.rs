@@ -5,7 +5,7 @@
 //! The commit of an earlier attempt may still be under way during that lookup. The primary key of `deliveries` catches
 //! this: the batch fails as a whole, and the next lookup finds the delivery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ pub(super) async fn run(
         max_batch: MAX_BATCH,
         skipped: Skipped::default(),
         after: 0,
+        counted: HashSet::new(),
         unreadable: 0,
     };
     tokio::select! {
@@ -88,7 +89,7 @@ struct FailsAtOne;
 enum PassStep {
     /// Passed a batch, or found the spool empty.
     Advanced,
-    /// Reached the end of the spool: only what was skipped is left. It is tried again after this pause.
+    /// Reached the end of the pass. What was skipped is tried again after this pause.
     AtEnd { pause: Duration },
 }
 
@@ -106,6 +107,8 @@ struct Drainer {
     skipped: Skipped,
     /// The place in the spool after which this pass continues; 0 is the head.
     after: i64,
+    /// The deliveries that are written and counted, and not removed yet.
+    counted: HashSet<Uuid>,
     /// How often in a row the spool could not be read because its file is damaged.
     unreadable: u32,
 }
@@ -213,14 +216,17 @@ impl Drainer {
             return Err(Stuck);
         }
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
+        self.counted.retain(|id| !seqs.contains_key(id));
         let done: Vec<_> = seqs.into_values().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
         self.skipped.note(count - done.len(), done.len());
         self.after = last;
-        if self.skipped.is_empty() || self.skipped.is_due() {
+        let is_due = self.skipped.is_due();
+        if is_due || self.skipped.is_empty() {
             self.begin_again();
         }
-        Ok(PassStep::Advanced)
+        // What was skipped is still there: too early to let new deliveries go to the database.
+        Ok(if is_due { PassStep::AtEnd { pause: Duration::ZERO } } else { PassStep::Advanced })
     }
 
     /// Begins a pass at the head of the spool.
@@ -307,8 +313,14 @@ impl Drainer {
                 return Ok(Err((batch, Refusal::Suspect)));
             };
             batch.retain(|submission| {
-                let found = written.iter().find(|it| it.id == submission.delivery.id());
-                found.inspect(|found| count_found(submission, found)).is_none()
+                let Some(found) = written.iter().find(|it| it.id == submission.delivery.id())
+                else {
+                    return true;
+                };
+                if self.counted.insert(found.id) {
+                    count_found(submission, found);
+                }
+                false
             });
             telemetry::count_already_written(written.len());
             if batch.is_empty() {
@@ -321,7 +333,8 @@ impl Drainer {
             // If others are applied, the cause is this delivery or its profile. Otherwise it waits until the database is repaired.
             let is_well = context.applying.is_well();
             match write_or_keep(context, connection, work, LIMITS, is_well).await {
-                Ok(_) => {
+                Ok(receipts) => {
+                    self.counted.extend(receipts.iter().map(|it| it.delivery_id));
                     telemetry::count_drained(batch.len());
                     return Ok(Ok(()));
                 }

@@ -4,7 +4,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::{apply_one, is_of_the_profile, read, warn};
-use crate::domain::Timestamp;
+use crate::domain::{Outcome, Timestamp};
 use crate::providers::Providers;
 use crate::store::{ErasureKey, Pool, StoreError, kept};
 
@@ -32,7 +32,12 @@ pub async fn place(
                 placed
             });
             match placed.await {
-                Ok(_) => {}
+                Ok(Some(Outcome::Foreign)) => tracing::warn!(
+                    delivery = %record.id,
+                    hook = record.hook,
+                    "a connection is about a profile of another provider: kept, not applied"
+                ),
+                Ok(_) | Err(StoreError::Crowded) => {}
                 Err(error) if error.is_busy() => {}
                 Err(error) if is_of_the_profile(&error) => warn(record, &error),
                 Err(error) => return Err(error),

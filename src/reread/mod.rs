@@ -194,11 +194,7 @@ fn read(providers: &Providers, record: &DeliveryRecord) -> Option<Reading> {
         Bytes::copy_from_slice(&record.body),
     );
     let reading = providers.find(&record.provider)?.parse(&delivery).ok()?;
-    // Still the event that it was.
-    if record.outcome == Outcome::Duplicate
-        && reading.event_id.is_some()
-        && reading.event_id.as_ref().map(EventId::as_str) == record.event_id.as_deref()
-    {
+    if record.outcome == Outcome::Duplicate && is_still_under_its_id(record, &reading) {
         return None;
     }
     let says_something = match &reading.content {
@@ -207,6 +203,16 @@ fn read(providers: &Providers, record: &DeliveryRecord) -> Option<Reading> {
         Content::Ignored { .. } => false,
     };
     says_something.then_some(reading)
+}
+
+/// Whether the event id of a duplicate is still that of its event: the adapter reads the same one in the body, or the sender has signed it
+/// in the headers.
+fn is_still_under_its_id(record: &DeliveryRecord, reading: &Reading) -> bool {
+    let Some(came_under) = record.event_id.as_deref() else { return true };
+    match &reading.event_id {
+        Some(event_id) => event_id.as_str() == came_under,
+        None => !record.body.windows(came_under.len()).any(|part| part == came_under.as_bytes()),
+    }
 }
 
 fn understood(record: &DeliveryRecord, is: Outcome, reading: &Reading) -> Understood {

@@ -105,8 +105,8 @@ async fn version(connection: &mut SqliteConnection) -> Result<i64, SpoolError> {
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
     /// `ERROR` (a schema that cannot be read), `CORRUPT`, `NOTADB`, whatever their extended code.
     const DAMAGE: [i32; 3] = [1, 11, 26];
-    /// `IOERR_READ` (a bad sector), `IOERR_SHORT_READ`, `IOERR_DATA`, `IOERR_CORRUPTFS`. Other errors of the disk may pass.
-    const UNREADABLE: [i32; 4] = [266, 522, 8_202, 8_458];
+    /// `IOERR_SHORT_READ`, `IOERR_DATA`, `IOERR_CORRUPTFS`. Other errors of the disk may pass.
+    const UNREADABLE: [i32; 3] = [522, 8_202, 8_458];
     match error {
         // An error found by `quick_check`.
         sqlx::Error::Protocol(_) => true,
@@ -116,6 +116,13 @@ pub(super) fn is_damage(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the disk could not be read, which may pass, or be a bad sector.
+pub(super) fn is_read_error(error: &sqlx::Error) -> bool {
+    /// `IOERR_READ`.
+    const READ: &str = "266";
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(READ))
 }
 
 /// Whether SQLite reports that the disk, or the file system, is full.

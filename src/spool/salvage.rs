@@ -5,13 +5,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::{Connection, Row, SqliteConnection};
+use tokio::time::sleep;
 
 use super::record::Record;
 use super::tail::{self, Tail};
 use super::{SpoolError, file, lock};
+
+/// How often a file is read whose disk fails, before it counts as damaged, and the pause between.
+const READS: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How many rows are copied together.
 const ROWS_AT_ONCE: usize = 128;
@@ -21,8 +27,18 @@ pub(super) async fn open(folder: &Path) -> Result<SqliteConnection, SpoolError> 
     finish_interrupted(folder)?;
     look_at_log(folder)?;
     let path = file::path(folder);
-    match file::open_checked(&path).await {
-        Err(SpoolError::Sqlite(error)) if file::is_damage(&error) => {
+    let mut opened = file::open_checked(&path).await;
+    for _ in 1..READS {
+        match &opened {
+            Err(SpoolError::Sqlite(error)) if file::is_read_error(error) => sleep(PAUSE).await,
+            _ => break,
+        }
+        opened = file::open_checked(&path).await;
+    }
+    match opened {
+        Err(SpoolError::Sqlite(error))
+            if file::is_damage(&error) || file::is_read_error(&error) =>
+        {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the spool is damaged; what can be read is copied to a new file"

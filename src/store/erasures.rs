@@ -246,9 +246,16 @@ pub async fn delete_unread(
                  AND (position(convert_to($1, 'UTF8') IN d.body) > 0 OR strpos(d.event_id, $1) > 0)
                RETURNING d.id, d.provider, d.received_at, d.outcome, d.hook, d.event_id
            ),
+           named AS (
+               DELETE FROM event_ids AS e USING gone
+               WHERE e.hook = gone.hook AND e.event_id = gone.event_id AND strpos(e.event_id, $1) > 0
+               RETURNING e.hook, e.event_id, e.body_sha256, e.iccid, e.received_at
+           ),
            renamed AS (
-               UPDATE event_ids AS e SET event_id = encode(sha256(convert_to(e.event_id, 'UTF8')), 'hex')
-               FROM gone WHERE e.hook = gone.hook AND e.event_id = gone.event_id AND strpos(e.event_id, $1) > 0
+               INSERT INTO event_ids (hook, event_id, body_sha256, iccid, received_at)
+               SELECT hook, encode(sha256(convert_to(event_id, 'UTF8')), 'hex'), body_sha256, iccid, received_at FROM named
+               -- An event that names the profile where it is read has reserved the hash.
+               ON CONFLICT DO NOTHING
            ),
            counted AS (
                INSERT INTO count_changes (provider, day, outcome, n)

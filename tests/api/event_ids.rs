@@ -11,6 +11,7 @@ use esim_status::delivery::{Authenticator, Scheme, StandardSecrets};
 use esim_status::domain::Timestamp;
 use esim_status::hook::Hook;
 use esim_status::providers::Gigastore;
+use esim_status::reread::{self, Selection};
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -86,6 +87,24 @@ async fn an_event_id_reused_with_another_body_is_a_duplicate_and_stored() {
     assert_eq!(kept["items"][1]["reason"], "the event id was seen before with other content");
 }
 
+/// The sender has signed the id, so no declaration has named the wrong one.
+#[tokio::test]
+async fn what_was_signed_under_the_event_id_of_another_event_is_not_applied_when_it_is_read_again()
+{
+    let app = TestApp::start_with(with_hook).await;
+    assert_eq!(deliver(&app, "msg_1", &report(ICCID, "INSTALLED")).await, "moved");
+    assert_eq!(deliver(&app, "msg_2", &report(ICCID, "RELEASED")).await, "moved");
+    let retry = format!(" {}", report(ICCID, "INSTALLED"));
+    assert_eq!(deliver(&app, "msg_1", &retry).await, "duplicate");
+    let providers = &app.service.app().providers;
+    let from = Selection { hook: PATH, since: now().plus_seconds(-60), providers };
+    let key = &app.service.app().erasure_key;
+    let mut connection = app.database.connect().await;
+    let mut understood = Vec::new();
+    let counts = reread::preview(&mut connection, key, &from, |it| understood.push(it.is)).await;
+    assert_eq!((counts.unwrap().looked_at, understood.len()), (1, 0));
+}
+
 #[tokio::test]
 async fn the_same_body_with_another_event_id_is_another_event() {
     let app = TestApp::start_with(with_hook).await;
@@ -121,6 +140,8 @@ async fn an_erasure_finds_an_event_of_another_kind_that_came_twice_and_its_event
     for outcome in ["ignored", "duplicate"] {
         assert_eq!(deliver(&app, &id, &body).await, outcome);
     }
+    // An event about the profile reserves the hash of the same id.
+    assert_eq!(deliver(&app, &id, &report(ICCID, "DISABLED")).await, "moved");
     assert_eq!(erase(&app.backend, ICCID).await.status, 204);
     assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
     // Nothing is applied twice by that.

@@ -250,9 +250,6 @@ async fn a_connection_that_goes_silent_around_the_commit_is_replaced_in_time() {
     scene.end("silent around COMMIT", 2).await;
 }
 
-/// The statement reaches the server after the service has looked its commit up in vain, and just before the service
-/// writes the change again. The service would end the server process of the lost connection first, but this server does
-/// not allow that.
 /// No commit is in doubt, and there is no spool: the sender may never send again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_waits_while_the_database_refuses_connections_for_a_moment() {
@@ -266,6 +263,9 @@ async fn a_webhook_waits_while_the_database_refuses_connections_for_a_moment() {
     assert_eq!(profile["seq"], scene.changes);
 }
 
+/// The statement reaches the server after the service has looked its commit up in vain, and just before the service
+/// writes the change again. The service would end the server process of the lost connection first, but this server does
+/// not allow that.
 async fn commit_late(work: Work, what: &str) {
     let turn = alone().await;
     let postgres = Postgres::start();
