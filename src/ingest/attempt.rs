@@ -68,7 +68,7 @@ pub(super) async fn write_or_keep(
     keeps_suspects: bool,
 ) -> Result<Vec<Receipt>, Refusal> {
     let deadline = Instant::now() + limits.whole;
-    let mut attempt = Attempt {
+    let mut writing = Writing {
         context,
         connection,
         submissions,
@@ -80,12 +80,12 @@ pub(super) async fn write_or_keep(
         tries: 0,
         is_noted: false,
     };
-    match timeout_at(deadline, attempt.try_until_decided(limits.attempt)).await {
+    match timeout_at(deadline, writing.try_until_decided(limits.attempt)).await {
         Ok(Err(refusal))
             if matches!(refusal, Refusal::Data(_))
                 || keeps_suspects && matches!(refusal, Refusal::Suspect) =>
         {
-            return match timeout_at(deadline, attempt.keep_unapplied()).await {
+            return match timeout_at(deadline, writing.keep_unapplied()).await {
                 Ok(Ok(receipts)) => Ok(receipts),
                 Ok(Err(again)) => Err(again.unwrap_or(refusal)),
                 Err(_) => {
@@ -97,7 +97,7 @@ pub(super) async fn write_or_keep(
         Ok(done) => return done,
         Err(_) => {}
     }
-    let (is_in_doubt, is_noted) = (attempt.in_doubt.is_some(), attempt.is_noted);
+    let (is_in_doubt, is_noted) = (writing.in_doubt.is_some(), writing.is_noted);
     connection.discard();
     if is_noted {
         return Err(Refusal::Unavailable);
@@ -113,7 +113,7 @@ pub(super) async fn write_or_keep(
 }
 
 /// A batch while it is being written.
-struct Attempt<'a> {
+struct Writing<'a> {
     context: &'a WriterContext,
     connection: &'a mut WriterConnection,
     submissions: &'a [&'a Submission],
@@ -129,7 +129,7 @@ struct Attempt<'a> {
     is_noted: bool,
 }
 
-impl Attempt<'_> {
+impl Writing<'_> {
     async fn try_until_decided(&mut self, limit: Duration) -> Result<Vec<Receipt>, Refusal> {
         loop {
             let begun = Instant::now();
@@ -306,9 +306,22 @@ impl Attempt<'_> {
                 }
                 Err(Refusal::Suspect)
             }
-            Fault::Unavailable if self.may_soon_be_available(error) => {
-                self.connection.discard();
-                sleep(LONGEST_PAUSE.min(PAUSE * self.tries)).await;
+            // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
+            // that the server itself reports is retried once.
+            Fault::Unavailable
+                if self.tries == 1
+                    || error.as_database_error().is_none() && self.tries <= RETRIES =>
+            {
+                self.pause_without_connection().await;
+                Ok(())
+            }
+            // Without a spool, the deliveries have nowhere else to go, and most senders never send again: a server or
+            // pooler that restarts may be back before the deadline.
+            Fault::Unavailable if self.context.spooling.is_none() && !is_time_out(error) => {
+                if !self.is_noted {
+                    self.note_outage(error);
+                }
+                self.pause_without_connection().await;
                 Ok(())
             }
             Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
@@ -319,19 +332,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether to try again although the database is not available. The connection may have died unnoticed, and so may the next one
-    /// while it was being made; an error that the server itself reports is retried once. Without a spool, the deliveries have nowhere else
-    /// to go, and most senders never send again: a server or pooler that restarts may be back before the deadline.
-    fn may_soon_be_available(&mut self, error: &sqlx::Error) -> bool {
-        let is_probable =
-            self.tries == 1 || error.as_database_error().is_none() && self.tries <= RETRIES;
-        if is_probable || self.context.spooling.is_some() || is_time_out(error) {
-            return is_probable;
-        }
-        if !self.is_noted {
-            self.note_outage(error);
-        }
-        true
+    async fn pause_without_connection(&mut self) {
+        self.connection.discard();
+        sleep(LONGEST_PAUSE.min(PAUSE * self.tries)).await;
     }
 
     fn note_outage(&mut self, error: &sqlx::Error) {

@@ -216,9 +216,9 @@ impl Drainer {
             return Err(Stuck);
         }
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
-        self.counted.retain(|id| !seqs.contains_key(id));
-        let done: Vec<_> = seqs.into_values().collect();
+        let done: Vec<_> = seqs.values().copied().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
+        self.counted.retain(|id| !seqs.contains_key(id));
         self.skipped.note(count - done.len(), done.len());
         self.after = last;
         let is_due = self.skipped.is_due();
@@ -313,14 +313,12 @@ impl Drainer {
                 return Ok(Err((batch, Refusal::Suspect)));
             };
             batch.retain(|submission| {
-                let Some(found) = written.iter().find(|it| it.id == submission.delivery.id())
-                else {
-                    return true;
-                };
-                if self.counted.insert(found.id) {
+                let id = submission.delivery.id();
+                let found = written.get(&id);
+                if let Some(found) = found.filter(|_| self.counted.insert(id)) {
                     count_found(submission, found);
                 }
-                false
+                found.is_none()
             });
             telemetry::count_already_written(written.len());
             if batch.is_empty() {
@@ -352,9 +350,9 @@ impl Drainer {
     async fn find_written(
         &mut self,
         batch: &[Submission],
-    ) -> Result<Result<Vec<Written>, FailsAtOne>, Stuck> {
+    ) -> Result<Result<HashMap<Uuid, Written>, FailsAtOne>, Stuck> {
         if batch.is_empty() {
-            return Ok(Ok(Vec::new()));
+            return Ok(Ok(HashMap::new()));
         }
         let keys: Vec<_> = batch.iter().map(Submission::key).collect();
         let mut tries = 0;

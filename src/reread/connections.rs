@@ -1,7 +1,7 @@
 //! Connections that arrived before their profile was known: the two come over different hooks, perhaps to different replicas, and a
 //! phone may send its install notification late.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use super::{apply_one, is_of_the_profile, read, warn};
 use crate::domain::{Outcome, Timestamp};
@@ -25,12 +25,7 @@ pub async fn place(
         let page = kept::find_placeable(connection, since, after).await?;
         for record in &page.records {
             let Some(reading) = read(providers, record) else { continue };
-            let placed = registrations.run(async |it| {
-                let placed = apply_one(it, key, record, &reading).await;
-                // Rolls back now, and not when the connection is next used: its locks would be kept until then.
-                it.ping().await?;
-                placed
-            });
+            let placed = registrations.run(async |it| apply_one(it, key, record, &reading).await);
             match placed.await {
                 Ok(Some(Outcome::Foreign)) => tracing::warn!(
                     delivery = %record.id,

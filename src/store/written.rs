@@ -1,5 +1,7 @@
 //! Looks up whether deliveries were written although their commit was not confirmed.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -10,22 +12,20 @@ use crate::domain::{Outcome, Timestamp};
 /// A delivery that is stored already.
 #[derive(Debug)]
 pub struct Written {
-    /// Its id.
-    pub id: Uuid,
     /// Its outcome, if this release knows that word.
     pub outcome: Option<Outcome>,
     /// The reason for that outcome.
     pub reason: Option<String>,
 }
 
-/// Finds which of these deliveries, each an id with its time of receipt, are stored already.
+/// Finds which of these deliveries, each an id with its time of receipt, are stored already, by their ids.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn find(
     connection: &mut PgConnection,
     deliveries: &[(Uuid, Timestamp)],
-) -> Result<Vec<Written>, StoreError> {
+) -> Result<HashMap<Uuid, Written>, StoreError> {
     let ids: Vec<_> = deliveries.iter().map(|(id, _)| *id).collect();
     let times = || deliveries.iter().map(|(_, received_at)| *received_at);
     let written = sqlx::query!(
@@ -37,10 +37,8 @@ pub async fn find(
     )
     .fetch_all(connection)
     .await?;
-    let written = written.into_iter().map(|row| Written {
-        id: row.id,
-        outcome: row.outcome.parse().ok(),
-        reason: row.reason,
-    });
+    let written = written
+        .into_iter()
+        .map(|row| (row.id, Written { outcome: row.outcome.parse().ok(), reason: row.reason }));
     Ok(written.collect())
 }

@@ -12,7 +12,7 @@ use esim_status::config::{Settings, SpoolSettings};
 use esim_status_testing::{TestApp, wait_until};
 use sqlx::Connection;
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::iccid;
 use super::load::{self, Load, Sent};
@@ -250,7 +250,7 @@ async fn a_service_that_stops_answers_all_and_drains_its_spool_after_the_next_st
 async fn a_first_start_without_the_database_creates_the_schema_later() {
     let (mut postgres, folder) = (Postgres::start_empty(), TempDir::new().unwrap());
     postgres.stop();
-    let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
+    let mut app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     assert_eq!(app.deliver(body(1, "RELEASED", 0)).await.status, 202);
     let text = app.admin.get("/readyz").await.text;
     assert!(text.starts_with("ready for webhooks only"), "{text}");
@@ -262,6 +262,9 @@ async fn a_first_start_without_the_database_creates_the_schema_later() {
     .await;
     app.assert_straight(&iccid(1)).await;
     assert_eq!(app.profile(&iccid(1)).await["seq"], 2);
+    // The preparation of the database is done, which is not the death of a task.
+    let died = timeout(Duration::from_millis(50), app.service.task_died()).await;
+    assert!(died.is_err(), "{died:?}");
 }
 
 /// A load balancer must not go on sending webhooks to a replica that answers 503 to each of them.

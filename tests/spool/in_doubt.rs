@@ -17,7 +17,7 @@ use esim_status::spool::Spool;
 use esim_status_testing::{TestApp, wait_until};
 use http::HeaderMap;
 use serde_json::json;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -400,12 +400,24 @@ async fn a_repeated_event_in_the_spool_is_a_duplicate() {
     assert_eq!(states(&app, 1).await, ["RELEASED"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery() {
+/// A profile with the number 1 that is released, these deliveries in a spool, and a session whose transaction has locked the profile.
+async fn with_locked_profile(
+    deliveries: &[AuthenticDelivery],
+) -> (Postgres, TempDir, PgConnection) {
     let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
     let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
     assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
     app.stop().await;
+    let deliveries: Vec<_> = deliveries.iter().map(|it| (it, "gigastore")).collect();
+    fill(folder.path(), &deliveries).await;
+    let mut operator = postgres.database.connect().await;
+    let hold = "BEGIN; UPDATE profiles SET uid = 'backfilled'";
+    sqlx::raw_sql(hold).execute(&mut operator).await.unwrap();
+    (postgres, folder, operator)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery() {
     let deliveries = [
         report(1, 9, 1, "INSTALLED"),
         report(2, 8, 2, "RELEASED"),
@@ -413,12 +425,7 @@ async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery(
         report(4, 6, 3, "RELEASED"),
         delivery(5, 5, "{"),
     ];
-    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
-    let mut operator = postgres.database.connect().await;
-    let mut transaction = operator.begin().await.unwrap();
-    let hold = "UPDATE profiles SET uid = 'backfilled'";
-    sqlx::query(hold).execute(&mut *transaction).await.unwrap();
-
+    let (postgres, folder, mut operator) = with_locked_profile(&deliveries).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     let spool = app.service.app().spool.clone().unwrap();
     wait_until("the others are drained", async || spool.figures().deliveries == 2).await;
@@ -429,7 +436,7 @@ async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery(
     wait_until("the new delivery is drained", async || states(&app, 2).await.len() == 2).await;
     assert_eq!(states(&app, 1).await, ["RELEASED"]);
 
-    transaction.rollback().await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut operator).await.unwrap();
     drained(&app).await;
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 7);
     let states_of_the_held = states(&app, 1).await;
@@ -440,17 +447,8 @@ async fn a_profile_held_by_another_transaction_delays_no_other_spooled_delivery(
 /// A pass through the spool would never come to its end while deliveries keep coming.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_profile_that_was_locked_for_a_moment_is_drained_while_deliveries_keep_coming() {
-    let (postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
-    let app = TestApp::start_on(postgres.database.clone(), |_| ()).await;
-    assert_eq!(app.report(&iccid(1), "RELEASED").await, "moved");
-    app.stop().await;
     let deliveries = [report(1, 9, 1, "INSTALLED"), report(2, 8, 2, "RELEASED")];
-    fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
-    let mut operator = postgres.database.connect().await;
-    let mut transaction = operator.begin().await.unwrap();
-    let hold = "UPDATE profiles SET uid = 'backfilled'";
-    sqlx::query(hold).execute(&mut *transaction).await.unwrap();
-
+    let (postgres, folder, mut operator) = with_locked_profile(&deliveries).await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     let mut senders = JoinSet::new();
     for sender in 0..32 {
@@ -463,7 +461,7 @@ async fn a_profile_that_was_locked_for_a_moment_is_drained_while_deliveries_keep
         });
     }
     wait_until("others are drained", async || states(&app, 2).await == ["RELEASED"]).await;
-    transaction.rollback().await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut operator).await.unwrap();
     let is_drained = async || states(&app, 1).await == ["RELEASED", "INSTALLED"];
     wait_until("it is drained", is_drained).await;
     assert!(!senders.is_empty());
