@@ -26,7 +26,7 @@ use tower::Service;
 use super::Limits;
 use super::refused::Refused;
 use super::socket::{Socket, SocketTimeouts};
-use super::standing::{Answering, Doing, Standing};
+use super::state::{Answering, ConnectionState, Phase};
 
 /// While the server shuts down: how long a client may take from connecting to its first byte.
 const TO_SEND: Duration = Duration::from_secs(1);
@@ -49,29 +49,29 @@ pub(super) struct Shared {
     limits: Limits,
     /// The value of the header `Keep-Alive`: how long an idle connection is kept.
     keep_alive: HeaderValue,
-    /// Cancelled after `leave` is set. On every wake, connections check `leave`, because the token's lock is too
+    /// Cancelled after `closing` is set. On every wake, connections check `closing`, because the token's lock is too
     /// expensive.
-    leaving: CancellationToken,
-    leave: OnceLock<Leave>,
+    closing_begun: CancellationToken,
+    closing: OnceLock<Closing>,
 }
 
 /// The period in which all connections are closed.
 #[derive(Debug, Clone, Copy)]
-struct Leave {
+struct Closing {
     from: Instant,
     until: Instant,
 }
 
-impl Leave {
-    /// When to close a connection that waits for a request. A connection that was idle before is closed at its own
-    /// random moment in the second half: a client that sends often has sent again by then, and so knows that it is
-    /// to close the connection; only for others does the service close it, perhaps just as they send. A connection whose
-    /// client may be about to send is closed at the end, and not before the client has had time to send.
-    fn of(self, standing: &Standing, share: f64) -> Instant {
-        if standing.has_answered() && standing.since() <= self.from {
+impl Closing {
+    /// When to close a connection that waits for a request. One that was idle before is closed at its own random moment
+    /// in the second half. By then a busy client has sent another request, and its answer has asked it to close. So the
+    /// service closes only the connections of quiet clients, perhaps just as they send. A connection whose client may be
+    /// about to send is closed at the end, and not before the client has had time to send.
+    fn close_at(self, state: &ConnectionState, share: f64) -> Instant {
+        if state.has_answered() && state.since() <= self.from {
             self.from + (self.until - self.from).mul_f64(0.5 + share / 2.0)
         } else {
-            self.until.max(standing.since() + TO_SEND)
+            self.until.max(state.since() + TO_SEND)
         }
     }
 }
@@ -87,21 +87,21 @@ impl Shared {
             http,
             limits,
             keep_alive: keep_alive.unwrap_or(HeaderValue::from_static("timeout=0")),
-            leaving: CancellationToken::new(),
-            leave: OnceLock::new(),
+            closing_begun: CancellationToken::new(),
+            closing: OnceLock::new(),
         }
     }
 
     /// From now on, connections close after the answer in progress, and idle ones close during the notice.
-    pub(super) fn take_leave(&self) {
+    pub(super) fn begin_closing(&self) {
         let from = Instant::now();
-        self.leave.get_or_init(|| Leave { from, until: from + self.limits.notice });
-        self.leaving.cancel();
+        self.closing.get_or_init(|| Closing { from, until: from + self.limits.notice });
+        self.closing_begun.cancel();
     }
 
-    fn socket(&self, stream: TcpStream, standing: &Arc<Standing>) -> Socket<TcpStream> {
+    fn socket(&self, stream: TcpStream, state: &Arc<ConnectionState>) -> Socket<TcpStream> {
         let Limits { write_stall, half_closed, .. } = self.limits;
-        Socket::new(stream, SocketTimeouts { write_stall, half_closed }, Arc::clone(standing))
+        Socket::new(stream, SocketTimeouts { write_stall, half_closed }, Arc::clone(state))
     }
 }
 
@@ -109,15 +109,15 @@ impl Shared {
 pub(super) async fn converse(
     stream: TcpStream,
     shared: Arc<Shared>,
-    standing: Arc<Standing>,
+    state: Arc<ConnectionState>,
     _place: OwnedSemaphorePermit,
 ) {
-    standing.take_place();
-    let socket = TokioIo::new(shared.socket(stream, &standing));
-    let service = service_fn(|request| answer(&shared, &standing, request));
+    state.take_place();
+    let socket = TokioIo::new(shared.socket(stream, &state));
+    let service = service_fn(|request| answer(&shared, &state, request));
     let mut connection = pin!(shared.http.serve_connection(socket, service));
-    let mut leaving = pin!(shared.leaving.cancelled());
-    let mut told_to_go = pin!(standing.told_to_go());
+    let mut closing_begun = pin!(shared.closing_begun.cancelled());
+    let mut asked_to_close = pin!(state.asked_to_close());
     let share = rand::random();
     let mut timer = pin!(sleep(shared.limits.header_read));
     let mut is_first = true;
@@ -126,23 +126,23 @@ pub(super) async fn converse(
         if is_first {
             is_first = false;
             // Once is enough, because the waker of a task never changes.
-            let _ = leaving.as_mut().poll(cx);
-            let _ = told_to_go.as_mut().poll(cx);
+            let _ = closing_begun.as_mut().poll(cx);
+            let _ = asked_to_close.as_mut().poll(cx);
         }
         // Process arrived requests before closing, so that a request that was sent before the end is answered.
         let mut outcome = connection.as_mut().poll(cx);
         if outcome.is_ready() || is_last_request {
             return outcome;
         }
-        let leave = shared.leave.get().map(|leave| leave.of(&standing, share));
-        let is_overdue = is_overdue(timer.as_mut(), &standing, &shared.limits, leave, cx);
-        let is_to_go = standing.is_to_go() && standing.doing() == Doing::Waiting;
-        if is_overdue && standing.doing() == Doing::ReadingHead {
+        let close_at = shared.closing.get().map(|closing| closing.close_at(&state, share));
+        let is_overdue = is_overdue(timer.as_mut(), &state, &shared.limits, close_at, cx);
+        let must_make_room = state.is_asked_to_close() && state.phase() == Phase::Waiting;
+        if is_overdue && state.phase() == Phase::ReadingHead {
             Refused::HeadTooSlow.note(&"the head is not complete");
             // A graceful shutdown would wait for the rest of the head.
             return Poll::Ready(Ok(()));
         }
-        if is_overdue || standing.is_finished() || is_to_go {
+        if is_overdue || state.has_input_ended() || must_make_room {
             is_last_request = true;
             connection.as_mut().graceful_shutdown();
             outcome = connection.as_mut().poll(cx);
@@ -153,30 +153,30 @@ pub(super) async fn converse(
     match outcome {
         Ok(()) => {}
         Err(error) if error.is_parse_too_large() => Refused::HeadTooLarge.note(&error),
-        Err(error) if error.is_parse() && !standing.is_refused() => {
+        Err(error) if error.is_parse() && !state.is_refused() => {
             Refused::Malformed.note(&error);
         }
         Err(error) => tracing::debug!(%error, "connection ended early"),
     }
 }
 
-/// Whether the client has exceeded the time to send a head, or to begin one, or whether `leave` has passed. Sets the
+/// Whether the client has exceeded the time to send a head, or to begin one, or whether `close_at` has passed. Sets the
 /// timer to that deadline.
 fn is_overdue(
     mut timer: Pin<&mut Sleep>,
-    standing: &Standing,
+    state: &ConnectionState,
     limits: &Limits,
-    leave: Option<Instant>,
+    close_at: Option<Instant>,
     cx: &mut Context<'_>,
 ) -> bool {
-    let time = match standing.doing() {
-        Doing::Answering => return false,
-        Doing::Waiting if standing.has_answered() => limits.idle,
-        Doing::Waiting | Doing::ReadingHead => limits.header_read,
+    let time = match state.phase() {
+        Phase::Answering => return false,
+        Phase::Waiting if state.has_answered() => limits.idle,
+        Phase::Waiting | Phase::ReadingHead => limits.header_read,
     };
-    let mut deadline = standing.since() + time;
-    if let (Doing::Waiting, Some(leave)) = (standing.doing(), leave) {
-        deadline = deadline.min(leave);
+    let mut deadline = state.since() + time;
+    if let (Phase::Waiting, Some(close_at)) = (state.phase(), close_at) {
+        deadline = deadline.min(close_at);
     }
     if timer.deadline() != deadline {
         timer.as_mut().reset(deadline);
@@ -187,14 +187,14 @@ fn is_overdue(
 /// Calls the router, and adds headers that say whether the connection is kept, and for how long.
 async fn answer(
     shared: &Shared,
-    standing: &Arc<Standing>,
+    state: &Arc<ConnectionState>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let answering = Answering::begin(standing);
+    let answering = Answering::begin(state);
     let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
     let mut response = shared.app.clone().call(request).await?;
     let headers = response.headers_mut();
-    if shared.leave.get().is_some() || standing.is_finished() || standing.is_to_go() {
+    if shared.closing.get().is_some() || state.has_input_ended() || state.is_asked_to_close() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     } else if stays {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
@@ -240,15 +240,15 @@ impl hyper::body::Body for Answer {
 pub(super) async fn wait_for_room(
     stream: TcpStream,
     shared: Arc<Shared>,
-    standing: Arc<Standing>,
+    state: Arc<ConnectionState>,
     room: Arc<Semaphore>,
     side_place: OwnedSemaphorePermit,
-    _told: OwnedSemaphorePermit,
+    _waiting_place: OwnedSemaphorePermit,
 ) {
     match timeout(ROOM_LIMIT, room.acquire_owned()).await {
         Ok(Ok(place)) => {
             drop(side_place);
-            converse(stream, shared, standing, place).await;
+            converse(stream, shared, state, place).await;
         }
         _ => turn_away(stream, shared, side_place).await,
     }
@@ -262,7 +262,7 @@ pub(super) async fn turn_away(
     _place: OwnedSemaphorePermit,
 ) {
     Refused::NoRoom.note(&"the max number of connections is reached");
-    let mut socket = shared.socket(stream, &Arc::new(Standing::new()));
+    let mut socket = shared.socket(stream, &Arc::new(ConnectionState::new()));
     let answer = async {
         let _request = socket.read(&mut [0; 1024]).await?;
         socket.write_all(NO_ROOM).await?;

@@ -10,7 +10,7 @@ mod connection;
 mod framing;
 mod refused;
 mod socket;
-mod standing;
+mod state;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use bind::listen;
 use connection::{Shared, converse, turn_away, wait_for_room};
 use refused::Refused;
-use standing::Standing;
+use state::ConnectionState;
 
 use crate::budget;
 use crate::telemetry::Seldom;
@@ -121,7 +121,7 @@ pub async fn serve(
     while let Some(accepted) = shutdown.run_until_cancelled(server.accept(&listener)).await {
         server.admit(accepted);
     }
-    server.shared.take_leave();
+    server.shared.begin_closing();
     let over = sleep(limits.notice);
     tokio::pin!(over);
     loop {
@@ -149,19 +149,19 @@ struct Clearing {
 impl Clearing {
     /// Asks the connections that have waited longest for a request to close. Returns whether there are any. Repeats the
     /// search only after a pause, because it goes through all connections.
-    fn begin<'a>(&mut self, standings: impl Iterator<Item = &'a Arc<Standing>>) -> bool {
+    fn begin<'a>(&mut self, states: impl Iterator<Item = &'a Arc<ConnectionState>>) -> bool {
         let now = Instant::now();
         if self.last.is_some_and(|last| now - last < CLEARING_PAUSE) {
             return self.has_found;
         }
-        let idle = standings.filter_map(|it| Some((it.waiting_for(now)?, it)));
+        let idle = states.filter_map(|it| Some((it.waiting_for(now)?, it)));
         let mut idle: Vec<_> = idle.filter(|(time, _)| *time >= IDLE_ENOUGH).collect();
         if idle.len() > CLEARED_AT_ONCE {
             idle.select_nth_unstable_by_key(CLEARED_AT_ONCE, |(time, _)| Reverse(*time));
             idle.truncate(CLEARED_AT_ONCE);
         }
-        for (_, standing) in &idle {
-            standing.tell_to_go();
+        for (_, state) in &idle {
+            state.ask_to_close();
         }
         self.last = Some(now);
         self.has_found = !idle.is_empty();
@@ -176,7 +176,7 @@ struct Server {
     /// Limits the connections that wait for a place to the number of those that are asked to close.
     waiting_room: Arc<Semaphore>,
     connections: JoinSet<()>,
-    standings: HashMap<task::Id, Arc<Standing>>,
+    states: HashMap<task::Id, Arc<ConnectionState>>,
     clearing: Clearing,
     /// Logged once, not for each connection.
     is_failing: bool,
@@ -191,7 +191,7 @@ impl Server {
             side_room: Arc::new(Semaphore::new(TURNED_AWAY_AT_A_TIME)),
             waiting_room: Arc::new(Semaphore::new(CLEARED_AT_ONCE)),
             connections: JoinSet::new(),
-            standings: HashMap::new(),
+            states: HashMap::new(),
             clearing: Clearing::default(),
             is_failing: false,
         }
@@ -236,14 +236,13 @@ impl Server {
         // only slower.
         let _ = stream.set_nodelay(true);
         let _ = notice_vanished_clients(&stream);
-        let (shared, standing) = (Arc::clone(&self.shared), Arc::new(Standing::new()));
+        let (shared, state) = (Arc::clone(&self.shared), Arc::new(ConnectionState::new()));
         if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
-            let task =
-                self.connections.spawn(converse(stream, shared, Arc::clone(&standing), place));
-            self.standings.insert(task.id(), standing);
+            let task = self.connections.spawn(converse(stream, shared, Arc::clone(&state), place));
+            self.states.insert(task.id(), state);
             return;
         }
-        let makes_room = self.clearing.begin(self.standings.values());
+        let makes_room = self.clearing.begin(self.states.values());
         if let Some(left_out) = FULL.due() {
             tracing::warn!(
                 makes_room,
@@ -255,13 +254,13 @@ impl Server {
             Refused::Dropped.note(&"there is no place to answer 503");
             return;
         };
-        let told = makes_room.then(|| Arc::clone(&self.waiting_room).try_acquire_owned().ok());
-        if let Some(told) = told.flatten() {
-            let room = Arc::clone(&self.room);
-            let waiting =
-                wait_for_room(stream, shared, Arc::clone(&standing), room, side_place, told);
+        let waiting_place =
+            makes_room.then(|| Arc::clone(&self.waiting_room).try_acquire_owned().ok());
+        if let Some(waiting_place) = waiting_place.flatten() {
+            let (room, its_state) = (Arc::clone(&self.room), Arc::clone(&state));
+            let waiting = wait_for_room(stream, shared, its_state, room, side_place, waiting_place);
             let task = self.connections.spawn(waiting);
-            self.standings.insert(task.id(), standing);
+            self.states.insert(task.id(), state);
         } else {
             self.connections.spawn(turn_away(stream, shared, side_place));
         }
@@ -276,7 +275,7 @@ impl Server {
                 error.id()
             }
         };
-        self.standings.remove(&id);
+        self.states.remove(&id);
     }
 
     async fn drain(mut self, time: Duration) -> Drained {

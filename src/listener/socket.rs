@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::framing::{Flaw, Framing};
 use super::refused::Refused;
-use super::standing::{Arrived, Standing};
+use super::state::{Arrived, ConnectionState};
 
 /// Given to hyper instead of the rest of a refused head. A NUL is malformed anywhere in a head, and the empty line
 /// completes the head, so hyper answers 400 immediately, after the answers to the requests before it.
@@ -45,7 +45,7 @@ pub struct Socket<T> {
     framing: Framing,
     input: Input,
     timeouts: SocketTimeouts,
-    standing: Arc<Standing>,
+    state: Arc<ConnectionState>,
     /// Boxed, and created only when something waits, because most connections never need it.
     timer: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
@@ -65,14 +65,14 @@ enum Input {
 }
 
 impl<T> Socket<T> {
-    /// Wraps a new connection. From then on its `standing` says how much of a request has arrived.
-    pub(super) fn new(stream: T, timeouts: SocketTimeouts, standing: Arc<Standing>) -> Self {
+    /// Wraps a new connection. From then on `state` says how much of a request has arrived.
+    pub(super) fn new(stream: T, timeouts: SocketTimeouts, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             input: Input::Open,
             timeouts,
-            standing,
+            state,
             timer: None,
             stall: None,
             lingered: 0,
@@ -84,10 +84,10 @@ impl<T> Socket<T> {
         let read = &buf.filled()[before..];
         if read.is_empty() && buf.remaining() > 0 && self.framing.is_between_requests() {
             self.input = Input::Finished;
-            self.standing.finish();
+            self.state.end_input();
         } else if let Err(refusal) = self.framing.advance(read) {
             Refused::Framing.note(&refusal.flaw);
-            self.standing.refuse();
+            self.state.refuse();
             buf.set_filled(before + refusal.at);
             self.input = if self.framing.is_in_head() {
                 Input::Poisoned(POISON)
@@ -95,7 +95,7 @@ impl<T> Socket<T> {
                 Input::Broken(refusal.flaw)
             };
         }
-        self.standing.note(if self.framing.is_between_requests() {
+        self.state.note(if self.framing.is_between_requests() {
             Arrived::Nothing
         } else if self.framing.is_in_head() {
             Arrived::Head
@@ -220,7 +220,7 @@ mod tests {
     /// Writes `sent` on one side of a socket, at most `step` bytes at a time, and returns what the other side reads.
     async fn pass(sent: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut client, server) = duplex(step);
-        let mut socket = Socket::new(server, TIMEOUTS, Arc::new(Standing::new()));
+        let mut socket = Socket::new(server, TIMEOUTS, Arc::new(ConnectionState::new()));
         let writing = async {
             // Fails if the reader gives up.
             let _ = client.write_all(sent).await;

@@ -23,7 +23,7 @@ pub(in crate::listener) enum Arrived {
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum Phase {
     /// Waiting for the first byte of a request.
     Waiting,
     /// Waiting for the rest of a head.
@@ -34,21 +34,21 @@ pub(super) enum Doing {
 
 /// The state of one connection. The connection writes it; other tasks may read it at any time.
 #[derive(Debug)]
-pub(in crate::listener) struct Standing {
+pub(in crate::listener) struct ConnectionState {
     began: Instant,
     /// Milliseconds from `began` until the connection entered its current state.
     since: AtomicU64,
     arrived: AtomicU8,
     is_answering: AtomicBool,
     has_answered: AtomicBool,
-    is_finished: AtomicBool,
+    has_input_ended: AtomicBool,
     is_refused: AtomicBool,
     has_place: AtomicBool,
-    is_to_go: AtomicBool,
-    told_to_go: Notify,
+    is_asked_to_close: AtomicBool,
+    asked_to_close: Notify,
 }
 
-impl Standing {
+impl ConnectionState {
     /// The state of a new connection.
     pub(in crate::listener) fn new() -> Self {
         Self {
@@ -57,11 +57,11 @@ impl Standing {
             arrived: AtomicU8::new(Arrived::Nothing as u8),
             is_answering: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
-            is_finished: AtomicBool::new(false),
+            has_input_ended: AtomicBool::new(false),
             is_refused: AtomicBool::new(false),
             has_place: AtomicBool::new(false),
-            is_to_go: AtomicBool::new(false),
-            told_to_go: Notify::new(),
+            is_asked_to_close: AtomicBool::new(false),
+            asked_to_close: Notify::new(),
         }
     }
 
@@ -71,17 +71,17 @@ impl Standing {
         // The time limit of the first head starts with the connection.
         let begins = before == Arrived::Nothing as u8 && arrived == Arrived::Head;
         if begins && self.has_answered() && !self.is_answering() {
-            self.now();
+            self.restart_clock();
         }
     }
 
     /// Notes that the client has sent its last byte: only the response in progress remains to be done.
-    pub(in crate::listener) fn finish(&self) {
-        self.is_finished.store(true, Ordering::Relaxed);
+    pub(in crate::listener) fn end_input(&self) {
+        self.has_input_ended.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        self.is_finished.load(Ordering::Relaxed)
+    pub(super) fn has_input_ended(&self) -> bool {
+        self.has_input_ended.load(Ordering::Relaxed)
     }
 
     /// Notes that the framing of a request was refused.
@@ -102,13 +102,13 @@ impl Standing {
         self.is_answering.load(Ordering::Relaxed)
     }
 
-    pub(super) fn doing(&self) -> Doing {
+    pub(super) fn phase(&self) -> Phase {
         if self.is_answering() {
-            Doing::Answering
+            Phase::Answering
         } else if self.arrived.load(Ordering::Relaxed) == Arrived::Nothing as u8 {
-            Doing::Waiting
+            Phase::Waiting
         } else {
-            Doing::ReadingHead
+            Phase::ReadingHead
         }
     }
 
@@ -126,28 +126,28 @@ impl Standing {
     /// close already.
     pub(super) fn waiting_for(&self, now: Instant) -> Option<Duration> {
         let counts = self.has_place.load(Ordering::Relaxed)
-            && !self.is_to_go()
-            && self.doing() == Doing::Waiting;
+            && !self.is_asked_to_close()
+            && self.phase() == Phase::Waiting;
         counts.then(|| now.saturating_duration_since(self.since()))
     }
 
     /// Asks the connection to close once it waits for a request, because another connection needs its place.
-    pub(super) fn tell_to_go(&self) {
-        self.is_to_go.store(true, Ordering::Relaxed);
-        self.told_to_go.notify_one();
+    pub(super) fn ask_to_close(&self) {
+        self.is_asked_to_close.store(true, Ordering::Relaxed);
+        self.asked_to_close.notify_one();
     }
 
     /// Completes when the connection is asked to close.
-    pub(super) fn told_to_go(&self) -> Notified<'_> {
-        self.told_to_go.notified()
+    pub(super) fn asked_to_close(&self) -> Notified<'_> {
+        self.asked_to_close.notified()
     }
 
     /// Whether the connection was asked to close, which it does as soon as it waits for a request.
-    pub(super) fn is_to_go(&self) -> bool {
-        self.is_to_go.load(Ordering::Relaxed)
+    pub(super) fn is_asked_to_close(&self) -> bool {
+        self.is_asked_to_close.load(Ordering::Relaxed)
     }
 
-    fn now(&self) {
+    fn restart_clock(&self) {
         let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.since.store(passed, Ordering::Relaxed);
     }
@@ -155,19 +155,19 @@ impl Standing {
 
 /// An answer in progress, from the call of the service until its body was sent or given up.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Standing>);
+pub(super) struct Answering(Arc<ConnectionState>);
 
 impl Answering {
-    pub(super) fn begin(standing: &Arc<Standing>) -> Self {
-        standing.now();
-        standing.is_answering.store(true, Ordering::Relaxed);
-        Self(Arc::clone(standing))
+    pub(super) fn begin(state: &Arc<ConnectionState>) -> Self {
+        state.restart_clock();
+        state.is_answering.store(true, Ordering::Relaxed);
+        Self(Arc::clone(state))
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.now();
+        self.0.restart_clock();
         self.0.has_answered.store(true, Ordering::Relaxed);
         self.0.is_answering.store(false, Ordering::Relaxed);
     }
