@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::framing::{Flaw, Framing};
 use super::refused::Refused;
-use super::state::{Arrived, ConnectionState};
+use super::state::ConnectionState;
 
 /// Given to hyper instead of the rest of a refused head. A NUL is malformed anywhere in a head, and the empty line
 /// completes the head, so hyper answers 400 immediately, after the answers to the requests before it.
@@ -65,7 +65,7 @@ enum Input {
 }
 
 impl<T> Socket<T> {
-    /// Wraps a new connection. From then on `state` says how much of a request has arrived.
+    /// Wraps a new connection. From then on `state` says whether a request is arriving.
     pub(super) fn new(stream: T, timeouts: SocketTimeouts, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
@@ -95,13 +95,7 @@ impl<T> Socket<T> {
                 Input::Broken(refusal.flaw)
             };
         }
-        self.state.note(if self.framing.is_between_requests() {
-            Arrived::Nothing
-        } else if self.framing.is_in_head() {
-            Arrived::Head
-        } else {
-            Arrived::Body
-        });
+        self.state.set_in_request(!self.framing.is_between_requests());
     }
 
     /// Fails the connection if no write has made progress for too long.

@@ -1,25 +1,13 @@
-//! The state of one connection, as noted by its socket and its service: which part of a request has arrived, whether an
-//! answer is in progress, and since when. The time-outs depend on this state.
+//! The state of one connection, as noted by its socket and its service: whether a request is arriving, whether an answer
+//! is in progress, and since when. The time-outs depend on this state.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
-
-/// How much of a request has arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(in crate::listener) enum Arrived {
-    /// Nothing: no request has begun, or the last one is complete.
-    Nothing,
-    /// Part of the head.
-    Head,
-    /// The head, and perhaps part of the body.
-    Body,
-}
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +26,7 @@ pub(in crate::listener) struct ConnectionState {
     began: Instant,
     /// Milliseconds from `began` until the connection entered its current state.
     since: AtomicU64,
-    arrived: AtomicU8,
+    is_in_request: AtomicBool,
     is_answering: AtomicBool,
     has_answered: AtomicBool,
     has_input_ended: AtomicBool,
@@ -54,7 +42,7 @@ impl ConnectionState {
         Self {
             began: Instant::now(),
             since: AtomicU64::new(0),
-            arrived: AtomicU8::new(Arrived::Nothing as u8),
+            is_in_request: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             has_input_ended: AtomicBool::new(false),
@@ -65,11 +53,11 @@ impl ConnectionState {
         }
     }
 
-    /// Notes how much of a request has arrived.
-    pub(in crate::listener) fn note(&self, arrived: Arrived) {
-        let before = self.arrived.swap(arrived as u8, Ordering::Relaxed);
+    /// Notes whether a part of a request has arrived, but not the whole.
+    pub(in crate::listener) fn set_in_request(&self, is_in_request: bool) {
+        let was_in_request = self.is_in_request.swap(is_in_request, Ordering::Relaxed);
+        let begins = is_in_request && !was_in_request;
         // The time limit of the first head starts with the connection.
-        let begins = before == Arrived::Nothing as u8 && arrived == Arrived::Head;
         if begins && self.has_answered() && !self.is_answering() {
             self.restart_clock();
         }
@@ -105,10 +93,10 @@ impl ConnectionState {
     pub(super) fn phase(&self) -> Phase {
         if self.is_answering() {
             Phase::Answering
-        } else if self.arrived.load(Ordering::Relaxed) == Arrived::Nothing as u8 {
-            Phase::Waiting
-        } else {
+        } else if self.is_in_request.load(Ordering::Relaxed) {
             Phase::ReadingHead
+        } else {
+            Phase::Waiting
         }
     }
 
