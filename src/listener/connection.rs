@@ -25,7 +25,7 @@ use tower::Service;
 
 use super::Limits;
 use super::refused::Refused;
-use super::socket::{Socket, SocketTimeouts};
+use super::socket::Socket;
 use super::state::{Answering, ConnectionState, Phase};
 
 /// While the server shuts down: how long a client may take from connecting to its first byte.
@@ -100,8 +100,7 @@ impl Shared {
     }
 
     fn socket(&self, stream: TcpStream, state: &Arc<ConnectionState>) -> Socket<TcpStream> {
-        let Limits { write_stall, half_closed, .. } = self.limits;
-        Socket::new(stream, SocketTimeouts { write_stall, half_closed }, Arc::clone(state))
+        Socket::new(stream, self.limits, Arc::clone(state))
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::Limits;
 use super::framing::{Flaw, Framing};
 use super::refused::Refused;
 use super::state::ConnectionState;
@@ -29,22 +30,13 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 
-/// The time-outs of a socket.
-#[derive(Debug, Clone, Copy)]
-pub struct SocketTimeouts {
-    /// How long a write may make no progress.
-    pub write_stall: Duration,
-    /// How long a request may take to be answered after the client has sent its last byte.
-    pub half_closed: Duration,
-}
-
 /// One client's connection.
 #[derive(Debug)]
 pub struct Socket<T> {
     stream: T,
     framing: Framing,
     input: Input,
-    timeouts: SocketTimeouts,
+    limits: Limits,
     state: Arc<ConnectionState>,
     /// Boxed, and created only when something waits, because most connections never need it.
     timer: Option<Pin<Box<Sleep>>>,
@@ -66,12 +58,12 @@ enum Input {
 
 impl<T> Socket<T> {
     /// Wraps a new connection. From then on `state` says whether a request is arriving.
-    pub(super) fn new(stream: T, timeouts: SocketTimeouts, state: Arc<ConnectionState>) -> Self {
+    pub(super) fn new(stream: T, limits: Limits, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             input: Input::Open,
-            timeouts,
+            limits,
             state,
             timer: None,
             stall: None,
@@ -108,7 +100,7 @@ impl<T> Socket<T> {
             self.stall = None;
             return written;
         }
-        ready!(wait(&mut self.stall, self.timeouts.write_stall, cx));
+        ready!(wait(&mut self.stall, self.limits.write_stall, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -142,7 +134,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *flaw)))
             }
             Input::Broken(_) | Input::Open => Poll::Ready(Ok(())),
-            Input::Finished => wait(&mut this.timer, this.timeouts.half_closed, cx).map(Ok),
+            Input::Finished => wait(&mut this.timer, this.limits.half_closed, cx).map(Ok),
         }
     }
 }
@@ -206,15 +198,11 @@ mod tests {
     use super::super::framing::tests::request;
     use super::*;
 
-    const TIMEOUTS: SocketTimeouts = SocketTimeouts {
-        write_stall: Duration::from_secs(9),
-        half_closed: Duration::from_millis(1),
-    };
-
     /// Writes `sent` on one side of a socket, at most `step` bytes at a time, and returns what the other side reads.
     async fn pass(sent: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut client, server) = duplex(step);
-        let mut socket = Socket::new(server, TIMEOUTS, Arc::new(ConnectionState::new()));
+        let limits = Limits { half_closed: Duration::from_millis(1), ..Limits::default() };
+        let mut socket = Socket::new(server, limits, Arc::new(ConnectionState::new()));
         let writing = async {
             // Fails if the reader gives up.
             let _ = client.write_all(sent).await;
