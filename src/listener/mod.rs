@@ -103,20 +103,20 @@ impl Default for Limits {
 /// The result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub struct Drained {
+pub struct ShutDown {
     /// The number of connections that had not closed in time.
     pub cut: usize,
 }
 
-/// Serves until `shutdown` is cancelled and the notice is over. Then stops accepting, waits at most `drain` for the
+/// Serves until `shutdown` is cancelled and the notice is over. Then stops accepting, waits at most `grace` for the
 /// requests in flight, and closes the remaining connections.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     limits: Limits,
     shutdown: CancellationToken,
-    drain: Duration,
-) -> Drained {
+    grace: Duration,
+) -> ShutDown {
     let mut server = Server::new(app, limits);
     while let Some(accepted) = shutdown.run_until_cancelled(server.accept(&listener)).await {
         server.admit(accepted);
@@ -135,7 +135,7 @@ pub async fn serve(
     bind::refuse_new_ones(&listener);
     server.accept_the_last(&listener).await;
     drop(listener);
-    server.drain(drain).await
+    server.shut_down(grace).await
 }
 
 /// Makes room by closing idle connections. Clients that open connections and send nothing must not keep out those that
@@ -278,8 +278,9 @@ impl Server {
         self.states.remove(&id);
     }
 
-    async fn drain(mut self, time: Duration) -> Drained {
-        let _ = timeout(time, async {
+    /// Waits at most `grace` for the connections to end, and closes the rest.
+    async fn shut_down(mut self, grace: Duration) -> ShutDown {
+        let _ = timeout(grace, async {
             while let Some(ended) = self.connections.join_next_with_id().await {
                 self.forget(ended);
             }
@@ -290,7 +291,7 @@ impl Server {
         }
         let cut = self.connections.len();
         self.connections.shutdown().await;
-        Drained { cut }
+        ShutDown { cut }
     }
 }
 

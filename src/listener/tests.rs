@@ -43,7 +43,7 @@ struct Running {
     /// Signals that a held or endless response has ended or was dropped.
     abandoned: Arc<Notify>,
     shutdown: CancellationToken,
-    serving: JoinHandle<Drained>,
+    serving: JoinHandle<ShutDown>,
 }
 
 struct TellOnDrop(Arc<Notify>);
@@ -54,7 +54,7 @@ impl Drop for TellOnDrop {
     }
 }
 
-fn start(limits: Limits, drain: Duration) -> Running {
+fn start(limits: Limits, grace: Duration) -> Running {
     let calls = Arc::new(AtomicUsize::new(0));
     let [held, release, abandoned] = [(); 3].map(|()| Arc::new(Notify::new()));
     let counted = Arc::clone(&calls);
@@ -97,7 +97,7 @@ fn start(limits: Limits, drain: Duration) -> Running {
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, app, limits, shutdown.clone(), drain));
+    let serving = tokio::spawn(serve(listener, app, limits, shutdown.clone(), grace));
     Running { address, calls, held, release, abandoned, shutdown, serving }
 }
 
@@ -122,7 +122,7 @@ impl Running {
         self.calls.load(Ordering::SeqCst)
     }
 
-    async fn end(self) -> Drained {
+    async fn end(self) -> ShutDown {
         self.shutdown.cancel();
         soon(self.serving).await.unwrap()
     }
@@ -399,7 +399,7 @@ async fn a_panic_costs_only_its_own_connection() {
     let server = Running::with(limits());
     assert_eq!(server.exchange("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
     assert!(server.exchange("GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 #[tokio::test]
@@ -507,7 +507,7 @@ async fn those_that_send_nothing_make_room_for_one_that_does() {
     for mut client in silent.into_iter().chain(kept) {
         assert_eq!(rest(&mut client).await, "");
     }
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 #[tokio::test]
@@ -586,7 +586,7 @@ async fn what_is_answered_is_not_closed_for_another() {
     assert!(server.exchange(GET_AND_CLOSE).await.starts_with("HTTP/1.1 503 "));
     server.release.notify_one();
     assert!(until(&mut held, "released").await.starts_with("HTTP/1.1 200 "));
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 #[tokio::test]
@@ -607,7 +607,7 @@ async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
     server.release.notify_one();
     let answer = rest(&mut busy).await;
     assert!(answer.contains("connection: close\r\n") && answer.ends_with("released"), "{answer}");
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 #[tokio::test]
@@ -647,7 +647,7 @@ async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_late_
         (IDLE / 5..=IDLE * 4 / 5).contains(&early),
         "{early} of {IDLE} before the last quarter"
     );
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 #[tokio::test]
@@ -668,7 +668,7 @@ async fn connections_that_the_system_has_accepted_by_the_end_are_served() {
         let mut client = TcpStream::from_std(client).unwrap();
         assert!(rest(&mut client).await.ends_with("ok"));
     }
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(server.end().await, ShutDown { cut: 0 });
 }
 
 /// A client whose connection is refused knows that nothing was received. A client whose request is reset does not.
@@ -684,7 +684,7 @@ async fn nobody_who_connects_at_the_end_is_reset() {
         while server.calls() <= CLIENTS {
             tokio::task::yield_now().await;
         }
-        assert_eq!(server.end().await, Drained { cut: 0 });
+        assert_eq!(server.end().await, ShutDown { cut: 0 });
         for client in clients {
             assert_eq!(client.join().unwrap().kind(), io::ErrorKind::ConnectionRefused);
         }
@@ -751,14 +751,14 @@ async fn each_connection_is_watched_by_the_system() {
 }
 
 #[tokio::test]
-async fn a_drain_that_takes_too_long_cuts_what_is_left() {
+async fn a_shutdown_that_takes_too_long_cuts_what_is_left() {
     let server = start(limits(), Duration::from_millis(200));
     let [mut held, mut flood] = [server.connect().await, server.connect().await];
     held.write_all(HELD.as_bytes()).await.unwrap();
     soon(server.held.notified()).await;
     flood.write_all(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     soon(server.held.notified()).await;
-    assert_eq!(server.end().await, Drained { cut: 2 });
+    assert_eq!(server.end().await, ShutDown { cut: 2 });
     assert_eq!(rest(&mut held).await, "");
 }
 

@@ -114,8 +114,8 @@ pub struct Service {
     closing: CancellationToken,
     closed: CancellationToken,
     /// The two listeners: one task each.
-    serving: JoinSet<listener::Drained>,
-    admin_serving: JoinSet<listener::Drained>,
+    serving: JoinSet<listener::ShutDown>,
+    admin_serving: JoinSet<listener::ShutDown>,
     writers: JoinSet<()>,
     /// By their names. None of them ends by itself.
     background: JoinMap<&'static str, ()>,
@@ -269,8 +269,8 @@ impl Service {
         self.app.draining.begin();
         tracing::info!("draining: no longer ready");
         self.closing.cancel();
-        let drained = self.serving.join_next().await;
-        let cut = drained.and_then(Result::ok).map_or(0, |drained| drained.cut);
+        let shut_down = self.serving.join_next().await;
+        let cut = shut_down.and_then(Result::ok).map_or(0, |it| it.cut);
         self.closed.cancel();
         // Each endpoint is given two seconds for the requests under way, since the draining began.
         drop(timeout(budget::LAST_CHANGES, self.delivering.join_next()).await);
