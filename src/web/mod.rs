@@ -95,8 +95,8 @@ use problem::{Code, Problem};
 fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(docs::ApiDoc::openapi())
         // providers
-        .routes(routes!(webhooks::receive, webhooks::probe))
-        .routes(routes!(webhooks::receive_with_secret, webhooks::probe_with_secret))
+        .routes(routes!(webhooks::accept, webhooks::probe))
+        .routes(routes!(webhooks::accept_with_secret, webhooks::probe_with_secret))
         // backends, and a user about their own profile
         .routes(routes!(profiles::show, registration::register, registration::erase))
         .routes(routes!(profiles::history))

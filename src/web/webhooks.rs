@@ -28,35 +28,6 @@ use crate::ingest::{Accepted, Arrival, Receipt, Spooled, Submission, SubmitError
 use crate::providers::Provider;
 use crate::telemetry::{self, Seldom};
 
-/// The result of a delivery.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Answer)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookAnswer {
-    /// The id of the stored delivery.
-    delivery_id: Uuid,
-    /// What the service did with the delivery.
-    outcome: Outcome,
-}
-
-/// The answer to a delivery that is durable in the spool, but not in the database yet.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SpooledAnswer {
-    /// The id that the delivery will have in the database.
-    delivery_id: Uuid,
-    /// Always `spooled`. The outcome is decided when the delivery is written to the database.
-    outcome: SpooledOutcome,
-}
-
-/// Stands for an outcome that is not known yet.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SpooledOutcome {
-    /// The delivery waits in the spool for the database.
-    Spooled,
-}
-
 /// The hook that a request's path names, and the secret segment of the path, if it has one.
 #[derive(Debug)]
 pub struct HookPath {
@@ -88,104 +59,30 @@ impl FromRequestParts<AppState> for HookPath {
     }
 }
 
-/// The patterns of the webhook paths, as metrics name them.
-pub(super) const ROUTES: [&str; 2] =
-    ["/webhooks/{provider}/{topic}", "/webhooks/{provider}/{topic}/{secret}"];
-
-/// Answers a GET, by which some portals check a URL before they save it.
-#[utoipa::path(
-    get, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
-    params(("provider" = String, Path), ("topic" = String, Path)),
-    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
-)]
-pub(super) async fn probe(_: HookPath) -> StatusCode {
-    StatusCode::OK
-}
-
-/// Answers the same GET with a secret in the path. The secret is not checked.
-#[utoipa::path(
-    get, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
-    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
-    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
-)]
-pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
-    StatusCode::OK
-}
-
-/// The possible answers to a webhook, for the OpenAPI document.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "describes the responses, which handlers build otherwise")]
-enum WebhookResponses {
-    /// The delivery is committed to the database
-    #[response(status = 200)]
-    Committed(WebhookAnswer),
-    /// The delivery is durable in the spool because the database is unavailable. It will be applied later
-    #[response(status = 202)]
-    Spooled(SpooledAnswer),
-    /// `malformed`: stored but not applied; or `incomplete-body`: not stored
-    #[response(status = 400)]
-    Malformed(ProblemDocument),
-    /// `not-authentic`
-    #[response(status = 401)]
-    NotAuthentic(ProblemDocument),
-    /// `unknown-hook`
-    #[response(status = 404)]
-    UnknownHook(ProblemDocument),
-    /// `timeout`
-    #[response(status = 408)]
-    Timeout(ProblemDocument),
-    /// `too-large`
-    #[response(status = 413)]
-    TooLarge(ProblemDocument),
-    /// `unsupported-encoding`
-    #[response(status = 415)]
-    UnsupportedEncoding(ProblemDocument),
-    /// `internal`: not stored; the cause is in the log
-    #[response(status = 500)]
-    Internal(ProblemDocument),
-    /// `unavailable`: retry the request
-    #[response(status = 503)]
-    Unavailable(ProblemDocument),
-}
-
-/// Receives one webhook. The sender authenticates by a signature or a secret header.
-#[utoipa::path(
-    post, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
-    params(("provider" = String, Path), ("topic" = String, Path)),
-    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
-    responses(WebhookResponses)
-)]
-pub(super) async fn receive(
-    State(app): State<AppState>,
-    hook: HookPath,
-    received_at: ReceivedAt,
-    request: axum::extract::Request,
-) -> Result<Response, Problem> {
-    accept(app, hook, received_at, request).await
-}
-
-/// Receives one webhook. The sender authenticates by the secret in the URL.
-#[utoipa::path(
-    post, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
-    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
-    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
-    responses(WebhookResponses)
-)]
-pub(super) async fn receive_with_secret(
-    State(app): State<AppState>,
-    hook: HookPath,
-    received_at: ReceivedAt,
-    request: axum::extract::Request,
-) -> Result<Response, Problem> {
-    accept(app, hook, received_at, request).await
+/// Counts and logs a webhook to a path that is no hook, if it names a provider: that provider's portal may have a wrong
+/// URL, and all that it sends is lost. Strangers who try paths name none.
+fn note_unknown(app: &AppState, provider: &str) {
+    static SELDOM: Seldom = Seldom::new();
+    let Some(provider) = app.providers.find(provider).map(Provider::slug) else { return };
+    telemetry::count_unknown_hook(provider, 1);
+    if let Some(left_out) = SELDOM.due() {
+        tracing::warn!(provider, left_out, "webhook to a path that is no hook");
+    }
 }
 
 /// Limits the log lines, separately for each reason, because anyone can send such webhooks at any rate.
 static NOT_AUTHENTIC: [Seldom; NotAuthentic::ALL.len()] =
     [const { Seldom::new() }; NotAuthentic::ALL.len()];
 
-async fn accept(
-    app: AppState,
+/// Receives one webhook. The sender authenticates by a signature or a secret header.
+#[utoipa::path(
+    post, path = "/webhooks/{provider}/{topic}", operation_id = "receive", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path)),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
+    responses(WebhookResponses)
+)]
+pub(super) async fn accept(
+    State(app): State<AppState>,
     HookPath { hook, secret }: HookPath,
     ReceivedAt(received_at): ReceivedAt,
     request: axum::extract::Request,
@@ -242,24 +139,17 @@ async fn accept(
     }
 }
 
-/// Answers as any unknown path.
-async fn no_hook(State(app): State<AppState>, request: axum::extract::Request) -> Problem {
-    let (mut parts, _) = request.into_parts();
-    if parts.method == Method::POST {
-        note_unknown(&app, &path_segment(&mut parts, "provider").await.unwrap_or_default());
+/// Reads a body and refuses a compressed one. The signature covers the bytes on the wire, and a small body may
+/// decompress to a huge one.
+async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_coding =
+        |word: &[u8]| CODINGS.iter().any(|it| it.eq_ignore_ascii_case(word.trim_ascii()));
+    if words.any(is_coding) {
+        return Err(Problem::new(Code::UnsupportedEncoding));
     }
-    unknown_path().await
-}
-
-/// Counts and logs a webhook to a path that is no hook, if it names a provider: that provider's portal may have a wrong URL, and all
-/// that it sends is lost. Strangers who try paths name none.
-fn note_unknown(app: &AppState, provider: &str) {
-    static SELDOM: Seldom = Seldom::new();
-    let Some(provider) = app.providers.find(provider).map(Provider::slug) else { return };
-    telemetry::count_unknown_hook(provider, 1);
-    if let Some(left_out) = SELDOM.due() {
-        tracing::warn!(provider, left_out, "webhook to a path that is no hook");
-    }
+    read_body(headers, body).await
 }
 
 /// The codings that change the bytes of a body (IANA, HTTP Content Coding Registry). Some senders put other words into
@@ -279,32 +169,133 @@ const CODINGS: [&[u8]; 12] = [
     b"pack200-gzip",
 ];
 
-/// Reads a body and refuses a compressed one. The signature covers the bytes on the wire, and a small body may
-/// decompress to a huge one.
-async fn read_plain_body(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
-    let values = headers.get_all(header::CONTENT_ENCODING).iter();
-    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let is_coding =
-        |word: &[u8]| CODINGS.iter().any(|it| it.eq_ignore_ascii_case(word.trim_ascii()));
-    if words.any(is_coding) {
-        return Err(Problem::new(Code::UnsupportedEncoding));
-    }
-    read_body(headers, body).await
+/// The result of a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Answer)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookAnswer {
+    /// The id of the stored delivery.
+    delivery_id: Uuid,
+    /// What the service did with the delivery.
+    outcome: Outcome,
 }
 
-/// The same routes with a slash at the end, which some portals add to a URL, and with slashes in the secret. No hook has a path of one
-/// segment, and a webhook to one is counted as lost.
+/// The answer to a delivery that is durable in the spool, but not in the database yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SpooledAnswer {
+    /// The id that the delivery will have in the database.
+    delivery_id: Uuid,
+    /// Always `spooled`. The outcome is decided when the delivery is written to the database.
+    outcome: SpooledOutcome,
+}
+
+/// Stands for an outcome that is not known yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpooledOutcome {
+    /// The delivery waits in the spool for the database.
+    Spooled,
+}
+
+/// Receives one webhook. The sender authenticates by the secret in the URL.
+#[utoipa::path(
+    post, path = "/webhooks/{provider}/{topic}/{secret}", operation_id = "receive_with_secret", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
+    request_body(content = String, content_type = "application/json", description = "The provider's body, as raw bytes"),
+    responses(WebhookResponses)
+)]
+pub(super) async fn accept_with_secret(
+    app: State<AppState>,
+    hook: HookPath,
+    received_at: ReceivedAt,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    accept(app, hook, received_at, request).await
+}
+
+/// Answers a GET, by which some portals check a URL before they save it.
+#[utoipa::path(
+    get, path = "/webhooks/{provider}/{topic}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path)),
+    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
+)]
+pub(super) async fn probe(_: HookPath) -> StatusCode {
+    StatusCode::OK
+}
+
+/// Answers the same GET with a secret in the path. The secret is not checked.
+#[utoipa::path(
+    get, path = "/webhooks/{provider}/{topic}/{secret}", tag = "webhooks",
+    params(("provider" = String, Path), ("topic" = String, Path), ("secret" = String, Path)),
+    responses((status = 200, description = "The hook exists"), (status = 404, body = ProblemDocument))
+)]
+pub(super) async fn probe_with_secret(_: HookPath) -> StatusCode {
+    StatusCode::OK
+}
+
+/// The patterns of the webhook paths, as metrics name them.
+pub(super) const ROUTES: [&str; 2] =
+    ["/webhooks/{provider}/{topic}", "/webhooks/{provider}/{topic}/{secret}"];
+
+/// The same routes with a slash at the end, which some portals add to a URL, and with slashes in the secret. No hook has
+/// a path of one segment, and a webhook to one is counted as lost.
 pub(super) fn with_slashes() -> Router<AppState> {
     Router::new()
         .route("/webhooks/{provider}", any(no_hook))
         .route("/webhooks/{provider}/", any(no_hook))
-        .route("/webhooks/{provider}/{topic}/", post(receive).get(probe))
+        .route("/webhooks/{provider}/{topic}/", post(accept).get(probe))
         .route(
             "/webhooks/{provider}/{topic}/{secret}/",
-            post(receive_with_secret).get(probe_with_secret),
+            post(accept_with_secret).get(probe_with_secret),
         )
         .route(
             "/webhooks/{provider}/{topic}/{secret}/{*rest}",
-            post(receive_with_secret).get(probe_with_secret),
+            post(accept_with_secret).get(probe_with_secret),
         )
+}
+
+/// Answers as any unknown path.
+async fn no_hook(State(app): State<AppState>, request: axum::extract::Request) -> Problem {
+    let (mut parts, _) = request.into_parts();
+    if parts.method == Method::POST {
+        note_unknown(&app, &path_segment(&mut parts, "provider").await.unwrap_or_default());
+    }
+    unknown_path().await
+}
+
+/// The possible answers to a webhook, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes the responses, which handlers build otherwise")]
+enum WebhookResponses {
+    /// The delivery is committed to the database
+    #[response(status = 200)]
+    Committed(WebhookAnswer),
+    /// The delivery is durable in the spool because the database is unavailable. It will be applied later
+    #[response(status = 202)]
+    Spooled(SpooledAnswer),
+    /// `malformed`: stored but not applied; or `incomplete-body`: not stored
+    #[response(status = 400)]
+    Malformed(ProblemDocument),
+    /// `not-authentic`
+    #[response(status = 401)]
+    NotAuthentic(ProblemDocument),
+    /// `unknown-hook`
+    #[response(status = 404)]
+    UnknownHook(ProblemDocument),
+    /// `timeout`
+    #[response(status = 408)]
+    Timeout(ProblemDocument),
+    /// `too-large`
+    #[response(status = 413)]
+    TooLarge(ProblemDocument),
+    /// `unsupported-encoding`
+    #[response(status = 415)]
+    UnsupportedEncoding(ProblemDocument),
+    /// `internal`: not stored; the cause is in the log
+    #[response(status = 500)]
+    Internal(ProblemDocument),
+    /// `unavailable`: retry the request
+    #[response(status = 503)]
+    Unavailable(ProblemDocument),
 }
