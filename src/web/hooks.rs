@@ -1,5 +1,5 @@
-//! How the hooks do: what each has accepted and refused, over all replicas and restarts, and whether that is as usual; and
-//! whether installs from a server arrive.
+//! How the hooks do: what each has accepted and refused, over all replicas and restarts, and whether that is as usual;
+//! and whether installs from a server arrive.
 //!
 //! Each replica counts, and adds its counts to the database once a minute.
 
@@ -80,9 +80,9 @@ impl HookTallies {
         }
     }
 
-    /// Logs a webhook whose body was not accepted, and is kept nowhere. Limited for each hook: whoever sends to one must not hide what
-    /// comes to another.
-    pub(super) fn unread(&self, hook: &str, problem: &Problem) {
+    /// Logs a webhook whose body was refused, and is stored nowhere. Limited for each hook, so that a flood at one does
+    /// not hide what comes to another.
+    pub(super) fn log_unread(&self, hook: &str, problem: &Problem) {
         if let Some(left_out) = self.by_hook.get(hook).and_then(|tally| tally.unread.due()) {
             let problem = problem.entry().name;
             tracing::warn!(hook, problem, left_out, "the body of a webhook was refused");

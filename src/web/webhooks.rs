@@ -89,7 +89,7 @@ pub(super) async fn accept(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_plain_body(&parts.headers, body).await;
-    let body = body.inspect_err(|problem| app.tallies.unread(&hook.path, problem))?;
+    let body = body.inspect_err(|problem| app.tallies.log_unread(&hook.path, problem))?;
     let id = new_id(received_at);
     let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body)
         .keeping(hook.provider.headers());
