@@ -111,7 +111,7 @@ pub struct Delivery {
     hook: Arc<str>,
     url_secret: Option<SecretString>,
     headers: HeaderMap,
-    declared: &'static [&'static str],
+    adapter_headers: &'static [&'static str],
     body: Bytes,
 }
 
@@ -139,14 +139,14 @@ impl Delivery {
         body: Bytes,
     ) -> Self {
         let url_secret = url_secret.map(SecretString::from);
-        Self { id, received_at, hook, url_secret, headers, declared: &[], body }
+        Self { id, received_at, hook, url_secret, headers, adapter_headers: &[], body }
     }
 
     /// Also stores the headers with these names, in lower case, which the provider's adapter reads. One that may hold
     /// credentials is not stored.
     #[must_use]
-    pub fn keeping(self, declared: &'static [&'static str]) -> Self {
-        Self { declared, ..self }
+    pub fn also_storing(self, adapter_headers: &'static [&'static str]) -> Self {
+        Self { adapter_headers, ..self }
     }
 
     /// The single value of a header that authenticates the sender. With two values, we would have to guess which one
@@ -176,7 +176,7 @@ impl Delivery {
             received_at: self.received_at,
             hook: self.hook,
             event_id,
-            kept_headers: kept_headers(&self.headers, self.declared),
+            kept_headers: kept_headers(&self.headers, self.adapter_headers),
             body: Bytes::copy_from_slice(&self.body),
         }
     }
@@ -224,7 +224,7 @@ impl AuthenticDelivery {
     }
 
     /// A stored header: its first value, or as much of it as is stored. These are a few that are always stored, and those
-    /// that [`Delivery::keeping`] names. It is the same after waiting in the spool.
+    /// that [`Delivery::also_storing`] names. It is the same after waiting in the spool.
     pub fn header(&self, name: &str) -> Option<String> {
         let mut kept: BTreeMap<String, String> = serde_json::from_str(&self.kept_headers).ok()?;
         kept.remove(name)
@@ -237,16 +237,16 @@ impl AuthenticDelivery {
     }
 }
 
-/// Whether the header with this name may be stored because an adapter declares it.
-pub(crate) fn may_be_declared(name: &str) -> bool {
+/// Whether a header with this name may be stored because an adapter reads it.
+pub(crate) fn may_be_stored(name: &str) -> bool {
     !CREDENTIALS.iter().any(|part| name.contains(part))
 }
 
-fn kept_headers(headers: &HeaderMap, declared: &[&'static str]) -> String {
+fn kept_headers(headers: &HeaderMap, adapter_headers: &[&'static str]) -> String {
     let mut json = Vec::with_capacity(128);
-    let declared = declared.iter().copied();
-    let declared = declared.filter(|name| !KEPT_HEADERS.contains(name) && may_be_declared(name));
-    let kept = KEPT_HEADERS.into_iter().chain(declared);
+    let others = adapter_headers.iter().copied();
+    let others = others.filter(|name| !KEPT_HEADERS.contains(name) && may_be_stored(name));
+    let kept = KEPT_HEADERS.into_iter().chain(others);
     let kept = kept.filter_map(|name| Some((name, kept_text(headers.get(name)?))));
     // Neither serializing text nor writing to memory can fail.
     let _ = serde_json::Serializer::new(&mut json).collect_map(kept);
@@ -348,10 +348,11 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_header_is_kept_and_is_read_back_after_the_spool() {
+    fn a_header_of_the_adapter_is_kept_and_is_read_back_after_the_spool() {
         let headers: [(&str, &[u8]); 3] =
             [("x-webhook-type", b"esim.status"), ("user-agent", b"a"), ("x-other", b"b")];
-        let sent = delivery(None, &headers, b"").keeping(&["x-webhook-type", "user-agent", "x-no"]);
+        let sent =
+            delivery(None, &headers, b"").also_storing(&["x-webhook-type", "user-agent", "x-no"]);
         let authentic = open().check(sent).unwrap();
         let kept = authentic.kept_headers().to_owned();
         assert_eq!(kept, r#"{"user-agent":"a","x-webhook-type":"esim.status"}"#);
@@ -367,12 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_header_that_holds_credentials_is_not_kept() {
-        const DECLARED: [&str; 5] =
+    fn a_header_of_the_adapter_that_holds_credentials_is_not_kept() {
+        const NAMES: [&str; 5] =
             ["authorization", "x-signature", "x-api-key", "x-plain", "webhook-signature"];
         let sent = || {
-            let headers = DECLARED.map(|name| (name, &b"kx81-vq02-mz77-ra40"[..]));
-            delivery(None, &headers, b"").keeping(&DECLARED)
+            let headers = NAMES.map(|name| (name, &b"kx81-vq02-mz77-ra40"[..]));
+            delivery(None, &headers, b"").also_storing(&NAMES)
         };
         let authentic = open().check(sent()).unwrap();
         assert_eq!(authentic.kept_headers(), r#"{"x-plain":"kx81-vq02-mz77-ra40"}"#);

@@ -14,9 +14,7 @@ use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 use super::{Content, Malformed, Provider, Providers, Reading};
-use crate::delivery::{
-    AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_declared,
-};
+use crate::delivery::{AuthenticDelivery, Authenticator, Delivery, EventId, Scheme, may_be_stored};
 use crate::domain::{Connection, Country, Eid, Iccid, Imsi, Timestamp};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -28,7 +26,7 @@ fn delivery(provider: &dyn Provider, headers: HeaderMap, body: Vec<u8>) -> Authe
     let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
     let (hook, body) = (Arc::from("test/test"), Bytes::from(body));
     let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, body);
-    Authenticator::new(Scheme::None).check(delivery.keeping(provider.headers())).unwrap()
+    Authenticator::new(Scheme::None).check(delivery.also_storing(provider.headers())).unwrap()
 }
 
 /// The headers in the file beside a recorded body; none if there is no such file.
@@ -144,7 +142,7 @@ fn every_declared_header_can_be_stored() {
     for provider in Providers::built_in().unwrap().all() {
         for name in provider.headers() {
             assert!(HeaderName::from_lowercase(name.as_bytes()).is_ok(), "{name}");
-            assert!(may_be_declared(name), "{name} may hold credentials and is not stored");
+            assert!(may_be_stored(name), "{name} may hold credentials and is not stored");
         }
     }
 }

@@ -92,7 +92,7 @@ pub(super) async fn accept(
     let body = body.inspect_err(|problem| app.tallies.log_unread(&hook.path, problem))?;
     let id = new_id(received_at);
     let delivery = Delivery::new(id, received_at, hook.path.clone(), secret, parts.headers, body)
-        .keeping(hook.provider.headers());
+        .also_storing(hook.provider.headers());
     let delivery = hook.authenticator.check(delivery).map_err(|refusal| {
         telemetry::count_not_authentic(&hook.path, refusal.as_str());
         app.tallies.refused(&hook.path, received_at, refusal);
