@@ -8,8 +8,11 @@
 //! use bytes::Bytes;
 //! use esim_status::delivery::{AuthenticDelivery, Authenticator, Delivery, NotAuthentic};
 //!
-//! fn body_of(delivery: Delivery, hook: &Authenticator) -> Result<Bytes, NotAuthentic> {
-//!     let authentic: AuthenticDelivery = hook.check(delivery)?;
+//! fn body_of(
+//!     delivery: Delivery,
+//!     authenticator: &Authenticator,
+//! ) -> Result<Bytes, NotAuthentic> {
+//!     let authentic: AuthenticDelivery = authenticator.check(delivery)?;
 //!     Ok(authentic.body().clone())
 //! }
 //! ```
@@ -108,7 +111,7 @@ const KEPT_CHARS: usize = 256;
 pub struct Delivery {
     id: Uuid,
     received_at: Timestamp,
-    hook: Arc<str>,
+    hook_path: Arc<str>,
     url_secret: Option<SecretString>,
     headers: HeaderMap,
     adapter_headers: &'static [&'static str],
@@ -121,25 +124,25 @@ pub struct Delivery {
 pub struct AuthenticDelivery {
     id: Uuid,
     received_at: Timestamp,
-    hook: Arc<str>,
+    hook_path: Arc<str>,
     event_id: Option<String>,
     kept_headers: String,
     body: Bytes,
 }
 
 impl Delivery {
-    /// Takes the parts of a request. `hook` is the path between `/webhooks/` and the secret. `url_secret` is the last
-    /// segment of the path, percent-decoded, if the path is longer than the hook's name.
+    /// Takes the parts of a request. `hook_path` is what stands between `/webhooks/` and the secret. `url_secret` is the
+    /// last segment of the request's path, percent-decoded, if that path is longer than the hook's.
     pub fn new(
         id: Uuid,
         received_at: Timestamp,
-        hook: Arc<str>,
+        hook_path: Arc<str>,
         url_secret: Option<String>,
         headers: HeaderMap,
         body: Bytes,
     ) -> Self {
         let url_secret = url_secret.map(SecretString::from);
-        Self { id, received_at, hook, url_secret, headers, adapter_headers: &[], body }
+        Self { id, received_at, hook_path, url_secret, headers, adapter_headers: &[], body }
     }
 
     /// Also stores the headers with these names, in lower case, which the provider's adapter reads. One that may hold
@@ -174,7 +177,7 @@ impl Delivery {
         AuthenticDelivery {
             id: self.id,
             received_at: self.received_at,
-            hook: self.hook,
+            hook_path: self.hook_path,
             event_id,
             kept_headers: kept_headers(&self.headers, self.adapter_headers),
             body: Bytes::copy_from_slice(&self.body),
@@ -189,12 +192,12 @@ impl AuthenticDelivery {
     pub(crate) fn restored(
         id: Uuid,
         received_at: Timestamp,
-        hook: Arc<str>,
+        hook_path: Arc<str>,
         event_id: Option<String>,
         kept_headers: String,
         body: Bytes,
     ) -> Self {
-        Self { id, received_at, hook, event_id, kept_headers, body }
+        Self { id, received_at, hook_path, event_id, kept_headers, body }
     }
 
     /// Our identifier of this request.
@@ -207,9 +210,9 @@ impl AuthenticDelivery {
         self.received_at
     }
 
-    /// The hook that received it, such as `gigastore/esim-status`.
-    pub fn hook(&self) -> &Arc<str> {
-        &self.hook
+    /// The path of the hook that received it, such as `gigastore/esim-status`.
+    pub fn hook_path(&self) -> &Arc<str> {
+        &self.hook_path
     }
 
     /// The raw bytes, exactly as they were authenticated.
@@ -267,7 +270,7 @@ impl fmt::Debug for Delivery {
         f.debug_struct("Delivery")
             .field("id", &self.id)
             .field("received_at", &self.received_at)
-            .field("hook", &self.hook)
+            .field("hook_path", &self.hook_path)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
     }
@@ -279,7 +282,7 @@ impl fmt::Debug for AuthenticDelivery {
         f.debug_struct("AuthenticDelivery")
             .field("id", &self.id)
             .field("received_at", &self.received_at)
-            .field("hook", &self.hook)
+            .field("hook_path", &self.hook_path)
             .field("has_event_id", &self.event_id.is_some())
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
@@ -319,7 +322,7 @@ mod tests {
         let authentic = open().check(delivery(None, &[], b"{}")).unwrap();
         assert_eq!(authentic.id(), Uuid::nil());
         assert_eq!(authentic.received_at(), noon());
-        assert_eq!(&**authentic.hook(), "gigastore/esim-status");
+        assert_eq!(&**authentic.hook_path(), "gigastore/esim-status");
         assert_eq!(&authentic.body()[..], b"{}");
     }
 
@@ -356,7 +359,7 @@ mod tests {
         let authentic = open().check(sent).unwrap();
         let kept = authentic.kept_headers().to_owned();
         assert_eq!(kept, r#"{"user-agent":"a","x-webhook-type":"esim.status"}"#);
-        let hook = authentic.hook().clone();
+        let hook = authentic.hook_path().clone();
         let restored =
             AuthenticDelivery::restored(Uuid::nil(), noon(), hook, None, kept, Bytes::new());
         for delivery in [authentic, restored] {

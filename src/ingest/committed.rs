@@ -15,7 +15,7 @@ pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec
         .map(|(submission, judgement)| NewDelivery {
             id: submission.delivery.id(),
             received_at: submission.delivery.received_at(),
-            hook: submission.delivery.hook(),
+            hook: submission.delivery.hook_path(),
             provider: submission.provider,
             iccid: submission.iccid().filter(|_| !judgement.erased),
             outcome: judgement.outcome,
@@ -77,7 +77,7 @@ fn note(submission: &Submission, outcome: Outcome, reason: Option<&str>) {
     let word = submission.report().map(|report| start_of(&report.raw_state));
     tracing::warn!(
         delivery = %submission.delivery.id(),
-        hook = %submission.delivery.hook(),
+        hook = %submission.delivery.hook_path(),
         iccid = ?submission.iccid(),
         %outcome,
         reason,

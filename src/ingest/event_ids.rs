@@ -37,7 +37,7 @@ pub(super) async fn reserve_event_ids(
     for (index, submission) in batch.iter().enumerate() {
         let Some(event_id) = reserved_event_id(submission) else { continue };
         let digest: [u8; 32] = Sha256::digest(submission.delivery.body()).into();
-        let event = (submission.delivery.hook().as_ref(), event_id);
+        let event = (submission.delivery.hook_path().as_ref(), event_id);
         if let Some(earlier) = first.get(&event) {
             seen[index] = Some(compare(earlier, &digest));
         } else {

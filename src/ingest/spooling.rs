@@ -124,7 +124,7 @@ pub(super) fn read(
     let Some(provider) = providers.find(&provider) else {
         return Err((seq, format!("this version knows no provider {provider}")));
     };
-    let parsed = match hooks.get(delivery.hook()) {
+    let parsed = match hooks.get(delivery.hook_path()) {
         Some(hook) if hook.provider.slug() == provider.slug() => hook.read(&delivery),
         // The hook was removed, or given to another provider, while the delivery waited.
         _ => provider.parse(&delivery),

@@ -46,7 +46,7 @@ impl Record {
         Self {
             id: delivery.id(),
             received_at: microseconds(delivery.received_at()),
-            hook: delivery.hook().to_string(),
+            hook: delivery.hook_path().to_string(),
             provider: provider.to_owned(),
             event_id: delivery.event_id().map(str::to_owned),
             headers: delivery.kept_headers().to_owned(),

@@ -119,7 +119,7 @@ async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
     for (kept, sent) in kept.iter().zip([&delivery(1, &body(1)), &odd, &event]) {
         let kept = &kept.delivery;
         assert_eq!((kept.id(), kept.received_at()), (sent.id(), sent.received_at()));
-        assert_eq!((kept.hook(), kept.event_id()), (sent.hook(), sent.event_id()));
+        assert_eq!((kept.hook_path(), kept.event_id()), (sent.hook_path(), sent.event_id()));
         assert_eq!(kept.body(), sent.body());
         assert!(kept.kept_headers().eq(sent.kept_headers()));
     }
