@@ -1,8 +1,8 @@
 //! One webhook request, and the authentication of its sender.
 //!
-//! A [`Delivery`] is a request as it arrived. [`Authenticator::check`] turns it into an [`AuthenticDelivery`], or
-//! refuses it. Nothing else creates one (the spool and the database only return those that they were given), and nothing else gives access
-//! to a body. So a body whose sender was not authenticated cannot be parsed:
+//! A [`Delivery`] is a request as it arrived. [`Authenticator::check`] refuses it, or makes an [`AuthenticDelivery`] of
+//! it. Nothing else makes one from a request; it is only made again from a row of the spool or of the database. Nothing
+//! else gives access to a body, so a body that was not checked cannot be parsed:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -118,9 +118,8 @@ pub struct Delivery {
     body: Bytes,
 }
 
-/// A delivery whose sender held one of the hook's secrets when it arrived. [`Authenticator::check`] creates one, and
-/// `restored` does so for what was checked before it was stored. A test that needs one checks against
-/// [`Scheme::None`].
+/// A delivery that the hook's [`Authenticator`] has accepted. Only [`Authenticator::check`] makes one from a request;
+/// `restored` makes one again from a stored row. A test that needs one checks against [`Scheme::None`].
 pub struct AuthenticDelivery {
     id: Uuid,
     received_at: Timestamp,
@@ -186,9 +185,9 @@ impl Delivery {
 }
 
 impl AuthenticDelivery {
-    /// A delivery that was authenticated when it arrived, and was stored since, in the spool or in the database. Its signature is
-    /// not stored, and would be stale by now. Only what reads from these two may call this, which `tests/architecture.rs`
-    /// checks.
+    /// Makes a delivery again that was checked when it arrived, from its row in the spool or in the database. It cannot
+    /// be checked once more: its signature is not stored, and would be stale by now. `tests/architecture.rs` checks that
+    /// only what reads such rows calls this.
     pub(crate) fn restored(
         id: Uuid,
         received_at: Timestamp,
@@ -220,14 +219,14 @@ impl AuthenticDelivery {
         &self.body
     }
 
-    /// The event id in the sender's headers, if the signature covers one. An unsigned `webhook-id` does not count: anyone
-    /// who replays a request could change it.
+    /// The event id in the sender's headers, if the signature covers one. An unsigned `webhook-id` does not count:
+    /// anyone who replays a request could change it.
     pub fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }
 
-    /// A stored header: its first value, or as much of it as is stored. These are a few that are always stored, and those
-    /// that [`Delivery::also_storing`] names. It is the same after waiting in the spool.
+    /// A stored header: its first value, or as much of it as is stored. Stored are a few headers of every delivery, and
+    /// those that [`Delivery::also_storing`] names. It is the same after waiting in the spool.
     pub fn header(&self, name: &str) -> Option<String> {
         let mut kept: BTreeMap<String, String> = serde_json::from_str(&self.kept_headers).ok()?;
         kept.remove(name)
