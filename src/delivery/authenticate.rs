@@ -115,13 +115,13 @@ impl Authenticator {
     /// # Errors
     /// [`NotAuthentic`] otherwise.
     pub fn check(&self, delivery: Delivery) -> Result<AuthenticDelivery, NotAuthentic> {
-        let brings_secret = delivery.url_secret.as_ref();
-        if brings_secret.is_some() && !self.takes_url_secret() {
+        let url_secret = delivery.url_secret.as_ref();
+        if url_secret.is_some() && !self.takes_url_secret() {
             return Err(NotAuthentic::Wrong);
         }
         match &self.scheme {
             Scheme::UrlSecret(secrets) => {
-                let segment = brings_secret.ok_or(NotAuthentic::Missing)?;
+                let segment = url_secret.ok_or(NotAuthentic::Missing)?;
                 check_secret(secrets, segment.expose_secret().as_bytes())?;
                 Ok(delivery.authenticated(None, None))
             }
@@ -186,8 +186,8 @@ impl Authenticator {
     }
 
     /// The credentials that a sender must add to `body` so that [`check`](Self::check) accepts it, made with the first
-    /// live secret. Only Standard Webhooks and Simlessly use `id` and `at`. A value that no header can carry is left out, such as an
-    /// `id` with a line break; `check` then reports it missing.
+    /// live secret. Only Standard Webhooks and Simlessly use `id` and `at`. A value that no header can carry, such as an
+    /// `id` with a line break, is left out; `check` then reports it missing.
     pub fn credentials_for(&self, id: &str, at: Timestamp, body: &[u8]) -> SentCredentials {
         match &self.scheme {
             Scheme::UrlSecret(secrets) => {
