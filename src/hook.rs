@@ -15,8 +15,8 @@ pub struct Hook {
     pub provider: &'static dyn Provider,
     /// How a sender is authenticated.
     pub authenticator: Arc<Authenticator>,
-    /// Whether a portal's test of the URL is answered 200, and stored as `ignored`. Otherwise an empty body is refused:
-    /// from a provider it is a fault.
+    /// Whether a portal's test of the URL ([`Provider::is_test`]) is answered 200, and stored as `ignored`. Otherwise it
+    /// is malformed: from a provider, such a body is a fault.
     pub takes_tests: bool,
 }
 

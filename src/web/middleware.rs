@@ -1,5 +1,5 @@
-//! The outermost layer. It sets the request id, labels log lines, measures the duration, and renders problems and
-//! panics.
+//! The layer around all routes; only that of CORS is outside it. It sets the request id, labels log lines, measures the
+//! duration, and renders problems. A handler that panics returns one.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
