@@ -192,12 +192,11 @@ impl Spool {
         let seqs = seqs.to_vec();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let removed = match file::remove(&mut connection, &seqs).await {
-                Err(_) if spool.makes_room(&mut connection).await => {
-                    file::remove(&mut connection, &seqs).await?
-                }
-                removed => removed?,
-            };
+            let mut removed = file::remove(&mut connection, &seqs).await;
+            if removed.is_err() && spool.release_reserve(&mut connection).await {
+                removed = file::remove(&mut connection, &seqs).await;
+            }
+            let removed = removed?;
             spool.note_removed(&mut connection, &removed).await;
             Ok(())
         })
@@ -212,12 +211,11 @@ impl Spool {
         let reason = reason.to_owned();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let removed = match file::refuse(&mut connection, seq, &reason).await {
-                Err(_) if spool.makes_room(&mut connection).await => {
-                    file::refuse(&mut connection, seq, &reason).await?
-                }
-                removed => removed?,
-            };
+            let mut removed = file::refuse(&mut connection, seq, &reason).await;
+            if removed.is_err() && spool.release_reserve(&mut connection).await {
+                removed = file::refuse(&mut connection, seq, &reason).await;
+            }
+            let removed = removed?;
             spool.note_removed(&mut connection, &removed).await;
             spool.live.add_refused(removed.len() as u64);
             Ok(())
@@ -301,10 +299,10 @@ impl Inner {
         fs::metadata(file::log_path(&self.folder)).map_or(0, |log| log.len())
     }
 
-    /// Frees the space that is reserved for draining. Returns whether there was any.
-    async fn makes_room(&self, connection: &mut SqliteConnection) -> bool {
-        // The result does not matter: the work that has failed is retried.
+    /// Frees the disk space that is reserved for draining, and empties the log. Returns whether any space was reserved.
+    async fn release_reserve(&self, connection: &mut SqliteConnection) -> bool {
         let is_released = self.ballast.release();
+        // Whether that fails does not matter: the work that has failed is retried.
         drop(file::empty_log(connection).await);
         is_released
     }
