@@ -98,8 +98,8 @@ impl Advance {
 }
 
 impl Profile {
-    /// With what it has reached `at` this time. `before` is the state in which it was; `None` if it is new. Only what is new or was
-    /// in preparation becomes ready: how long anything else has been ready is not known.
+    /// Adds to the profile what it has reached `at` this time. `before` is the state in which it was; `None` if it is
+    /// new. Only what is new or was in preparation becomes ready: how long anything else has been ready is not known.
     pub(super) fn advanced(self, before: Option<ProfileState>, at: Timestamp) -> Self {
         let reached = match self.state {
             _ if self.connections.first_connected_at.is_some() => Some(Milestone::Connected),

@@ -138,7 +138,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The same as the sender is answered.
+    /// What the sender is answered.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Moved { .. } => Outcome::Moved,
@@ -171,8 +171,8 @@ impl Profile {
         Self::judge(known, report, false)
     }
 
-    /// The same for a report that has waited, or that was not understood when it arrived. `is_overtaken` is whether a newer report
-    /// about the state was applied since: then it is late, unless its event time says otherwise.
+    /// The same for a report that has waited, or that was not understood when it arrived. `is_overtaken` is whether a
+    /// newer report about the state was applied since: then it is late, unless its event time says otherwise.
     pub fn observe_delayed(known: Option<&Self>, report: &Report, is_overtaken: bool) -> Verdict {
         Self::judge(known, report, is_overtaken && event_time(report).is_none())
     }
@@ -185,7 +185,7 @@ impl Profile {
                 let (profile, transition) = Self::first(claim, report);
                 Verdict::Moved { profile, transition }
             }
-            (Some(profile), Some(claim)) => profile.compare(claim, report, is_overtaken),
+            (Some(profile), Some(claim)) => profile.apply(claim, report, is_overtaken),
         }
     }
 
@@ -213,7 +213,8 @@ impl Profile {
         (profile, transition(1, None, claim, TransitionKind::Normal, report))
     }
 
-    fn compare(&self, claim: Claim, report: &Report, is_overtaken: bool) -> Verdict {
+    /// Applies the claim, unless the report is late.
+    fn apply(&self, claim: Claim, report: &Report, is_overtaken: bool) -> Verdict {
         let mut profile = self.touched(report);
         if is_overtaken || self.is_behind(claim, report) {
             profile.seq += 1;
@@ -256,7 +257,8 @@ impl Profile {
         matches!((&self.eid, &report.eid), (Some(known), Some(named)) if known != named)
     }
 
-    /// What kind of device it is, as far as that is known after the report. Of another device, only what the report says.
+    /// What kind of device it is, as far as that is known after the report. Of another device, only what the report
+    /// says.
     fn device_after(&self, report: &Report) -> Option<Device> {
         let known = self.device.as_ref().filter(|_| !self.is_other_device(report));
         match (known, &report.device) {
