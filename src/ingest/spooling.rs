@@ -11,7 +11,7 @@ use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{Arrival, Spooled, Submission, SubmitError};
 use crate::hook::Hooks;
 use crate::providers::Providers;
-use crate::spool::{Entry, Kept, Spool, SpoolError};
+use crate::spool::{Entry, Spool, SpoolError};
 use crate::telemetry;
 
 /// The switch, and the spool.
@@ -117,8 +117,8 @@ pub(super) fn read(
     hooks: &Hooks,
     providers: &Providers,
 ) -> Result<(i64, Submission), (i64, String)> {
-    let Kept { seq, delivery, provider } = match entry {
-        Entry::Kept(kept) => *kept,
+    let (seq, delivery, provider) = match entry {
+        Entry::Intact { seq, delivery, provider } => (seq, delivery, provider),
         Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
     };
     let Some(provider) = providers.find(&provider) else {

@@ -17,17 +17,17 @@ pub struct Figures {
     pub refused: u64,
 }
 
-/// The current figures.
+/// The current figures, and whether the last append failed.
 #[derive(Debug, Default)]
-pub(super) struct Live(Mutex<State>);
+pub(super) struct Condition(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     figures: Figures,
-    failing: bool,
+    is_failing: bool,
 }
 
-impl Live {
+impl Condition {
     pub(super) fn figures(&self) -> Figures {
         self.with(|state| state.figures)
     }
@@ -53,7 +53,7 @@ impl Live {
             figures.bytes = figures.bytes.saturating_sub(bytes);
             figures.oldest = oldest;
             // Something was removed, so another append may succeed.
-            state.failing = false;
+            state.is_failing = false;
         });
     }
 
@@ -62,11 +62,11 @@ impl Live {
     }
 
     pub(super) fn note_attempt(&self, done: bool) {
-        self.with(|state| state.failing = !done);
+        self.with(|state| state.is_failing = !done);
     }
 
     pub(super) fn accepts(&self, max_bytes: u64) -> bool {
-        self.with(|state| !state.failing && state.figures.bytes < max_bytes)
+        self.with(|state| !state.is_failing && state.figures.bytes < max_bytes)
     }
 
     /// Nothing here panics halfway, so a poisoned lock still guards valid figures.

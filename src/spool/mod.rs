@@ -30,10 +30,9 @@ use tokio::sync::Mutex;
 use crate::delivery::AuthenticDelivery;
 
 use ballast::Ballast;
+use figures::Condition;
 pub use figures::Figures;
-use figures::Live;
 use lock::Lock;
-pub use record::Kept;
 use record::Record;
 
 /// The max number of bytes of deliveries that are read together, so that large bodies do not fill the memory.
@@ -79,7 +78,7 @@ pub struct Spool(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     connection: Mutex<SqliteConnection>,
-    live: Live,
+    condition: Condition,
     max_bytes: u64,
     folder: PathBuf,
     ballast: Ballast,
@@ -89,8 +88,15 @@ struct Inner {
 /// A delivery in the spool.
 #[derive(Debug)]
 pub enum Entry {
-    /// The delivery as it arrived.
-    Kept(Box<Kept>),
+    /// As it was written.
+    Intact {
+        /// Its place in the spool.
+        seq: i64,
+        /// The request. Its sender was authenticated when it arrived.
+        delivery: AuthenticDelivery,
+        /// The slug of its provider.
+        provider: String,
+    },
     /// Its bytes differ from those that were written.
     Damaged {
         /// Its place in the spool.
@@ -117,12 +123,12 @@ impl Spool {
         ballast.release_if_full();
         let mut connection = salvage::open(folder).await?;
         ballast.lay();
-        let live = Live::default();
-        live.set(file::figures(&mut connection).await?);
+        let condition = Condition::default();
+        condition.set(file::figures(&mut connection).await?);
         let connection = Mutex::new(connection);
         Ok(Self(Arc::new(Inner {
             connection,
-            live,
+            condition,
             max_bytes,
             folder: folder.to_owned(),
             ballast,
@@ -144,18 +150,18 @@ impl Spool {
         let records = records.into_iter().map(|record| (None, record)).collect();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let is_beyond_bound = spool.live.figures().bytes + bytes > spool.max_bytes;
+            let is_beyond_bound = spool.condition.figures().bytes + bytes > spool.max_bytes;
             if is_beyond_bound || !spool.ballast.leaves_room_for(bytes, spool.log_bytes()) {
-                spool.live.note_attempt(false);
+                spool.condition.note_attempt(false);
                 return Err(SpoolError::Full);
             }
             let appended = file::append(&mut connection, records).await;
-            spool.live.note_attempt(appended.is_ok());
+            spool.condition.note_attempt(appended.is_ok());
             match appended {
                 Err(error) if file::is_full(&error) => return Err(SpoolError::Full),
                 appended => appended?,
             }
-            spool.live.add(count, bytes, oldest);
+            spool.condition.add(count, bytes, oldest);
             Ok(())
         })
         .await
@@ -217,7 +223,7 @@ impl Spool {
             }
             let removed = removed?;
             spool.note_removed(&mut connection, &removed).await;
-            spool.live.add_refused(removed.len() as u64);
+            spool.condition.add_refused(removed.len() as u64);
             Ok(())
         })
         .await
@@ -234,9 +240,9 @@ impl Spool {
         }
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let room = (spool.max_bytes / 2).saturating_sub(spool.live.figures().bytes);
+            let room = (spool.max_bytes / 2).saturating_sub(spool.condition.figures().bytes);
             let moved = file::retry_refused(&mut connection, room).await?;
-            spool.live.set(file::figures(&mut connection).await?);
+            spool.condition.set(file::figures(&mut connection).await?);
             Ok(moved)
         })
         .await
@@ -251,7 +257,7 @@ impl Spool {
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
             let erased = file::erase_refused(&mut connection, &iccid).await?;
-            spool.live.set(file::figures(&mut connection).await?);
+            spool.condition.set(file::figures(&mut connection).await?);
             Ok(erased > 0)
         })
         .await
@@ -268,12 +274,12 @@ impl Spool {
     /// A failure of SQLite; nothing is lost.
     pub async fn tidy(&self) -> Result<(), SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        if self.0.live.figures().deliveries > 0 {
+        if self.0.condition.figures().deliveries > 0 {
             return Ok(());
         }
         file::tidy(&mut connection).await?;
         // What has failed at the last attempt, such as a full disk, may be over, and nothing else would try.
-        self.0.live.note_attempt(true);
+        self.0.condition.note_attempt(true);
         self.0.ballast.lay();
         Ok(())
     }
@@ -285,12 +291,12 @@ impl Spool {
 
     /// How much waits in the spool.
     pub fn figures(&self) -> Figures {
-        self.0.live.figures()
+        self.0.condition.figures()
     }
 
     /// Whether it would accept more: the last attempt did not fail, and there is space.
     pub fn accepts(&self) -> bool {
-        self.0.live.accepts(self.0.max_bytes)
+        self.0.condition.accepts(self.0.max_bytes)
     }
 }
 
@@ -309,8 +315,8 @@ impl Inner {
 
     /// Removed rows are no longer counted, even if the oldest that is left cannot be read.
     async fn note_removed(&self, connection: &mut SqliteConnection, sizes: &[i64]) {
-        let oldest = file::oldest(connection).await.unwrap_or(self.live.figures().oldest);
-        self.live.subtract(sizes, oldest);
+        let oldest = file::oldest(connection).await.unwrap_or(self.condition.figures().oldest);
+        self.condition.subtract(sizes, oldest);
     }
 }
 

@@ -16,17 +16,6 @@ use crate::domain::Timestamp;
 /// The size of a row besides its texts and its body: numbers, checksum, and SQLite's own data.
 const OVERHEAD: u64 = 200;
 
-/// A delivery read from the spool.
-#[derive(Debug)]
-pub struct Kept {
-    /// Its place in the spool.
-    pub seq: i64,
-    /// The request. Its sender was authenticated when it arrived.
-    pub delivery: AuthenticDelivery,
-    /// The slug of its provider.
-    pub provider: String,
-}
-
 /// The columns of a row, except its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
@@ -103,13 +92,13 @@ impl Record {
         Ok(match Self::read(row) {
             Some(record) => {
                 let size = record.size();
-                (Entry::Kept(Box::new(record.restore(seq))), size)
+                (record.restore(seq), size)
             }
             None => (Entry::Damaged { seq }, OVERHEAD),
         })
     }
 
-    fn restore(self, seq: i64) -> Kept {
+    fn restore(self, seq: i64) -> Entry {
         let received_at = self.received_at();
         let delivery = AuthenticDelivery::restored(
             self.id,
@@ -119,7 +108,7 @@ impl Record {
             self.headers,
             self.body,
         );
-        Kept { seq, delivery, provider: self.provider }
+        Entry::Intact { seq, delivery, provider: self.provider }
     }
 }
 

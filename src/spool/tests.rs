@@ -51,7 +51,7 @@ async fn open(folder: &TempDir) -> Spool {
 /// The numbers of the deliveries in the spool; `None` for a damaged one.
 async fn numbers(spool: &Spool) -> Vec<Option<u8>> {
     let number = |entry| match entry {
-        Entry::Kept(kept) => Some(kept.delivery.id().as_bytes()[0]),
+        Entry::Intact { delivery, .. } => Some(delivery.id().as_bytes()[0]),
         Entry::Damaged { .. } => None,
     };
     spool.first(0, 1_000).await.unwrap().into_iter().map(number).collect()
@@ -104,20 +104,17 @@ async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
     append(&spool, 1..2).await;
     spool.append(&[(&odd, "gigastore"), (&event, "other")]).await.unwrap();
     let entries = spool.first(0, 10).await.unwrap();
-    let kept: Vec<_> = entries
+    let read: Vec<_> = entries
         .iter()
         .map(|entry| match entry {
-            Entry::Kept(kept) => kept,
+            Entry::Intact { seq, delivery, provider } => (seq, delivery, &**provider),
             Entry::Damaged { seq } => panic!("{seq} is damaged"),
         })
         .collect();
-    assert_eq!(
-        kept.iter().map(|it| &*it.provider).collect::<Vec<_>>(),
-        ["gigastore", "gigastore", "other"]
-    );
-    assert!(kept.is_sorted_by_key(|kept| kept.seq));
-    for (kept, sent) in kept.iter().zip([&delivery(1, &body(1)), &odd, &event]) {
-        let kept = &kept.delivery;
+    let providers: Vec<_> = read.iter().map(|(_, _, provider)| *provider).collect();
+    assert_eq!(providers, ["gigastore", "gigastore", "other"]);
+    assert!(read.is_sorted_by_key(|(seq, ..)| *seq));
+    for ((_, kept, _), sent) in read.iter().zip([&delivery(1, &body(1)), &odd, &event]) {
         assert_eq!((kept.id(), kept.received_at()), (sent.id(), sent.received_at()));
         assert_eq!((kept.hook_path(), kept.event_id()), (sent.hook_path(), sent.event_id()));
         assert_eq!(kept.body(), sent.body());
@@ -132,8 +129,8 @@ async fn what_is_removed_is_gone_and_the_figures_say_what_is_left() {
     assert_eq!(spool.figures(), Figures::default());
     append(&spool, 1..6).await;
     let head = spool.first(0, 2).await.unwrap();
-    let Entry::Kept(last) = head.last().unwrap() else { panic!("damaged") };
-    spool.remove(&(1..=last.seq).collect::<Vec<_>>()).await.unwrap();
+    let Entry::Intact { seq: last, .. } = head[1] else { panic!("damaged") };
+    spool.remove(&(1..=last).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(numbers(&spool).await, range(3..6));
     let figures = spool.figures();
     assert_eq!((figures.deliveries, figures.oldest), (3, Some(noon(3))));
