@@ -278,7 +278,8 @@ impl Spool {
             return Ok(());
         }
         file::tidy(&mut connection).await?;
-        // What has failed at the last attempt, such as a full disk, may be over, and nothing else would try.
+        // The cause of a failed append, such as a full disk, may have passed. Until this is reset, no delivery gets as far
+        // as another append.
         self.0.condition.note_attempt(true);
         self.0.ballast.lay();
         Ok(())
