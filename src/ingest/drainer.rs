@@ -180,7 +180,7 @@ impl Drainer {
     /// Drains one batch. If the spool is empty, only checks that the database answers.
     async fn drain_some(&mut self) -> Result<PassStep, Stuck> {
         self.reach_database().await?;
-        let entries = match self.spooling.spool.first(self.after, self.max_batch).await {
+        let entries = match self.spooling.spool.next_after(self.after, self.max_batch).await {
             Ok(entries) => entries,
             Err(error) => {
                 self.unreadable = if error.is_damage() { self.unreadable + 1 } else { 0 };

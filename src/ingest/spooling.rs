@@ -118,8 +118,10 @@ pub(super) fn read(
     providers: &Providers,
 ) -> Result<(i64, Submission), (i64, String)> {
     let (seq, delivery, provider) = match entry {
-        Entry::Intact { seq, delivery, provider } => (seq, delivery, provider),
-        Entry::Damaged { seq } => return Err((seq, "its checksum does not hold".to_owned())),
+        Entry::Intact { place: seq, delivery, provider } => (seq, delivery, provider),
+        Entry::Damaged { place: seq } => {
+            return Err((seq, "its checksum does not hold".to_owned()));
+        }
     };
     let Some(provider) = providers.find(&provider) else {
         return Err((seq, format!("this version knows no provider {provider}")));

@@ -36,7 +36,7 @@ macro_rules! record_names {
     };
 }
 
-/// `size` is what counts toward the limit. `seq` is the order of arrival; AUTOINCREMENT never reuses a value.
+/// `size` is what counts toward the limit. `seq` is the place, in the order of arrival; AUTOINCREMENT never reuses a value.
 const TABLES: &str = concat!(
     "BEGIN IMMEDIATE;
      CREATE TABLE waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL, ",
@@ -144,9 +144,9 @@ pub(super) async fn append(
     if records.is_empty() {
         return Ok(());
     }
-    insert.push_values(records, |mut row, (seq, record)| {
+    insert.push_values(records, |mut row, (place, record)| {
         let sha256 = record.sha256().to_vec();
-        row.push_bind(seq)
+        row.push_bind(place)
             .push_bind(i64::try_from(record.size()).unwrap_or(i64::MAX))
             .push_bind(record.id.as_bytes().to_vec())
             .push_bind(record.received_at)
@@ -161,15 +161,16 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// The first entries after a place, in order: at most `max`, and no more once they have `bytes` in total, or the next cannot be read.
-pub(super) async fn first(
+/// The next entries after a place, in order: at most `max`, and no more once they have `bytes` in total, or the next
+/// cannot be read.
+pub(super) async fn next_after(
     connection: &mut SqliteConnection,
-    after: i64,
+    place: i64,
     max: usize,
     bytes: u64,
 ) -> Result<Vec<Entry>, SpoolError> {
     let mut rows = sqlx::query("SELECT * FROM waiting WHERE seq > ? ORDER BY seq LIMIT ?")
-        .bind(after)
+        .bind(place)
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch(connection);
     let (mut entries, mut total) = (Vec::new(), 0);
@@ -192,19 +193,19 @@ pub(super) async fn first(
 /// Removes the entries at these places, and returns their sizes.
 pub(super) async fn remove(
     connection: &mut SqliteConnection,
-    seqs: &[i64],
+    places: &[i64],
 ) -> Result<Vec<i64>, SpoolError> {
     let remove = sqlx::query_scalar(
         "DELETE FROM waiting WHERE seq IN (SELECT value FROM json_each(?)) RETURNING size",
     );
-    let seqs = serde_json::Value::from(seqs).to_string();
-    Ok(remove.bind(seqs).fetch_all(connection).await?)
+    let places = serde_json::Value::from(places).to_string();
+    Ok(remove.bind(places).fetch_all(connection).await?)
 }
 
 /// Moves an entry to the table `refused`, and returns its size, if it exists.
 pub(super) async fn refuse(
     connection: &mut SqliteConnection,
-    seq: i64,
+    place: i64,
     reason: &str,
 ) -> Result<Vec<i64>, SpoolError> {
     let mut transaction = connection.begin().await?;
@@ -216,11 +217,11 @@ pub(super) async fn refuse(
         " FROM waiting WHERE seq = ?"
     ))
     .bind(reason)
-    .bind(seq)
+    .bind(place)
     .execute(&mut *transaction)
     .await?;
     let remove = sqlx::query_scalar("DELETE FROM waiting WHERE seq = ? RETURNING size");
-    let sizes = remove.bind(seq).fetch_all(&mut *transaction).await?;
+    let sizes = remove.bind(place).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(sizes)
 }
@@ -265,12 +266,12 @@ pub(super) async fn erase_refused(
 /// Appends a row that comes from another file to the table `refused`.
 pub(super) async fn append_refused(
     connection: &mut SqliteConnection,
-    seq: i64,
+    place: i64,
     reason: &str,
     record: Record,
 ) -> Result<(), SpoolError> {
-    append(connection, vec![(Some(seq), record)]).await?;
-    refuse(connection, seq, reason).await.map(drop)
+    append(connection, vec![(Some(place), record)]).await?;
+    refuse(connection, place, reason).await.map(drop)
 }
 
 /// Counts everything. Reads the size of every row, so it is only for the start; afterwards the figures are kept up to

@@ -91,7 +91,7 @@ pub enum Entry {
     /// As it was written.
     Intact {
         /// Its place in the spool.
-        seq: i64,
+        place: i64,
         /// The request. Its sender was authenticated when it arrived.
         delivery: AuthenticDelivery,
         /// The slug of its provider.
@@ -100,7 +100,7 @@ pub enum Entry {
     /// Its bytes differ from those that were written.
     Damaged {
         /// Its place in the spool.
-        seq: i64,
+        place: i64,
     },
 }
 
@@ -181,26 +181,26 @@ impl Spool {
         done.unwrap_or(Err(SpoolError::Sqlite(sqlx::Error::WorkerCrashed)))
     }
 
-    /// The first deliveries after the place `after`, in the order of arrival, at most `max`; 0 is the head.
+    /// At most `max` deliveries after this place, in the order of arrival; 0 is before the first.
     ///
     /// # Errors
     /// A failure of SQLite.
-    pub async fn first(&self, after: i64, max: usize) -> Result<Vec<Entry>, SpoolError> {
+    pub async fn next_after(&self, place: i64, max: usize) -> Result<Vec<Entry>, SpoolError> {
         let mut connection = self.0.connection.lock().await;
-        file::first(&mut connection, after, max, BYTES_AT_ONCE).await
+        file::next_after(&mut connection, place, max, BYTES_AT_ONCE).await
     }
 
     /// Removes the deliveries at these places. On a full disk, uses the space that is reserved for it.
     ///
     /// # Errors
     /// A failure of SQLite; none is removed then.
-    pub async fn remove(&self, seqs: &[i64]) -> Result<(), SpoolError> {
-        let seqs = seqs.to_vec();
+    pub async fn remove(&self, places: &[i64]) -> Result<(), SpoolError> {
+        let places = places.to_vec();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let mut removed = file::remove(&mut connection, &seqs).await;
+            let mut removed = file::remove(&mut connection, &places).await;
             if removed.is_err() && spool.release_reserve(&mut connection).await {
-                removed = file::remove(&mut connection, &seqs).await;
+                removed = file::remove(&mut connection, &places).await;
             }
             let removed = removed?;
             spool.note_removed(&mut connection, &removed).await;
@@ -213,13 +213,13 @@ impl Spool {
     ///
     /// # Errors
     /// A failure of SQLite; the delivery stays where it was.
-    pub async fn refuse(&self, seq: i64, reason: &str) -> Result<(), SpoolError> {
+    pub async fn refuse(&self, place: i64, reason: &str) -> Result<(), SpoolError> {
         let reason = reason.to_owned();
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let mut removed = file::refuse(&mut connection, seq, &reason).await;
+            let mut removed = file::refuse(&mut connection, place, &reason).await;
             if removed.is_err() && spool.release_reserve(&mut connection).await {
-                removed = file::refuse(&mut connection, seq, &reason).await;
+                removed = file::refuse(&mut connection, place, &reason).await;
             }
             let removed = removed?;
             spool.note_removed(&mut connection, &removed).await;
@@ -229,8 +229,8 @@ impl Spool {
         .await
     }
 
-    /// Moves refused deliveries back to their places, to be tried again, and returns how many. They fill at most half of the
-    /// spool, oldest first: an outage that begins now needs the rest.
+    /// Moves refused deliveries back to their places, to be tried again, and returns how many. They fill at most half of
+    /// the spool, oldest first: an outage that begins now needs the rest.
     ///
     /// # Errors
     /// A failure of SQLite; they stay refused then.

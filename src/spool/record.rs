@@ -88,17 +88,17 @@ impl Record {
 
     /// Reads a row as an entry of the spool, with its size.
     pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, u64), sqlx::Error> {
-        let seq = row.try_get("seq")?;
+        let place = row.try_get("seq")?;
         Ok(match Self::read(row) {
             Some(record) => {
                 let size = record.size();
-                (record.restore(seq), size)
+                (record.restore(place), size)
             }
-            None => (Entry::Damaged { seq }, OVERHEAD),
+            None => (Entry::Damaged { place }, OVERHEAD),
         })
     }
 
-    fn restore(self, seq: i64) -> Entry {
+    fn restore(self, place: i64) -> Entry {
         let received_at = self.received_at();
         let delivery = AuthenticDelivery::restored(
             self.id,
@@ -108,7 +108,7 @@ impl Record {
             self.headers,
             self.body,
         );
-        Entry::Intact { seq, delivery, provider: self.provider }
+        Entry::Intact { place, delivery, provider: self.provider }
     }
 }
 

@@ -166,9 +166,9 @@ async fn copy(
             Ok(None) => break None,
             Err(_) => break Some(reached),
             Ok(Some(row)) => match (row.try_get::<i64, _>("seq"), Record::read(&row)) {
-                (Ok(seq), Some(record)) => {
-                    reached = seq;
-                    records.push((Some(seq), record));
+                (Ok(place), Some(record)) => {
+                    reached = place;
+                    records.push((Some(place), record));
                     taken.rows += 1;
                 }
                 _ => taken.damaged += 1,
@@ -190,11 +190,11 @@ async fn copy_refused(
     let mut rows = sqlx::query("SELECT * FROM refused ORDER BY seq").fetch(from);
     let mut count = 0;
     while let Ok(Some(row)) = rows.try_next().await {
-        let (seq, reason) = (row.try_get::<i64, _>("seq"), row.try_get::<String, _>("reason"));
-        let (Ok(seq), Ok(reason), Some(record)) = (seq, reason, Record::read(&row)) else {
+        let (place, reason) = (row.try_get::<i64, _>("seq"), row.try_get::<String, _>("reason"));
+        let (Ok(place), Ok(reason), Some(record)) = (place, reason, Record::read(&row)) else {
             continue;
         };
-        file::append_refused(to, seq, &reason, record).await?;
+        file::append_refused(to, place, &reason, record).await?;
         count += 1;
     }
     Ok(count)

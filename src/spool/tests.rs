@@ -54,7 +54,7 @@ async fn numbers(spool: &Spool) -> Vec<Option<u8>> {
         Entry::Intact { delivery, .. } => Some(delivery.id().as_bytes()[0]),
         Entry::Damaged { .. } => None,
     };
-    spool.first(0, 1_000).await.unwrap().into_iter().map(number).collect()
+    spool.next_after(0, 1_000).await.unwrap().into_iter().map(number).collect()
 }
 
 /// The files as a crash would leave them: nothing is closed.
@@ -103,17 +103,17 @@ async fn what_is_appended_comes_back_as_it_arrived_and_in_order() {
     );
     append(&spool, 1..2).await;
     spool.append(&[(&odd, "gigastore"), (&event, "other")]).await.unwrap();
-    let entries = spool.first(0, 10).await.unwrap();
+    let entries = spool.next_after(0, 10).await.unwrap();
     let read: Vec<_> = entries
         .iter()
         .map(|entry| match entry {
-            Entry::Intact { seq, delivery, provider } => (seq, delivery, &**provider),
-            Entry::Damaged { seq } => panic!("{seq} is damaged"),
+            Entry::Intact { place, delivery, provider } => (place, delivery, &**provider),
+            Entry::Damaged { place } => panic!("{place} is damaged"),
         })
         .collect();
     let providers: Vec<_> = read.iter().map(|(_, _, provider)| *provider).collect();
     assert_eq!(providers, ["gigastore", "gigastore", "other"]);
-    assert!(read.is_sorted_by_key(|(seq, ..)| *seq));
+    assert!(read.is_sorted_by_key(|(place, ..)| *place));
     for ((_, kept, _), sent) in read.iter().zip([&delivery(1, &body(1)), &odd, &event]) {
         assert_eq!((kept.id(), kept.received_at()), (sent.id(), sent.received_at()));
         assert_eq!((kept.hook_path(), kept.event_id()), (sent.hook_path(), sent.event_id()));
@@ -128,8 +128,8 @@ async fn what_is_removed_is_gone_and_the_figures_say_what_is_left() {
     let spool = open(&folder).await;
     assert_eq!(spool.figures(), Figures::default());
     append(&spool, 1..6).await;
-    let head = spool.first(0, 2).await.unwrap();
-    let Entry::Intact { seq: last, .. } = head[1] else { panic!("damaged") };
+    let head = spool.next_after(0, 2).await.unwrap();
+    let Entry::Intact { place: last, .. } = head[1] else { panic!("damaged") };
     spool.remove(&(1..=last).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(numbers(&spool).await, range(3..6));
     let figures = spool.figures();
@@ -231,8 +231,8 @@ async fn what_is_tried_again_leaves_room_for_an_outage() {
     let spool = open(&folder).await;
     append(&spool, 1..7).await;
     let each = spool.figures().bytes / 6;
-    for seq in 1..6 {
-        spool.refuse(seq, "no").await.unwrap();
+    for place in 1..6 {
+        spool.refuse(place, "no").await.unwrap();
     }
     close(spool).await;
     // Four fit in half of it, and one of them waits already.
@@ -408,11 +408,11 @@ async fn figures_agree_with_what_waits_whoever_gives_up_halfway() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder).await;
     append(&spool, 1..241).await;
-    for (round, seq) in (1..=240).enumerate() {
+    for (round, place) in (1..=240).enumerate() {
         let limit = Duration::from_micros(1 + u64::try_from(round).unwrap() % 60);
         match round % 3 {
-            0 => drop(tokio::time::timeout(limit, spool.remove(&[seq])).await),
-            1 => drop(tokio::time::timeout(limit, spool.refuse(seq, "for a test")).await),
+            0 => drop(tokio::time::timeout(limit, spool.remove(&[place])).await),
+            1 => drop(tokio::time::timeout(limit, spool.refuse(place, "for a test")).await),
             _ => drop(tokio::time::timeout(limit, spool.remove(&[])).await),
         }
     }
@@ -431,8 +431,8 @@ async fn refused_deliveries_of_an_erased_profile_are_erased() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder).await;
     append(&spool, 1..4).await;
-    for seq in 1..=2 {
-        spool.refuse(seq, "for a test").await.unwrap();
+    for place in 1..=2 {
+        spool.refuse(place, "for a test").await.unwrap();
     }
     assert!(spool.erase_refused("body 001").await.unwrap());
     assert!(!spool.erase_refused("body 001").await.unwrap());
