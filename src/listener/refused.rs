@@ -1,5 +1,5 @@
-//! What the listener refuses by itself. Such a request never reaches the router, so it is in none of the router's metrics
-//! and log lines: without these, a sender that is refused for ever would be noticed by nobody.
+//! What the listener refuses by itself. Such a request never reaches the router, so it is in none of the router's
+//! metrics and log lines: without these, a sender that is refused for ever would be noticed by nobody.
 
 use std::fmt::Display;
 

@@ -611,7 +611,7 @@ async fn a_shutdown_closes_what_is_idle_and_lets_what_is_in_flight_end() {
 }
 
 #[tokio::test]
-async fn while_it_takes_leave_every_answer_closes_and_idle_connections_end_late_and_one_by_one() {
+async fn while_it_shuts_down_every_answer_closes_and_idle_connections_end_late_and_one_by_one() {
     const IDLE: usize = 100;
     let notice = Duration::from_secs(2);
     let server = Running::with(Limits { notice, ..limits() });
