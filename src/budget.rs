@@ -7,17 +7,17 @@
 //!
 //! ```text
 //! 0 ms        1,000      1,500 1,600     2,000 2,200   2,500
-//! |-- QUEUE ----|           |    |          |     |      PROVIDER gives up
+//! |-QUEUE_WAIT--|           |    |          |     |      PROVIDER gives up
 //! |             |           |    |          |     DELIVERY: answered 503 by now
 //! |             |           |    |          BATCH: no further attempt
 //! |             |           |    ATTEMPT: the connection is given up, the batch looked up and written over another
 //! |             |           STATEMENT: the server itself ends the statement, and says so
-//! |             WITH_SPOOL: the database had its chance, the delivery goes to the spool
+//! |             BATCH_WITH_SPOOL: the database had its chance, the delivery goes to the spool
 //! |HELD_ROW (50): a row that another transaction is just inserting; the batch is split
 //! ```
 //!
 //! So the limit that can name its cause ends first: a lock before its statement, the server before the connection, and
-//! this service before its sender. Only with a spool is there an exception: `WITH_SPOOL` ends before `STATEMENT`, and the
+//! this service before its sender. Only with a spool is there an exception: `BATCH_WITH_SPOOL` ends before `STATEMENT`, and the
 //! drainer finds out whether the statement has committed. The assertions below hold the order. `docs/operations.md` has
 //! the same numbers.
 //!
@@ -52,13 +52,13 @@ limits! {
     /// A delivery waits this long for its commit. The rest is for the network and for reading the body.
     DELIVERY = 2_200;
     /// The expected wait of a delivery for its turn. If the queue is longer than that, new deliveries are refused.
-    QUEUE = 1_000;
+    QUEUE_WAIT = 1_000;
     /// A batch is written, or refused, within this time, over as many connections as it takes.
     BATCH = 2_000;
     /// One attempt to write a batch. What is given up earlier than `BATCH` can be looked up over another connection.
     ATTEMPT = 1_600;
-    /// A batch if there is a spool: enough time is left to write its deliveries to the spool.
-    WITH_SPOOL = 1_000;
+    /// The same if there is a spool: enough time is left to write its deliveries to the spool.
+    BATCH_WITH_SPOOL = 1_000;
     /// A batch of a profile that another transaction holds.
     LANE = 2_000;
     /// One statement that writes, including its wait for a lock. The server cancels it.
@@ -147,7 +147,7 @@ assert_order! {
     DELIVERY < PROVIDER,
     BATCH < DELIVERY,
     LANE < DELIVERY,
-    QUEUE and STEADY_BATCH and STEADY_BATCH < DELIVERY,
+    QUEUE_WAIT and STEADY_BATCH and STEADY_BATCH < DELIVERY,
     ATTEMPT and QUESTION < BATCH,
     STATEMENT < ATTEMPT,
     STATEMENT < LANE,
@@ -157,7 +157,7 @@ assert_order! {
     MIGRATION_LOCK and HELD_ROW < STATEMENT,
     QUESTION < QUIET,
     // With a spool, a delivery may wait for the end of a drain, then tries the database, and is then spooled.
-    WITH_SPOOL and LAST_OF_SPOOL and WRITERS_PAUSE < DELIVERY,
+    BATCH_WITH_SPOOL and LAST_OF_SPOOL and WRITERS_PAUSE < DELIVERY,
     STATEMENT < DRAINED_BATCH,
     FIRST_LOOK_UP < LOOK_UP,
     READ_STATEMENT < READ,

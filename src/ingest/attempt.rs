@@ -1,25 +1,28 @@
-//! Writes one batch: retries until it is written, refused, or out of time. After a failure that leaves the commit in
+//! Writes one batch: retries until it is written, rejected, or out of time. After a failure that leaves the commit in
 //! doubt, asks the database whether the batch was written before writing it again.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::batch::{self, InDoubt, OnLocked, WriteError};
-use super::connection::WriterConnection;
-use super::{Receipt, Submission, WriterContext};
+use super::batch::{self, Batch, WriteError};
+use super::committed::acknowledge;
+use super::connection::IngestConnection;
+use super::plan::Plan;
+use super::{IngestContext, Receipt, Submission};
 use crate::domain::Iccid;
 use crate::store::{
-    Fault, StoreError, fault_of, is_lock_time_out, is_row_locked, is_time_out, partitions, written,
+    Fault, StoreError, fault_of, is_lock_time_out, is_row_locked, is_time_out, lookup, partitions,
 };
-use crate::telemetry::{self, Seldom, Span};
+use crate::telemetry::{self, Seldom};
 
 /// How often a batch is retried after a serialization failure, a deadlock or a dead connection.
 const RETRIES: u32 = 3;
 
-/// The pause before reconnecting, which grows with each try, and the longest.
+/// The pause before another attempt, which grows while there is no connection, and the longest.
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,23 +37,23 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Limits that leave time for one attempt only.
-    pub(super) const fn once(whole: Duration) -> Self {
+    /// One attempt may need the whole time. What fails sooner is still retried.
+    pub(super) const fn undivided(whole: Duration) -> Self {
         Self { whole, attempt: whole }
     }
 }
 
-/// Why a batch is given up, after all attempts.
+/// Why a batch was not written, after all attempts.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum NotWritten {
     /// These profiles are locked, or just being created. The others can be written without them.
     ProfilesLocked(HashSet<Iccid>),
     /// Writers: the lock timeout was hit on a row that is just being inserted. The error does not say which, so the batch
     /// has to be split.
     RowLockTimeout,
-    /// The database refuses the batch for its content, with this reason.
-    Data(String),
-    /// The database fails at the batch, over two connections, and the cause may be one of the rows.
+    /// The database rejects the batch for its content, with this reason ([`Fault::Data`]).
+    Rejected(String),
+    /// The database fails at the batch, over two connections, and the cause may be one of the rows ([`Fault::Suspect`]).
     Suspect,
     /// Lanes: the wait for a profile hit the statement timeout. The database itself is well.
     LaneTimeout,
@@ -58,89 +61,88 @@ pub(super) enum Refusal {
     Unavailable,
 }
 
-/// Writes a batch within these time limits. A single delivery that the database refuses is kept unapplied; with `keeps_suspects`, so is
-/// one at which it fails. Its statements are children of the span.
+/// What to do with a single delivery at which the database fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnSuspect {
+    /// Store it without applying it, as one that the database rejects.
+    KeepUnapplied,
+    /// Return [`NotWritten::Suspect`].
+    GiveUp,
+}
+
+impl OnSuspect {
+    pub(super) fn keep_if(keeps: bool) -> Self {
+        if keeps { Self::KeepUnapplied } else { Self::GiveUp }
+    }
+}
+
+/// Writes a batch within these time limits. Stores a single delivery that the database rejects without applying it.
 pub(super) async fn write_or_keep(
-    context: &WriterContext,
-    connection: &mut WriterConnection,
-    (submissions, on_locked, span): (&[&Submission], OnLocked, &Span),
+    context: &IngestContext,
+    connection: &mut IngestConnection,
+    batch: Batch<'_>,
     limits: Limits,
-    keeps_suspects: bool,
-) -> Result<Vec<Receipt>, Refusal> {
+    on_suspect: OnSuspect,
+) -> Result<Vec<Receipt>, NotWritten> {
     let deadline = Instant::now() + limits.whole;
     let mut writing = Writing {
         context,
         connection,
-        submissions,
-        on_locked,
-        span,
+        batch,
         deadline,
         in_doubt: None,
-        not_found: None,
+        looked_up_in_vain: None,
         tries: 0,
         is_noted: false,
     };
-    match timeout_at(deadline, writing.try_until_decided(limits.attempt)).await {
-        Ok(Err(refusal))
-            if matches!(refusal, Refusal::Data(_))
-                || keeps_suspects && matches!(refusal, Refusal::Suspect) =>
-        {
-            return match timeout_at(deadline, writing.keep_unapplied()).await {
-                Ok(Ok(receipts)) => Ok(receipts),
-                Ok(Err(again)) => Err(again.unwrap_or(refusal)),
-                Err(_) => {
-                    connection.discard();
-                    Err(Refusal::Unavailable)
-                }
-            };
-        }
-        Ok(done) => return done,
-        Err(_) => {}
-    }
-    let (is_in_doubt, is_noted) = (writing.in_doubt.is_some(), writing.is_noted);
-    connection.discard();
-    if is_noted {
-        return Err(Refusal::Unavailable);
-    }
-    context.pace.gave_up(submissions.len());
-    let what = if is_in_doubt {
-        "the database did not confirm a commit in time"
-    } else {
-        "the database did not answer in time"
+    let Ok(done) = timeout_at(deadline, writing.try_until_decided(limits.attempt)).await else {
+        return Err(writing.out_of_time());
     };
-    context.outage.note(submissions.len(), what, None);
-    Err(Refusal::Unavailable)
+    let keeps_unapplied = match &done {
+        Err(NotWritten::Rejected(_)) => true,
+        Err(NotWritten::Suspect) => on_suspect == OnSuspect::KeepUnapplied,
+        _ => false,
+    };
+    match (done, batch.submissions) {
+        (Err(first), [only]) if keeps_unapplied => {
+            let kept = timeout_at(deadline, writing.keep_unapplied(only, first)).await;
+            kept.unwrap_or_else(|_| {
+                connection.discard();
+                Err(NotWritten::Unavailable)
+            })
+        }
+        (done, _) => done,
+    }
 }
 
 /// A batch while it is being written.
 struct Writing<'a> {
-    context: &'a WriterContext,
-    connection: &'a mut WriterConnection,
-    submissions: &'a [&'a Submission],
-    on_locked: OnLocked,
-    span: &'a Span,
+    context: &'a IngestContext,
+    connection: &'a mut IngestConnection,
+    batch: Batch<'a>,
     deadline: Instant,
-    in_doubt: InDoubt,
+    /// The plan of an attempt whose commit is in doubt, see [`batch::write`].
+    in_doubt: Option<Arc<Plan>>,
     /// The plan of an attempt that was in doubt and not found. Its commit may still come: a process of another server,
     /// behind a proxy or after a failover, cannot be seen and counts as not busy.
-    not_found: InDoubt,
+    looked_up_in_vain: Option<Arc<Plan>>,
     tries: u32,
     /// Whether the outage was noted already.
     is_noted: bool,
 }
 
 impl Writing<'_> {
-    async fn try_until_decided(&mut self, limit: Duration) -> Result<Vec<Receipt>, Refusal> {
+    async fn try_until_decided(&mut self, limit: Duration) -> Result<Vec<Receipt>, NotWritten> {
         loop {
             let begun = Instant::now();
-            let error = match timeout(limit, self.try_once()).await {
+            let error = match timeout(limit, self.attempt_once()).await {
                 Ok(Ok(receipts)) => {
-                    self.context.applying.note(&receipts);
+                    self.context.success.note(&receipts);
                     self.note_success(begun.elapsed());
                     return Ok(receipts);
                 }
-                Ok(Err(WriteError::Contended(iccids))) if !iccids.is_empty() => {
-                    return Err(Refusal::ProfilesLocked(iccids));
+                Ok(Err(WriteError::ProfilesLocked(iccids))) => {
+                    return Err(NotWritten::ProfilesLocked(iccids));
                 }
                 Ok(Err(WriteError::Failed(StoreError::Database(error)))) => error,
                 Ok(Err(WriteError::Failed(error @ StoreError::Corrupt { .. }))) => {
@@ -149,16 +151,15 @@ impl Writing<'_> {
                         error,
                         "a stored row cannot be read; look at the table profiles"
                     );
-                    return Err(Refusal::Data(error.to_string()));
+                    return Err(NotWritten::Rejected(error.to_string()));
                 }
-                // Another transaction was just changing what this writes, and it names no profile that could be locked.
-                Ok(Err(WriteError::Contended(_))) => {
+                Ok(Err(WriteError::Contended)) => {
                     sleep(PAUSE).await;
                     continue;
                 }
                 // No connection could be made, or the erasure key is not known yet: tried until the deadline.
                 Ok(Err(WriteError::Failed(error))) => {
-                    if !matches!(error, StoreError::Busy) {
+                    if !matches!(error, StoreError::KeyUnknown) {
                         self.connection.discard();
                     }
                     tracing::debug!(
@@ -169,7 +170,7 @@ impl Writing<'_> {
                     continue;
                 }
                 Err(_) => {
-                    self.context.pace.gave_up(self.submissions.len());
+                    self.note_timeout();
                     self.connection.discard();
                     continue;
                 }
@@ -187,7 +188,7 @@ impl Writing<'_> {
             }
             // A commit that was looked up in vain has come after all: look again.
             if error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
-                && let Some(plan) = self.not_found.take()
+                && let Some(plan) = self.looked_up_in_vain.take()
             {
                 self.in_doubt = Some(plan);
                 continue;
@@ -198,58 +199,57 @@ impl Writing<'_> {
 
     /// One attempt. If an earlier attempt left a commit in doubt, looks the batch up first and writes only if it is
     /// missing.
-    async fn try_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
+    async fn attempt_once(&mut self) -> Result<Vec<Receipt>, WriteError> {
         let _busy = self.connection.busy();
         let connection = self.connection.reach().await?;
-        if self.in_doubt.is_some() {
-            let keys: Vec<_> = self.submissions.iter().map(|it| it.key()).collect();
-            let found = written::find(connection, &keys);
-            let found = batch::traced(self.span, "SELECT", "deliveries", found).await?;
-            let plan = self.in_doubt.take();
-            if let Some(plan) = plan {
-                if found.len() == keys.len() {
-                    telemetry::count_commit_looked_up();
-                    return Ok(batch::written(self.submissions, plan));
-                }
-                self.not_found = Some(plan);
+        if let Some(plan) = self.in_doubt.clone() {
+            let keys: Vec<_> = self.batch.submissions.iter().map(|it| it.key()).collect();
+            let found = lookup::find(connection, &keys);
+            let found = batch::traced(self.batch.span, "SELECT", "deliveries", found).await?;
+            self.in_doubt = None;
+            if found.len() == keys.len() {
+                telemetry::count_commit_looked_up();
+                return Ok(acknowledge(self.batch.submissions, &plan));
             }
+            self.looked_up_in_vain = Some(plan);
         }
-        let (key, in_doubt) = (&self.context.erasure_key, &mut self.in_doubt);
-        let batch = (self.submissions, self.on_locked, self.span);
-        batch::write(connection, key, batch, in_doubt).await
+        let key = &self.context.erasure_key;
+        let plan = batch::write(connection, key, self.batch, &mut self.in_doubt).await?;
+        Ok(acknowledge(self.batch.submissions, &plan))
     }
 
-    /// Stores a single delivery that the database does not let be applied. The sender may never send it again. `Err(None)` if the
-    /// database refuses that too.
-    async fn keep_unapplied(&mut self) -> Result<Vec<Receipt>, Option<Refusal>> {
-        let [only] = self.submissions else { return Err(None) };
+    /// Stores a delivery that cannot be applied, because its sender may never send it again. If the database rejects that too,
+    /// returns the `first` reason.
+    async fn keep_unapplied(
+        &mut self,
+        only: &Submission,
+        first: NotWritten,
+    ) -> Result<Vec<Receipt>, NotWritten> {
         let key = &self.context.erasure_key;
         let kept = async {
             let connection = self.connection.reach().await?;
             batch::keep_unapplied(connection, key, only).await
         };
         match kept.await {
-            Ok(receipt) => {
-                let receipts = vec![receipt];
-                self.context.applying.note(&receipts);
+            Ok(plan) => {
+                let receipts = acknowledge(&[only], &plan);
+                self.context.success.note(&receipts);
                 Ok(receipts)
             }
-            Err(WriteError::Contended(iccids)) if !iccids.is_empty() => {
-                Err(Some(Refusal::ProfilesLocked(iccids)))
-            }
+            Err(WriteError::ProfilesLocked(iccids)) => Err(NotWritten::ProfilesLocked(iccids)),
             Err(WriteError::Failed(StoreError::Database(error)))
                 if fault_of(&error) == Fault::Data =>
             {
-                Err(None)
+                Err(first)
             }
             Err(WriteError::Failed(StoreError::Database(error)))
                 if fault_of(&error) == Fault::Suspect =>
             {
-                Err(Some(Refusal::Suspect))
+                Err(NotWritten::Suspect)
             }
             Err(_) => {
                 self.connection.discard();
-                Err(Some(Refusal::Unavailable))
+                Err(NotWritten::Unavailable)
             }
         }
     }
@@ -257,36 +257,61 @@ impl Writing<'_> {
     fn note_success(&mut self, took: Duration) {
         self.context.outage.end();
         telemetry::record_commit(took);
-        if self.on_locked == OnLocked::Skip {
-            self.context.pace.committed(self.submissions.len(), took);
+        if let Some(pace) = self.batch.role.pace() {
+            pace.note_commit(self.batch.submissions.len(), took);
         }
     }
 
+    fn note_timeout(&self) {
+        if let Some(pace) = self.batch.role.pace() {
+            pace.note_timeout(self.batch.submissions.len());
+        }
+    }
+
+    /// Gives up what is under way.
+    fn out_of_time(&mut self) -> NotWritten {
+        self.connection.discard();
+        if !self.is_noted {
+            self.note_timeout();
+            let what = if self.in_doubt.is_some() {
+                "the database did not confirm a commit in time"
+            } else {
+                "the database did not answer in time"
+            };
+            self.context.outage.note(self.batch.submissions.len(), what, None);
+        }
+        NotWritten::Unavailable
+    }
+
     /// Decides by the error, and by how long it took, whether to retry the batch: `Ok` if so. Nothing was written.
-    async fn decide_retry(&mut self, error: &sqlx::Error, took: Duration) -> Result<(), Refusal> {
-        let deliveries = self.submissions.len();
-        if is_time_out(error) && self.on_locked == OnLocked::Skip {
-            self.context.pace.gave_up(deliveries);
+    async fn decide_retry(
+        &mut self,
+        error: &sqlx::Error,
+        took: Duration,
+    ) -> Result<(), NotWritten> {
+        let deliveries = self.batch.submissions.len();
+        if is_time_out(error) {
+            self.note_timeout();
         }
         match fault_of(error) {
             Fault::Transient if self.tries <= RETRIES => Ok(()),
             Fault::NoPartition if self.tries <= RETRIES => self.make_partitions().await,
             Fault::Data => {
                 let error = error as &dyn std::error::Error;
-                tracing::error!(error, deliveries, "the database refuses a batch for its content");
-                Err(Refusal::Data(error.to_string()))
+                tracing::error!(error, deliveries, "the database rejects a batch for its content");
+                Err(NotWritten::Rejected(error.to_string()))
             }
-            Fault::Unavailable if is_row_locked(error) => Err(Refusal::RowLockTimeout),
+            Fault::Unavailable if is_row_locked(error) => Err(NotWritten::RowLockTimeout),
             // A whole table is locked. Splitting the batch would not help, so retry until the table is free.
             Fault::Unavailable if is_lock_time_out(error) => Ok(()),
-            Fault::Unavailable if self.on_locked == OnLocked::Wait && is_time_out(error) => {
-                Err(Refusal::LaneTimeout)
+            Fault::Unavailable if self.batch.role.is_lane() && is_time_out(error) => {
+                Err(NotWritten::LaneTimeout)
             }
             // Another attempt of that length does not fit before the deadline. If abandoned, it would keep running on
             // the server and delay the next batches too.
             Fault::Unavailable if is_time_out(error) && Instant::now() + took > self.deadline => {
                 self.note_outage(error);
-                Err(Refusal::Unavailable)
+                Err(NotWritten::Unavailable)
             }
             // A connection that knows an older schema fails at its statements, so a new one is tried first.
             Fault::Suspect if self.tries == 1 => {
@@ -304,7 +329,7 @@ impl Writing<'_> {
                         "the database fails at a batch: is a row damaged, does a trigger raise, or has our role lost a right?"
                     );
                 }
-                Err(Refusal::Suspect)
+                Err(NotWritten::Suspect)
             }
             // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
             // that the server itself reports is retried once.
@@ -327,7 +352,7 @@ impl Writing<'_> {
             Fault::Transient | Fault::NoPartition | Fault::Unavailable => {
                 self.connection.discard();
                 self.note_outage(error);
-                Err(Refusal::Unavailable)
+                Err(NotWritten::Unavailable)
             }
         }
     }
@@ -339,13 +364,13 @@ impl Writing<'_> {
 
     fn note_outage(&mut self, error: &sqlx::Error) {
         self.is_noted = true;
-        let deliveries = self.submissions.len();
+        let deliveries = self.batch.submissions.len();
         self.context.outage.note(deliveries, "the database is not available", Some(error));
     }
 
-    async fn make_partitions(&mut self) -> Result<(), Refusal> {
+    async fn make_partitions(&mut self) -> Result<(), NotWritten> {
         let received_at: Vec<_> =
-            self.submissions.iter().map(|it| it.delivery.received_at()).collect();
+            self.batch.submissions.iter().map(|it| it.delivery.received_at()).collect();
         let made = async {
             let connection = self.connection.reach().await?;
             partitions::make_for(connection, &received_at).await
@@ -354,11 +379,11 @@ impl Writing<'_> {
             self.connection.discard();
             let error = &error as &dyn std::error::Error;
             self.context.outage.note(
-                self.submissions.len(),
+                self.batch.submissions.len(),
                 "the partition that deliveries belong to does not exist and cannot be created",
                 Some(error),
             );
-            return Err(Refusal::Unavailable);
+            return Err(NotWritten::Unavailable);
         }
         Ok(())
     }

@@ -1,38 +1,34 @@
-//! What becomes of each delivery of a batch: its row, made before the commit; its counts, log lines and receipt, after.
+//! What follows a commit: metrics, log lines, and the receipts for the senders.
 
-use super::plan::Plan;
+use super::plan::{Judgement, Plan};
 use super::{Receipt, Submission};
 use crate::domain::Outcome;
-use crate::store::deliveries::{NewDelivery, REUSED_EVENT_ID, is_unapplied};
-use crate::store::written::Written;
+use crate::store::deliveries::{REUSED_EVENT_ID, is_unapplied};
+use crate::store::lookup::Found;
 use crate::telemetry;
 
-/// What is stored for each delivery.
-pub(super) fn deliveries<'a>(batch: &'a [&'a Submission], plan: &'a Plan) -> Vec<NewDelivery<'a>> {
-    batch
-        .iter()
-        .zip(&plan.judgements)
-        .map(|(submission, judgement)| NewDelivery {
-            id: submission.delivery.id(),
-            received_at: submission.delivery.received_at(),
-            hook: submission.delivery.hook_path(),
-            provider: submission.provider,
-            iccid: submission.iccid().filter(|_| !judgement.erased),
-            outcome: judgement.outcome,
-            reason: judgement.reason.as_deref(),
-            event_id: submission
-                .event_id()
-                .filter(|id| !(judgement.erased && submission.is_named_in(id))),
-            headers: Some(submission.delivery.kept_headers())
-                .filter(|headers| !(judgement.erased && submission.is_named_in(headers)))
-                .unwrap_or("{}"),
-            body: if judgement.erased { b"" } else { submission.delivery.body() },
-        })
-        .collect()
+/// Counts a committed batch, and returns one receipt for each delivery, in the same order.
+pub(super) fn acknowledge(batch: &[&Submission], plan: &Plan) -> Vec<Receipt> {
+    count(batch, plan);
+    let judged = batch.iter().zip(&plan.judgements);
+    let receipt = |(submission, judgement): (&&Submission, &Judgement)| Receipt {
+        delivery_id: submission.delivery.id(),
+        outcome: judgement.outcome,
+        reason: judgement.reason.clone(),
+    };
+    judged.map(receipt).collect()
+}
+
+/// Counts and logs a delivery that the drainer found committed: its commit was not confirmed in time, so it went to the spool
+/// too. What its profile reached and how it changed is not known any more, and not counted.
+pub(super) fn count_found(submission: &Submission, found: &Found) {
+    let Some(outcome) = found.outcome else { return };
+    telemetry::count_deliveries(submission.provider, outcome, 1);
+    note(submission, outcome, found.reason.as_deref());
 }
 
 /// Counts what was committed, and logs a warning for each noteworthy delivery.
-pub(super) fn count(batch: &[&Submission], plan: &Plan) {
+fn count(batch: &[&Submission], plan: &Plan) {
     let judged = || batch.iter().zip(&plan.judgements);
     let outcomes = judged().map(|(submission, judgement)| (submission.provider, judgement.outcome));
     for ((provider, outcome), number) in tally(outcomes) {
@@ -53,14 +49,7 @@ pub(super) fn count(batch: &[&Submission], plan: &Plan) {
     }
 }
 
-/// The same for a delivery that waited in the spool although it was committed: its commit was not confirmed in time.
-pub(super) fn count_found(submission: &Submission, written: &Written) {
-    let Some(outcome) = written.outcome else { return };
-    telemetry::count_deliveries(submission.provider, outcome, 1);
-    note(submission, outcome, written.reason.as_deref());
-}
-
-/// Counts and logs a delivery at which an operator should look. A sender's ordinary retry is none.
+/// Counts and logs a delivery at which an operator should look. An ordinary retry by its sender is not one of them.
 fn note(submission: &Submission, outcome: Outcome, reason: Option<&str>) {
     match outcome {
         Outcome::Unrecognised => {
@@ -109,19 +98,6 @@ fn tally<K: PartialEq>(kinds: impl Iterator<Item = K>) -> Vec<(K, u64)> {
         }
     }
     tally
-}
-
-/// What each sender is answered.
-pub(super) fn receipts(batch: &[&Submission], plan: Plan) -> Vec<Receipt> {
-    batch
-        .iter()
-        .zip(plan.judgements)
-        .map(|(submission, judgement)| Receipt {
-            delivery_id: submission.delivery.id(),
-            outcome: judgement.outcome,
-            reason: judgement.reason,
-        })
-        .collect()
 }
 
 #[cfg(test)]

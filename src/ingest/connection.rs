@@ -1,5 +1,5 @@
-//! A writer's connection to the database, kept from one batch to the next. If it fails, another is made without losing the
-//! current batch.
+//! A connection to the database of a writer, a lane or the drainer, used for one batch after the other. If it fails, another is
+//! made without losing the current batch.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::telemetry;
 /// How often to check whether the server has finished what it received over the previous connection.
 const FORMER_PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection to the database, of a writer, a lane or the drainer.
+/// A connection of a writer, a lane or the drainer.
 #[derive(Debug)]
-pub(super) struct WriterConnection {
+pub(super) struct IngestConnection {
     line: Line,
     /// The server process behind the connection that was last given up. It may still be executing our statement.
     former: Option<Backend>,
 }
 
-impl WriterConnection {
+impl IngestConnection {
     /// Not connected yet.
     pub(super) fn new(connector: Connector, session: Session) -> Self {
         Self { line: Line::new(connector, session, budget::QUIET), former: None }
@@ -64,7 +64,7 @@ impl WriterConnection {
     }
 
     /// Opens the connection, and keeps it alive while it is not used, until the future is dropped.
-    pub(super) async fn keep(&mut self) -> Infallible {
-        self.line.keep().await
+    pub(super) async fn keep_alive(&mut self) -> Infallible {
+        self.line.keep_alive().await
     }
 }

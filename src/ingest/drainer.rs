@@ -14,28 +14,29 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::applying::MAX_SUSPECTS;
-use super::attempt::{Limits, Refusal, write_or_keep};
-use super::batch::OnLocked;
+use super::attempt::{Limits, NotWritten, OnSuspect, write_or_keep};
+use super::batch::{Batch, Role};
 use super::committed::count_found;
-use super::connection::WriterConnection;
+use super::connection::IngestConnection;
 use super::pace::MAX_BATCH;
+use super::recent_success::MAX_SUSPECTS;
 use super::skipped::Skipped;
-use super::spooling::{Spooling, read};
-use super::{Submission, WriterContext};
+use super::spooling::Spooling;
+use super::{IngestContext, Submission};
 use crate::budget;
 use crate::hook::Hooks;
 use crate::providers::Providers;
 use crate::spool::SpoolError;
 use crate::store::StoreError;
-use crate::store::written::{self, Written};
+use crate::store::lookup::{self, Found};
 use crate::telemetry::{self, Span};
 
 /// The first and the longest pause between attempts to reach a database that is down.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the database may take over a batch. No sender waits for an answer here.
-const LIMITS: Limits = Limits::once(budget::DRAINED_BATCH);
+const LIMITS: Limits = Limits::undivided(budget::DRAINED_BATCH);
 
 /// How often in a row a damaged spool is read in vain before the service ends.
 const MAX_UNREADABLE: u32 = 3;
@@ -43,13 +44,13 @@ const MAX_UNREADABLE: u32 = 3;
 /// How long a lookup or a ping may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs until every sender of `writers` is gone.
+/// Runs until the last writer has ended, which drops its sender of `writers`.
 pub(super) async fn run(
-    context: WriterContext,
+    context: IngestContext,
     spooling: Arc<Spooling>,
     hooks: Hooks,
     providers: Providers,
-    connection: WriterConnection,
+    connection: IngestConnection,
     mut writers: mpsc::Receiver<()>,
 ) {
     let mut drainer = Drainer {
@@ -81,27 +82,24 @@ pub(super) async fn run(
 #[derive(Debug)]
 struct Stuck;
 
-/// The database fails at a statement, and the cause may be one row.
-struct FailsAtOne;
-
 /// What one step has done.
 #[derive(Debug, PartialEq, Eq)]
 enum PassStep {
     /// Passed a batch, or found the spool empty.
     Advanced,
-    /// Reached the end of the pass. What was skipped is tried again after this pause.
-    AtEnd { pause: Duration },
+    /// The pass is over, by its end or because what it skipped is due again. That is tried after this pause.
+    PassOver { pause: Duration },
 }
 
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
 /// profile stay in the spool, in their order, until the next pass; the others do not wait for them. The same goes for a
 /// delivery without a profile whose event id another transaction is reserving.
 struct Drainer {
-    context: WriterContext,
+    context: IngestContext,
     spooling: Arc<Spooling>,
     hooks: Hooks,
     providers: Providers,
-    connection: WriterConnection,
+    connection: IngestConnection,
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
     skipped: Skipped,
@@ -117,25 +115,26 @@ impl Drainer {
     async fn run(&mut self) {
         loop {
             self.spooling.wait_until_on().await;
-            let mut pause = PAUSES[0];
+            let mut pause_if_stuck = FIRST_PAUSE;
             loop {
                 match self.drain_some().await {
                     Ok(PassStep::Advanced) => {
-                        pause = PAUSES[0];
+                        pause_if_stuck = FIRST_PAUSE;
                         if self.is_nearly_done() && self.finish().await {
                             break;
                         }
                     }
-                    Ok(PassStep::AtEnd { pause }) => sleep(pause).await,
+                    Ok(PassStep::PassOver { pause }) => sleep(pause).await,
                     Err(Stuck) if self.unreadable >= MAX_UNREADABLE => {
                         tracing::error!(
                             "the spool's file is damaged: the service ends, because a start copies what can be read to a new file"
                         );
+                        // `Service::task_died` notices that this task has ended, and ends the process.
                         return;
                     }
                     Err(Stuck) => {
-                        sleep(pause).await;
-                        pause = PAUSES[1].min(pause * 2);
+                        sleep(pause_if_stuck).await;
+                        pause_if_stuck = LONGEST_PAUSE.min(pause_if_stuck * 2);
                     }
                 }
             }
@@ -184,41 +183,44 @@ impl Drainer {
             Ok(entries) => entries,
             Err(error) => {
                 self.unreadable = if error.is_damage() { self.unreadable + 1 } else { 0 };
-                return Err(stuck(&error));
+                return Err(log_stuck(&error));
             }
         };
         self.unreadable = 0;
         if entries.is_empty() {
             self.ping().await?;
-            let is_end_of_pass = self.after > 0;
-            let pause = self.skipped.pause();
+            let (is_end_of_pass, pause) = (self.after > 0, self.skipped.pause());
             self.begin_again();
-            return Ok(if is_end_of_pass { PassStep::AtEnd { pause } } else { PassStep::Advanced });
+            return Ok(if is_end_of_pass {
+                PassStep::PassOver { pause }
+            } else {
+                PassStep::Advanced
+            });
         }
-        let (mut seqs, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
+        let (mut places, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
         for entry in entries {
-            match read(entry, &self.hooks, &self.providers) {
-                Ok((seq, submission)) => {
-                    last = seq;
-                    seqs.insert(submission.delivery.id(), seq);
+            match Submission::from_spool(entry, &self.hooks, &self.providers) {
+                Ok((place, submission)) => {
+                    last = place;
+                    places.insert(submission.delivery.id(), place);
                     batch.push(submission);
                 }
-                Err((seq, reason)) => {
-                    last = seq;
-                    self.refuse(seq, &reason).await?;
+                Err((place, reason)) => {
+                    last = place;
+                    self.refuse(place, &reason).await?;
                 }
             }
         }
-        let count = seqs.len();
-        if self.write(batch, &mut seqs).await.is_err() {
+        let count = places.len();
+        if self.write(batch, &mut places).await.is_err() {
             // A smaller batch may be written in time.
             self.max_batch = (self.max_batch / 2).max(1);
             return Err(Stuck);
         }
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
-        let done: Vec<_> = seqs.values().copied().collect();
-        self.spooling.spool.remove(&done).await.map_err(|error| stuck(&error))?;
-        self.counted.retain(|id| !seqs.contains_key(id));
+        let done: Vec<_> = places.values().copied().collect();
+        self.spooling.spool.remove(&done).await.map_err(|error| log_stuck(&error))?;
+        self.counted.retain(|id| !places.contains_key(id));
         self.skipped.note(count - done.len(), done.len());
         self.after = last;
         let is_due = self.skipped.is_due();
@@ -226,7 +228,7 @@ impl Drainer {
             self.begin_again();
         }
         // What was skipped is still there: too early to let new deliveries go to the database.
-        Ok(if is_due { PassStep::AtEnd { pause: Duration::ZERO } } else { PassStep::Advanced })
+        Ok(if is_due { PassStep::PassOver { pause: Duration::ZERO } } else { PassStep::Advanced })
     }
 
     /// Begins a pass at the head of the spool.
@@ -253,16 +255,16 @@ impl Drainer {
         Err(Stuck)
     }
 
-    /// Writes the deliveries that are not in the database yet. If the database refuses a batch, writes it in halves,
-    /// down to single deliveries. Removes from `seqs` what must stay in the spool.
+    /// Writes the deliveries that are not in the database yet. If a batch is not written, writes it in halves, down to single
+    /// deliveries. Removes from `places` the deliveries that must stay in the spool, or that were moved to its table `refused`.
     async fn write(
         &mut self,
         batch: Vec<Submission>,
-        seqs: &mut HashMap<Uuid, i64>,
+        places: &mut HashMap<Uuid, i64>,
     ) -> Result<(), Stuck> {
         let mut work = vec![batch];
         while let Some(batch) = work.pop() {
-            let Err((mut batch, mut refusal)) = self.write_once(batch, seqs).await? else {
+            let Some((mut batch, mut not_written)) = self.write_once(batch, places).await? else {
                 continue;
             };
             if batch.len() > 1 {
@@ -271,20 +273,20 @@ impl Drainer {
                 work.push(batch);
                 continue;
             }
-            if let Refusal::Data(_) = refusal {
+            if let NotWritten::Rejected(_) = not_written {
                 // An earlier attempt may have committed between our lookup and our write. If so, the second lookup
                 // finds it.
-                let Err(again) = self.write_once(batch, seqs).await? else { continue };
-                (batch, refusal) = again;
+                let Some(again) = self.write_once(batch, places).await? else { continue };
+                (batch, not_written) = again;
             }
             let Some(only) = batch.pop() else { continue };
-            match (refusal, seqs.remove(&only.delivery.id())) {
-                (Refusal::Data(reason), Some(seq)) => self.refuse(seq, &reason).await?,
-                (Refusal::Suspect, _) => {
+            match (not_written, places.remove(&only.delivery.id())) {
+                (NotWritten::Rejected(reason), Some(place)) => self.refuse(place, &reason).await?,
+                (NotWritten::Suspect, _) => {
                     self.skipped.add(&only);
                     self.skipped.is_failing = true;
                     // A pause: perhaps the whole database fails.
-                    if self.context.applying.note_suspect().is_multiple_of(MAX_SUSPECTS) {
+                    if self.context.success.note_failure().is_multiple_of(MAX_SUSPECTS) {
                         return Err(Stuck);
                     }
                 }
@@ -294,73 +296,76 @@ impl Drainer {
         Ok(())
     }
 
-    /// Writes, as one batch, the deliveries that are not in the database yet and whose profiles are free. Returns the
-    /// batch if the database refuses its content or fails at it, or if something in it is locked and the error does not say what.
+    /// Writes, as one batch, the deliveries that are not in the database yet and whose profiles are not locked. Returns the batch
+    /// if the database rejects it or fails at it, or if something in it is locked and the error does not say what.
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
-        seqs: &mut HashMap<Uuid, i64>,
-    ) -> Result<Result<(), (Vec<Submission>, Refusal)>, Stuck> {
+        places: &mut HashMap<Uuid, i64>,
+    ) -> Result<Option<(Vec<Submission>, NotWritten)>, Stuck> {
         loop {
             batch.retain(|submission| {
                 let is_skipped = self.skipped.has(submission);
                 if is_skipped {
-                    seqs.remove(&submission.delivery.id());
+                    places.remove(&submission.delivery.id());
                 }
                 !is_skipped
             });
-            let Ok(written) = self.find_written(&batch).await? else {
-                return Ok(Err((batch, Refusal::Suspect)));
+            let Some(found) = self.look_up(&batch).await? else {
+                return Ok(Some((batch, NotWritten::Suspect)));
             };
             batch.retain(|submission| {
                 let id = submission.delivery.id();
-                let found = written.get(&id);
+                let found = found.get(&id);
                 if let Some(found) = found.filter(|_| self.counted.insert(id)) {
                     count_found(submission, found);
                 }
                 found.is_none()
             });
-            telemetry::count_already_written(written.len());
+            telemetry::count_already_written(found.len());
             if batch.is_empty() {
-                return Ok(Ok(()));
+                return Ok(None);
             }
             let (context, connection) = (&self.context, &mut self.connection);
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
-            let work = (&refs[..], OnLocked::Skip, &span);
-            // If others are applied, the cause is this delivery or its profile. Otherwise it waits until the database is repaired.
-            let is_well = context.applying.is_well();
-            match write_or_keep(context, connection, work, LIMITS, is_well).await {
+            let work = Batch { submissions: &refs, role: Role::Drainer, span: &span };
+            // If others were applied recently, the cause is this delivery or its profile. Otherwise it waits until the database
+            // is repaired.
+            let on_suspect = OnSuspect::keep_if(context.success.is_recent());
+            match write_or_keep(context, connection, work, LIMITS, on_suspect).await {
                 Ok(receipts) => {
                     self.counted.extend(receipts.iter().map(|it| it.delivery_id));
                     telemetry::count_drained(batch.len());
-                    return Ok(Ok(()));
+                    return Ok(None);
                 }
-                Err(Refusal::ProfilesLocked(iccids)) => self.skipped.add_profiles(iccids),
-                Err(refusal @ (Refusal::Data(_) | Refusal::RowLockTimeout | Refusal::Suspect)) => {
-                    return Ok(Err((batch, refusal)));
-                }
-                Err(Refusal::LaneTimeout | Refusal::Unavailable) => return Err(Stuck),
+                Err(NotWritten::ProfilesLocked(iccids)) => self.skipped.add_profiles(iccids),
+                Err(
+                    not_written @ (NotWritten::Rejected(_)
+                    | NotWritten::RowLockTimeout
+                    | NotWritten::Suspect),
+                ) => return Ok(Some((batch, not_written))),
+                Err(NotWritten::LaneTimeout | NotWritten::Unavailable) => return Err(Stuck),
             }
         }
     }
 
-    /// Finds which of these are written already. The inner error says that the database fails at looking them up, also over a new
-    /// connection, and that the cause may be one of them.
-    async fn find_written(
+    /// Finds which of these are in the database already. `None` if the database fails at looking them up, also over a new
+    /// connection, and the cause may be one of them.
+    async fn look_up(
         &mut self,
         batch: &[Submission],
-    ) -> Result<Result<HashMap<Uuid, Written>, FailsAtOne>, Stuck> {
+    ) -> Result<Option<HashMap<Uuid, Found>>, Stuck> {
         if batch.is_empty() {
-            return Ok(Ok(HashMap::new()));
+            return Ok(Some(HashMap::new()));
         }
         let keys: Vec<_> = batch.iter().map(Submission::key).collect();
         let mut tries = 0;
         loop {
             tries += 1;
             let connection = self.reach_database().await?;
-            let error = match timeout(LOOK_LIMIT, written::find(connection, &keys)).await {
-                Ok(Ok(written)) => return Ok(Ok(written)),
+            let error = match timeout(LOOK_LIMIT, lookup::find(connection, &keys)).await {
+                Ok(Ok(found)) => return Ok(Some(found)),
                 Ok(Err(error)) => error,
                 Err(_) => StoreError::Busy,
             };
@@ -371,24 +376,25 @@ impl Drainer {
             self.connection.discard();
             match (error.may_be_one_row(), tries) {
                 (true, 1) => {}
-                (true, _) => return Ok(Err(FailsAtOne)),
+                (true, _) => return Ok(None),
                 (false, _) => return Err(Stuck),
             }
         }
     }
 
-    async fn refuse(&self, seq: i64, reason: &str) -> Result<(), Stuck> {
+    /// Moves a delivery to the spool's table `refused`.
+    async fn refuse(&self, place: i64, reason: &str) -> Result<(), Stuck> {
         tracing::error!(
-            seq,
+            seq = place,
             reason,
             "a delivery in the spool cannot be written: it is kept in the spool's table `refused`"
         );
         telemetry::count_spool_refused();
-        self.spooling.spool.refuse(seq, reason).await.map_err(|error| stuck(&error))
+        self.spooling.spool.refuse(place, reason).await.map_err(|error| log_stuck(&error))
     }
 }
 
-fn stuck(error: &SpoolError) -> Stuck {
+fn log_stuck(error: &SpoolError) -> Stuck {
     tracing::error!(error = error as &dyn std::error::Error, "the spool cannot be drained");
     Stuck
 }

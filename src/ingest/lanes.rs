@@ -13,10 +13,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::task::JoinMap;
 
-use super::batch::OnLocked;
-use super::connection::WriterConnection;
-use super::settle::{is_still_wanted, settle};
-use super::{LANE_CONNECTIONS, Waiting, WriterContext};
+use super::batch::Role;
+use super::connection::IngestConnection;
+use super::settle::{is_in_time, settle};
+use super::{IngestContext, LANE_CONNECTIONS, Queued};
 use crate::domain::Iccid;
 use crate::store::{Connector, Session};
 
@@ -28,7 +28,7 @@ const STAYS_LOCKED: Duration = Duration::from_secs(10);
 pub(super) struct LaneConnections {
     connector: Connector,
     permits: Semaphore,
-    idle: Mutex<Vec<WriterConnection>>,
+    idle: Mutex<Vec<IngestConnection>>,
 }
 
 impl LaneConnections {
@@ -37,23 +37,23 @@ impl LaneConnections {
         Self { connector: connector.clone(), permits, idle: Mutex::default() }
     }
 
-    async fn take(&self) -> Option<(SemaphorePermit<'_>, WriterConnection)> {
+    async fn take(&self) -> Option<(SemaphorePermit<'_>, IngestConnection)> {
         // The semaphore is never closed.
         let permit = self.permits.acquire().await.ok()?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // A lane that panicked has taken its connection with it.
-        let new = || WriterConnection::new(self.connector.clone(), Session::Lane);
+        let new = || IngestConnection::new(self.connector.clone(), Session::Lane);
         Some((permit, idle.unwrap_or_else(new)))
     }
 
-    fn give_back(&self, connection: WriterConnection) {
+    fn give_back(&self, connection: IngestConnection) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
 /// The lanes of one writer.
 pub(super) struct Lanes {
-    context: WriterContext,
+    context: IngestContext,
     connections: Arc<LaneConnections>,
     open: HashMap<Iccid, Lane>,
     running: JoinMap<Iccid, End>,
@@ -62,7 +62,7 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Lane {
     /// The deliveries that arrived while the lane was running.
-    queue: Vec<Waiting>,
+    queue: Vec<Queued>,
     is_running: bool,
     locked_until: Option<Instant>,
 }
@@ -78,27 +78,27 @@ enum End {
 }
 
 impl Lanes {
-    pub(super) fn new(context: WriterContext, connections: Arc<LaneConnections>) -> Self {
+    pub(super) fn new(context: IngestContext, connections: Arc<LaneConnections>) -> Self {
         Self { context, connections, open: HashMap::new(), running: JoinMap::new() }
     }
 
     /// Moves deliveries whose profile has an open lane into that lane, and returns the rest.
-    pub(super) fn divert(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+    pub(super) fn divert(&mut self, batch: Vec<Queued>) -> Vec<Queued> {
         if self.open.is_empty() {
             return batch;
         }
         let now = Instant::now();
         self.open.retain(|_, lane| lane.is_running || lane.locked_until.is_some_and(|at| at > now));
         let mut rest = Vec::with_capacity(batch.len());
-        for mut waiting in batch {
-            match waiting.submission.iccid().and_then(|iccid| self.open.get_mut(iccid)) {
+        for mut queued in batch {
+            match queued.submission.iccid().and_then(|iccid| self.open.get_mut(iccid)) {
                 Some(lane) => {
-                    if let Some(trace) = waiting.trace.as_deref_mut() {
+                    if let Some(trace) = queued.trace.as_deref_mut() {
                         trace.waits_for_lock();
                     }
-                    lane.queue.push(waiting);
+                    lane.queue.push(queued);
                 }
-                None => rest.push(waiting),
+                None => rest.push(queued),
             }
         }
         self.start_waiting();
@@ -106,10 +106,10 @@ impl Lanes {
     }
 
     /// Opens a lane for each profile of these deliveries, and starts it.
-    pub(super) fn open(&mut self, locked: Vec<Waiting>) {
-        for waiting in locked {
-            if let Some(iccid) = waiting.submission.iccid().cloned() {
-                self.open.entry(iccid).or_default().queue.push(waiting);
+    pub(super) fn open(&mut self, locked: Vec<Queued>) {
+        for queued in locked {
+            if let Some(iccid) = queued.submission.iccid().cloned() {
+                self.open.entry(iccid).or_default().queue.push(queued);
             }
         }
         self.start_waiting();
@@ -173,23 +173,23 @@ impl Lanes {
 
 /// Writes a lane's deliveries as soon as their profile is free. Their senders are answered in time in any case, by
 /// [`super::Ingest::submit`].
-async fn wait(context: WriterContext, connections: &LaneConnections, batch: Vec<Waiting>) -> End {
+async fn wait(context: IngestContext, connections: &LaneConnections, batch: Vec<Queued>) -> End {
     let Some((_permit, mut connection)) = connections.take().await else { return End::StillLocked };
     let mut locked = batch;
     let mut end = End::Expired;
     loop {
-        let batch: Vec<_> = locked.drain(..).filter(is_still_wanted).collect();
+        let batch: Vec<_> = locked.drain(..).filter(is_in_time).collect();
         if batch.is_empty() {
             break;
         }
         let count = batch.len();
-        let unwritten = settle(&context, &mut connection, batch, OnLocked::Wait).await;
-        if unwritten.timed_out {
+        let settled = settle(&context, &mut connection, batch, Role::Lane).await;
+        if settled.timed_out {
             end = End::StillLocked;
-        } else if end == End::Expired && unwritten.locked.len() < count {
+        } else if end == End::Expired && settled.locked.len() < count {
             end = End::Done;
         }
-        locked = unwritten.locked;
+        locked = settled.locked;
     }
     connections.give_back(connection);
     end
@@ -203,8 +203,7 @@ mod tests {
     use tokio::sync::oneshot;
     use uuid::Uuid;
 
-    use super::super::pace::Pace;
-    use super::super::{Arrival, QUEUE, Submission};
+    use super::super::{Arrival, Submission};
     use super::*;
     use crate::delivery::{Authenticator, Delivery, Scheme};
     use crate::domain::Timestamp;
@@ -214,7 +213,7 @@ mod tests {
     const ICCID: &str = "89972123300991848961";
 
     /// A delivery whose sender has been answered already.
-    fn expired() -> Waiting {
+    fn expired() -> Queued {
         let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
         let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
         let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
@@ -224,17 +223,16 @@ mod tests {
         let parsed = Gigastore.parse(&delivery);
         let arrival = Arrival::Direct;
         let submission = Submission { delivery, provider: "gigastore", parsed, arrival };
-        Waiting { submission, deadline: Instant::now(), answer: oneshot::channel().0, trace: None }
+        Queued { submission, deadline: Instant::now(), answer: oneshot::channel().0, trace: None }
     }
 
     fn lanes() -> Lanes {
         // Nothing connects to the database, because nothing is written.
         let connector = Connector::from(PgConnectOptions::new_without_pgpass());
-        let context = WriterContext {
+        let context = IngestContext {
             erasure_key: ErasureKey::default(),
             spooling: None,
-            pace: Arc::new(Pace::new(QUEUE)),
-            applying: Arc::default(),
+            success: Arc::default(),
             outage: Arc::default(),
         };
         Lanes::new(context, Arc::new(LaneConnections::new(&connector)))
@@ -248,7 +246,7 @@ mod tests {
             let mut lanes = lanes();
             lanes.open.insert(iccid.clone(), Lane { is_running: true, ..Lane::default() });
             let (answer, answered) = oneshot::channel();
-            let taken = Waiting { answer, ..expired() };
+            let taken = Queued { answer, ..expired() };
             lanes.running.spawn(iccid.clone(), async move {
                 let _taken = taken;
                 panic!("on purpose")

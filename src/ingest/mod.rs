@@ -5,9 +5,11 @@
 //! delivery that comes alone is written immediately. Writers are sharded by ICCID, so the reports of one profile are
 //! applied in the order in which they were submitted.
 
-mod writer;
+mod submission;
 
-mod lanes;
+mod answer;
+
+mod writer;
 
 mod settle;
 
@@ -21,9 +23,11 @@ mod event_ids;
 
 mod committed;
 
+mod lanes;
+
 mod pace;
 
-mod applying;
+mod recent_success;
 
 mod connection;
 
@@ -39,224 +43,48 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use uuid::Uuid;
+use tokio_util::task::JoinMap;
 
-use crate::budget;
-use crate::delivery::{AuthenticDelivery, EventId};
-use crate::domain::{Iccid, Outcome, Report, Timestamp};
-use crate::hook::Hooks;
-use crate::providers::{Malformed, Providers, Reading};
-use crate::spool::Spool;
-use crate::store::deliveries::is_unapplied;
-use crate::store::{Connector, ErasureKey, Session};
-use crate::telemetry::DeliveryTrace;
-use applying::Applying;
-use connection::WriterConnection;
+pub use answer::{Accepted, Receipt, Spooled, SubmitError};
+use connection::IngestConnection;
 use lanes::LaneConnections;
 use outage::Outage;
 use pace::Pace;
+use recent_success::RecentSuccess;
 use spooling::Spooling;
+pub use submission::{Arrival, Submission};
+
+use crate::budget;
+use crate::hook::Hooks;
+use crate::providers::Providers;
+use crate::spool::Spool;
+use crate::store::{Connector, ErasureKey, Session};
+use crate::telemetry::DeliveryTrace;
 
 /// The max number of deliveries that wait for each writer; fewer while the database is slow. Further ones are refused
 /// before any work is done.
-const QUEUE: usize = 4_096;
+const MAX_QUEUED: usize = 4_096;
 
 /// The max number of lanes that wait for a lock at the same time, each over a separate connection.
 pub const LANE_CONNECTIONS: usize = 4;
 
-/// An authentic delivery with what its provider's adapter made of it.
-#[derive(Debug)]
-pub struct Submission {
-    /// The authenticated request.
-    pub delivery: AuthenticDelivery,
-    /// The slug of the hook's provider.
-    pub provider: &'static str,
-    /// What the adapter read.
-    pub parsed: Result<Reading, Malformed>,
-    /// How it reached the writer.
-    pub arrival: Arrival,
-}
+/// The tasks behind [`Ingest`], each with its name and a number.
+pub type Tasks = JoinMap<(&'static str, usize), ()>;
 
-/// How a delivery reaches the writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// Directly, as soon as we received it.
-    Direct,
-    /// After waiting in the spool. Meanwhile another replica may have written newer deliveries.
-    Delayed,
-}
-
-/// How a delivery was made durable.
-#[derive(Debug, Clone)]
-pub enum Accepted {
-    /// It is committed to the database.
-    Committed(Receipt),
-    /// It is in the spool, and goes to the database as soon as that is back.
-    Spooled(Spooled),
-}
-
-impl Accepted {
-    /// The word for the outcome, if that is known.
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Committed(receipt) => receipt.outcome.as_str(),
-            Self::Spooled(_) => "spooled",
-        }
-    }
-}
-
-/// A delivery that waits in the spool.
-#[derive(Debug, Clone)]
-pub struct Spooled {
-    /// The delivery's id.
-    pub delivery_id: Uuid,
-    /// Why its body is malformed, if it is. That can be known without the database.
-    pub malformed: Option<String>,
-}
-
-impl Spooled {
-    fn of(submission: &Submission) -> Self {
-        let malformed = submission.parsed.as_ref().err().map(|it| it.reason.clone());
-        Self { delivery_id: submission.delivery.id(), malformed }
-    }
-}
-
-/// The result of a committed delivery.
-#[derive(Debug, Clone)]
-pub struct Receipt {
-    /// The delivery's id.
-    pub delivery_id: Uuid,
-    /// Its outcome.
-    pub outcome: Outcome,
-    /// The reason, if there is something to explain.
-    pub reason: Option<String>,
-}
-
-impl Receipt {
-    /// Whether it was kept because it could not be applied.
-    fn is_unapplied(&self) -> bool {
-        is_unapplied(self.reason.as_deref())
-    }
-}
-
-/// Why a delivery got no receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// More deliveries are waiting than can be written in time. Nothing was done.
-    #[error("too many deliveries are waiting to be written")]
-    Overloaded,
-    /// The service is draining. Nothing was done.
-    #[error("the service is shutting down")]
-    Draining,
-    /// The database is down and the spool is full. Nothing was done, or the outcome of a commit is unknown.
-    #[error("the database is away and the spool is full")]
-    SpoolFull,
-    /// The database is down or slow, or the outcome of the commit is unknown. Nothing was put into a spool.
-    #[error("the database did not confirm the delivery in time")]
-    Unavailable,
-    /// The database refuses the delivery for its content, which is a bug of ours.
-    #[error("the delivery could not be written")]
-    Rejected,
-}
-
-impl SubmitError {
-    /// The word for it in a span.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
-            Self::SpoolFull => "spool_full",
-            Self::Unavailable => "unavailable",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// A submission that waits for its writer.
-#[derive(Debug)]
-struct Waiting {
-    submission: Submission,
-    deadline: Instant,
-    answer: oneshot::Sender<Result<Accepted, SubmitError>>,
-    /// `None` if the request is not recorded.
-    trace: Option<Box<DeliveryTrace>>,
-}
-
-impl Waiting {
-    /// Answers the sender, who may be gone: what was written stays written.
-    fn reply(self, result: Result<Accepted, SubmitError>) {
-        if let Some(trace) = self.trace {
-            trace.ends(result.as_ref().map(Accepted::word).map_err(|error| error.word()));
-        }
-        drop(self.answer.send(result));
-    }
-}
-
-/// What a writer writes with.
-#[derive(Debug, Clone)]
-struct WriterContext {
-    erasure_key: ErasureKey,
-    spooling: Option<Arc<Spooling>>,
-    pace: Arc<Pace>,
-    applying: Arc<Applying>,
-    outage: Arc<Outage>,
-}
-
-impl Submission {
-    /// The key of its delivery in the database.
-    fn key(&self) -> (Uuid, Timestamp) {
-        (self.delivery.id(), self.delivery.received_at())
-    }
-
-    /// The profile that it names, if that could be read.
-    fn iccid(&self) -> Option<&Iccid> {
-        match &self.parsed {
-            Ok(reading) => reading.iccid(),
-            Err(malformed) => malformed.iccid.as_ref(),
-        }
-    }
-
-    /// Whether it was received before its profile was erased, and only reaches the writer now. A direct one is current, but the
-    /// clock of the replica that received it may be behind.
-    fn is_from_before(&self, erased_at: Option<Timestamp>) -> bool {
-        self.arrival == Arrival::Delayed
-            && erased_at.is_some_and(|at| self.delivery.received_at() < at)
-    }
-
-    /// The customer whom it names, if it names no profile.
-    fn uid(&self) -> Option<&str> {
-        self.parsed.as_ref().ok().and_then(Reading::uid)
-    }
-
-    /// Whether a text of the delivery contains the ICCID of its profile: a sender may make its event ids of it.
-    fn is_named_in(&self, text: &str) -> bool {
-        self.iccid().is_some_and(|iccid| text.contains(iccid.as_str()))
-    }
-
-    /// The report, if it is one.
-    fn report(&self) -> Option<&Report> {
-        self.parsed.as_ref().ok().and_then(Reading::report)
-    }
-
-    /// The sender's event id: the one in the body, else the signed one in the headers.
-    fn event_id(&self) -> Option<&str> {
-        let in_body = self.parsed.as_ref().ok().and_then(|reading| reading.event_id.as_ref());
-        in_body.map(EventId::as_str).or(self.delivery.event_id())
-    }
-}
-
-/// The handle to the writers; cheap to clone. The writers end when every handle is dropped and their queues are empty.
+/// The handle to the writers. They end when every handle is dropped and their queues are empty.
 #[derive(Debug, Clone)]
 pub struct Ingest {
-    queues: Vec<(mpsc::Sender<Waiting>, Arc<Pace>)>,
+    queues: Vec<(mpsc::Sender<Queued>, Arc<Pace>)>,
     spooling: Option<Arc<Spooling>>,
 }
 
 impl Ingest {
     /// Starts `writers` writers (at least one), and the drainer if there is a spool. The drainer reads what has waited in
-    /// the spool as these hooks and providers do. When the returned set has finished, everything that was submitted has been answered.
+    /// the spool as these hooks and providers do.
+    ///
+    /// When the returned tasks have ended, everything that was submitted has been answered. If one of them ends before every handle
+    /// is dropped, nothing does its work any more.
     pub fn start(
         connector: &Connector,
         erasure_key: &ErasureKey,
@@ -264,42 +92,44 @@ impl Ingest {
         spool: Option<Spool>,
         hooks: &Hooks,
         providers: &Providers,
-    ) -> (Self, JoinSet<()>) {
-        let erasure_key = erasure_key.clone();
-        let known = erasure_key.is_known();
-        let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, known)));
-        let pace = Arc::new(Pace::new(QUEUE));
-        let (applying, outage) = (Arc::default(), Arc::default());
-        let context = WriterContext { erasure_key, spooling, pace, applying, outage };
-        let connection = || WriterConnection::new(connector.clone(), Session::Writer);
+    ) -> (Self, Tasks) {
+        // The key is read when the database is first reached.
+        let was_database_reached = erasure_key.is_known();
+        let spooling = spool.map(|spool| Arc::new(Spooling::new(spool, was_database_reached)));
+        let context = IngestContext {
+            erasure_key: erasure_key.clone(),
+            spooling: spooling.clone(),
+            success: Arc::default(),
+            outage: Arc::default(),
+        };
+        let connection = || IngestConnection::new(connector.clone(), Session::Writer);
         let lane_connections = Arc::new(LaneConnections::new(connector));
-        let mut tasks = JoinSet::new();
+        let mut tasks = JoinMap::new();
         // The drainer ends after the last writer.
         let (alive, writers_alive) = mpsc::channel(1);
         let queues = (0..writers.max(1))
-            .map(|_| {
-                let (queue, waiting) = mpsc::channel(QUEUE);
-                let pace = Arc::new(Pace::new(QUEUE));
-                let context = WriterContext { pace: pace.clone(), ..context.clone() };
-                let (connection, alive) = (connection(), alive.clone());
-                let lane_connections = lane_connections.clone();
-                tasks.spawn(async move {
-                    writer::run(context, connection, lane_connections, waiting).await;
+            .map(|number| {
+                let (sender, queue) = mpsc::channel(MAX_QUEUED);
+                let pace = Arc::new(Pace::new(MAX_QUEUED));
+                let (context, connection, alive) = (context.clone(), connection(), alive.clone());
+                let (lane_connections, its_pace) = (lane_connections.clone(), pace.clone());
+                tasks.spawn(("writer", number), async move {
+                    writer::run(context, connection, lane_connections, queue, its_pace).await;
                     drop(alive);
                 });
-                (queue, pace)
+                (sender, pace)
             })
             .collect();
-        let spooling = context.spooling.clone();
         if let Some(spooling) = spooling.clone() {
-            tasks.spawn(drainer::run(
+            let drainer = drainer::run(
                 context,
                 spooling,
                 hooks.clone(),
                 providers.clone(),
                 connection(),
                 writers_alive,
-            ));
+            );
+            tasks.spawn(("drainer", 0), drainer);
         }
         (Self { queues, spooling }, tasks)
     }
@@ -313,15 +143,15 @@ impl Ingest {
     /// [`SubmitError`]; except for `Rejected`, the sender should retry later.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, SubmitError> {
         let (queue, pace) = &self.queues[self.shard(&submission)];
-        if waiting_in(queue) >= pace.room() {
+        if length(queue) >= pace.room() {
             return Err(SubmitError::Overloaded);
         }
         let deadline = Instant::now() + budget::DELIVERY;
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { submission, deadline, answer, trace: DeliveryTrace::begin() };
-        queue.try_send(waiting).map_err(|error| match error {
+        let queued = Queued { submission, deadline, answer, trace: DeliveryTrace::begin() };
+        queue.try_send(queued).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => SubmitError::Draining,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::ShuttingDown,
         })?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
@@ -336,7 +166,7 @@ impl Ingest {
 
     /// The number of deliveries that wait for a writer.
     pub fn depth(&self) -> usize {
-        self.queues.iter().map(|(queue, _)| waiting_in(queue)).sum()
+        self.queues.iter().map(|(queue, _)| length(queue)).sum()
     }
 
     /// The max number of deliveries that may wait for all writers, at the database's present speed. Further ones are refused.
@@ -351,6 +181,35 @@ impl Ingest {
     }
 }
 
-fn waiting_in(queue: &mpsc::Sender<Waiting>) -> usize {
+fn length(queue: &mpsc::Sender<Queued>) -> usize {
     queue.max_capacity() - queue.capacity()
+}
+
+/// A submission that waits in the queue of its writer, or is being written.
+#[derive(Debug)]
+struct Queued {
+    submission: Submission,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Accepted, SubmitError>>,
+    /// `None` if the request is not recorded.
+    trace: Option<Box<DeliveryTrace>>,
+}
+
+impl Queued {
+    /// Answers the sender, who may be gone: what was written stays written.
+    fn reply(self, result: Result<Accepted, SubmitError>) {
+        if let Some(trace) = self.trace {
+            trace.ends(result.as_ref().map(Accepted::word).map_err(|error| error.word()));
+        }
+        drop(self.answer.send(result));
+    }
+}
+
+/// What writers, lanes and the drainer share.
+#[derive(Debug, Clone)]
+struct IngestContext {
+    erasure_key: ErasureKey,
+    spooling: Option<Arc<Spooling>>,
+    success: Arc<RecentSuccess>,
+    outage: Arc<Outage>,
 }

@@ -39,7 +39,7 @@ impl Pace {
     }
 
     /// Notes that a batch of this size was committed in this time.
-    pub(super) fn committed(&self, count: usize, took: Duration) {
+    pub(super) fn note_commit(&self, count: usize, took: Duration) {
         let max = self.max_batch();
         // The time of a small batch says little about a large one.
         if count < max / 2 {
@@ -54,24 +54,26 @@ impl Pace {
         };
         let next = next.clamp(MIN_BATCH, MAX_BATCH);
         self.max_batch.store(next, Ordering::Relaxed);
-        self.room
-            .store(within(count, took, budget::QUEUE).clamp(next, self.queue), Ordering::Relaxed);
+        self.room.store(
+            within(count, took, budget::QUEUE_WAIT).clamp(next, self.queue),
+            Ordering::Relaxed,
+        );
     }
 
     /// Notes that a batch of this size was not written in time.
-    pub(super) fn gave_up(&self, count: usize) {
+    pub(super) fn note_timeout(&self, count: usize) {
         if count > MIN_BATCH {
             self.max_batch.store((count / 4).clamp(MIN_BATCH, MAX_BATCH), Ordering::Relaxed);
         }
     }
 
     /// Notes that deliveries expired in the queue: admits no more than one batch, until a batch is fast again.
-    pub(super) fn fell_behind(&self) {
+    pub(super) fn note_expired(&self) {
         self.room.fetch_min(self.max_batch(), Ordering::Relaxed);
     }
 
     /// Notes that the queue is empty, so its whole length is available again.
-    pub(super) fn caught_up(&self) {
+    pub(super) fn note_empty_queue(&self) {
         self.room.store(self.queue, Ordering::Relaxed);
     }
 }
@@ -92,7 +94,7 @@ mod tests {
     fn a_quick_database_is_given_all_there_is() {
         let pace = Pace::new(QUEUE);
         for count in [1, 300, 512, 512] {
-            pace.committed(count, Duration::from_millis(20));
+            pace.note_commit(count, Duration::from_millis(20));
             assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
         }
     }
@@ -105,16 +107,16 @@ mod tests {
         for _ in 0..10 {
             let count = pace.max_batch();
             if takes(count) > Duration::from_millis(1_500) {
-                pace.gave_up(count);
+                pace.note_timeout(count);
             } else {
-                pace.committed(count, takes(count));
+                pace.note_commit(count, takes(count));
             }
         }
         assert!(takes(pace.max_batch()) <= budget::SLOW_BATCH, "{pace:?}");
         let wait = takes(pace.room()) + 2 * takes(pace.max_batch());
         assert!(wait < budget::DELIVERY, "{wait:?}: {pace:?}");
         for _ in 0..5 {
-            pace.committed(pace.max_batch(), Duration::from_millis(10));
+            pace.note_commit(pace.max_batch(), Duration::from_millis(10));
         }
         assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
     }
@@ -122,20 +124,20 @@ mod tests {
     #[test]
     fn few_that_are_slow_or_fail_are_no_reason_to_take_fewer() {
         let pace = Pace::new(QUEUE);
-        pace.committed(3, Duration::from_secs(1));
-        pace.gave_up(3);
+        pace.note_commit(3, Duration::from_secs(1));
+        pace.note_timeout(3);
         assert_eq!((pace.max_batch(), pace.room()), (MAX_BATCH, QUEUE));
     }
 
     #[test]
     fn who_falls_behind_lets_few_in_until_the_queue_is_empty_or_a_batch_was_quick() {
         let pace = Pace::new(QUEUE);
-        pace.fell_behind();
+        pace.note_expired();
         assert_eq!(pace.room(), MAX_BATCH);
-        pace.committed(MAX_BATCH, Duration::from_millis(20));
+        pace.note_commit(MAX_BATCH, Duration::from_millis(20));
         assert_eq!(pace.room(), QUEUE);
-        pace.fell_behind();
-        pace.caught_up();
+        pace.note_expired();
+        pace.note_empty_queue();
         assert_eq!(pace.room(), QUEUE);
     }
 }

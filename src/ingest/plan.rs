@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Arrival, Submission};
 use crate::domain::{
     Advance, Iccid, Outcome, Profile, ProfileState, REPLICA_TOLERANCE_SECONDS, Timestamp,
-    Transition, Way,
+    Transition, Verdict, Way,
 };
 use crate::providers::{Content, Malformed, Reading};
 use crate::store::batch_write::{Before, Changed};
@@ -40,7 +40,7 @@ impl Judgement {
         Self::of(Outcome::Malformed, Some(malformed.reason.clone()))
     }
 
-    fn of_the_erased() -> Self {
+    fn concerning_erased() -> Self {
         let reason = "the profile was erased; only a registration brings it back";
         let judgement = Self::of(Outcome::Ignored, Some(reason.to_owned()));
         Self { erased: true, ..judgement }
@@ -72,11 +72,12 @@ struct Planned {
 }
 
 impl Plan {
-    /// Judges the submissions. `last_reports` has the profiles that were reported on after the earliest of the submissions that
-    /// have waited. `seen` has one entry for each submission. `erased` names the profiles that must not be created.
+    /// Judges the submissions. `read` has the profiles that exist. `last_reports` says when some of them were last reported on: it
+    /// needs to name only those that were after the earliest submission that has waited in the spool. `seen` has one entry for each
+    /// submission. `erased` names the profiles that must not be created.
     pub fn of(
         batch: &[&Submission],
-        known: Vec<(Profile, Revision)>,
+        read: Vec<(Profile, Revision)>,
         last_reports: &HashMap<Iccid, Timestamp>,
         seen: &[Option<Seen>],
         erased: &HashSet<&Iccid>,
@@ -87,15 +88,15 @@ impl Plan {
             profiles: Vec::with_capacity(batch.len()),
             places: HashMap::with_capacity(batch.len()),
         };
-        for (profile, revision) in known {
+        for (profile, revision) in read {
             let read = Some((revision, profile.state, profile.way));
             plan.add(Planned { profile, read, is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
-            let judgement = if plan.is_of_the_erased(submission, erased) {
-                Judgement::of_the_erased()
+            let judgement = if plan.concerns_erased(submission, erased) {
+                Judgement::concerning_erased()
             } else {
-                plan.judge(index, submission, last_reports, *seen)
+                plan.apply(index, submission, last_reports, *seen)
             };
             plan.judgements.push(judgement);
         }
@@ -105,7 +106,7 @@ impl Plan {
     /// Keeps one submission that cannot be applied.
     pub fn unapplied(submission: &Submission, is_erased: bool) -> Self {
         let judgement = match &submission.parsed {
-            _ if is_erased => Judgement::of_the_erased(),
+            _ if is_erased => Judgement::concerning_erased(),
             // These say nothing of the profile's state, and need not be applied.
             Err(malformed) => Judgement::of_malformed(malformed),
             Ok(Reading { content: Content::Ignored { reason, .. }, .. }) => {
@@ -155,8 +156,8 @@ impl Plan {
         })
     }
 
-    /// Whether the profile was read, so that it existed.
-    pub fn knows(&self, iccid: &Iccid) -> bool {
+    /// Whether the profile existed before this batch.
+    pub fn existed(&self, iccid: &Iccid) -> bool {
         let place = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
         place.is_some_and(|planned| planned.read.is_some())
     }
@@ -167,16 +168,17 @@ impl Plan {
     }
 
     /// Whether it concerns an erased profile, or the time before the erasure of one that was registered again since.
-    fn is_of_the_erased(&self, submission: &Submission, erased: &HashSet<&Iccid>) -> bool {
+    fn concerns_erased(&self, submission: &Submission, erased: &HashSet<&Iccid>) -> bool {
         let Some(iccid) = submission.iccid() else { return false };
         if erased.contains(iccid) {
             return true;
         }
-        let known = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
-        submission.is_from_before(known.and_then(|known| known.profile.erased_at))
+        let planned = self.places.get(iccid).and_then(|place| self.profiles.get(*place));
+        submission.predates_erasure(planned.and_then(|planned| planned.profile.erased_at))
     }
 
-    fn judge(
+    /// Judges a submission, and applies it to its profile in this plan.
+    fn apply(
         &mut self,
         index: usize,
         submission: &Submission,
@@ -195,31 +197,31 @@ impl Plan {
             return Judgement::of(Outcome::Duplicate, Some(reason.to_owned()));
         }
         let place = submission.iccid().and_then(|iccid| self.places.get(iccid)).copied();
-        let known = place.and_then(|place| self.profiles.get(place)).map(|known| &known.profile);
+        let current = place.and_then(|place| self.profiles.get(place)).map(|it| &it.profile);
         let (verdict, mut remarks) = match (content, submission.arrival) {
             (Content::Ignored { reason, .. }, _) => {
                 return Judgement::of(Outcome::Ignored, Some(reason.clone()));
             }
             (Content::Report(report), Arrival::Direct) => {
-                (Profile::observe(known, report), report.remarks.clone())
+                (Profile::observe(current, report), report.remarks.clone())
             }
             (Content::Report(report), Arrival::Delayed) => {
                 // Meanwhile another replica may have applied newer ones, by a clock that differs.
                 let latest = report.received_at.plus_seconds(REPLICA_TOLERANCE_SECONDS);
                 let is_overtaken = last_reports.get(&report.iccid).is_some_and(|at| *at > latest);
-                let verdict = Profile::observe_delayed(known, report, is_overtaken);
+                let verdict = Profile::observe_delayed(current, report, is_overtaken);
                 (verdict, report.remarks.clone())
             }
             (Content::Connection(connection), _) => {
-                (Profile::connect(known, connection), connection.remarks.clone())
+                (Profile::connect(current, connection), connection.remarks.clone())
             }
         };
-        let outcome = verdict.outcome();
-        match (outcome, known) {
-            (Outcome::Foreign, Some(profile)) => {
-                remarks.push(format!("the profile belongs to provider {}", profile.provider));
+        match &verdict {
+            Verdict::Foreign => {
+                let owner = current.map_or("", |profile| &profile.provider);
+                remarks.push(format!("the profile belongs to provider {owner}"));
             }
-            (Outcome::Late, _) => {
+            Verdict::Late { .. } => {
                 let has_time = submission.report().is_some_and(|it| it.occurred_at.is_some());
                 let older = if has_time {
                     "its event time is older than that of what was applied"
@@ -228,11 +230,13 @@ impl Plan {
                 };
                 remarks.push(older.to_owned());
             }
-            (Outcome::Ignored, _) => {
-                remarks.push(UNPLACED.to_owned());
-            }
-            _ => {}
+            Verdict::Unplaced => remarks.push(UNPLACED.to_owned()),
+            Verdict::Moved { .. }
+            | Verdict::Repeated(_)
+            | Verdict::Unrecognised(_)
+            | Verdict::Connected(_) => {}
         }
+        let outcome = verdict.outcome();
         let (profile, transition) = verdict.into_parts();
         match (profile, place.and_then(|place| self.profiles.get_mut(place))) {
             (Some(profile), Some(planned)) => {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::applying::MAX_SUSPECTS;
-use super::attempt::{Limits, Refusal, write_or_keep};
-use super::batch::OnLocked;
-use super::connection::WriterConnection;
-use super::spooling::Turn;
-use super::{Accepted, SubmitError, Waiting, WriterContext};
+use super::attempt::{Limits, NotWritten, OnSuspect, write_or_keep};
+use super::batch::{Batch, Role};
+use super::connection::IngestConnection;
+use super::recent_success::MAX_SUSPECTS;
+use super::spooling::{Cause, Route};
+use super::{Accepted, IngestContext, Queued, Submission, SubmitError};
 use crate::budget;
 use crate::domain::Iccid;
 use crate::telemetry::Span;
@@ -21,13 +21,13 @@ use crate::telemetry::Span;
 /// there is time to look the batch up over another connection.
 const LIMITS: Limits = Limits { whole: budget::BATCH, attempt: budget::ATTEMPT };
 
-/// The limits of a batch if there is a spool: one short attempt, so that the deliveries still reach the spool in time.
-const SPOOL_LIMITS: Limits = Limits::once(budget::WITH_SPOOL);
+/// The limits of a batch if there is a spool: short, so that the deliveries still reach the spool in time.
+const SPOOL_LIMITS: Limits = Limits::undivided(budget::BATCH_WITH_SPOOL);
 
 /// The limits of a lane, which waits for profiles that another transaction holds. They exceed the statement timeout, so
 /// a server that is up reports that timeout itself. Then we know that a profile is locked and the database is not down,
 /// and do not send everybody's deliveries to the spool.
-const LANE_LIMITS: Limits = Limits::once(budget::LANE);
+const LANE_LIMITS: Limits = Limits::undivided(budget::LANE);
 
 /// How often a lane that cannot reach the database checks whether deliveries go to the spool by now.
 const SPOOL_PAUSE: Duration = Duration::from_millis(50);
@@ -35,172 +35,196 @@ const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 /// The number of pieces into which a batch is split if it cannot be written as a whole.
 const PIECES: usize = 16;
 
-/// The part of a batch that was not written.
+/// What [`settle`] leaves behind.
 #[derive(Debug, Default)]
-pub(super) struct Unwritten {
-    /// Deliveries that must wait until another transaction releases their profile.
-    pub locked: Vec<Waiting>,
+pub(super) struct Settled {
+    /// Deliveries that are neither written nor answered: they must wait until another transaction releases their profile.
+    pub locked: Vec<Queued>,
     /// Whether the wait for a profile hit the statement timeout. Those senders are answered already.
     pub timed_out: bool,
 }
 
-/// Whether its sender still waits. If the deadline has passed, the sender was answered already, and writing the
-/// delivery would only delay others.
-pub(super) fn is_still_wanted(waiting: &Waiting) -> bool {
-    Instant::now() < waiting.deadline
+/// What to do with a batch that was not written.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Write it in pieces, down to single deliveries: one bad row must not fail the others, and one locked profile must not
+    /// delay them.
+    Split,
+    /// Write it without the deliveries of these profiles, which wait.
+    SetAside(HashSet<Iccid>),
+    /// Put it into the spool, or answer 503 if there is none.
+    Spool(Cause),
+    /// Answer its senders, because the database rejects its content and there is no spool to keep it.
+    Reject,
+    /// Answer its senders 503, because their profile was locked for too long.
+    TimeOut,
+}
+
+/// Whether its deadline is ahead. After that its sender was answered 503, and writing the delivery would only delay others.
+pub(super) fn is_in_time(queued: &Queued) -> bool {
+    Instant::now() < queued.deadline
 }
 
 /// Writes everything, in batches as large as can succeed, and answers the senders.
 pub(super) async fn settle(
-    context: &WriterContext,
-    connection: &mut WriterConnection,
-    mut batch: Vec<Waiting>,
-    on_locked: OnLocked,
-) -> Unwritten {
+    context: &IngestContext,
+    connection: &mut IngestConnection,
+    mut batch: Vec<Queued>,
+    role: Role<'_>,
+) -> Settled {
     let recorded = batch.iter().filter_map(|it| Some(it.trace.as_ref()?.request()));
     let span = Span::batch(batch.len(), recorded);
     for trace in batch.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
         trace.is_taken(&span);
     }
-    let mut unwritten = Unwritten::default();
+    let mut settled = Settled::default();
     let mut locked: HashSet<Iccid> = HashSet::new();
-    let mut suspects = 0;
+    let mut failed_in_a_row = 0;
     let mut queue = VecDeque::from([batch]);
     while let Some(batch) = queue.pop_front() {
         // A later piece must not overtake an earlier delivery of the same profile.
         let (wait, batch): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|w| w.submission.iccid().is_some_and(|it| locked.contains(it)));
-        unwritten.locked.extend(wait);
+            .partition(|it| it.submission.iccid().is_some_and(|iccid| locked.contains(iccid)));
+        settled.locked.extend(wait);
         if batch.is_empty() {
             continue;
         }
-        // Without a spool there are no turns.
-        let turn = match &context.spooling {
-            Some(spooling) => Some(spooling.turn().await),
+        let route = match &context.spooling {
+            Some(spooling) => Some(spooling.route().await),
             None => None,
         };
-        let written = match &turn {
-            Some(turn) if turn.is_for_spool() => Err(Refusal::Unavailable),
-            _ => {
-                let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
-                let limits = limits(context, on_locked);
-                let work = (&submissions[..], on_locked, &span);
-                // Otherwise the drainer finds out whether it is the row or the database.
-                let keeps_suspects = context.spooling.is_none() || context.applying.is_well();
-                write_or_keep(context, connection, work, limits, keeps_suspects).await
-            }
-        };
-        match written {
+        if let Some(route) = route.as_ref().filter(|it| it.leads_to_spool()) {
+            append(route, batch, &span).await;
+            continue;
+        }
+        let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
+        let work = Batch { submissions: &submissions, role, span: &span };
+        // If others were applied recently, a delivery at which the database fails is itself the cause, and is kept unapplied.
+        // Otherwise it goes to the spool, and the drainer finds out whether the cause is the delivery or the database.
+        let on_suspect = OnSuspect::keep_if(route.is_none() || context.success.is_recent());
+        let limits = limits(route.is_some(), role);
+        let not_written = match write_or_keep(context, connection, work, limits, on_suspect).await {
             Ok(receipts) => {
-                suspects = 0;
-                for (waiting, receipt) in batch.into_iter().zip(receipts) {
-                    waiting.reply(Ok(Accepted::Committed(receipt)));
+                failed_in_a_row = 0;
+                for (queued, receipt) in batch.into_iter().zip(receipts) {
+                    queued.reply(Ok(Accepted::Committed(receipt)));
+                }
+                continue;
+            }
+            Err(not_written) => not_written,
+        };
+        let is_suspect = matches!(not_written, NotWritten::Suspect);
+        let seeks_suspect = match route {
+            Some(_) => context.success.is_recent(),
+            None => failed_in_a_row < MAX_SUSPECTS,
+        };
+        match next(not_written, &submissions, route.is_some(), seeks_suspect) {
+            Next::Split => {
+                for piece in pieces(batch).into_iter().rev() {
+                    queue.push_front(piece);
                 }
             }
-            Err(Refusal::ProfilesLocked(iccids)) => {
+            Next::SetAside(iccids) => {
                 locked.extend(iccids);
                 queue.push_front(batch);
             }
-            // One bad row must not fail the others, and one locked profile must not delay them: try smaller pieces, down
-            // to single deliveries.
-            Err(Refusal::Data(_) | Refusal::RowLockTimeout) if batch.len() > 1 => {
-                for piece in pieces(batch).into_iter().rev() {
-                    queue.push_front(piece);
-                }
-            }
-            Err(Refusal::Suspect)
-                if batch.len() > 1
-                    && match turn {
-                        None => suspects < MAX_SUSPECTS,
-                        Some(_) => context.applying.is_well(),
-                    } =>
-            {
-                for piece in pieces(batch).into_iter().rev() {
-                    queue.push_front(piece);
-                }
-            }
-            Err(Refusal::RowLockTimeout)
-                if batch.iter().all(|it| it.submission.iccid().is_some()) =>
-            {
-                locked.extend(batch.iter().filter_map(|it| it.submission.iccid()).cloned());
-                queue.push_front(batch);
-            }
-            Err(Refusal::Data(_)) if turn.is_none() => reply_all(batch, SubmitError::Rejected),
-            Err(Refusal::LaneTimeout | Refusal::RowLockTimeout) => {
-                unwritten.timed_out = true;
+            Next::Reject => reply_all(batch, SubmitError::Rejected),
+            Next::TimeOut => {
+                settled.timed_out = true;
                 reply_all(batch, SubmitError::Unavailable);
             }
-            // The spool keeps what the database refuses.
-            Err(refusal @ (Refusal::Unavailable | Refusal::Suspect | Refusal::Data(_))) => {
-                suspects += 1;
-                let is_away = matches!(refusal, Refusal::Unavailable);
-                if !is_away {
-                    context.applying.note_suspect();
+            Next::Spool(cause) => {
+                if is_suspect {
+                    failed_in_a_row += 1;
                 }
-                let turn = match turn {
-                    Some(turn) if is_away && on_locked == OnLocked::Wait => {
-                        wait_for_spooling(turn, &batch).await
+                if cause == Cause::Delivery {
+                    context.success.note_failure();
+                }
+                match route {
+                    // If a lane cannot write, only its profile may be the cause. If a writer cannot, the database is away.
+                    Some(route) if role.is_lane() && cause == Cause::DatabaseAway => {
+                        append_once_others_do(&route, batch, &span).await;
                     }
-                    turn => turn,
-                };
-                spool(turn.as_ref(), batch, is_away, &span).await;
+                    Some(route) => {
+                        route.switch_to_spool(cause);
+                        append(&route, batch, &span).await;
+                    }
+                    None => reply_all(batch, SubmitError::Unavailable),
+                }
             }
         }
     }
-    for trace in unwritten.locked.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
+    for trace in settled.locked.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
         trace.waits_for_lock();
     }
-    unwritten
+    settled
 }
 
-/// A lane that cannot write does not show that the database is down; a writer that cannot does. Waits until the writers switch
-/// to the spool, or until the deliveries expire.
-async fn wait_for_spooling<'a>(turn: Turn<'a>, batch: &[Waiting]) -> Option<Turn<'a>> {
-    let deadline = batch.iter().map(|waiting| waiting.deadline).min()?;
-    while !turn.is_for_spool() {
-        if Instant::now() + SPOOL_PAUSE > deadline {
-            return None;
+/// Decides what to do with a batch that was not written. `seeks_suspect`: whether it is worth while to look for the delivery at
+/// which the database fails.
+fn next(
+    not_written: NotWritten,
+    batch: &[&Submission],
+    has_spool: bool,
+    seeks_suspect: bool,
+) -> Next {
+    let is_single = batch.len() == 1;
+    match not_written {
+        NotWritten::ProfilesLocked(iccids) => Next::SetAside(iccids),
+        NotWritten::Rejected(_) | NotWritten::RowLockTimeout if !is_single => Next::Split,
+        NotWritten::Suspect if !is_single && seeks_suspect => Next::Split,
+        NotWritten::RowLockTimeout => match batch.iter().find_map(|it| it.iccid()) {
+            Some(iccid) => Next::SetAside(HashSet::from([iccid.clone()])),
+            None => Next::TimeOut,
+        },
+        NotWritten::LaneTimeout => Next::TimeOut,
+        NotWritten::Rejected(_) if !has_spool => Next::Reject,
+        NotWritten::Rejected(_) | NotWritten::Suspect => Next::Spool(Cause::Delivery),
+        NotWritten::Unavailable => Next::Spool(Cause::DatabaseAway),
+    }
+}
+
+/// Waits until a writer switches to the spool, and then puts the batch there. If none does before the deliveries expire, answers
+/// 503.
+async fn append_once_others_do(route: &Route<'_>, batch: Vec<Queued>, span: &Span) {
+    let deadline = batch.iter().map(|it| it.deadline).min();
+    while !route.leads_to_spool() {
+        if deadline.is_none_or(|deadline| Instant::now() + SPOOL_PAUSE > deadline) {
+            return reply_all(batch, SubmitError::Unavailable);
         }
         tokio::time::sleep(SPOOL_PAUSE).await;
     }
-    Some(turn)
+    append(route, batch, span).await;
 }
 
-/// Puts what the database was not available for, or fails at, into the spool. Without a turn, answers 503.
-async fn spool(turn: Option<&Turn<'_>>, batch: Vec<Waiting>, is_away: bool, span: &Span) {
+/// Puts the batch into the spool, and answers its senders.
+async fn append(route: &Route<'_>, batch: Vec<Queued>, span: &Span) {
     let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
-    let spooled = match turn {
-        Some(turn) => {
-            let mut span = span.spool(submissions.len());
-            let spooled = turn.spool(&submissions, is_away).await;
-            if let Err(error) = &spooled {
-                span.fail(error.word());
-            }
-            spooled
-        }
-        None => Err(SubmitError::Unavailable),
-    };
-    match spooled {
+    let mut span = span.spool(submissions.len());
+    match route.append(&submissions).await {
         Ok(spooled) => {
-            for (waiting, spooled) in batch.into_iter().zip(spooled) {
-                waiting.reply(Ok(Accepted::Spooled(spooled)));
+            for (queued, spooled) in batch.into_iter().zip(spooled) {
+                queued.reply(Ok(Accepted::Spooled(spooled)));
             }
         }
-        Err(error) => reply_all(batch, error),
+        Err(error) => {
+            span.fail(error.word());
+            reply_all(batch, error);
+        }
     }
 }
 
-fn limits(context: &WriterContext, on_locked: OnLocked) -> Limits {
-    match (&context.spooling, on_locked) {
-        (_, OnLocked::Wait) => LANE_LIMITS,
-        (None, OnLocked::Skip) => LIMITS,
-        (Some(_), OnLocked::Skip) => SPOOL_LIMITS,
+fn limits(has_spool: bool, role: Role<'_>) -> Limits {
+    match (role.is_lane(), has_spool) {
+        (true, _) => LANE_LIMITS,
+        (false, true) => SPOOL_LIMITS,
+        (false, false) => LIMITS,
     }
 }
 
 /// Splits a batch into pieces, in order. Many at a time, because each piece that contains the cause may cost a timeout.
-fn pieces(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+fn pieces(mut batch: Vec<Queued>) -> Vec<Vec<Queued>> {
     let size = batch.len().div_ceil(PIECES).max(1);
     let mut pieces = Vec::with_capacity(PIECES);
     while batch.len() > size {
@@ -211,8 +235,64 @@ fn pieces(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     pieces
 }
 
-fn reply_all(batch: Vec<Waiting>, error: SubmitError) {
-    for waiting in batch {
-        waiting.reply(Err(error));
+fn reply_all(batch: Vec<Queued>, error: SubmitError) {
+    for queued in batch {
+        queued.reply(Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use uuid::Uuid;
+
+    use super::super::Arrival;
+    use super::*;
+    use crate::delivery::{Authenticator, Delivery, Scheme};
+    use crate::domain::Timestamp;
+    use crate::providers::{Gigastore, Provider};
+
+    const ICCID: &str = "89972123300991848961";
+
+    fn submission(iccid: &str) -> Submission {
+        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        let body = format!(r#"{{"iccid":"{iccid}","profileState":"INSTALLED"}}"#);
+        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
+        let delivery =
+            Delivery::new(Uuid::nil(), received_at, hook, None, headers, Bytes::from(body));
+        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
+        let parsed = Gigastore.parse(&delivery);
+        Submission { delivery, provider: "gigastore", parsed, arrival: Arrival::Direct }
+    }
+
+    #[test]
+    fn a_batch_is_divided_while_that_can_save_a_part_of_it() {
+        let (named, nameless) = (submission(ICCID), submission("?"));
+        let profile = HashSet::from([Iccid::parse(ICCID).unwrap()]);
+        let rejected = || NotWritten::Rejected("a reason".to_owned());
+        let (two, one) = ([&named, &nameless], [&named]);
+        // Whether there is a spool makes a difference only for what is rejected.
+        for has_spool in [false, true] {
+            let next = |not_written, batch: &[_], seeks| next(not_written, batch, has_spool, seeks);
+            for not_written in [rejected(), NotWritten::RowLockTimeout, NotWritten::Suspect] {
+                assert_eq!(next(not_written, &two, true), Next::Split);
+            }
+            let set_aside = Next::SetAside(profile.clone());
+            assert_eq!(next(NotWritten::RowLockTimeout, &one, true), set_aside);
+            assert_eq!(next(NotWritten::RowLockTimeout, &[&nameless], true), Next::TimeOut);
+            assert_eq!(next(NotWritten::ProfilesLocked(profile.clone()), &two, true), set_aside);
+            assert_eq!(next(NotWritten::LaneTimeout, &two, true), Next::TimeOut);
+            for (batch, seeks) in [(&one[..], true), (&two[..], false)] {
+                let spooled = next(NotWritten::Suspect, batch, seeks);
+                assert_eq!(spooled, Next::Spool(Cause::Delivery));
+            }
+            let away = next(NotWritten::Unavailable, &two, true);
+            assert_eq!(away, Next::Spool(Cause::DatabaseAway));
+            let kept = if has_spool { Next::Spool(Cause::Delivery) } else { Next::Reject };
+            assert_eq!(next(rejected(), &one, true), kept);
+        }
     }
 }

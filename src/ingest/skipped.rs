@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::Submission;
 use crate::domain::Iccid;
 
-/// The pause before the deliveries of locked profiles are tried again, and before those at which the database fails are.
+/// The pause before the deliveries of locked profiles are tried again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(200);
+
+/// The pause before deliveries at which the database fails are tried again.
 const FAILING_PAUSE: Duration = Duration::from_secs(1);
 
 /// What this pass skips, because another transaction has locked it, or the database fails at it.
@@ -24,7 +26,7 @@ pub(super) struct Skipped {
     pub is_failing: bool,
     /// When the first was skipped.
     since: Option<Instant>,
-    /// How many entries of the spool were skipped since then, and how many were not.
+    /// How many deliveries stayed in the spool since then, and how many left it.
     left: usize,
     drained: usize,
 }
@@ -54,7 +56,7 @@ impl Skipped {
         self.profiles.is_empty() && self.deliveries.is_empty()
     }
 
-    /// Notes how many entries of a batch were skipped, and how many were not.
+    /// Notes how many deliveries of a batch stay in the spool, and how many leave it.
     pub(super) fn note(&mut self, left: usize, drained: usize) {
         self.left += left;
         self.drained += drained;

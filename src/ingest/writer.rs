@@ -1,46 +1,51 @@
-//! A writer: takes the deliveries that wait, and has them written as one batch. No delivery can fail another.
+//! A writer: takes the deliveries that wait in its queue, and has them written as one batch. A delivery that cannot be
+//! written does not keep the others from being written.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::batch::OnLocked;
-use super::connection::WriterConnection;
+use super::batch::Role;
+use super::connection::IngestConnection;
 use super::lanes::{LaneConnections, Lanes};
-use super::settle::{is_still_wanted, settle};
-use super::{Waiting, WriterContext};
+use super::pace::Pace;
+use super::settle::{is_in_time, settle};
+use super::{IngestContext, Queued};
 use crate::telemetry;
 
-/// Runs until every sender is gone and everything is answered.
+/// Runs until every handle to the queue is dropped and everything in it is answered.
 pub(super) async fn run(
-    context: WriterContext,
-    mut connection: WriterConnection,
+    context: IngestContext,
+    mut connection: IngestConnection,
     lane_connections: Arc<LaneConnections>,
-    mut waiting: mpsc::Receiver<Waiting>,
+    mut queue: mpsc::Receiver<Queued>,
+    pace: Arc<Pace>,
 ) {
-    let mut taken = Vec::with_capacity(context.pace.max_batch());
+    let mut taken = Vec::with_capacity(pace.max_batch());
     let mut lanes = Lanes::new(context.clone(), lane_connections);
     loop {
         tokio::select! {
             biased;
             Some(()) = lanes.advance() => {}
-            count = waiting.recv_many(&mut taken, context.pace.max_batch()) => {
+            count = queue.recv_many(&mut taken, pace.max_batch()) => {
                 if count == 0 {
                     break;
                 }
                 telemetry::record_batch(count);
-                taken.retain(is_still_wanted);
+                taken.retain(is_in_time);
                 if taken.len() < count {
-                    context.pace.fell_behind();
+                    pace.note_expired();
                 }
                 let batch = lanes.divert(std::mem::take(&mut taken));
-                let unwritten = settle(&context, &mut connection, batch, OnLocked::Skip).await;
-                lanes.open(unwritten.locked);
-                if waiting.is_empty() {
-                    context.pace.caught_up();
+                let role = Role::Writer(&pace);
+                let settled = settle(&context, &mut connection, batch, role).await;
+                lanes.open(settled.locked);
+                if queue.is_empty() {
+                    pace.note_empty_queue();
                 }
             }
-            never = connection.keep() => match never {},
+            // Keeps the connection alive between batches, and never completes.
+            never = connection.keep_alive() => match never {},
         }
     }
     while lanes.advance().await.is_some() {}

@@ -254,6 +254,6 @@ pub async fn lock(
 ) -> Result<Option<(Profile, Revision)>, StoreError> {
     let iccids = [iccid.as_str().to_owned()];
     profiles::wait_for_locks(connection, &iccids).await?;
-    let locked = profiles::lock_free(connection, &iccids).await?;
+    let locked = profiles::try_lock(connection, &iccids).await?;
     Ok(locked.into_iter().next())
 }

@@ -116,7 +116,7 @@ pub struct Service {
     /// The two listeners: one task each.
     serving: JoinSet<listener::ShutDown>,
     admin_serving: JoinSet<listener::ShutDown>,
-    writers: JoinSet<()>,
+    ingesting: ingest::Tasks,
     /// By their names. None of them ends by itself.
     background: JoinMap<&'static str, ()>,
     /// One task, which delivers changes to endpoints, and ends when the service drains.
@@ -161,7 +161,7 @@ impl Service {
         let mut background = JoinMap::new();
         background.spawn("listening for changes", feed.clone().listen(connector.clone()));
         let (spooling, hooks, providers) = (spool.clone(), &settings.hooks, &settings.providers);
-        let (ingest, writers) =
+        let (ingest, ingesting) =
             Ingest::start(&connector, &erasure_key, settings.writers, spooling, hooks, providers);
         let (reader, reading) = store::ProfileReader::new(connector.clone());
         background.spawn("reading profiles", reading);
@@ -226,7 +226,7 @@ impl Service {
             closed,
             serving: JoinSet::from_iter([serving]),
             admin_serving: JoinSet::from_iter([admin_serving]),
-            writers,
+            ingesting,
             background,
             delivering: JoinSet::from_iter([delivering]),
         })
@@ -243,7 +243,7 @@ impl Service {
         let task = tokio::select! {
             Some(_) = self.serving.join_next() => "public listener",
             Some(_) = self.admin_serving.join_next() => "admin listener",
-            Some(_) = self.writers.join_next() => "writer",
+            Some(((name, _), _)) = self.ingesting.join_next() => name,
             Some(_) = self.delivering.join_next() => "outgoing webhooks",
             Some((name, _)) = self.background.join_next() => name,
         };
@@ -257,7 +257,7 @@ impl Service {
         match name {
             "public listener" => self.serving.abort_all(),
             "admin listener" => self.admin_serving.abort_all(),
-            "writer" => self.writers.abort_all(),
+            "writer" | "drainer" => self.ingesting.abort_matching(|(it, _)| *it == name),
             "outgoing webhooks" => self.delivering.abort_all(),
             name => _ = self.background.abort(name),
         }
@@ -282,8 +282,8 @@ impl Service {
         drop(timeout(budget::LAST_TALLIES, web::keep_tallies(self.app.clone())).await);
         // This is the last handle to the writers' queues. The writers end once their queues are empty.
         drop(self.app);
-        let mut writers = self.writers;
-        let writing = async { while writers.join_next().await.is_some() {} };
+        let mut ingesting = self.ingesting;
+        let writing = async { while ingesting.join_next().await.is_some() {} };
         let all_answered = timeout(budget::LAST_DELIVERIES, writing).await.is_ok();
         tracing::info!(cut, all_answered, "ended");
         Ended { cut, all_answered }

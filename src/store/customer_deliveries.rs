@@ -27,7 +27,7 @@ pub struct NamesCustomer<'a> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn note(
+pub async fn insert(
     connection: &mut PgConnection,
     deliveries: &[NamesCustomer<'_>],
 ) -> Result<(), StoreError> {

@@ -44,7 +44,7 @@ impl ErasureKey {
 
     /// The hash that is kept of an erased profile instead of its ICCID.
     pub(super) fn hash(&self, iccid: &Iccid) -> Result<Vec<u8>, StoreError> {
-        let key = self.0.get().ok_or(StoreError::Busy)?;
+        let key = self.0.get().ok_or(StoreError::KeyUnknown)?;
         let mac = Hmac::<Sha256>::new_from_slice(key);
         let mac = mac.map_err(|_| StoreError::Corrupt { column: "key" })?;
         Ok(mac.chain_update(iccid.as_str()).finalize().into_bytes().to_vec())

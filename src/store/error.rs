@@ -29,9 +29,12 @@ pub enum StoreError {
     /// Credentials were sealed with a data key that is not configured.
     #[error("the data key {0} is not among ESIM_STATUS_DATA_KEYS: add it back after the first key")]
     UnknownDataKey(String),
-    /// Another transaction has held the profile for too long.
-    #[error("the profile is held by another transaction")]
+    /// What this needs was not to be had in time: another transaction has locked it, or the server did not answer.
+    #[error("another transaction holds what this needs, or the database did not answer in time")]
     Busy,
+    /// The key of erased profiles was not read yet, because the database was not reached.
+    #[error("the database was not reached yet")]
+    KeyUnknown,
     /// The max number of operations of this kind is under way.
     #[error("all connections for this are in use")]
     Crowded,

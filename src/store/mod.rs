@@ -20,7 +20,7 @@ pub mod transitions;
 
 pub mod deliveries;
 
-pub mod written;
+pub mod lookup;
 
 pub mod kept;
 

@@ -111,7 +111,7 @@ async fn answer_all(connector: Connector, mut waiting: mpsc::Receiver<Question>)
         let count = tokio::select! {
             biased;
             count = waiting.recv_many(&mut questions, MAX_AT_A_TIME) => count,
-            never = line.keep() => match never {},
+            never = line.keep_alive() => match never {},
         };
         if count == 0 {
             return;

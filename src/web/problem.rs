@@ -144,7 +144,7 @@ impl From<StoreError> for Problem {
 
         let cause = &error as &dyn std::error::Error;
         match &error {
-            StoreError::Busy => Self::new(Code::Unavailable),
+            StoreError::Busy | StoreError::KeyUnknown => Self::new(Code::Unavailable),
             StoreError::Crowded => Self::because(
                 Code::Unavailable,
                 "too many requests of this kind are in progress; retry in a moment",

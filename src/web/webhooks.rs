@@ -113,7 +113,7 @@ pub(super) async fn accept(
     let accepted = app.ingest.submit(submission).await.map_err(|error| match error {
         SubmitError::Rejected => Problem::new(Code::Internal),
         SubmitError::Overloaded
-        | SubmitError::Draining
+        | SubmitError::ShuttingDown
         | SubmitError::SpoolFull
         | SubmitError::Unavailable => {
             Problem::because(Code::Unavailable, format!("{error}; retry the webhook"))

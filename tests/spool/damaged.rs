@@ -38,7 +38,7 @@ async fn a_spool_that_is_damaged_meanwhile_is_drained_up_to_there_and_salvaged_b
     postgres.start_again();
 
     let died = timeout(Duration::from_mins(1), app.service.task_died()).await;
-    assert_eq!(died, Ok("writer"));
+    assert_eq!(died, Ok("drainer"));
     let drained_before: i64 = app.database.scalar("SELECT count(*) FROM deliveries").await;
     assert!(drained_before > 20, "{drained_before}");
     app.stop().await;

@@ -92,7 +92,7 @@ impl Line {
     }
 
     /// Opens the session, and keeps it alive while it is not used, until the future is dropped.
-    pub async fn keep(&mut self) -> Infallible {
+    pub async fn keep_alive(&mut self) -> Infallible {
         loop {
             let Some(open) = &mut self.open else {
                 if self.open().await.is_err() {

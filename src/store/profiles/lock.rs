@@ -65,7 +65,7 @@ pub async fn lock_seq(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn lock_free(
+pub async fn try_lock(
     connection: &mut PgConnection,
     iccids: &[String],
 ) -> Result<Vec<(Profile, Revision)>, StoreError> {

@@ -118,7 +118,7 @@ mod registration;
 pub(super) use ending::BY_END;
 pub use ending::list_ending;
 pub use list::{Filter, Listed, list};
-pub use lock::{Revision, lock_free, lock_seq, read, revision, wait_for_locks};
+pub use lock::{Revision, lock_seq, read, revision, try_lock, wait_for_locks};
 pub use look_up::{StoredProfile, find};
 pub use registration::{
     RegistrationFacts, begin_anew, end_tokens, mark_unreported, save_registration,

@@ -1,4 +1,4 @@
-//! Looks up whether deliveries were written although their commit was not confirmed.
+//! Looks up whether deliveries were stored although their commit was not confirmed.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::domain::{Outcome, Timestamp};
 
 /// A delivery that is stored already.
 #[derive(Debug)]
-pub struct Written {
+pub struct Found {
     /// Its outcome, if this release knows that word.
     pub outcome: Option<Outcome>,
     /// The reason for that outcome.
@@ -25,10 +25,10 @@ pub struct Written {
 pub async fn find(
     connection: &mut PgConnection,
     deliveries: &[(Uuid, Timestamp)],
-) -> Result<HashMap<Uuid, Written>, StoreError> {
+) -> Result<HashMap<Uuid, Found>, StoreError> {
     let ids: Vec<_> = deliveries.iter().map(|(id, _)| *id).collect();
     let times = || deliveries.iter().map(|(_, received_at)| *received_at);
-    let written = sqlx::query!(
+    let found = sqlx::query!(
         // The range chooses the partitions. A list of times would be combined with each of the ids.
         "SELECT id, outcome, reason FROM deliveries WHERE id = ANY($1) AND received_at BETWEEN $2 AND $3",
         &ids,
@@ -37,8 +37,8 @@ pub async fn find(
     )
     .fetch_all(connection)
     .await?;
-    let written = written
+    let found = found
         .into_iter()
-        .map(|row| (row.id, Written { outcome: row.outcome.parse().ok(), reason: row.reason }));
-    Ok(written.collect())
+        .map(|row| (row.id, Found { outcome: row.outcome.parse().ok(), reason: row.reason }));
+    Ok(found.collect())
 }
