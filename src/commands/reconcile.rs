@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use sqlx::PgConnection;
 
 use super::serve::Signals;
+use crate::clock;
 use crate::config::{ApiArgs, DatabaseArgs, LogArgs};
 use crate::domain::Timestamp;
 use crate::inquiry::{self, GigastoreApi};
 use crate::providers::{Gigastore, Provider};
-use crate::store::{ErasureKey, Session, inquiries};
+use crate::store::inquiries::{self, Urgency};
+use crate::store::{Clocks, ErasureKey, Session, StoreError, profiles};
 use crate::telemetry;
 
 /// The arguments of `reconcile`.
@@ -52,7 +55,10 @@ async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     let mut api = GigastoreApi::new(api)?;
     api.authenticate().await?;
     let mut connection = connector.connect(Session::Upkeep).await?;
-    let wanted = inquiries::want_under_way(&mut connection, Gigastore.slug(), args.since).await?;
+    let (mut wanted, skipped) =
+        inquiries::want_under_way(&mut connection, Gigastore.slug(), args.since).await?;
+    let (later, locked) = want_each(&mut connection, skipped).await?;
+    wanted += later;
     println!("Profiles to ask about: {wanted}.");
     let key = ErasureKey::default();
     match inquiry::ask_what_is_due(&mut connection, &key, api).await? {
@@ -61,5 +67,34 @@ async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
         }
         None => println!("A running service asks already, and asks about these too."),
     }
+    if locked > 0 {
+        println!(
+            "Not asked about, because another transaction has locked them: {locked}. Run this again when that has ended."
+        );
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Notes that these profiles are to be asked about, and waits for each that is locked. Returns how many were noted, and how many
+/// stayed locked.
+async fn want_each(
+    connection: &mut PgConnection,
+    iccids: Vec<String>,
+) -> Result<(u64, u64), StoreError> {
+    let (mut wanted, mut locked) = (0, 0);
+    for iccid in iccids {
+        let Some((profile, _)) = profiles::read(connection, &[iccid]).await?.pop() else {
+            continue;
+        };
+        let now = Clocks::read(connection, clock::now()).await?.theirs;
+        match inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await {
+            Err(error) if error.is_busy() => locked += 1,
+            noted => {
+                noted?;
+                wanted += 1;
+            }
+        }
+    }
+    Ok((wanted, locked))
 }

@@ -138,7 +138,11 @@ impl Inquirer {
         let mut jumps_at = Instant::now();
         loop {
             if Instant::now() >= jumps_at {
-                want_jumped(&mut session).await?;
+                match want_jumped(&mut session).await {
+                    // The others are asked about all the same.
+                    Err(error) if error.may_be_one_row() => log_unreadable(None, &error),
+                    looked => looked?,
+                }
                 jumps_at = Instant::now() + JUMPS;
             }
             let Some(inquiry) = next_due(&mut session, clock::now()).await? else {
@@ -194,7 +198,10 @@ impl Inquirer {
         let iccids = [iccid.as_str().to_owned()];
         let known = match session.run(async |it| profiles::read(it, &iccids).await).await {
             // Nothing can be applied to a row that cannot be read.
-            Err(StoreError::Corrupt { .. }) => return Ok((Next::After(now), Ok(()))),
+            Err(error) if error.may_be_one_row() => {
+                log_unreadable(Some(iccid), &error);
+                return Ok((Next::After(now), Ok(())));
+            }
             known => known?.pop(),
         };
         let is_settled =
@@ -224,8 +231,12 @@ impl Inquirer {
         let key = &self.erasure_key;
         let apply = session.run(async |it| registry::apply_answer(it, key, &report).await);
         let applied = match apply.await {
-            // Another transaction holds the profile: the others need not wait for that.
+            // Another transaction has locked the profile: the others need not wait for that.
             Err(StoreError::Database(error)) if store::is_time_out(&error) => {
+                return Ok((again, Ok(())));
+            }
+            Err(error) if error.may_be_one_row() => {
+                log_unreadable(Some(iccid), &error);
                 return Ok((again, Ok(())));
             }
             applied => applied?,
@@ -271,6 +282,20 @@ async fn want_jumped(session: &mut LockSession<'_>) -> Result<(), StoreError> {
         async |it: &mut PgConnection| inquiries::want_jumped(it, Gigastore.slug(), since).await;
     while session.run(page).await? {}
     Ok(())
+}
+
+/// Logs that the database fails at a profile, or at one of those that have jumped.
+fn log_unreadable(iccid: Option<&Iccid>, error: &StoreError) {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(left_out) = SELDOM.due() {
+        let error = error as &dyn std::error::Error;
+        tracing::error!(
+            ?iccid,
+            error,
+            left_out,
+            "a profile cannot be read or written, so the provider's answer about it is lost: is its row damaged, or does a trigger raise?"
+        );
+    }
 }
 
 /// Logs that the API has no usable answer to one question.

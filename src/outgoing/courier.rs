@@ -113,7 +113,7 @@ impl Courier {
 
     /// Logs an error of the database, unless others report it.
     fn report(&self, error: &StoreError) {
-        if !error.is_away()
+        if !error.is_only_away()
             && let Some(left_out) = self.trouble.due()
         {
             let (endpoint, error) = (&self.id, error as &dyn std::error::Error);

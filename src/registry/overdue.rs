@@ -5,7 +5,7 @@
 
 use sqlx::PgConnection;
 
-use crate::domain::{OverdueReason, Patience, Profile, Timestamp};
+use crate::domain::{Iccid, OverdueReason, Patience, Profile, Timestamp};
 use crate::store::exclusive::{self, Work};
 use crate::store::inquiries::{self, Urgency};
 use crate::store::overdue::{self, Noted, Providers, Scan};
@@ -50,7 +50,7 @@ async fn find_all(
     asked: &[&str],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let mut found = 0;
+    let (mut found, mut failed) = (0, None);
     for reason in OverdueReason::ALL {
         let allowance = patience.of(reason);
         let own: Vec<_> = allowance.of_providers().map(|(provider, _)| provider).collect();
@@ -60,11 +60,15 @@ async fn find_all(
             (Scan { reason, providers: Providers::Only(provider) }, allowed)
         });
         for (scan, allowed) in std::iter::once(usual).chain(others) {
-            found += look(connection, &scan, allowed, patience, asked, now).await?;
+            match look(connection, &scan, allowed, patience, asked, now).await {
+                // Those of other states and providers are found all the same.
+                Err(error) if error.may_be_one_row() => failed = Some(error),
+                looked => found += looked?,
+            }
         }
     }
     overdue::forget(connection).await?;
-    Ok(found)
+    failed.map_or(Ok(found), Err)
 }
 
 /// Looks at the changes that became `allowed` seconds old since the last look.
@@ -78,7 +82,7 @@ async fn look(
 ) -> Result<u64, StoreError> {
     let end = now.plus_seconds(-allowed.max(SETTLED_SECONDS));
     let first = end.plus_seconds(-FIRST_LOOK_SECONDS);
-    let mut from = overdue::scanned_until(connection, scan, first).await?;
+    let mut from = overdue::scanned_until(connection, scan, first, end).await?;
     let (mut found, mut is_complete) = (0, true);
     let slice = (end.unix_seconds() - from.unix_seconds()) / MAX_SLICES;
     while from < end {
@@ -105,17 +109,28 @@ async fn find(
     iccids: &[String],
 ) -> Result<Vec<StoredProfile>, StoreError> {
     match profiles::find(connection, iccids).await {
-        Err(StoreError::Corrupt { .. }) => {}
+        Err(error) if error.may_be_one_row() => {}
         together => return together,
     }
     let mut found = Vec::new();
     for iccid in iccids {
         match profiles::find(connection, std::slice::from_ref(iccid)).await {
-            Err(StoreError::Corrupt { .. }) => {}
+            Err(error) if error.may_be_one_row() => log_passed(iccid, &error),
             alone => found.extend(alone?),
         }
     }
     Ok(found)
+}
+
+/// Logs that the database fails at a profile, which is not looked at again.
+fn log_passed(iccid: &str, error: &StoreError) {
+    let iccid = Iccid::parse(iccid).ok();
+    let error = error as &dyn std::error::Error;
+    tracing::error!(
+        ?iccid,
+        error,
+        "a profile cannot be read or written, so it is not said whether it is overdue: is its row damaged, or does a trigger raise?"
+    );
 }
 
 /// Returns how many of these profiles were found to be overdue, and how many could not be written.
@@ -132,7 +147,14 @@ async fn note(
         let expected_from = stored.order.expected_from;
         let Some(reason) = profile.overdue(expected_from, patience, now) else { continue };
         let line = profile.note_overdue(reason, now);
-        match overdue::note(connection, &stored, &line).await? {
+        let written = match overdue::note(connection, &stored, &line).await {
+            Err(error) if error.may_be_one_row() => {
+                log_passed(profile.iccid.as_str(), &error);
+                continue;
+            }
+            written => written?,
+        };
+        match written {
             Noted::Written => {
                 noted += 1;
                 telemetry::count_overdue(&profile.provider, reason, 1);

@@ -17,7 +17,7 @@ pub struct Figures {
     pub refused: u64,
 }
 
-/// The current figures, and whether the last append failed.
+/// The current figures, whether the last attempt to append failed, and whether one failed because the file is damaged.
 #[derive(Debug, Default)]
 pub(super) struct Condition(Mutex<State>);
 
@@ -25,6 +25,7 @@ pub(super) struct Condition(Mutex<State>);
 struct State {
     figures: Figures,
     is_failing: bool,
+    is_damaged: bool,
 }
 
 impl Condition {
@@ -63,6 +64,18 @@ impl Condition {
 
     pub(super) fn note_attempt(&self, done: bool) {
         self.with(|state| state.is_failing = !done);
+    }
+
+    pub(super) fn note_damage(&self) {
+        self.with(|state| state.is_damaged = true);
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.with(|state| state.is_damaged)
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.with(|state| state.is_failing)
     }
 
     pub(super) fn accepts(&self, max_bytes: u64) -> bool {

@@ -134,6 +134,12 @@ pub(super) fn is_full(error: &SpoolError) -> bool {
     code.is_some_and(|code| code & 0xff == FULL)
 }
 
+/// Commits a transaction that changes nothing.
+pub(super) async fn touch(connection: &mut SqliteConnection) -> Result<(), SpoolError> {
+    sqlx::query("PRAGMA user_version = 1").execute(connection).await?;
+    Ok(())
+}
+
 /// Appends rows, each at its given place or after all others. One statement is one transaction and one fsync.
 pub(super) async fn append(
     connection: &mut SqliteConnection,

@@ -38,6 +38,9 @@ use record::Record;
 /// The max number of bytes of deliveries that are read together, so that large bodies do not fill the memory.
 const BYTES_AT_ONCE: u64 = 4 << 20;
 
+/// For how many bytes the disk must have room before a spool that was full counts as one that accepts more.
+const RETRY_ROOM: u64 = 1 << 20;
+
 /// Why a spool operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -159,7 +162,13 @@ impl Spool {
             spool.condition.note_attempt(appended.is_ok());
             match appended {
                 Err(error) if file::is_full(&error) => return Err(SpoolError::Full),
-                appended => appended?,
+                Err(error) => {
+                    if error.is_damage() {
+                        spool.condition.note_damage();
+                    }
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
             spool.condition.add(count, bytes, oldest);
             Ok(())
@@ -283,6 +292,31 @@ impl Spool {
         self.0.condition.note_attempt(true);
         self.0.ballast.lay();
         Ok(())
+    }
+
+    /// Whether nothing could be appended because the file is damaged. The next start copies what can be read to a new one.
+    pub fn is_damaged(&self) -> bool {
+        self.0.condition.is_damaged()
+    }
+
+    /// If the last append failed, writes something else that changes nothing: a service that is not ready gets no deliveries, and so
+    /// would not learn that its disk works again.
+    ///
+    /// # Errors
+    /// A failure of SQLite.
+    pub async fn retry(&self) -> Result<(), SpoolError> {
+        if !self.0.condition.is_failing() {
+            return Ok(());
+        }
+        self.uncancelled(async move |spool| {
+            let mut connection = spool.connection.lock().await;
+            if spool.ballast.leaves_room_for(RETRY_ROOM, spool.log_bytes()) {
+                file::touch(&mut connection).await?;
+                spool.condition.note_attempt(true);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The max number of bytes of deliveries in the spool.

@@ -53,9 +53,10 @@ impl StoreError {
         }
     }
 
-    /// Whether the whole database is away, which others report.
+    /// Whether the whole database is away, which others report. A server that has ended a statement for its time is not: one row may
+    /// be locked, or one statement too slow.
     pub fn is_only_away(&self) -> bool {
-        self.is_away() && !self.may_be_one_row()
+        self.is_away() && !self.is_busy() && !self.may_be_one_row()
     }
 
     /// Whether the cause may be a single row: it holds a value that we do not know, or the server fails at it.

@@ -117,7 +117,9 @@ const CHANGES: i64 = 2_000;
 
 /// Notes that the provider is to be asked about its profiles whose last change is a move that nobody expected, from a webhook that was
 /// received at `since` or later. Looks at the next changes in the order of [`super::changes`], which a delivery that was spooled joins
-/// when it is written; at first from the present end. Returns whether there may be more.
+/// when it is written; at first from the present end. The first profile that another transaction has locked, and all that changed
+/// after it, are looked at again by the next call: a wait for it would keep the webhooks of those waiting that are locked here by
+/// then. Returns whether there may be more.
 ///
 /// # Errors
 /// [`StoreError`]; the same changes are looked at again.
@@ -138,27 +140,35 @@ pub async fn want_jumped(
                SELECT position, iccid, seq, kind, at FROM changes
                WHERE position > (SELECT position FROM inquiry_scans WHERE provider = $1) ORDER BY position LIMIT $3
            ),
-           moved AS MATERIALIZED (SELECT DISTINCT iccid, seq FROM page WHERE kind = 'transition' AND at >= $2),
-           -- The lock makes an erasure wait, which then deletes what is noted. A jump in an answer was just asked about.
+           moved AS MATERIALIZED (
+               SELECT iccid, seq, min(position) AS position FROM page WHERE kind = 'transition' AND at >= $2 GROUP BY iccid, seq
+           ),
+           -- A jump in an answer was just asked about.
            jumped AS MATERIALIZED (
-               SELECT p.iccid, p.provider, p.seq FROM moved AS m
+               SELECT p.iccid, p.seq, m.position FROM moved AS m
                JOIN transitions AS t ON t.iccid = m.iccid AND t.seq = m.seq AND t.kind = 'unexpected'
                                     AND t.source IS DISTINCT FROM 'provider-api'
                JOIN profiles AS p ON p.iccid = m.iccid AND p.seq = m.seq AND p.provider = $1
-               ORDER BY p.iccid FOR KEY SHARE OF p
            ),
+           -- The lock makes an erasure wait, which then deletes what is noted.
+           locked AS MATERIALIZED (
+               SELECT p.iccid, p.provider, p.seq FROM jumped AS j JOIN profiles AS p ON p.iccid = j.iccid AND p.seq = j.seq
+               FOR KEY SHARE OF p SKIP LOCKED
+           ),
+           skipped AS (SELECT min(position) AS position FROM jumped WHERE iccid NOT IN (SELECT iccid FROM locked)),
            noted AS (
                INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-               SELECT iccid, provider, seq, false, now(), now() FROM jumped
+               SELECT iccid, provider, seq, false, now(), now() FROM locked
                ON CONFLICT (iccid) DO UPDATE
                SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
                WHERE i.seq <> EXCLUDED.seq
            ),
            saved AS (
-               UPDATE inquiry_scans SET position = page.last FROM (SELECT max(position) AS last FROM page) AS page
-               WHERE provider = $1 AND page.last IS NOT NULL
+               UPDATE inquiry_scans AS s SET position = coalesce(skipped.position - 1, page.last)
+               FROM skipped, (SELECT max(position) AS last FROM page) AS page
+               WHERE s.provider = $1 AND page.last IS NOT NULL
            )
-           SELECT count(*) = $3 AS "are_more!" FROM page"#,
+           SELECT count(*) = $3 AND (SELECT position FROM skipped) IS NULL AS "are_more!" FROM page"#,
         provider,
         since.as_datetime(),
         CHANGES
@@ -166,11 +176,11 @@ pub async fn want_jumped(
     Ok(are_more.fetch_one(connection).await?)
 }
 
-/// How many profiles one statement looks at. It locks those that are under way, and webhooks of them wait for it.
+/// How many profiles one statement looks at. It locks those that are under way.
 const PROFILES: i64 = 500;
 
 /// Notes that the provider is to be asked about all its profiles that are under way and changed at `since` or later. Returns
-/// how many.
+/// how many, and those that another transaction has locked, about which nothing was noted.
 ///
 /// # Errors
 /// [`StoreError`]; what was noted before stays noted.
@@ -178,28 +188,33 @@ pub async fn want_under_way(
     connection: &mut PgConnection,
     provider: &str,
     since: Timestamp,
-) -> Result<u64, StoreError> {
-    let (mut after, mut wanted) = (Some(String::new()), 0);
+) -> Result<(u64, Vec<String>), StoreError> {
+    let (mut after, mut wanted, mut skipped) = (Some(String::new()), 0, Vec::new());
     while let Some(last) = after {
         let page = sqlx::query!(
             r#"WITH page AS MATERIALIZED (
                    SELECT iccid FROM profiles WHERE iccid > $1 ORDER BY iccid LIMIT $4
                ),
-               -- The lock makes an erasure wait, which then deletes what is noted.
                under_way AS MATERIALIZED (
-                   SELECT p.iccid, p.provider, p.seq FROM page JOIN profiles AS p ON p.iccid = page.iccid
+                   SELECT p.iccid FROM page JOIN profiles AS p ON p.iccid = page.iccid
                    WHERE p.provider = $2 AND p.since >= $3
                      AND (p.state IN ('PREPARING', 'DOWNLOADED', 'ERROR') OR p.state = 'RELEASED' AND p.installs_seen = 0)
-                   ORDER BY p.iccid FOR KEY SHARE OF p
+               ),
+               -- The lock makes an erasure wait, which then deletes what is noted. A wait for one of them would keep the webhooks
+               -- of those waiting that are locked by then.
+               locked AS MATERIALIZED (
+                   SELECT p.iccid, p.provider, p.seq FROM under_way JOIN profiles AS p ON p.iccid = under_way.iccid
+                   FOR KEY SHARE OF p SKIP LOCKED
                ),
                wanted AS (
                    INSERT INTO inquiries (iccid, provider, seq, urgent, wanted_at, due_at)
-                   SELECT iccid, provider, seq, false, now(), now() FROM under_way
+                   SELECT iccid, provider, seq, false, now(), now() FROM locked
                    ON CONFLICT (iccid) DO UPDATE
                    SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
                    RETURNING 1
                )
-               SELECT (SELECT max(iccid) FROM page) AS last, (SELECT count(*) FROM wanted) AS "wanted!""#,
+               SELECT (SELECT max(iccid) FROM page) AS last, (SELECT count(*) FROM wanted) AS "wanted!",
+                      ARRAY(SELECT iccid FROM under_way WHERE iccid NOT IN (SELECT iccid FROM locked)) AS "skipped!""#,
             last,
             provider,
             since.as_datetime(),
@@ -208,9 +223,10 @@ pub async fn want_under_way(
         .fetch_one(&mut *connection)
         .await?;
         wanted += u64::try_from(page.wanted).unwrap_or_default();
+        skipped.extend(page.skipped);
         after = page.last;
     }
-    Ok(wanted)
+    Ok((wanted, skipped))
 }
 
 /// The profile to ask this provider about next, if one is due: those first for which somebody waits.

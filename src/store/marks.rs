@@ -31,7 +31,7 @@ const INDEXES: [Index; 3] = [
     },
 ];
 
-/// How many profiles one statement looks at, and may hold the locks of.
+/// How many profiles one statement looks at, and may lock.
 const PAGE: i64 = 2_000;
 
 /// Which marks can be relied on.
@@ -76,7 +76,7 @@ pub(super) async fn read(connection: &mut PgConnection) -> Result<Marks, StoreEr
 /// any number of replicas may do it beside each other.
 ///
 /// # Errors
-/// [`StoreError`]; the next call starts over, and finds most profiles marked.
+/// [`StoreError`]; the next call starts over, and finds most profiles marked. It also does if another transaction has locked one.
 pub(super) async fn mark_all(connection: &mut PgConnection) -> Result<(), StoreError> {
     if read(connection).await?.rare_states {
         return Ok(());
@@ -86,30 +86,42 @@ pub(super) async fn mark_all(connection: &mut PgConnection) -> Result<(), StoreE
             return Ok(());
         }
     }
-    let mut after = Some(String::new());
+    let (mut after, mut are_all) = (Some(String::new()), true);
     while let Some(last) = after {
-        after = mark_page(connection, &last).await?;
+        let (last, is_complete) = mark_page(connection, &last).await?;
+        after = last;
+        are_all &= is_complete;
+    }
+    if !are_all {
+        return Ok(());
     }
     sqlx::query!("UPDATE upkeep SET rare_states_marked = true").execute(connection).await?;
     Ok(())
 }
 
-/// Marks the profiles of the page after `after`, and returns the last of them.
+/// Marks the profiles of the page after `after`. Returns the last of them, and whether all of them are marked: a wait for one that
+/// another transaction has locked would keep the webhooks of those waiting that are locked here by then.
 async fn mark_page(
     connection: &mut PgConnection,
     after: &str,
-) -> Result<Option<String>, StoreError> {
-    let last = sqlx::query_scalar!(
-        "WITH page AS MATERIALIZED (SELECT iccid FROM profiles WHERE iccid > $1 ORDER BY iccid LIMIT $2),
-              marked AS (
-                  UPDATE profiles AS p SET rare_state = p.state, rare_since = p.since
-                  FROM page
-                  WHERE p.iccid = page.iccid AND p.iccid > $1 AND p.iccid <= (SELECT max(iccid) FROM page)
-                    AND p.rare_state IS NULL AND p.state NOT IN ('INSTALLED', 'RELEASED', 'DISABLED')
-              )
-         SELECT max(iccid) FROM page",
+) -> Result<(Option<String>, bool), StoreError> {
+    let page = sqlx::query!(
+        r#"WITH page AS MATERIALIZED (SELECT iccid FROM profiles WHERE iccid > $1 ORDER BY iccid LIMIT $2),
+                rare AS MATERIALIZED (
+                    SELECT p.iccid FROM page JOIN profiles AS p ON p.iccid = page.iccid
+                    WHERE p.rare_state IS NULL AND p.state NOT IN ('INSTALLED', 'RELEASED', 'DISABLED')
+                ),
+                locked AS MATERIALIZED (
+                    SELECT p.iccid FROM rare JOIN profiles AS p ON p.iccid = rare.iccid FOR NO KEY UPDATE OF p SKIP LOCKED
+                ),
+                marked AS (
+                    UPDATE profiles AS p SET rare_state = p.state, rare_since = p.since FROM locked WHERE p.iccid = locked.iccid
+                )
+           SELECT (SELECT max(iccid) FROM page) AS last,
+                  (SELECT count(*) FROM rare) = (SELECT count(*) FROM locked) AS "is_complete!""#,
         after,
         PAGE
     );
-    Ok(last.fetch_one(connection).await?)
+    let page = page.fetch_one(connection).await?;
+    Ok((page.last, page.is_complete))
 }

@@ -68,7 +68,8 @@ pub async fn keep_scans_of(
     Ok(())
 }
 
-/// The time before which all changes have been looked at. At first that is `otherwise`, or as far as the common look has come.
+/// The time before which all changes have been looked at. At first that is `otherwise`, or as far as the common look has come. It is
+/// never after `end`, the time up to which changes are looked at now: the clock may have been ahead.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -76,15 +77,17 @@ pub async fn scanned_until(
     connection: &mut PgConnection,
     scan: &Scan<'_>,
     otherwise: Timestamp,
+    end: Timestamp,
 ) -> Result<Timestamp, StoreError> {
     let until = sqlx::query_scalar!(
         r#"INSERT INTO overdue_scans AS s (reason, until)
            VALUES ($1, least($2, (SELECT until FROM overdue_scans WHERE reason = $3)))
-           ON CONFLICT (reason) DO UPDATE SET until = s.until
+           ON CONFLICT (reason) DO UPDATE SET until = least(s.until, $4)
            RETURNING until AS "until: Timestamp""#,
         scan.key(),
         otherwise.as_datetime(),
-        scan.reason.as_str()
+        scan.reason.as_str(),
+        end.as_datetime()
     );
     Ok(until.fetch_one(connection).await?)
 }

@@ -65,7 +65,8 @@ impl HookTallies {
     /// Notes that a delivery that was received at that time was accepted.
     pub(super) fn accepted(&self, hook: &str, received_at: Timestamp) {
         if let Some(tally) = self.by_hook.get(hook) {
-            tally.newest.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
+            // The newest is the last one, also after a clock that was ahead was set back.
+            tally.newest.store(received_at.unix_seconds(), Ordering::Relaxed);
             tally.accepted_at.fetch_max(received_at.unix_seconds(), Ordering::Relaxed);
             tally.accepted.fetch_add(1, Ordering::Relaxed);
         }

@@ -2,7 +2,7 @@
 //! duration, and renders problems. A handler that panics returns one.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -102,12 +102,24 @@ fn request_id(request: &Request, now: Timestamp) -> HeaderValue {
     })
 }
 
-/// A UUIDv7 of this time. Within a process, the ids increase in the order of the calls.
+/// A UUIDv7 of this time. Within a process, the ids increase in the order of the calls, unless the clock is set back by more than
+/// [`SET_BACK_SECONDS`]: deliveries are looked for by the time in their ids.
 pub fn new_id(now: Timestamp) -> Uuid {
-    static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
-    let seconds = u64::try_from(now.unix_seconds()).unwrap_or_default();
-    Uuid::new_v7(uuid::Timestamp::from_unix(&CONTEXT, seconds, now.subsecond_nanos()))
+    static LAST: Mutex<(ContextV7, i64)> = Mutex::new((ContextV7::new(), 0));
+    let seconds = now.unix_seconds();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let (context, newest) = &mut *last;
+    if seconds + SET_BACK_SECONDS < *newest {
+        // It would continue from the newest time.
+        (*context, *newest) = (ContextV7::new(), seconds);
+    }
+    *newest = seconds.max(*newest);
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    Uuid::new_v7(uuid::Timestamp::from_unix(&*context, seconds, now.subsecond_nanos()))
 }
+
+/// By how much a clock is set back at least that was wrong. Less than that is corrected in small steps.
+const SET_BACK_SECONDS: i64 = 2;
 
 /// The label of a method. Clients can invent methods, so all others share one label.
 fn method_label(method: &Method) -> &'static str {
@@ -142,4 +154,27 @@ pub async fn unknown_path() -> Problem {
 /// Answers a request whose path exists, but not for its method.
 pub async fn method_not_allowed() -> Problem {
     Problem::new(Code::MethodNotAllowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn milliseconds(id: Uuid) -> u64 {
+        let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
+        seconds * 1_000 + u64::from(nanos) / 1_000_000
+    }
+
+    #[test]
+    fn ids_increase_until_a_clock_that_was_ahead_is_set_back() {
+        let now = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+        let time =
+            |seconds| u64::try_from(now.plus_seconds(seconds).unix_seconds()).unwrap() * 1_000;
+        let ahead = new_id(now.plus_seconds(3 * 3_600));
+        let a_little_before = new_id(now.plus_seconds(3 * 3_600 - 1));
+        assert!(a_little_before > ahead);
+        let (first, second) = (new_id(now), new_id(now));
+        assert!(first < second && second < ahead);
+        assert_eq!(milliseconds(first), time(0));
+    }
 }

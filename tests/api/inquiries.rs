@@ -14,13 +14,15 @@ use axum::{Json, Router};
 use esim_status::clock;
 use esim_status::config::ApiSettings;
 use esim_status::domain::Patience;
+use esim_status::store::inquiries;
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::Executor;
+use sqlx::{Connection, Executor};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::esim::{erase, object, object_with, places_of, register};
 use super::overdue::look_with;
@@ -414,6 +416,60 @@ async fn a_jump_is_asked_about_also_if_no_replica_looked_or_its_delivery_was_spo
     wait_until("the next one is asked", || async { api.asked().contains(&iccid(3)) }).await;
     assert_eq!(api.asked(), [iccid(1), iccid(3)]);
     second.stop().await;
+}
+
+/// A wait for a lock would keep the webhooks of those waiting that are locked before it.
+#[tokio::test]
+async fn a_locked_profile_is_skipped_and_asked_about_once_it_is_free() {
+    let app = TestApp::start().await;
+    let mut connection = app.database.connect().await;
+    let since = clock::now().plus_seconds(-60);
+    let want_jumped = async |connection: &mut _| {
+        let wanted = inquiries::want_jumped(connection, "gigastore", since);
+        assert!(!timeout(Duration::from_secs(10), wanted).await.expect("waits").unwrap());
+        app.database.scalar::<String>("SELECT coalesce(string_agg(right(iccid, 3), ' ' ORDER BY iccid), '') FROM inquiries").await
+    };
+    assert_eq!(want_jumped(&mut connection).await, "");
+    for number in 0..3 {
+        assert_eq!(app.report(&iccid(number), "INSTALLED").await, "moved");
+        assert_eq!(app.report(&iccid(number), "DOWNLOADED").await, "moved");
+    }
+    number(&app).await;
+    let end = |number| iccid(number)[17..].to_owned();
+    let mut holder = app.database.connect().await;
+    let mut holding = holder.begin().await.unwrap();
+    let hold = sqlx::query("SELECT FROM profiles WHERE iccid = $1 FOR UPDATE").bind(iccid(1));
+    hold.execute(&mut *holding).await.unwrap();
+    assert_eq!(want_jumped(&mut connection).await, format!("{} {}", end(0), end(2)));
+    let under_way = inquiries::want_under_way(&mut connection, "gigastore", since);
+    let under_way = timeout(Duration::from_secs(10), under_way).await.expect("waits").unwrap();
+    assert_eq!(under_way, (2, vec![iccid(1)]));
+    holding.rollback().await.unwrap();
+    assert_eq!(want_jumped(&mut connection).await, [end(0), end(1), end(2)].join(" "));
+}
+
+#[tokio::test]
+async fn a_profile_at_which_the_server_fails_keeps_no_other_from_being_asked_about_or_overdue() {
+    let (app, api) = start().await;
+    for number in [1, 2, 3] {
+        assert_eq!(app.report(&iccid(number), "ERROR").await, "moved");
+        api.says(&iccid(number), "INSTALLED");
+    }
+    // Otherwise a webhook of the last seconds would win over an answer.
+    run(&app, "UPDATE profiles SET last_delivery_at = last_delivery_at - interval '1 hour'").await;
+    for table in ["profiles", "overdue"] {
+        app.database.raise_at(&iccid(2), table).await;
+    }
+    assert_eq!(look_with(&app, &Patience::default(), &[], 3_600).await, 2);
+    for number in [2, 1] {
+        assert_eq!(ask(&app, &iccid(number)).await.status, 202);
+        wait_until("it is asked about", || async { api.asked().contains(&iccid(number)) }).await;
+    }
+    wait_until("the answer is applied", async || {
+        app.profile(&iccid(1)).await["state"] == "INSTALLED"
+    })
+    .await;
+    assert_eq!(app.profile(&iccid(2)).await["state"], "ERROR");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,23 +20,12 @@ fn report(profile: usize, state: &str) -> String {
     json!({ "iccid": iccid(profile), "profileState": state }).to_string()
 }
 
-/// Raises at each row of the profile with number 2 that is written to this table.
-async fn raise_at(database: &Database, table: &str) {
-    let statement = format!(
-        "CREATE OR REPLACE FUNCTION raise_at_two() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN IF NEW.iccid = '{}' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
-         CREATE TRIGGER raise_at_two BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION raise_at_two()",
-        iccid(2)
-    );
-    database.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement))).await.unwrap();
-}
-
 /// Forty profiles are released and then installed, the second while the server fails at it.
 async fn apply_all_but_one(app: &TestApp) {
     for profile in 1..=40 {
         assert_eq!(app.report(&iccid(profile), "RELEASED").await, "moved");
     }
-    raise_at(&app.database, "profiles").await;
+    app.database.raise_at(&iccid(2), "profiles").await;
     let answers = join_all((1..=40).map(|it| app.deliver(report(it, "INSTALLED")))).await;
     for (index, answer) in answers.iter().enumerate() {
         let expected = if index == 1 { "unrecognised" } else { "moved" };
@@ -77,7 +66,7 @@ async fn in_a_spool_one_is_kept_once_others_were_written() {
         delivery(4, 6, &report(3, "RELEASED")),
     ];
     fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
-    raise_at(&postgres.database, "profiles").await;
+    postgres.database.raise_at(&iccid(2), "profiles").await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     drained(&app).await;
     assert_eq!((states(&app, 1).await, states(&app, 3).await).0, ["RELEASED"]);
@@ -96,7 +85,7 @@ async fn in_a_spool_one_that_cannot_even_be_kept_waits_and_delays_no_other() {
         delivery(4, 6, &report(3, "RELEASED")),
     ];
     fill(folder.path(), &deliveries.each_ref().map(|it| (it, "gigastore"))).await;
-    raise_at(&postgres.database, "deliveries").await;
+    postgres.database.raise_at(&iccid(2), "deliveries").await;
     let app = TestApp::start_on(postgres.database.clone(), with_spool(folder.path())).await;
     let spool = app.service.app().spool.clone().unwrap();
     let only_two_left = async || spool.figures().deliveries == 2;
@@ -105,7 +94,7 @@ async fn in_a_spool_one_that_cannot_even_be_kept_waits_and_delays_no_other() {
     let both = async || states(&app, 1).await == ["RELEASED", "INSTALLED"];
     esim_status_testing::wait_until("a new one is drained", both).await;
 
-    let repair = "DROP TRIGGER raise_at_two ON deliveries";
+    let repair = "DROP TRIGGER raise_at_one ON deliveries";
     app.database.connect().await.execute(repair).await.unwrap();
     drained(&app).await;
     assert_eq!(states(&app, 2).await, ["RELEASED", "INSTALLED"]);

@@ -95,6 +95,33 @@ async fn a_full_disk_is_drained(at_once: usize, others_fill_it: bool, is_restart
     .await;
 }
 
+/// A service that is not ready gets no webhooks from its router, so an append cannot show that there is room again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_whose_disk_was_full_becomes_ready_again_while_the_database_is_away() {
+    let disk = match SmallDisk::mount("64m") {
+        Ok(disk) => disk,
+        Err(why) => return eprintln!("NOT TRIED: cannot mount a tmpfs: {why}"),
+    };
+    let mut postgres = Postgres::start().await;
+    let app = start(&postgres, &disk).await;
+    postgres.stop();
+    let body = json!({ "iccid": iccid(1), "profileState": "RELEASED" }).to_string();
+    wait_until("deliveries wait in the spool", async || {
+        app.deliver(body.clone()).await.status == 202
+    })
+    .await;
+    disk.fill();
+    wait_until("the spool accepts no more", async || {
+        app.deliver(body.clone()).await.status == 503
+            && app.admin.get("/readyz").await.status == 503
+    })
+    .await;
+    disk.relieve();
+    wait_until("the service is ready", async || app.admin.get("/readyz").await.status == 200).await;
+    assert_eq!(app.deliver(body.clone()).await.status, 202);
+    postgres.start_again();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_that_has_filled_its_disk_drains_by_itself() {
     a_full_disk_is_drained(1, false, false).await;

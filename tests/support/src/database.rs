@@ -78,6 +78,20 @@ impl Database {
         self.options.connect().await.expect("the test's database answers")
     }
 
+    /// Makes the server fail at each row of this profile that is written to the table.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn raise_at(&self, iccid: &str, table: &str) {
+        let statement = format!(
+            "CREATE OR REPLACE FUNCTION raise_at_one() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN IF NEW.iccid = '{iccid}' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER raise_at_one BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION raise_at_one()"
+        );
+        let created = self.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await;
+        created.expect("the trigger is created");
+    }
+
     /// Returns the only value of a query's only row.
     pub async fn scalar<T>(&self, query: &'static str) -> T
     where
