@@ -59,7 +59,7 @@ impl Milestone {
 /// How far a profile has come since it was ready. A profile has none if it was not reported as ready when it was new or
 /// in preparation: how long its install took is then not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct Headway {
     /// When it was ready first, by our clock.
     pub ready_at: Timestamp,
     /// The furthest that was reported.
@@ -80,10 +80,10 @@ pub struct Advance {
 }
 
 impl Advance {
-    /// What `now` has reached since its way was `before`; `None` if nothing.
-    pub fn between(before: Option<Way>, now: &Profile) -> Option<Self> {
-        let Way { ready_at, reached: until } = now.way?;
-        let after = before.map(|way| way.reached);
+    /// What `now` has reached since it had come as far as `before`; `None` if nothing.
+    pub fn between(before: Option<Headway>, now: &Profile) -> Option<Self> {
+        let Headway { ready_at, reached: until } = now.headway?;
+        let after = before.map(|headway| headway.reached);
         let is_reached = |milestone| after < Some(milestone) && milestone <= until;
         let took = (is_reached(Milestone::Installed) && now.state.is_on_device())
             .then(|| Took::of(now.since.seconds_since(ready_at)));
@@ -111,16 +111,18 @@ impl Profile {
             | ProfileState::Error
             | ProfileState::Unavailable => None,
         };
-        let way = match (self.way, reached) {
-            (Some(way), Some(reached)) => Some(Way { reached: way.reached.max(reached), ..way }),
+        let headway = match (self.headway, reached) {
+            (Some(headway), Some(reached)) => {
+                Some(Headway { reached: headway.reached.max(reached), ..headway })
+            }
             (None, Some(reached @ Milestone::Ready))
                 if matches!(before, None | Some(ProfileState::Preparing)) =>
             {
-                Some(Way { ready_at: at, reached })
+                Some(Headway { ready_at: at, reached })
             }
-            (way, _) => way,
+            (headway, _) => headway,
         };
-        Self { way, ..self }
+        Self { headway, ..self }
     }
 }
 
@@ -195,7 +197,7 @@ mod tests {
                 Profile::observe(profile.as_ref(), &report(word.parse().unwrap(), seconds))
             };
             let now = verdict.into_parts().0.unwrap();
-            let new = Advance::between(profile.as_ref().and_then(|it| it.way), &now);
+            let new = Advance::between(profile.as_ref().and_then(|it| it.headway), &now);
             let words = new.into_iter().flat_map(Advance::milestones).map(Milestone::as_str);
             let took = new.and_then(|it| it.took).map(|took| format!("{:.0} s", took.seconds()));
             reached.push(words.map(str::to_owned).chain(took).collect::<Vec<_>>().join(" "));

@@ -59,7 +59,7 @@ pub use endpoint::{
 pub use identifiers::{Eid, Iccid, Imsi, InvalidIdentifier};
 pub use inquiry::{ASKED_FOR_SECONDS, ask_again_at, is_asked_long_enough};
 pub use journey::{Advice, Journey, Progress, Step, StepStatus};
-pub use milestone::{Advance, Intent, Milestone, Took, UnknownIntent, UnknownMilestone, Way};
+pub use milestone::{Advance, Headway, Intent, Milestone, Took, UnknownIntent, UnknownMilestone};
 pub use order::{Day, InvalidDay, InvalidReference, Order, Reference};
 pub use overdue::{Allowance, OverdueReason, Patience, UnknownOverdueReason};
 pub use profile::{

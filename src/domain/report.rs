@@ -72,7 +72,7 @@ words! {
         Connected = "connected",
         /// The sender's event id was seen before.
         Duplicate = "duplicate",
-        /// Older than what was applied: in the history, not applied.
+        /// Older than what was applied: in the history, and the state stays.
         Late = "late",
         /// A state word that the adapter does not know, or a report that could not be applied: kept, not applied.
         Unrecognised = "unrecognised",

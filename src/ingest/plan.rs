@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Arrival, Submission};
 use crate::domain::{
-    Advance, Iccid, Outcome, Profile, ProfileState, REPLICA_TOLERANCE_SECONDS, Timestamp,
-    Transition, Verdict, Way,
+    Advance, Headway, Iccid, Outcome, Profile, ProfileState, REPLICA_TOLERANCE_SECONDS, Timestamp,
+    Transition, Verdict,
 };
 use crate::providers::{Content, Malformed, Reading};
 use crate::store::batch_write::{Before, Changed};
@@ -65,10 +65,18 @@ pub(super) struct Plan {
 struct Planned {
     /// Its state after the batch.
     profile: Profile,
-    /// The revision in which it was read, and its state and its way then; `None` if it did not exist.
-    read: Option<(Revision, ProfileState, Option<Way>)>,
+    /// `None` if it did not exist.
+    read: Option<AsRead>,
     /// Whether the batch changes or creates it.
     is_touched: bool,
+}
+
+/// What a profile was when it was read.
+#[derive(Debug, Clone, Copy)]
+struct AsRead {
+    revision: Revision,
+    state: ProfileState,
+    headway: Option<Headway>,
 }
 
 impl Plan {
@@ -89,8 +97,8 @@ impl Plan {
             places: HashMap::with_capacity(batch.len()),
         };
         for (profile, revision) in read {
-            let read = Some((revision, profile.state, profile.way));
-            plan.add(Planned { profile, read, is_touched: false });
+            let read = AsRead { revision, state: profile.state, headway: profile.headway };
+            plan.add(Planned { profile, read: Some(read), is_touched: false });
         }
         for (index, (submission, seen)) in batch.iter().zip(seen).enumerate() {
             let judgement = if plan.concerns_erased(submission, erased) {
@@ -131,9 +139,9 @@ impl Plan {
             .iter()
             .filter(|planned| planned.is_touched)
             .filter_map(|Planned { profile, read, .. }| {
-                let (revision, state, way) = (*read)?;
+                let AsRead { revision, state, headway } = (*read)?;
                 // Reports of another provider are foreign, so none changes the provider.
-                let before = Before { provider: &profile.provider, state, way };
+                let before = Before { provider: &profile.provider, state, headway };
                 Some(Changed { profile, revision, before })
             })
             .collect()
@@ -144,14 +152,14 @@ impl Plan {
         self.profiles
             .iter()
             .filter(|planned| !planned.is_touched)
-            .filter_map(|planned| Some((&planned.profile.iccid, planned.read?.0)))
+            .filter_map(|planned| Some((&planned.profile.iccid, planned.read?.revision)))
             .collect()
     }
 
     /// What the profiles newly reach, each with its provider.
     pub fn advances(&self) -> impl Iterator<Item = (&str, Advance)> {
         self.profiles.iter().filter_map(|Planned { profile, read, .. }| {
-            let before = read.and_then(|(.., way)| way);
+            let before = read.and_then(|read| read.headway);
             Some((profile.provider.as_str(), Advance::between(before, profile)?))
         })
     }

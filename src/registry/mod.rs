@@ -129,7 +129,7 @@ async fn try_register(
         changed,
         unchanged,
         new,
-        not_erased: if is_new && erasure.is_none() { vec![iccid] } else { Vec::new() },
+        absent: if is_new && erasure.is_none() { vec![iccid] } else { Vec::new() },
         transitions: moved.into_iter().map(new_transition).collect(),
         ..BatchWrite::default()
     };
@@ -178,7 +178,7 @@ fn count(
     if let Some(transition) = moved {
         telemetry::count_transitions(provider, transition.to_state, transition.kind, 1);
     }
-    if let Some(advance) = Advance::between(known.and_then(|it| it.way), now) {
+    if let Some(advance) = Advance::between(known.and_then(|it| it.headway), now) {
         telemetry::count_advance(provider, advance);
     }
 }

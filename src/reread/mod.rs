@@ -327,7 +327,7 @@ async fn apply_one(
         }
         let of_it = |transition| NewTransition { iccid, transition, delivery_id: Some(record.id) };
         let write = BatchWrite {
-            not_erased: if known.is_none() { vec![iccid] } else { Vec::new() },
+            absent: if known.is_none() { vec![iccid] } else { Vec::new() },
             changed,
             new,
             transitions: moved.iter().map(of_it).collect(),

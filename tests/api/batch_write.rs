@@ -4,8 +4,8 @@
 //! The tests read two profiles, let a rival connection change, lock or erase one, and then run the real statement.
 
 use esim_status::domain::{
-    Connections, Country, Device, Eid, Iccid, Imsi, Milestone, Profile, ProfileState, Source,
-    Timestamp, Transition, TransitionKind, Way,
+    Connections, Country, Device, Eid, Headway, Iccid, Imsi, Milestone, Profile, ProfileState,
+    Source, Timestamp, Transition, TransitionKind,
 };
 use esim_status::store::batch_write::{BatchWrite, Changed, write_if_unchanged};
 use esim_status::store::transitions::NewTransition;
@@ -180,7 +180,7 @@ async fn a_profile_that_exists_by_now_is_not_inserted_again() {
     let read = profiles::read(&mut connection, &[ICCID.to_owned()]).await.unwrap();
     let write = BatchWrite {
         new: vec![&read[0].0],
-        not_erased: vec![&read[0].0.iccid],
+        absent: vec![&read[0].0.iccid],
         ..BatchWrite::default()
     };
     let key = erasure_key(&mut connection).await;
@@ -270,7 +270,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
         last_delivery_at: Some(at(1)),
         last_occurred_at: None,
         connections: Connections::default(),
-        way: Some(Way { ready_at: at(1), reached: Milestone::Ready }),
+        headway: Some(Headway { ready_at: at(1), reached: Milestone::Ready }),
         erased_at: None,
     };
     let changed = Profile {
@@ -293,7 +293,7 @@ async fn create_and_change(database: &Database, iccid: &str, provider: &str) {
             last_connected_at: Some(at(6)),
             country: Country::parse("PL"),
         },
-        way: Some(Way { ready_at: at(0), reached: Milestone::Connected }),
+        headway: Some(Headway { ready_at: at(0), reached: Milestone::Connected }),
         // Only a registration sets it.
         erased_at: None,
     };

@@ -2,8 +2,8 @@
 
 use super::words::words;
 use super::{
-    Claim, Connections, Device, Eid, Iccid, Imsi, Outcome, OverdueReason, ProfileState, Report,
-    Timestamp, Way,
+    Claim, Connections, Device, Eid, Headway, Iccid, Imsi, Outcome, OverdueReason, ProfileState,
+    Report, Timestamp,
 };
 
 /// How far a provider's event time may be ahead of our clock and still order reports. Beyond that, reports are applied
@@ -13,7 +13,7 @@ const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 /// The max difference between the clocks of two replicas, in seconds.
 pub const REPLICA_TOLERANCE_SECONDS: i64 = 5;
 
-/// What we currently believe about an eSIM profile. It always equals its last transition that was not late.
+/// What we currently believe about an eSIM profile. Its state is that of its last transition that was not late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Its ICCID.
@@ -48,7 +48,7 @@ pub struct Profile {
     /// What is known of its connections.
     pub connections: Connections,
     /// How far it has come since it was ready.
-    pub way: Option<Way>,
+    pub headway: Option<Headway>,
     /// When it was last erased. Deliveries that were received earlier do not concern it.
     pub erased_at: Option<Timestamp>,
 }
@@ -206,7 +206,7 @@ impl Profile {
             last_delivery_at: Some(report.received_at),
             last_occurred_at: event_time(report),
             connections: Connections::default(),
-            way: None,
+            headway: None,
             erased_at: None,
         }
         .advanced(None, report.received_at);

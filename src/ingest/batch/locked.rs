@@ -81,7 +81,7 @@ async fn execute(
     }
     // We hold the locks of all profiles that existed. So one of the others was created, or its erasure was begun, since we
     // looked. Roll back: a commit would acknowledge deliveries that were not stored.
-    let mut changed = write.absent();
+    let mut changed: HashSet<_> = write.absent.iter().copied().cloned().collect();
     if changed.is_empty() {
         changed = submissions.iter().filter_map(|it| it.iccid()).cloned().collect();
     }

@@ -160,7 +160,7 @@ fn what_to_write<'a>(
         changed: plan.changed_profiles(),
         unchanged: plan.unchanged_profiles(),
         new: plan.new_profiles(),
-        not_erased: absent.difference(erased).copied().collect(),
+        absent: absent.difference(erased).copied().collect(),
         transitions: transitions.collect(),
         connected: connected.collect(),
         deliveries: delivery_rows(batch, plan),

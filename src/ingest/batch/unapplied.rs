@@ -34,7 +34,7 @@ pub(in crate::ingest) async fn keep_unapplied(
         let plan = Plan::unapplied(submission, is_erased);
         let write = BatchWrite {
             unchanged,
-            not_erased: absent,
+            absent,
             deliveries: delivery_rows(&batch, &plan),
             ..BatchWrite::default()
         };

@@ -33,7 +33,7 @@ pub(super) async fn write(
     profiles.extend(&write.new);
     let is_new: Vec<_> = (0..profiles.len()).map(|index| index >= revisions.len()).collect();
     let new: Vec<_> = write.new.iter().map(|profile| profile.iccid.as_str()).collect();
-    let hashes = write.not_erased.iter().map(|iccid| erasure_key.hash(iccid));
+    let hashes = write.absent.iter().map(|iccid| erasure_key.hash(iccid));
     let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
     let profile = ProfileColumns::of(&profiles);
     let transition = TransitionColumns::of(&write.transitions);
@@ -92,7 +92,7 @@ pub(super) async fn write(
                                       $35::uuid[], $36::text[]) AS t
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
-           kept AS (
+           stored AS (
                INSERT INTO deliveries (id, received_at, hook, provider, iccid, outcome, reason, event_id, headers,
                                        body)
                SELECT d.id, d.received_at, d.hook, d.provider, d.iccid, d.outcome, d.reason, d.event_id,
@@ -108,7 +108,7 @@ pub(super) async fn write(
                                       $54::smallint[], $55::smallint[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            ),
-           followed AS (
+           noted AS (
                INSERT INTO new_changes (iccid, seq, kind, at)
                SELECT c.* FROM UNNEST($56::text[], $57::bigint[], $58::text[], $59::timestamptz[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
@@ -242,8 +242,10 @@ impl<'a> ProfileColumns<'a> {
                 .map(|e| datetime_option(e.last_connected_at))
                 .collect(),
             country: connections().map(|e| e.country.as_ref().map(Country::as_str)).collect(),
-            ready_at: each().map(|p| datetime_option(p.way.map(|way| way.ready_at))).collect(),
-            reached: each().map(|p| p.way.map(|way| way.reached.as_str())).collect(),
+            ready_at: each()
+                .map(|p| datetime_option(p.headway.map(|headway| headway.ready_at)))
+                .collect(),
+            reached: each().map(|p| p.headway.map(|headway| headway.reached.as_str())).collect(),
             device: each().map(|p| p.device.as_ref().map(Device::to_json)).collect(),
         }
     }

@@ -22,7 +22,7 @@ use super::error::StoreError;
 use super::notify;
 use super::profiles::Revision;
 use super::transitions::NewTransition;
-use crate::domain::{Iccid, Profile, ProfileState, Way};
+use crate::domain::{Headway, Iccid, Profile, ProfileState};
 
 /// What to write, and what must be unchanged for that.
 #[derive(Debug, Default)]
@@ -33,9 +33,9 @@ pub struct BatchWrite<'a> {
     pub unchanged: Vec<(&'a Iccid, Revision)>,
     /// The profiles to create, sorted by ICCID, so that two transactions that create the same ones cannot deadlock.
     pub new: Vec<&'a Profile>,
-    /// The profiles that the batch names and that were not read, whether created or not, without those that are known to
-    /// be erased: none of them may have been erased.
-    pub not_erased: Vec<&'a Iccid>,
+    /// The profiles that the batch names and that did not exist, also those of `new`, but without those that are known to be erased.
+    /// None of them may have been erased, or been created by others.
+    pub absent: Vec<&'a Iccid>,
     /// The transitions of these profiles.
     pub transitions: Vec<NewTransition<'a>>,
     /// The profiles with a new connection. Their followers are woken, as those of profiles with a transition are.
@@ -65,21 +65,16 @@ pub struct Before<'a> {
     /// Its state.
     pub state: ProfileState,
     /// How far it had come.
-    pub way: Option<Way>,
+    pub headway: Option<Headway>,
 }
 
 impl<'a> From<&'a Profile> for Before<'a> {
     fn from(profile: &'a Profile) -> Self {
-        Self { provider: &profile.provider, state: profile.state, way: profile.way }
+        Self { provider: &profile.provider, state: profile.state, headway: profile.headway }
     }
 }
 
 impl BatchWrite<'_> {
-    /// The profiles of `not_erased`: they were not read, and not known to be erased.
-    pub fn absent(&self) -> HashSet<Iccid> {
-        self.not_erased.iter().map(|iccid| (*iccid).clone()).collect()
-    }
-
     /// The profiles of `connected`, as they are to be saved.
     fn connected_profiles(&self) -> impl Iterator<Item = &Profile> {
         let connected: HashSet<_> = self.connected.iter().copied().collect();

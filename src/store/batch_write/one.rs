@@ -29,17 +29,15 @@ pub(super) struct One<'a> {
 #[derive(Debug)]
 enum ProfileWrite<'a> {
     Saved(&'a Profile, Revision),
-    Created(&'a Profile, NotErased),
+    /// The hash must not be in `erasures`. `None` if the profile is known to be erased.
+    Created(&'a Profile, Option<Vec<u8>>),
     /// It must be as it was read.
     Unchanged(&'a Iccid, Revision),
-    /// It must not exist.
-    Absent(&'a Iccid, NotErased),
+    /// It must not exist, and the hash must not be in `erasures`.
+    Absent(&'a Iccid, Vec<u8>),
     /// The delivery names no profile, or an erased one.
     None,
 }
-
-/// The hash that must not be in `erasures`; `None` if the profile is known to be erased.
-type NotErased = Option<Vec<u8>>;
 
 /// The write as that of one delivery; `None` if it is more than that.
 ///
@@ -49,16 +47,16 @@ pub(super) fn of<'a>(
     write: &'a BatchWrite<'a>,
     erasure_key: &ErasureKey,
 ) -> Result<Option<One<'a>>, StoreError> {
-    let BatchWrite { changed, unchanged, new, not_erased, transitions, deliveries, .. } = write;
+    let BatchWrite { changed, unchanged, new, absent, transitions, deliveries, .. } = write;
     let connected = write.connected_profiles().next();
-    let profile = match (&changed[..], &unchanged[..], &new[..], &not_erased[..]) {
+    let profile = match (&changed[..], &unchanged[..], &new[..], &absent[..]) {
         ([it], [], [], []) => ProfileWrite::Saved(it.profile, it.revision),
         ([], [(iccid, revision)], [], []) => ProfileWrite::Unchanged(iccid, *revision),
         ([], [], [profile], []) => ProfileWrite::Created(profile, None),
         ([], [], [profile], [iccid]) => {
             ProfileWrite::Created(profile, Some(erasure_key.hash(iccid)?))
         }
-        ([], [], [], [iccid]) => ProfileWrite::Absent(iccid, Some(erasure_key.hash(iccid)?)),
+        ([], [], [], [iccid]) => ProfileWrite::Absent(iccid, erasure_key.hash(iccid)?),
         ([], [], [], []) => ProfileWrite::None,
         _ => return Ok(None),
     };
@@ -82,10 +80,16 @@ pub(super) async fn write(
 ) -> Result<bool, StoreError> {
     match &one.profile {
         ProfileWrite::Saved(profile, revision) => save(connection, profile, *revision, one).await,
-        ProfileWrite::Created(profile, hash) => create(connection, profile, hash, one).await,
-        ProfileWrite::Unchanged(iccid, revision) => leave(connection, iccid, *revision, one).await,
-        ProfileWrite::Absent(iccid, hash) => keep(connection, iccid.as_str(), hash, one).await,
-        ProfileWrite::None => keep(connection, "", &None, one).await,
+        ProfileWrite::Created(profile, hash) => {
+            create(connection, profile, hash.as_deref(), one).await
+        }
+        ProfileWrite::Unchanged(iccid, revision) => {
+            store_beside(connection, iccid, *revision, one).await
+        }
+        ProfileWrite::Absent(iccid, hash) => {
+            store_alone(connection, iccid.as_str(), Some(hash), one).await
+        }
+        ProfileWrite::None => store_alone(connection, "", None, one).await,
     }
 }
 
@@ -103,7 +107,7 @@ macro_rules! write_one {
                                           received_at, provider, delivery_id, source)
                  SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM written WHERE $2::bigint IS NOT NULL
              ),
-             kept AS (
+             stored AS (
                  INSERT INTO deliveries (iccid, id, received_at, hook, provider, outcome, reason, event_id, headers, body)
                  SELECT $13, $14, $15, $16, $17, $18, $19, $20, $21::text::jsonb, $22
                  FROM written WHERE $14::uuid IS NOT NULL
@@ -112,7 +116,7 @@ macro_rules! write_one {
                  INSERT INTO count_changes (provider, day, outcome, from_state, to_state, ready_on, milestones, took, n)
                  SELECT $23, $24, $18, $25, $26, $27, $28, $29, 1 FROM written WHERE $23::text IS NOT NULL
              ),
-             followed AS (
+             noted AS (
                  INSERT INTO new_changes (iccid, seq, kind, at)
                  SELECT $1, c.seq, c.kind, c.at
                  FROM written, (VALUES ($2, 'transition', $9), ($30::bigint, 'evidence', $31::timestamptz)) AS c (seq, kind, at)
@@ -190,8 +194,8 @@ macro_rules! write_profile {
             datetime_option($profile.connections.first_connected_at),
             datetime_option($profile.connections.last_connected_at),
             $profile.connections.country.as_ref().map(Country::as_str),
-            datetime_option($profile.way.map(|way| way.ready_at)),
-            $profile.way.map(|way| way.reached.as_str()),
+            datetime_option($profile.headway.map(|headway| headway.ready_at)),
+            $profile.headway.map(|headway| headway.reached.as_str()),
             $profile.device.as_ref().map(Device::to_json),
         )
     };
@@ -227,7 +231,7 @@ async fn save(
 async fn create(
     connection: &mut PgConnection,
     profile: &Profile,
-    hash: &NotErased,
+    hash: Option<&[u8]>,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
     let written = write_profile!(
@@ -243,13 +247,13 @@ async fn create(
          )",
         profile,
         one,
-        hash.as_deref()
+        hash
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }
 
-/// Keeps a delivery that leaves its profile as it is.
-async fn leave(
+/// Stores a delivery that leaves its profile as it is.
+async fn store_beside(
     connection: &mut PgConnection,
     iccid: &Iccid,
     revision: Revision,
@@ -266,11 +270,11 @@ async fn leave(
     Ok(written.fetch_optional(connection).await?.is_some())
 }
 
-/// Keeps a delivery that names a profile that does not exist, an erased one, or none.
-async fn keep(
+/// Stores a delivery that names a profile that does not exist, an erased one, or none.
+async fn store_alone(
     connection: &mut PgConnection,
     iccid: &str,
-    hash: &NotErased,
+    hash: Option<&[u8]>,
     one: &One<'_>,
 ) -> Result<bool, StoreError> {
     let written = write_one!(
@@ -280,7 +284,7 @@ async fn keep(
          )",
         iccid,
         one,
-        hash.as_deref(),
+        hash,
     );
     Ok(written.fetch_optional(connection).await?.is_some())
 }

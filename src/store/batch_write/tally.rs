@@ -64,13 +64,13 @@ pub(super) fn of<'a>(write: &BatchWrite<'a>) -> Vec<CountChange<'a>> {
     };
     let new = write.new.iter().map(|it| enter(it, None));
     let changed = write.changed.iter().flat_map(|it| {
-        let Before { provider, state, way } = it.before;
+        let Before { provider, state, headway } = it.before;
         let now = it.profile;
         if provider != now.provider {
-            return [Some(profile(provider, Some(state), None, None)), Some(enter(now, way))];
+            return [Some(profile(provider, Some(state), None, None)), Some(enter(now, headway))];
         }
         let (from, to) = (state != now.state).then_some((state, now.state)).unzip();
-        let reached = Advance::between(way, now);
+        let reached = Advance::between(headway, now);
         let is_any = from.is_some() || reached.is_some();
         [is_any.then(|| profile(provider, from, to, reached)), None]
     });
@@ -153,7 +153,7 @@ mod tests {
             last_delivery_at: None,
             last_occurred_at: None,
             connections: Connections::default(),
-            way: None,
+            headway: None,
             erased_at: None,
         }
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn changed<'a>(now: &'a Profile, (provider, state): (&'a str, ProfileState)) -> Changed<'a> {
-        let before = Before { provider, state, way: None };
+        let before = Before { provider, state, headway: None };
         Changed { profile: now, revision: Revision(1), before }
     }
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{RegistrationFacts, StoredProfile};
 use crate::domain::{
-    Connections, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
-    ProfileState, Reference, Timestamp, Way,
+    Connections, Country, Day, Device, Eid, Headway, Iccid, Imsi, Milestone, Order, OverdueReason,
+    Profile, ProfileState, Reference, Timestamp,
 };
 use crate::store::decode::datetime_option;
 use crate::store::deliveries::first_id;

@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use crate::domain::{
-    Connections, Country, Device, Eid, Iccid, Imsi, Milestone, Profile, ProfileState, Timestamp,
-    Way,
+    Connections, Country, Device, Eid, Headway, Iccid, Imsi, Milestone, Profile, ProfileState,
+    Timestamp,
 };
 use crate::store::error::StoreError;
 

@@ -4,8 +4,8 @@ use sqlx::PgConnection;
 
 use super::RegistrationFacts;
 use crate::domain::{
-    Connections, Country, Day, Device, Eid, Iccid, Imsi, Milestone, Order, OverdueReason, Profile,
-    ProfileState, Reference, Timestamp, Way,
+    Connections, Country, Day, Device, Eid, Headway, Iccid, Imsi, Milestone, Order, OverdueReason,
+    Profile, ProfileState, Reference, Timestamp,
 };
 use crate::store::error::StoreError;
 

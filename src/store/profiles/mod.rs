@@ -45,10 +45,10 @@ macro_rules! profile {
                 last_connected_at: $row.last_connected_at,
                 country: $row.country,
             },
-            way: $row
+            headway: $row
                 .ready_at
                 .zip($row.reached)
-                .map(|(ready_at, reached)| Way { ready_at, reached }),
+                .map(|(ready_at, reached)| Headway { ready_at, reached }),
             erased_at: $row.erased_at,
         }
     };
