@@ -57,7 +57,7 @@ limits! {
     BATCH = 2_000;
     /// One attempt to write a batch. What is given up earlier than `BATCH` can be looked up over another connection.
     ATTEMPT = 1_600;
-    /// The same if there is a spool: enough time is left to write its deliveries to the spool.
+    /// A batch, if there is a spool: enough time is left to write its deliveries to the spool.
     BATCH_WITH_SPOOL = 1_000;
     /// A batch of a profile that another transaction holds.
     LANE = 2_000;
@@ -111,7 +111,7 @@ limits! {
     ERASURE = 20_000;
     /// The database's answer to `/readyz`.
     READINESS = 1_000;
-    /// A whole shutdown, after the notice: the next seven one after the other. The supervisor waits longer than that and the notice.
+    /// A whole shutdown, after the notice: `DRAIN` and the limits that begin with `LAST_`, one after the other. The supervisor waits longer than that and the notice.
     SHUTDOWN = 15_000;
     /// At shutdown, connections that are just being opened are still accepted.
     LAST_CONNECTIONS = 1_000;

@@ -2,12 +2,13 @@
 //! in Postgres.
 //!
 //! Four nouns, one direction. A [`delivery::Delivery`] (one webhook request) is parsed into a [`domain::Report`] (what
-//! the provider claims). The report may cause a [`domain::Transition`] (what changed), and the transition updates a
-//! [`domain::Profile`] (the current state).
+//! the provider claims). The report may cause a [`domain::Transition`] (an entry in the history), and the transition
+//! updates a [`domain::Profile`] (the current state).
 //!
 //! The path of one delivery:
 //!
-//! 1. [`web::webhooks`] finds the hook, takes the time of receipt, reads the body, and creates a `Delivery`.
+//! 1. [`listener`] accepts the connection, bounds the request, and calls the router. A layer around all routes notes the
+//!    time of receipt (`src/web/middleware.rs`). [`web::webhooks`] finds the hook, reads the body, and creates a `Delivery`.
 //! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
 //! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
@@ -15,8 +16,9 @@
 //!    (`src/ingest/settle.rs`): it reads the profiles that the batch names, and applies each report with
 //!    [`domain::Profile::observe`], in the order of arrival. One statement then writes everything and commits. It writes
 //!    nothing if any profile has changed since, is locked, was erased, or was created meanwhile; the batch is then tried
-//!    once more, and after that with a transaction that locks the profiles (`src/ingest/batch/`). A batch with event ids
-//!    takes the transaction right away. If the database is unavailable and there is a spool, the batch goes to the spool.
+//!    once more, and after that with a transaction that locks the profiles (`src/ingest/batch/`). A batch with event ids,
+//!    or with a delivery that names only a customer, begins with the transaction. If the database is unavailable and there
+//!    is a spool, the batch goes to the spool.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.
 //!
 //! `docs/ARCHITECTURE.md` has the map of the code and the list of what is deliberately absent.

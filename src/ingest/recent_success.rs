@@ -16,7 +16,6 @@ const RECENT: Duration = Duration::from_secs(10);
 pub(super) const MAX_SUSPECTS: usize = 8;
 
 /// When a delivery was last applied, and how many have failed since.
-
 #[derive(Debug, Default)]
 pub(super) struct RecentSuccess(Mutex<State>);
 
