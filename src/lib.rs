@@ -13,10 +13,10 @@
 //! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
 //! 5. The writer takes what waits, up to 512 deliveries, as one batch (`src/ingest/writer.rs`), and settles it
-//!    (`src/ingest/settle.rs`): it reads the profiles that the batch names, and applies each report with
-//!    [`domain::Profile::observe`], in the order of arrival. One statement then writes everything and commits. It writes
-//!    nothing if any profile has changed since, is locked, was erased, or was created meanwhile; the batch is then tried
-//!    once more, and after that with a transaction that locks the profiles (`src/ingest/batch/`). A batch with event ids,
+//!    (`settle.rs`, with retries in `attempt.rs`): `batch/` reads the profiles that the batch names, `plan.rs` applies each
+//!    report with [`domain::Profile::observe`], in the order of arrival, and one statement writes everything and commits.
+//!    It writes nothing if any profile has changed since, is locked, was erased, or was created meanwhile; the batch is
+//!    then tried once more, and after that with a transaction that locks the profiles. A batch with event ids,
 //!    or with a delivery that names only a customer, begins with the transaction. If the database is unavailable and there
 //!    is a spool, the batch goes to the spool.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.

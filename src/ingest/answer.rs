@@ -59,7 +59,7 @@ impl Receipt {
     }
 }
 
-/// Why a delivery got no receipt.
+/// Why a delivery was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// More deliveries are waiting than can be written in time. Nothing was done.
@@ -84,7 +84,7 @@ impl SubmitError {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Overloaded => "overloaded",
-            Self::ShuttingDown => "draining",
+            Self::ShuttingDown => "shutting_down",
             Self::SpoolFull => "spool_full",
             Self::Unavailable => "unavailable",
             Self::Rejected => "rejected",

@@ -64,7 +64,7 @@ pub(super) enum NotWritten {
 /// What to do with a single delivery at which the database fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnSuspect {
-    /// Store it without applying it, as one that the database rejects.
+    /// Store it unapplied, like one that the database rejects.
     KeepUnapplied,
     /// Return [`NotWritten::Suspect`].
     GiveUp,
@@ -76,7 +76,7 @@ impl OnSuspect {
     }
 }
 
-/// Writes a batch within these time limits. Stores a single delivery that the database rejects without applying it.
+/// Writes a batch within these time limits. If the database rejects a single delivery, stores it unapplied.
 pub(super) async fn write_or_keep(
     context: &IngestContext,
     connection: &mut IngestConnection,
@@ -157,11 +157,8 @@ impl Writing<'_> {
                     sleep(PAUSE).await;
                     continue;
                 }
-                // No connection could be made, or the erasure key is not known yet: tried until the deadline.
+                // The database was reached only now, and the key is read by another task: tried until the deadline.
                 Ok(Err(WriteError::Failed(error))) => {
-                    if !matches!(error, StoreError::KeyUnknown) {
-                        self.connection.discard();
-                    }
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "an attempt could not begin"
@@ -331,8 +328,8 @@ impl Writing<'_> {
                 }
                 Err(NotWritten::Suspect)
             }
-            // The connection may have died unnoticed, and so may the next one while it was being made: retry. An error
-            // that the server itself reports is retried once.
+            // No connection could be made; or it has died unnoticed, and so may the next one while it is being made: retry. An
+            // error that the server itself reports is retried once.
             Fault::Unavailable
                 if self.tries == 1
                     || error.as_database_error().is_none() && self.tries <= RETRIES =>

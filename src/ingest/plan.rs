@@ -80,8 +80,8 @@ struct AsRead {
 }
 
 impl Plan {
-    /// Judges the submissions. `read` has the profiles that exist. `last_reports` says when some of them were last reported on: it
-    /// needs to name only those that were after the earliest submission that has waited in the spool. `seen` has one entry for each
+    /// Judges the submissions. `read` has the profiles that exist. `last_reports` says of each that was
+    /// reported on after the earliest spooled report of this batch when that was last; the others may be missing. `seen` has one entry for each
     /// submission. `erased` names the profiles that must not be created.
     pub fn of(
         batch: &[&Submission],
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_profile_that_nothing_is_said_about_is_not_written() {
+    fn a_profile_that_nothing_is_said_about_is_not_written() {
         let batch = [submission(&format!(r#"{{"iccid":"{A}","balanceAmountInByte":7}}"#))];
         let plan = plan(&batch, vec![stored(A, "INSTALLED")]);
         assert_eq!(outcomes(&plan), [Outcome::Ignored]);

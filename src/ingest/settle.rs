@@ -54,7 +54,7 @@ enum Next {
     SetAside(HashSet<Iccid>),
     /// Put it into the spool, or answer 503 if there is none.
     Spool(Cause),
-    /// Answer its senders, because the database rejects its content and there is no spool to keep it.
+    /// Answer its senders 500, because the database rejects its content and there is no spool to keep it.
     Reject,
     /// Answer its senders 503, because their profile was locked for too long.
     TimeOut,
@@ -100,8 +100,9 @@ pub(super) async fn settle(
         }
         let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
         let work = Batch { submissions: &submissions, role, span: &span };
-        // If others were applied recently, a delivery at which the database fails is itself the cause, and is kept unapplied.
-        // Otherwise it goes to the spool, and the drainer finds out whether the cause is the delivery or the database.
+        // Without a spool, a delivery at which the database fails can only be kept unapplied. With one, that is right if others
+        // were applied recently, so that the delivery itself is the cause. Otherwise it goes to the spool, and the drainer finds
+        // out whether the cause is the delivery or the database.
         let on_suspect = OnSuspect::keep_if(route.is_none() || context.success.is_recent());
         let limits = limits(route.is_some(), role);
         let not_written = match write_or_keep(context, connection, work, limits, on_suspect).await {
@@ -115,6 +116,8 @@ pub(super) async fn settle(
             Err(not_written) => not_written,
         };
         let is_suspect = matches!(not_written, NotWritten::Suspect);
+        // To divide a batch is worth while only if most others can be written. With a spool, a recent success shows that.
+        // Without one it is assumed, until a few have failed in a row.
         let seeks_suspect = match route {
             Some(_) => context.success.is_recent(),
             None => failed_in_a_row < MAX_SUSPECTS,
@@ -142,7 +145,7 @@ pub(super) async fn settle(
                     context.success.note_failure();
                 }
                 match route {
-                    // If a lane cannot write, only its profile may be the cause. If a writer cannot, the database is away.
+                    // If a lane cannot write, the cause may be its profile alone. If a writer cannot, the database is away.
                     Some(route) if role.is_lane() && cause == Cause::DatabaseAway => {
                         append_once_others_do(&route, batch, &span).await;
                     }

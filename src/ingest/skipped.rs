@@ -26,8 +26,8 @@ pub(super) struct Skipped {
     pub is_failing: bool,
     /// When the first was skipped.
     since: Option<Instant>,
-    /// How many deliveries stayed in the spool since then, and how many left it.
-    left: usize,
+    /// How many deliveries stayed in the spool since then, and how many were removed from it.
+    stayed: usize,
     drained: usize,
 }
 
@@ -56,9 +56,9 @@ impl Skipped {
         self.profiles.is_empty() && self.deliveries.is_empty()
     }
 
-    /// Notes how many deliveries of a batch stay in the spool, and how many leave it.
-    pub(super) fn note(&mut self, left: usize, drained: usize) {
-        self.left += left;
+    /// Notes how many deliveries of a batch stay in the spool, and how many were removed from it.
+    pub(super) fn note(&mut self, stayed: usize, drained: usize) {
+        self.stayed += stayed;
         self.drained += drained;
     }
 
@@ -67,9 +67,10 @@ impl Skipped {
         if self.is_failing { FAILING_PAUSE } else { LOCKED_PAUSE }
     }
 
-    /// Whether the pass should begin again before its end, which it may never reach while deliveries keep coming. Only once it has
-    /// drained as many entries as it must skip again.
+    /// Whether the pass should begin again before its end, which it may never reach while deliveries keep coming. Not before it has
+    /// drained as many entries as the next pass has to skip again.
     pub(super) fn is_due(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() > self.pause()) && self.drained >= self.left
+        self.since.is_some_and(|since| since.elapsed() > self.pause())
+            && self.drained >= self.stayed
     }
 }

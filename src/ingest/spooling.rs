@@ -48,7 +48,7 @@ impl Spooling {
         Self { spool, routes: RwLock::new(()), on, begun: Notify::new() }
     }
 
-    /// Waits while the drainer switches back to the database.
+    /// Gives a route. Waits only while the drainer is switching back to the database.
     pub(super) async fn route(&self) -> Route<'_> {
         Route { spooling: self, _held: self.routes.read().await }
     }

@@ -17,11 +17,11 @@ pub struct Submission {
     pub provider: &'static str,
     /// What the adapter read.
     pub parsed: Result<Reading, Malformed>,
-    /// How it reached the writer.
+    /// Whether it is written when it arrives, or from the spool.
     pub arrival: Arrival,
 }
 
-/// How a delivery reaches the writer.
+/// Whether a delivery is written when it arrives, or from the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     /// Directly, as soon as we received it.
@@ -32,7 +32,7 @@ pub enum Arrival {
 
 impl Submission {
     /// Reads a delivery from the spool as its hook reads it now: the result is the same as on arrival, unless the configuration has
-    /// changed. Returns its place in the spool with it, or with the reason why that is impossible.
+    /// changed. Returns its place in the spool, and the submission or why it cannot be read.
     pub(super) fn from_spool(
         entry: Entry,
         hooks: &Hooks,
@@ -69,8 +69,8 @@ impl Submission {
         }
     }
 
-    /// Whether it was received before its profile was erased. Only one that waited in the spool can have been: if a direct one seems
-    /// to, our clock is behind that of the replica that erased.
+    /// Whether it was received before its profile was erased. Only a delivery that waited in the spool can be older than the erasure.
+    /// If a direct one seems to be, our clock is behind that of the replica that erased.
     pub(super) fn predates_erasure(&self, erased_at: Option<Timestamp>) -> bool {
         self.arrival == Arrival::Delayed
             && erased_at.is_some_and(|at| self.delivery.received_at() < at)

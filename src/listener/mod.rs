@@ -147,7 +147,7 @@ struct Clearing {
 }
 
 impl Clearing {
-    /// Asks the connections that have waited longest for a request to close. Returns whether there are any. Repeats the
+    /// Asks the connections that have been idle for longest to close. Returns whether there are any. Repeats the
     /// search only after a pause, because it goes through all connections.
     fn begin<'a>(&mut self, states: impl Iterator<Item = &'a Arc<ConnectionState>>) -> bool {
         let now = Instant::now();
@@ -172,13 +172,14 @@ impl Clearing {
 struct Server {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
+    /// Places for connections that get none in `room`: they are answered 503, or wait.
     side_room: Arc<Semaphore>,
     /// Limits the connections that wait for a place to the number of those that are asked to close.
     waiting_room: Arc<Semaphore>,
     connections: JoinSet<()>,
     states: HashMap<task::Id, Arc<ConnectionState>>,
     clearing: Clearing,
-    /// Logged once, not for each connection.
+    /// Whether the last connection could not be accepted. Only the first such failure in a row is logged.
     is_failing: bool,
 }
 

@@ -19,7 +19,7 @@ const SET_ASIDE: &str = "esim_status_spool_set_aside_files";
 pub(super) fn describe() {
     describe_counter!(
         SPOOLED,
-        "Deliveries written to the spool because the database was unavailable"
+        "Deliveries written to the spool because the database was unavailable or the spool was not empty"
     );
     describe_counter!(DRAINED, "Deliveries written from the spool to the database");
     describe_counter!(

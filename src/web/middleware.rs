@@ -1,5 +1,5 @@
-//! The layer around all routes; only that of CORS is outside it. It sets the request id, labels log lines, measures the
-//! duration, and renders problems. A handler that panics returns one.
+//! The layer around all routes; only that of CORS is outside it. It notes the time of receipt, sets the request id, labels
+//! log lines, measures the duration, and renders problems. A panic in a handler becomes a problem too.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,7 +110,7 @@ pub fn new_id(now: Timestamp) -> Uuid {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     let (context, newest) = &mut *last;
     if seconds + SET_BACK_SECONDS < *newest {
-        // It would continue from the newest time.
+        // The context would continue from the newest time.
         (*context, *newest) = (ContextV7::new(), seconds);
     }
     *newest = seconds.max(*newest);
@@ -118,7 +118,7 @@ pub fn new_id(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(&*context, seconds, now.subsecond_nanos()))
 }
 
-/// By how much a clock is set back at least that was wrong. Less than that is corrected in small steps.
+/// A clock that was wrong is set back by more than this. Smaller differences are corrected in small steps.
 const SET_BACK_SECONDS: i64 = 2;
 
 /// The label of a method. Clients can invent methods, so all others share one label.

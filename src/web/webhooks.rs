@@ -74,6 +74,7 @@ fn note_unknown(app: &AppState, provider: &str) {
 static NOT_AUTHENTIC: [Seldom; NotAuthentic::ALL.len()] =
     [const { Seldom::new() }; NotAuthentic::ALL.len()];
 
+// All webhooks come here: `accept_with_secret` only adds its path to the OpenAPI document.
 /// Receives one webhook. The sender authenticates by a signature or a secret header.
 #[utoipa::path(
     post, path = "/webhooks/{provider}/{topic}", operation_id = "receive", tag = "webhooks",

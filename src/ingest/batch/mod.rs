@@ -3,8 +3,8 @@
 //! 1. [`optimistic`]: read the profiles, and assume that none was erased. Write everything in one statement
 //!    ([`crate::store::batch_write`]) that does nothing if any of that no longer holds.
 //! 2. [`optimistic`] once more, with profiles and erasures read anew.
-//! 3. [`locked`]: open a transaction, lock the profiles, look up erasures, reserve event ids, insert what names a customer, judge,
-//!    write, commit.
+//! 3. [`locked`]: open a transaction, lock the profiles, look up erasures, reserve event ids, add a row to
+//!    `customer_deliveries` for each delivery that names only a customer, judge, write, commit.
 //!
 //! Nearly every batch is written by the first. A batch with event ids, one in which a delivery names a customer and no profile, or
 //! one of a lane, starts with the third.
@@ -131,7 +131,7 @@ pub(super) async fn traced<T>(
     .await
 }
 
-/// Whether this tells if a commit has happened. After an error of the connection, it may have.
+/// Whether the result shows if the commit has happened. An error of the connection does not: it may have happened or not.
 fn is_decided<T>(result: &Result<T, StoreError>) -> bool {
     match result {
         Err(StoreError::Database(error)) => store::ends_statement_only(error),
@@ -200,8 +200,7 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     iccids
 }
 
-/// Finds which of these profiles were reported on later than the earliest report of the batch that has waited in the spool, and
-/// when they last were. Call it after the profiles were read: a report that is applied in between then changes their revision.
+/// For each of these profiles that was reported on after the earliest spooled report of this batch: when that was last. Call it after the profiles were read: a report that is applied in between then changes their revision.
 /// Batches that come directly need no query.
 async fn last_reports(
     connection: &mut PgConnection,

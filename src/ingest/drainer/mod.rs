@@ -81,7 +81,7 @@ struct Stuck;
 /// What one step has done.
 #[derive(Debug, PartialEq, Eq)]
 enum PassStep {
-    /// Passed a batch, or found the spool empty.
+    /// Wrote a batch, or found the spool empty.
     Advanced,
     /// The pass is over, by its end or because what it skipped is due again. That is tried after this pause.
     PassOver { pause: Duration },
@@ -99,7 +99,8 @@ struct Drainer {
     /// How many are written in one batch: fewer while the database is slow.
     max_batch: usize,
     skipped: Skipped,
-    /// The place in the spool after which this pass continues; 0 is the head.
+    /// The place in the spool after which this pass continues: 0, which is the head, as long as nothing is skipped, because what was
+    /// written is removed.
     after: i64,
     /// The deliveries that are written and counted, and not removed yet.
     counted: HashSet<Uuid>,
@@ -179,7 +180,7 @@ impl Drainer {
         done
     }
 
-    /// Drains one batch. If the spool is empty, only checks that the database answers.
+    /// Drains one batch. If nothing is left behind the place, only checks that the database answers.
     async fn drain_some(&mut self) -> Result<PassStep, Stuck> {
         self.reach_database().await?;
         let entries = match self.spooling.spool.next_after(self.after, self.max_batch).await {
@@ -230,7 +231,8 @@ impl Drainer {
         if is_due || self.skipped.is_empty() {
             self.begin_again();
         }
-        // What was skipped is still there: too early to let new deliveries go to the database.
+        // `skipped` is empty now, but its deliveries are still in the spool: `run` must not switch back, as it may if the pass
+        // has advanced.
         Ok(if is_due { PassStep::PassOver { pause: Duration::ZERO } } else { PassStep::Advanced })
     }
 
