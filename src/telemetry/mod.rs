@@ -41,7 +41,7 @@ pub use delivery_trace::DeliveryTrace;
 pub use endpoints::{count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use otlp::{Exporting, export};
-pub use refusals::{count_connections_refused, count_unknown_hook};
+pub use refusals::{NotReady, count_connections_refused, count_not_ready, count_unknown_hook};
 pub use request::RequestLabel;
 pub use requests::{begin_requests, record_request};
 pub use seldom::{INTERVAL, Seldom};
@@ -219,6 +219,7 @@ pub fn begin_totals() {
     gauge!(STREAMS).increment(0.0);
     drop((histogram!(BATCH_SIZE), histogram!(COMMITS)));
     otlp::begin_lost();
+    refusals::begin();
     spool::begin();
 }
 

@@ -11,6 +11,7 @@ use super::problem::{Code, Problem};
 use super::{metrics, wrap};
 use crate::budget;
 use crate::spool::Figures;
+use crate::telemetry::{self, NotReady};
 
 /// The routes of the admin listener. They need no credentials, so the listener must not be reachable from the internet.
 pub fn routes(app: AppState) -> Router {
@@ -40,6 +41,7 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
     let waiting = app.spool.as_ref().map(|spool| waiting(&spool.figures())).unwrap_or_default();
     match (ask_database(&app).await, &app.spool) {
         (Ok(()), _) if app.ingest.is_blocked() => {
+            telemetry::count_not_ready(NotReady::Spool, 1);
             let why = "deliveries go to the spool, which accepts none; see the log";
             Err(Problem::because(Code::Unavailable, why))
         }
@@ -47,7 +49,10 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
         (Err(_), Some(spool)) if spool.accepts() => {
             Ok(format!("ready for webhooks only: the database is away{waiting}\n"))
         }
-        (Err(problem), _) => Err(problem),
+        (Err(problem), _) => {
+            telemetry::count_not_ready(NotReady::Database, 1);
+            Err(problem)
+        }
     }
 }
 

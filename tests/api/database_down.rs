@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use embedded_postgres::Embedded;
+use esim_status_testing::service::Service;
 use esim_status_testing::{Answer, Database, TestApp, wait_until};
 use serde_json::json;
 use tokio::task::block_in_place;
@@ -94,4 +95,31 @@ async fn connections_that_died_unnoticed_cost_no_request() {
         assert_eq!(app.backend.get("/v1/profiles").await.status, 200);
     }
     app.assert_straight(ICCID).await;
+}
+
+/// A router that asks `/readyz` sends such a replica no webhook, so nothing else counts what is lost. A shutdown loses none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_probe_that_finds_the_database_away_is_counted_and_those_of_a_shutdown_are_not() {
+    let mut server =
+        block_in_place(|| Embedded::start_ephemeral().expect("PostgreSQL is installed"));
+    let settings = [("ESIM_STATUS_SHUTDOWN_NOTICE_SECONDS", "2")];
+    let mut service = Service::start_with(&server.url("postgres"), &settings).await;
+    service.ready().await;
+    let counted = async |reason: &str| {
+        service.metric(&format!("esim_status_not_ready_total{{reason=\"{reason}\"}}")).await
+    };
+    assert_eq!((counted("database").await, counted("spool").await), (Some(0.0), Some(0.0)));
+    block_in_place(|| server.stop_server().unwrap());
+    for number in [1.0, 2.0] {
+        assert_eq!(service.admin().get("/readyz").await.status, 503);
+        assert_eq!(counted("database").await, Some(number));
+    }
+    block_in_place(|| server.start_server().unwrap());
+    service.ready().await;
+    let before = counted("database").await;
+    service.terminate();
+    let admin = service.admin();
+    wait_until("it shuts down", async || admin.get("/readyz").await.status == 503).await;
+    assert_eq!((counted("database").await, counted("spool").await), (before, Some(0.0)));
+    service.ended().await;
 }
