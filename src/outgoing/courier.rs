@@ -23,7 +23,7 @@ use crate::store::backlogs::{self, Backlog};
 use crate::store::changes::Place;
 use crate::store::endpoints::{self, Advanced, Endpoint, Progress};
 use crate::store::{EndpointSecrets, Pool, StoreError};
-use crate::telemetry::{self, Seldom, Span, TraceContext};
+use crate::telemetry::{Seldom, Span, TraceContext};
 use crate::web::AppState;
 
 /// How many changes one round reads, and how few if rounds take long: enough for all requests that may be under way.
@@ -133,9 +133,6 @@ impl Courier {
             return Ok(Next::Ended);
         };
         let now = clock::now();
-        let age = |since: Option<Timestamp>| since.map_or(0.0, |since| now.seconds_since(since));
-        let (behind, failing) = (age(endpoint.behind_since), age(endpoint.failing_since));
-        telemetry::set_endpoint(&self.id, behind, failing, endpoint.backlogs);
         if let Some(at) = endpoint.retry_at.filter(|at| *at > now) {
             return Ok(Next::Wait(at));
         }
@@ -332,12 +329,5 @@ impl Courier {
         });
         ended.await?;
         Ok(Next::Again)
-    }
-}
-
-/// The metrics are those of the replica that serves the endpoint.
-impl Drop for Courier {
-    fn drop(&mut self) {
-        telemetry::set_endpoint(&self.id, 0.0, 0.0, 0);
     }
 }

@@ -15,6 +15,8 @@ mod courier;
 
 mod due;
 
+mod gauges;
+
 mod sending;
 
 mod due_profile;
@@ -37,6 +39,7 @@ use crate::telemetry::Seldom;
 use crate::web::AppState;
 use client::Client;
 use courier::Courier;
+pub use gauges::Gauges;
 
 /// How often the table is looked at, and a replica tries to take the locks that it does not have.
 const LOOK: Duration = Duration::from_secs(2);

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock;
 use crate::domain::Patience;
+use crate::outgoing::Gauges;
 use crate::registry;
 use crate::reread;
 use crate::store::deliveries::{REUSED_EVENT_ID, UNAPPLIED};
@@ -46,7 +47,8 @@ pub(super) async fn run(
     // Beside each other: the whole one may build an index for an hour, and what is overdue must be found meanwhile.
     let tables = async {
         let Some(first) = first else { return };
-        let small = repeat(Kind::Small, first, || keep_up(&app, &patience));
+        let gauges = Gauges::default();
+        let small = repeat(Kind::Small, first, || keep_up(&app, &patience, &gauges));
         let whole = repeat(Kind::Whole, first, || clean_up(&app, retention_days));
         tokio::join!(small, whole);
     };
@@ -145,16 +147,18 @@ async fn learn_newest(app: &AppState) {
     }
 }
 
-/// The small upkeep: keeps what the hooks have received, places connections, finds what is overdue, and adds up what was counted.
-async fn keep_up(app: &AppState, patience: &Patience) -> Result<(), StoreError> {
+/// The small upkeep: keeps what the hooks have received, places connections, finds what is overdue, shows how endpoints do,
+/// and adds up what was counted.
+async fn keep_up(app: &AppState, patience: &Patience, gauges: &Gauges) -> Result<(), StoreError> {
     // Each does without the others: a table that cannot be read must not hide that a hook is silent.
     let kept = web::keep_tallies(app.clone()).await.map(drop);
     let mut connection = app.connector.connect(Session::Upkeep).await?;
     let placed = place_connections(app, &mut connection, UNPLACED_FOR).await;
     let overdue = find_overdue(app, &mut connection, patience).await;
     let counted = count_to_reread(app, &mut connection).await;
+    let shown = gauges.show(&mut connection).await;
     upkeep::run_small(&mut connection).await?;
-    kept.and(placed).and(overdue).and(counted)?;
+    kept.and(placed).and(overdue).and(counted).and(shown)?;
     Ok(connection.close().await?)
 }
 

@@ -38,7 +38,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use build::{begin_build_info, version};
 pub use delivery_trace::DeliveryTrace;
-pub use endpoints::{count_outgoing, set_endpoint};
+pub use endpoints::{EndpointGauges, count_outgoing, set_endpoint};
 pub use log::{LogFormat, log_to_stderr};
 pub use otlp::{Exporting, export};
 pub use refusals::{NotReady, count_connections_refused, count_not_ready, count_unknown_hook};

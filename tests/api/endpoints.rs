@@ -9,6 +9,7 @@ use std::time::Duration;
 use esim_status::config::{ConfiguredEndpoint, Settings};
 use esim_status::delivery::StandardSecrets;
 use esim_status::domain::{EndpointUrl, Filter, Reach};
+use esim_status::outgoing::Gauges;
 use esim_status_testing::receiver::{Received, Receiver, Reply};
 use esim_status_testing::{Answer, TestApp, wait_until};
 use futures_util::future::join;
@@ -771,4 +772,58 @@ async fn a_restart_loses_nothing_and_no_user_may_call() {
     put(&app.backend, ICCID, object(ICCID).to_string()).await;
     let got = receiver.has_accepted(2).await;
     assert_eq!(got[0].line(), format!("transition {ICCID} RELEASED"));
+}
+
+/// The value of a gauge of an endpoint; `more` are its other labels.
+async fn gauge(app: &TestApp, name: &str, path: &str, more: &str) -> String {
+    let id = path.rsplit('/').next().unwrap();
+    let series = format!("esim_status_endpoint_{name}{{endpoint=\"{id}\"{more}}} ");
+    let metrics = app.admin.get("/metrics").await.text;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    value.unwrap_or_else(|| panic!("{series} is missing")).to_owned()
+}
+
+async fn is_disabled(app: &TestApp, path: &str, because: &str) -> bool {
+    gauge(app, "disabled", path, &format!(",because=\"{because}\"")).await == "1"
+}
+
+#[tokio::test]
+async fn the_gauges_show_what_gets_nothing_also_after_a_restart_and_if_nobody_serves_it() {
+    let (receiver, platform) = (Receiver::start().await, Receiver::start().await);
+    let app = TestApp::start_with(|settings| configured(settings, &receiver)).await;
+    let shop = "/v1/endpoints/shop";
+    wait_until("it exists", async || app.backend.get(shop).await.status == 200).await;
+    let (gone, _) = create_for(&app, &platform).await;
+    platform.answers(|_| Reply::status(410));
+    app.report(ICCID, "RELEASED").await;
+    says(&app, &gone, "status", json!("disabled")).await;
+    receiver.has_accepted(1).await;
+    let (off, _) = create_for(&app, &platform).await;
+    change(&app, &off, &json!({ "enabled": false })).await;
+    let database = app.database.clone();
+    app.stop().await;
+
+    // This replica has no file with `shop`, so nobody serves it.
+    let app = TestApp::start_on(database, |settings| settings.reach = Reach::this_machine()).await;
+    app.report(ICCID, "INSTALLED").await;
+    assert_eq!(app.backend.get("/v1/changes").await.status, 200);
+    let mut connection = app.database.connect().await;
+    connection.execute("UPDATE changes SET at = at - interval '1 h'").await.unwrap();
+    connection.execute("UPDATE endpoints SET given_up = 2 WHERE id = 'shop'").await.unwrap();
+    let gauges = Gauges::default();
+    gauges.show(&mut connection).await.unwrap();
+    let behind: f64 = gauge(&app, "behind_seconds", shop, "").await.parse().unwrap();
+    assert!(behind >= 3_600.0, "{behind}");
+    assert_eq!(gauge(&app, "given_up_changes", shop, "").await, "2");
+    assert!(is_disabled(&app, &gone, "gone").await && !is_disabled(&app, &gone, "failing").await);
+    assert_eq!(gauge(&app, "behind_seconds", &gone, "").await, "0");
+    assert!(is_disabled(&app, &off, "request").await && !is_disabled(&app, &off, "gone").await);
+
+    platform.answers(|_| Reply::status(200));
+    change(&app, &gone, &json!({ "enabled": true })).await;
+    assert_eq!(call(&app, Method::DELETE, shop, &json!({})).await.status, 204);
+    gauges.show(&mut connection).await.unwrap();
+    assert!(!is_disabled(&app, &gone, "gone").await);
+    assert_eq!(gauge(&app, "behind_seconds", shop, "").await, "0");
+    assert_eq!(gauge(&app, "given_up_changes", shop, "").await, "0");
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use esim_status_testing::part::{Part, folder, free_port, give, installed};
+use esim_status_testing::receiver::{Receiver, Reply};
 use esim_status_testing::service::Service;
 use esim_status_testing::turn::{beside_others, measured};
 use esim_status_testing::{Client, Database, TestApp, server, wait_until};
@@ -110,6 +111,9 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
         anybody.post(&TestApp::hook_path(), body).await.status == 200
     };
     wait_until("it is written", async || is_written(&anybody, report.to_string()).await).await;
+    // Nobody is there: its name has no address. So it fails, and is behind.
+    let endpoint = json!({ "url": "https://shop.invalid/esim" }).to_string();
+    let endpoint = service.backend().post("/v1/endpoints", endpoint).await.json();
     service.terminate();
     service.ended().await;
     let mut connection = database.connect().await;
@@ -171,9 +175,6 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
         !firing.contains("EsimStatusSilence") && !firing.contains("EsimStatusSpoolDamaged")
     })
     .await;
-    // Nobody is there: its name has no address. So it fails, and is behind.
-    let endpoint = json!({ "url": "https://shop.invalid/esim" }).to_string();
-    let endpoint = service.backend().post("/v1/endpoints", endpoint).await.json();
     // Twenty installs from one server fail, and twenty from another do not.
     for number in 10..50 {
         let (host, state) =
@@ -191,7 +192,7 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     assert_eq!(told["smdp"], smdp);
     prometheus.fires("EsimStatusInstallsFail").await;
     let failing = format!("esim_status_endpoint_failing_seconds{{endpoint={}}}", endpoint["id"]);
-    wait_until("the endpoint is served", async || service.metric(&failing).await.is_some()).await;
+    wait_until("the endpoint has gauges", async || service.metric(&failing).await.is_some()).await;
     every_metric_of_a_rule_exists(&service).await;
     every_panel_shows_something(&service, &prometheus).await;
 }
@@ -260,6 +261,33 @@ async fn a_hook_that_is_silent_and_one_that_refuses_fire_after_a_restart() {
     assert_eq!(health(&hooks, "gigastore/esim-status"), "well");
     assert_eq!(health(&hooks, "gigastore/country-change"), "well");
     assert_eq!(health(&hooks, "gigastore/balance-alert"), "unused");
+}
+
+/// A platform answers 410 once, and its endpoint gets nothing from then on. The replica that has noticed ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_was_disabled_fires_after_a_restart() {
+    let _turn = beside_others().await;
+    let database = Database::empty().await;
+    let url = server().url(database.options.get_database().unwrap_or_default());
+    let settings = [("ESIM_STATUS_ENDPOINT_NETWORKS", "127.0.0.0/8")];
+    let mut service = Service::start_with(&url, &settings).await;
+    let receiver = Receiver::start().await;
+    receiver.answers(|_| Reply::status(410));
+    let endpoint = json!({ "url": receiver.url() }).to_string();
+    let endpoint = service.backend().post("/v1/endpoints", endpoint).await.json();
+    let id = endpoint["id"].as_str().unwrap();
+    let anybody = Client::new(format!("http://{}", service.address()));
+    let report = json!({ "iccid": iccid(1), "profileState": "RELEASED" }).to_string();
+    assert_eq!(anybody.post(&TestApp::hook_path(), report).await.outcome(), "moved");
+    let shown = async || service.backend().get(&format!("/v1/endpoints/{id}")).await.json();
+    wait_until("it is disabled", async || shown().await["disabledBecause"] == "gone").await;
+    service.terminate();
+    service.ended().await;
+    service.start_again().await;
+    let prometheus = Prometheus::start(&service.admin_address().to_string()).await;
+    prometheus.fires("EsimStatusEndpointDisabled").await;
+    let gone = format!("esim_status_endpoint_disabled{{endpoint=\"{id}\",because=\"gone\"}}");
+    assert_eq!(prometheus.query(&gone).await, [1.0]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The table `endpoints`: where backends have changes delivered to, and how far each has come.
 
+mod figures;
+
 mod owner;
 
 mod serving;
@@ -10,6 +12,7 @@ use super::changes::Place;
 use super::error::StoreError;
 use super::vault::Sealed;
 use crate::domain::{DisabledBecause, Filter, Timestamp};
+pub use figures::{Figures, figures};
 pub use owner::{
     Replay, add_configured, configure, create, delete, enable, lock, redefine, replay,
     save_secrets, seal_anew,
