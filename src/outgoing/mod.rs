@@ -25,7 +25,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::JoinMap;
@@ -60,14 +59,15 @@ pub async fn run(app: AppState, connector: Connector) {
         }
     };
     let pool = Pool::new(&connector, Session::Outgoing, CONNECTIONS - 1, budget::READ);
+    let trouble = Seldom::new();
     while !app.draining.has_begun() {
         // Others report that the database is away.
-        if let Ok(mut connection) = connector.connect(Session::Upkeep).await
-            && let Err(error) = serve(&app, &pool, &client, &mut connection).await
+        if let Err(error) = serve(&app, &pool, &client, &connector).await
             && !error.is_only_away()
+            && let Some(left_out) = trouble.due()
         {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "endpoints could not be served; that will be retried");
+            tracing::warn!(error, left_out, "endpoints could not be served; that will be retried");
         }
         tokio::select! {
             () = sleep(LOOK) => {}
@@ -82,14 +82,15 @@ struct Serving {
     version: watch::Sender<i32>,
 }
 
-/// Serves the endpoints whose locks this session gets. The couriers end with it.
+/// Serves the endpoints whose locks a new session gets. The couriers end with it.
 async fn serve(
     app: &AppState,
     pool: &Pool,
     client: &Arc<Client>,
-    connection: &mut PgConnection,
+    connector: &Connector,
 ) -> Result<(), StoreError> {
-    let mut locks = LockSession::new(connection);
+    let mut connection = connector.connect(Session::Upkeep).await?;
+    let mut locks = LockSession::new(&mut connection);
     locks.run(exclusive::notice_loss).await?;
     let mut is_configured = false;
     let mut couriers = JoinMap::new();
