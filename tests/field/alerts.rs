@@ -17,6 +17,8 @@ use esim_status_testing::{Client, Database, TestApp, server, wait_until};
 use serde_json::json;
 use sqlx::Executor;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use url::form_urlencoded::byte_serialize;
 
 use super::dashboards::every_panel_shows_something;
@@ -144,6 +146,15 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
     let another = Client::new(format!("http://{}", service.address()));
     let large = another.post(&TestApp::hook_path(), " ".repeat(70_000)).await;
     assert_eq!(large.problem(), "too-large");
+    // A proxy closes in the middle of a body.
+    let head = "HTTP/1.1\r\nhost: esim.example\r\ncontent-length: 100\r\n\r\n";
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let cut = format!("POST {} {head}{{", TestApp::hook_path());
+    socket.write_all(cut.as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("incomplete-body"), "{answer}");
     let elsewhere = anybody.post("/webhooks/gigastore/esim/secret", "{}").await;
     assert_eq!(elsewhere.problem(), "unknown-hook");
     let own = service.backend().get(&format!("/v1/profiles/{}", iccid(1))).await;
@@ -155,6 +166,7 @@ async fn the_first_event_after_a_start_fires_its_alert_and_silence_does_too() {
         "SpoolDamaged",
         "ProofRefused",
         "BodiesRefused",
+        "BodiesCut",
         "HookUnknown",
         "UnknownWords",
         "Malformed",
