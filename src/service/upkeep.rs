@@ -71,10 +71,15 @@ async fn repeat<F: Future<Output = Result<(), StoreError>>>(
     upkeep: impl Fn() -> F,
 ) -> ! {
     let mut due = Instant::now() + first;
+    // Also before the first success: otherwise nothing would say that there is none.
+    telemetry::set_upkeep_success(kind.name(), clock::now());
     loop {
         sleep_until(due).await;
         let begun = Instant::now();
         let is_done = is_done(kind, timeout(kind.limit(), upkeep()).await);
+        if is_done {
+            telemetry::set_upkeep_success(kind.name(), clock::now());
+        }
         let now = Instant::now();
         due = if is_done { now.max(begun + kind.interval()) } else { now + UPKEEP_SMALL };
     }
@@ -88,6 +93,14 @@ enum Kind {
 }
 
 impl Kind {
+    /// Its name in the metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Small => "small",
+        }
+    }
+
     fn interval(self) -> Duration {
         match self {
             Self::Whole => UPKEEP,

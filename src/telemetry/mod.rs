@@ -30,6 +30,8 @@ mod delivery_trace;
 
 mod seldom;
 
+mod upkeep;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -51,6 +53,7 @@ pub use spool::{
     set_spool_set_aside,
 };
 pub use trace_context::TraceContext;
+pub use upkeep::set_upkeep_success;
 
 use crate::domain::{Advance, Milestone, Outcome, OverdueReason, ProfileState, TransitionKind};
 
@@ -115,6 +118,7 @@ fn collect() -> PrometheusHandle {
     refusals::describe();
     requests::describe();
     spool::describe();
+    upkeep::describe();
     describe_counter!(DELIVERIES, "Authentic deliveries committed, by provider and outcome");
     describe_counter!(TRANSITIONS, "Transitions appended, by provider, state and kind");
     describe_counter!(
