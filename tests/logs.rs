@@ -231,7 +231,7 @@ async fn text_lines_are_complete_and_escaped_and_contain_no_identifiers() {
     assert_eq!(told("delivery kept, not applied"), 11, "{log}");
     assert_eq!(told(r#"word="…""#), 1, "{log}");
     assert!(told("iccid=Some(Iccid(…8961))") > 0, "{log}");
-    assert!(told("the database refuses a batch for its content") > 0, "{log}");
+    assert!(told("the database rejects a batch for its content") > 0, "{log}");
     assert_eq!(told("effective settings"), 1, "{log}");
     let named = log.lines().filter(|line| line.contains("webhook not authenticated"));
     for (line, route) in named.zip(["{topic}/{secret}}", "{topic}}"]) {
