@@ -127,7 +127,7 @@ async fn an_erasure_takes_all_that_was_told_with_it_and_is_told_for_a_week() {
     app.report(&iccid(1), "RELEASED").await;
     let before = read(&app, "").await;
     app.report(ICCID, "INSTALLED").await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     let all = read(&app, "").await;
     assert_eq!(
         lines(&all.items),
@@ -143,7 +143,7 @@ async fn an_erasure_takes_all_that_was_told_with_it_and_is_told_for_a_week() {
     assert_eq!(anew.items.len(), 3);
     assert_eq!(anew.items[0], all.items[1]);
     assert_eq!(anew.items[1]["transition"]["seq"], 3);
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
 
     let mut connection = app.database.connect().await;
     let week = "UPDATE changes SET at = at - interval '7 days'";
@@ -164,16 +164,16 @@ async fn an_erasure_that_is_repeated_before_anybody_reads_is_still_told() {
     // The replaced profile has changed too: it has a successor now.
     let last: Vec<_> = before.items.iter().rev().take(3).map(told).collect();
     assert!(last.contains(&format!("registered {ICCID}")), "{last:?}");
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     // The answer was lost.
-    assert_eq!(erase(&app.backend, ICCID).await.status, 404);
+    erase(&app.backend, ICCID).await.is(404);
     let after = read(&app, &format!("after={}", before.next)).await;
     let told = lines(&after.items);
     assert!(told.contains(&format!("erased {ICCID}")), "{told:?}");
     // Who keeps a copy of the replacement learns that it no longer names the erased one.
     assert!(told.contains(&format!("registered {}", iccid(1))), "{told:?}");
     assert!(after.items.iter().all(|it| it["profile"]["replaces"].is_null()));
-    assert_eq!(erase(&app.backend, ICCID).await.status, 404);
+    erase(&app.backend, ICCID).await.is(404);
     assert_eq!(read(&app, &format!("after={}", before.next)).await.items, after.items);
 }
 
@@ -185,7 +185,7 @@ async fn a_note_that_commits_after_the_erasure_of_its_profile_is_dropped() {
     let mut transaction = late.begin().await.unwrap();
     let note = "INSERT INTO new_changes (iccid, seq, kind, at) VALUES ('89972123300991848961', 1, 'registered', now())";
     transaction.execute(note).await.unwrap();
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     transaction.commit().await.unwrap();
     assert_eq!(lines(&read(&app, "").await.items), [format!("erased {ICCID}")]);
     let left = "SELECT count(*) FROM changes WHERE kind <> 'erased'";
@@ -232,10 +232,10 @@ async fn many_changes_at_once_are_told_in_passes_that_keep_each_profile_in_order
 async fn an_erasure_of_what_has_no_position_yet_leaves_nothing() {
     let app = TestApp::start().await;
     app.report(ICCID, "INSTALLED").await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(lines(&read(&app, "").await.items), [format!("erased {ICCID}")]);
     // An unknown profile was never told of.
-    assert_eq!(erase(&app.backend, &iccid(1)).await.status, 404);
+    erase(&app.backend, &iccid(1)).await.is(404);
     assert_eq!(read(&app, "").await.items.len(), 1);
 }
 

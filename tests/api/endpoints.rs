@@ -96,7 +96,7 @@ async fn every_kind_of_change_is_delivered_signed_with_a_stable_id_and_without_a
     app.report(&iccid(1), "RELEASED").await;
     look(&app, 86_400 + 60).await;
     receiver.has_accepted(7).await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     let got = receiver.has_accepted(8).await;
     let overdue = |n| format!("overdue {} RELEASED", iccid(n));
     let mut lines = receiver.lines();

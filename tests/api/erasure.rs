@@ -121,7 +121,7 @@ async fn a_profile_that_is_unknown_or_already_erased_cannot_be_erased() {
     let unknown = erase(&app.backend, ICCID).await;
     assert_eq!((unknown.status.as_u16(), &*unknown.problem()), (404, "unknown-profile"));
     fill(&app).await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(erase(&app.backend, ICCID).await.problem(), "unknown-profile");
     let odd = erase(&app.backend, "12345").await;
     assert_eq!((odd.status.as_u16(), &*odd.problem()), (400, "invalid-parameter"));
@@ -148,7 +148,7 @@ async fn what_names_only_the_customer_is_erased_with_the_customers_last_profile(
         ["customer-4711", "customer-4712"].map(|uid| (bodies.contains(uid), noted.contains(uid)))
     };
     register(&app, &of(&iccid(2))).await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(left().await, [(true, true), (true, true)]);
     // Of two that overlap, one is the last.
     let (second, third) = (iccid(1), iccid(2));
@@ -163,7 +163,7 @@ async fn deliveries_without_a_profile_are_erased_too() {
     // A report with an unknown state creates no profile, but is stored.
     assert_eq!(app.deliver(body("SOMETHING_NEW")).await.outcome(), "unrecognised");
     assert!(!traces(&app).await.is_empty());
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
 }
 
@@ -177,7 +177,7 @@ async fn malformed_bodies_that_contain_the_iccid_are_erased() {
     }
     let other = json!({ "iccid": iccid(1) }).to_string() + "x";
     assert_eq!(app.deliver(other).await.problem(), "malformed");
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
     let left = "SELECT count(*) FROM deliveries WHERE outcome = 'malformed'";
     assert_eq!(app.database.scalar::<i64>(left).await, 1);
@@ -187,7 +187,7 @@ async fn malformed_bodies_that_contain_the_iccid_are_erased() {
 async fn a_webhook_after_the_erasure_is_ignored_and_its_body_is_not_stored() {
     let app = TestApp::start().await;
     fill(&app).await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     let country =
         json!({ "imsi": IMSI, "iccid": ICCID, "previousCountry": null, "newCountry": "PL" });
     for late in [body("DISABLED"), body("INSTALLED"), body("SOMETHING_NEW"), country.to_string()] {
@@ -219,7 +219,7 @@ async fn a_late_event_with_an_id_is_ignored_whether_the_id_is_known_or_new() {
     assert_eq!(relay(&app, &telling, &body("DISABLED")).await.outcome(), "moved");
     assert_eq!(relay(&app, &telling, &body("DISABLED")).await.outcome(), "duplicate");
     let telling_too = format!("{ICCID}-2");
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
     for id in ["evt-1", "evt-2", "evt-2", &telling, &telling_too] {
         assert_eq!(relay(&app, id, &installed).await.outcome(), "ignored", "{id}");
@@ -236,7 +236,7 @@ async fn a_late_event_with_an_id_is_ignored_whether_the_id_is_known_or_new() {
 async fn a_new_registration_starts_a_new_history_and_webhooks_count_again() {
     let app = TestApp::start().await;
     fill(&app).await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(app.deliver(body("INSTALLED")).await.outcome(), "ignored");
     assert_eq!(register(&app, &object(ICCID)).await.status, 201);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM erasures").await, 0);
@@ -252,7 +252,7 @@ async fn a_new_registration_starts_a_new_history_and_webhooks_count_again() {
     let seqs: Vec<_> = app.transitions(ICCID).await.iter().map(|it| it["seq"].as_i64()).collect();
     assert_eq!(seqs.len(), 2);
     assert!(seqs[0] > Some(3) && seqs[1] == seqs[0].map(|seq| seq + 1), "{seqs:?}");
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(traces(&app).await, Vec::<String>::new());
 }
 
@@ -264,7 +264,7 @@ async fn an_access_token_from_before_the_erasure_is_invalid_after_a_new_registra
     let tag = old.get("/v1/profiles/self").await.header("etag").to_owned();
     let mut events = Events::open(&old, "self").await;
     events.event().await;
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(old.get("/v1/profiles/self").await.problem(), "unknown-profile");
     // The profile of the next customer.
     register(&app, &object(ICCID)).await;
@@ -460,7 +460,7 @@ async fn an_erasure_succeeds_among_thousands_of_malformed_bodies() {
                        convert_to('{ \"iccid\": \"' || CASE WHEN n = 2500 THEN '89972123300991848961' ELSE n::text END, 'UTF8')
                 FROM generate_series(1, 5000) AS n";
     sqlx::query(fill).execute(&mut app.database.connect().await).await.unwrap();
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(app.database.scalar::<i64>("SELECT count(*) FROM deliveries").await, 4_999);
 }
 

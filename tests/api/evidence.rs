@@ -300,7 +300,7 @@ async fn only_backends_get_a_sheet_and_only_about_a_profile_that_exists() {
     }
     let answer = app.backend.get(&format!("{}?limit=1", path())).await;
     assert_eq!(answer.problem(), "invalid-parameter");
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(app.backend.get(&path()).await.problem(), "unknown-profile");
 }
 

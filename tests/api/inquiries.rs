@@ -257,7 +257,7 @@ async fn a_user_who_looks_has_the_provider_asked_a_minute_later_and_then_more_an
     run(&app, "UPDATE profiles SET last_delivery_at = now() - interval '2 minutes'").await;
     look().await;
     assert!(due_in_seconds(&app).await.is_some());
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(places_of(&app.database, ICCID).await, Vec::<String>::new());
 }
 

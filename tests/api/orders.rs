@@ -60,7 +60,7 @@ async fn an_order_is_kept_with_its_profile_and_found_by_its_reference() {
     let again = app.user(ICCID);
     assert_eq!(again.get_with("/v1/profiles/self", "if-none-match", &users).await.status, 304);
 
-    assert_eq!(erase(&app.backend, ICCID).await.status, 204);
+    erase(&app.backend, ICCID).await.is(204);
     assert_eq!(places_of(&app.database, "A-4711 ł").await, Vec::<String>::new());
 }
 
@@ -160,7 +160,7 @@ async fn whoever_is_led_to_another_profile_loses_it_with_the_own_token() {
     // The erasure of the last leads back to the one before, that of the own profile to nothing.
     let mut events = Events::open(&user, "self").await;
     assert_eq!(events.event().await.data["iccid"], *third);
-    assert_eq!(erase(&app.backend, &third).await.status, 204);
+    erase(&app.backend, &third).await.is(204);
     events.ending().await;
     assert_eq!(shown(&user).await, second);
     let mut events = Events::open(&user, "self").await;
@@ -174,7 +174,7 @@ async fn whoever_is_led_to_another_profile_loses_it_with_the_own_token() {
     assert_eq!(shown(&user).await, second);
     let mut events = Events::open(&user, "self").await;
     events.event().await;
-    assert_eq!(erase(&app.backend, &first).await.status, 204);
+    erase(&app.backend, &first).await.is(204);
     events.ending().await;
     assert_eq!(shown(&user).await, "unknown-profile");
     assert_eq!(app.profile(&second).await["replaces"], Value::Null);
@@ -197,7 +197,7 @@ async fn a_new_owner_of_a_replaced_profile_is_not_led_to_the_former_owners() {
     replace(&app, &old, &new).await;
     assert_eq!(shown().await, *new);
 
-    assert_eq!(erase(&app.backend, &old).await.status, 204);
+    erase(&app.backend, &old).await.is(204);
     // An idempotent registration of the new one, from a backend that does not know of the erasure, before and after.
     replace(&app, &old, &new).await;
     register(&app, &object(&old)).await;

@@ -81,6 +81,15 @@ impl Answer {
         Self { status, headers, text }
     }
 
+    /// Checks the status, and shows the whole answer if it is another.
+    ///
+    /// # Panics
+    /// If it is another.
+    #[track_caller]
+    pub fn is(&self, status: u16) {
+        assert_eq!(self.status, status, "{self:?}");
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
