@@ -14,7 +14,7 @@ pub struct Figures {
     pub disabled: Option<DisabledBecause>,
     /// Since when it has accepted nothing.
     pub failing_since: Option<Timestamp>,
-    /// When the first change after its place happened.
+    /// When the first change after its place happened, also if nobody has given that a position yet.
     pub behind_since: Option<Timestamp>,
     /// How many profiles have a backlog.
     pub backlogs: i64,
@@ -50,7 +50,8 @@ pub async fn figures(connection: &mut PgConnection) -> Result<Vec<Figures>, Stor
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT id, disabled_because, failing_since AS "failing_since: Timestamp",
-                  (SELECT at FROM changes AS c WHERE c.position > e.position ORDER BY c.position LIMIT 1) AS "behind_since: Timestamp",
+                  coalesce((SELECT at FROM changes AS c WHERE c.position > e.position ORDER BY c.position LIMIT 1),
+                           (SELECT min(at) FROM new_changes)) AS "behind_since: Timestamp",
                   (SELECT count(*) FROM endpoint_backlogs AS b WHERE b.endpoint = e.id) AS "backlogs!", given_up
            FROM endpoints AS e ORDER BY id"#
     );
