@@ -38,7 +38,7 @@ use record::Record;
 /// The max number of bytes of deliveries that are read together, so that large bodies do not fill the memory.
 const BYTES_AT_ONCE: u64 = 4 << 20;
 
-/// For how many bytes the disk must have room before a spool that was full counts as one that accepts more.
+/// For how many bytes there must be room before a spool that was full counts as one that accepts more, or a quarter of its limit.
 const RETRY_ROOM: u64 = 1 << 20;
 
 /// Why a spool operation failed.
@@ -310,7 +310,10 @@ impl Spool {
         }
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            if spool.ballast.leaves_room_for(RETRY_ROOM, spool.log_bytes()) {
+            let room = RETRY_ROOM.min(spool.max_bytes / 4);
+            if spool.condition.figures().bytes + room <= spool.max_bytes
+                && spool.ballast.leaves_room_for(room, spool.log_bytes())
+            {
                 file::touch(&mut connection).await?;
                 spool.condition.note_attempt(true);
             }
