@@ -10,7 +10,7 @@ use crate::store::exclusive::{self, Work};
 use crate::store::inquiries::{self, Urgency};
 use crate::store::overdue::{self, Noted, Providers, Scan};
 use crate::store::{StoreError, StoredProfile, profiles};
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 /// Changes are looked at this many seconds later, when all of them are written.
 const SETTLED_SECONDS: i64 = 120;
@@ -89,11 +89,12 @@ async fn look(
         let until = from.plus_seconds(slice.max(SLICE_SECONDS)).min(end);
         let candidates = overdue::find_candidates(connection, scan, from, until).await?;
         for page in candidates.chunks(PAGE) {
-            let (noted, missed) = note(connection, page, patience, asked, now).await?;
+            let (noted, missed, failed) = note(connection, page, patience, asked, now).await?;
             found += noted;
-            // Those that another transaction holds, or has just changed, are looked for again in a minute: a late report changes a
-            // profile and ends nothing.
-            is_complete &= missed == 0;
+            // Those that another transaction has locked, or has just changed, are looked for again in a minute: a late report
+            // changes a profile and ends nothing. Those at which the database fails are looked for again for a day: the cause may
+            // be the database, and not the profile.
+            is_complete &= missed == 0 && (failed == 0 || until < first);
         }
         if is_complete {
             overdue::note_scanned(connection, scan, until).await?;
@@ -103,53 +104,63 @@ async fn look(
     Ok(found)
 }
 
-/// Reads these profiles, without those that cannot be read: one such row must not keep the others waiting.
+/// Reads these profiles, without those that cannot be read, and counts these: one such row must not keep the others waiting.
 async fn find(
     connection: &mut PgConnection,
     iccids: &[String],
-) -> Result<Vec<StoredProfile>, StoreError> {
+) -> Result<(Vec<StoredProfile>, u64), StoreError> {
     match profiles::find(connection, iccids).await {
         Err(error) if error.may_be_one_row() => {}
-        together => return together,
+        together => return Ok((together?, 0)),
     }
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), 0);
     for iccid in iccids {
         match profiles::find(connection, std::slice::from_ref(iccid)).await {
-            Err(error) if error.may_be_one_row() => log_passed(iccid, &error),
+            Err(error) if error.may_be_one_row() => {
+                log_failed(iccid, &error);
+                failed += 1;
+            }
             alone => found.extend(alone?),
         }
     }
-    Ok(found)
+    Ok((found, failed))
 }
 
-/// Logs that the database fails at a profile, which is not looked at again.
-fn log_passed(iccid: &str, error: &StoreError) {
-    let iccid = Iccid::parse(iccid).ok();
-    let error = error as &dyn std::error::Error;
-    tracing::error!(
-        ?iccid,
-        error,
-        "a profile cannot be read or written, so it is not said whether it is overdue: is its row damaged, or does a trigger raise?"
-    );
+/// Logs that the database fails at a profile.
+fn log_failed(iccid: &str, error: &StoreError) {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(left_out) = SELDOM.due() {
+        let iccid = Iccid::parse(iccid).ok();
+        let error = error as &dyn std::error::Error;
+        tracing::error!(
+            ?iccid,
+            error,
+            left_out,
+            "a profile cannot be read or written, so it is not said whether it is overdue: is its row damaged, or does a trigger raise?"
+        );
+    }
 }
 
-/// Returns how many of these profiles were found to be overdue, and how many could not be written.
+/// Returns how many of these profiles were found to be overdue, how many were locked or have just changed, and at how many the
+/// database failed.
 async fn note(
     connection: &mut PgConnection,
     iccids: &[String],
     patience: &Patience,
     asked: &[&str],
     now: Timestamp,
-) -> Result<(u64, u64), StoreError> {
+) -> Result<(u64, u64, u64), StoreError> {
     let (mut noted, mut missed) = (0, 0);
-    for stored in find(connection, iccids).await? {
+    let (profiles, mut failed) = find(connection, iccids).await?;
+    for stored in profiles {
         let profile = &stored.profile;
         let expected_from = stored.order.expected_from;
         let Some(reason) = profile.overdue(expected_from, patience, now) else { continue };
         let line = profile.note_overdue(reason, now);
         let written = match overdue::note(connection, &stored, &line).await {
             Err(error) if error.may_be_one_row() => {
-                log_passed(profile.iccid.as_str(), &error);
+                log_failed(profile.iccid.as_str(), &error);
+                failed += 1;
                 continue;
             }
             written => written?,
@@ -166,5 +177,5 @@ async fn note(
             Noted::Missed => missed += 1,
         }
     }
-    Ok((noted, missed))
+    Ok((noted, missed, failed))
 }

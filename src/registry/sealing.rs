@@ -37,7 +37,8 @@ pub async fn seal_anew(
     vault: &Vault,
     now: Timestamp,
 ) -> Result<SealedAnew, StoreError> {
-    const AT_ONCE: i64 = 500;
+    // Few: a registration of one of these waits for all of them, with its profile locked, and so do webhooks about that.
+    const AT_ONCE: i64 = 20;
     let mut done = SealedAnew::default();
     let Some(current) = vault.current_key() else { return Ok(done) };
     for endpoint in endpoints::list(connection, None).await? {

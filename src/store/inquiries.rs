@@ -117,9 +117,9 @@ const CHANGES: i64 = 2_000;
 
 /// Notes that the provider is to be asked about its profiles whose last change is a move that nobody expected, from a webhook that was
 /// received at `since` or later. Looks at the next changes in the order of [`super::changes`], which a delivery that was spooled joins
-/// when it is written; at first from the present end. The first profile that another transaction has locked, and all that changed
-/// after it, are looked at again by the next call: a wait for it would keep the webhooks of those waiting that are locked here by
-/// then. Returns whether there may be more.
+/// when it is written; at first from the present end. Leaves the first profile that another transaction has locked, and all that
+/// changed after it, to the next call: a wait for it would keep the webhooks of those waiting that are locked here by then. Returns
+/// whether there may be more.
 ///
 /// # Errors
 /// [`StoreError`]; the same changes are looked at again.
@@ -152,13 +152,15 @@ pub async fn want_jumped(
            ),
            -- The lock makes an erasure wait, which then deletes what is noted.
            locked AS MATERIALIZED (
-               SELECT p.iccid, p.provider, p.seq FROM jumped AS j JOIN profiles AS p ON p.iccid = j.iccid AND p.seq = j.seq
+               SELECT p.iccid, p.provider, p.seq, j.position FROM jumped AS j
+               JOIN profiles AS p ON p.iccid = j.iccid AND p.seq = j.seq
                FOR KEY SHARE OF p SKIP LOCKED
            ),
            skipped AS (SELECT min(position) AS position FROM jumped WHERE iccid NOT IN (SELECT iccid FROM locked)),
            noted AS (
                INSERT INTO inquiries AS i (iccid, provider, seq, urgent, wanted_at, due_at)
-               SELECT iccid, provider, seq, false, now(), now() FROM locked
+               SELECT iccid, provider, seq, false, now(), now() FROM locked, skipped
+               WHERE skipped.position IS NULL OR locked.position < skipped.position
                ON CONFLICT (iccid) DO UPDATE
                SET provider = EXCLUDED.provider, seq = EXCLUDED.seq, urgent = false, wanted_at = now(), due_at = now(), attempts = 0
                WHERE i.seq <> EXCLUDED.seq
