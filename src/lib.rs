@@ -9,7 +9,8 @@
 //!
 //! 1. [`listener`] accepts the connection, bounds the request, and calls the router. A layer around all routes notes the
 //!    time of receipt (`src/web/middleware.rs`). [`web::webhooks`] finds the hook, reads the body, and creates a `Delivery`.
-//! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this gives an `AuthenticDelivery`.
+//! 2. [`delivery::Authenticator`] authenticates the sender from the raw bytes. Only this makes an `AuthenticDelivery`
+//!    of a request.
 //! 3. [`hook::Hook::read`] has the body parsed strictly by its [`providers::Provider`].
 //! 4. [`ingest::Ingest::submit`] gives the delivery to a writer and waits for the result.
 //! 5. The writer takes what waits, up to 512 deliveries, as one batch (`src/ingest/writer.rs`), and settles it
@@ -21,7 +22,7 @@
 //!    is a spool, the batch goes to the spool.
 //! 6. [`web::webhooks`] turns the outcome into an answer. Nothing is answered 2xx before it is durable.
 //!
-//! `docs/ARCHITECTURE.md` has the map of the code and the list of what is deliberately absent.
+//! `docs/ARCHITECTURE.md` has the map of the code and the invariants.
 
 pub mod budget;
 

@@ -57,7 +57,7 @@ async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     let mut connection = connector.connect(Session::Upkeep).await?;
     let (mut wanted, skipped) =
         inquiries::want_under_way(&mut connection, Gigastore.slug(), args.since).await?;
-    let (later, locked) = want_each(&mut connection, skipped).await?;
+    let (later, left) = want_each(&mut connection, skipped).await?;
     wanted += later;
     println!("Profiles to ask about: {wanted}.");
     let key = ErasureKey::default();
@@ -67,34 +67,45 @@ async fn reconcile(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
         }
         None => println!("A running service asks already, and asks about these too."),
     }
-    if locked > 0 {
+    if left > 0 {
         println!(
-            "Not asked about, because another transaction has locked them: {locked}. Run this again when that has ended."
+            "Not asked about, because another transaction has locked them or the database fails at them: {left}. Run this again when that has ended."
         );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Notes that these profiles are to be asked about, and waits for each that is locked. Returns how many were noted, and how many
-/// stayed locked.
+/// How many profiles that stay locked are waited for: one transaction may hold thousands.
+const MAX_WAITS: u64 = 3;
+
+/// Notes that these profiles are to be asked about, and waits for those that are locked. Returns how many were noted, and how many
+/// were not.
 async fn want_each(
     connection: &mut PgConnection,
     iccids: Vec<String>,
 ) -> Result<(u64, u64), StoreError> {
-    let (mut wanted, mut locked) = (0, 0);
+    let count = iccids.len() as u64;
+    let (mut wanted, mut left) = (0, 0);
     for iccid in iccids {
-        let Some((profile, _)) = profiles::read(connection, &[iccid]).await?.pop() else {
-            continue;
-        };
-        let now = Clocks::read(connection, clock::now()).await?.theirs;
-        match inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await {
-            Err(error) if error.is_busy() => locked += 1,
+        if left == MAX_WAITS {
+            break;
+        }
+        match want(connection, iccid).await {
+            Err(error) if error.is_busy() || error.may_be_one_row() => left += 1,
             noted => {
                 noted?;
                 wanted += 1;
             }
         }
     }
-    Ok((wanted, locked))
+    Ok((wanted, count - wanted))
+}
+
+async fn want(connection: &mut PgConnection, iccid: String) -> Result<(), StoreError> {
+    let Some((profile, _)) = profiles::read(connection, &[iccid]).await?.pop() else {
+        return Ok(());
+    };
+    let now = Clocks::read(connection, clock::now()).await?.theirs;
+    inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await
 }

@@ -74,7 +74,7 @@ pub enum SubmitError {
     /// Neither the database nor the spool has confirmed it in time. It may have been written to either, or may still be.
     #[error("the delivery was not confirmed as written in time")]
     Unavailable,
-    /// The database rejects the delivery for its content, which is a bug of ours.
+    /// It can neither be applied nor kept: the database rejects it, or a stored row cannot be read. The log has the cause.
     #[error("the delivery could not be written")]
     Rejected,
 }

@@ -123,8 +123,9 @@ struct Writing<'a> {
     deadline: Instant,
     /// The plan of an attempt whose commit is in doubt, see [`batch::write`].
     in_doubt: Option<Arc<Plan>>,
-    /// The plan of an attempt that was in doubt and not found. Its commit may still come: a process of another server,
-    /// behind a proxy or after a failover, cannot be seen and counts as not busy.
+    /// The plan of an attempt that was in doubt and not found. Its commit may still come: [`IngestConnection::reach`] waits
+    /// for the old server process, but not for one of another server, behind a proxy or after a failover, which it cannot
+    /// see.
     looked_up_in_vain: Option<Arc<Plan>>,
     tries: u32,
     /// Whether the outage was noted already.
@@ -157,7 +158,7 @@ impl Writing<'_> {
                     sleep(PAUSE).await;
                     continue;
                 }
-                // The database was reached only now, and the key is read by another task: tried until the deadline.
+                // `KeyUnknown`: the database was reached only now, and another task is still reading the erasure key.
                 Ok(Err(WriteError::Failed(error))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
@@ -328,8 +329,8 @@ impl Writing<'_> {
                 }
                 Err(NotWritten::Suspect)
             }
-            // No connection could be made; or it has died unnoticed, and so may the next one while it is being made: retry. An
-            // error that the server itself reports is retried once.
+            // No connection could be made, or the one that we had was dead. The next one may die while it is being opened, so
+            // retry a few times. An error that the server itself reports is retried once.
             Fault::Unavailable
                 if self.tries == 1
                     || error.as_database_error().is_none() && self.tries <= RETRIES =>

@@ -20,7 +20,8 @@ pub(super) fn acknowledge(batch: &[&Submission], plan: &Plan) -> Vec<Receipt> {
 }
 
 /// Counts and logs a delivery that the drainer found committed: its commit was not confirmed in time, so it went to the spool
-/// too, or the service was killed before it left the spool (then the former process may have counted it). What its profile reached and how it changed is not known any more, and not counted.
+/// too, or the service was killed before it left the spool (then the former process may have counted it). What its profile
+/// reached and how it changed is not known any more, and not counted.
 pub(super) fn count_found(submission: &Submission, found: &Found) {
     let Some(outcome) = found.outcome else { return };
     telemetry::count_deliveries(submission.provider, outcome, 1);

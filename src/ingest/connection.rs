@@ -37,7 +37,7 @@ impl IngestConnection {
     pub(super) async fn reach(&mut self) -> Result<&mut PgConnection, StoreError> {
         let connection = self.line.reach().await?;
         while let Some(former) = &self.former {
-            if backends::is_busy(connection, former).await? {
+            if backends::end_unless_executing(connection, former).await? {
                 sleep(FORMER_PAUSE).await;
             } else {
                 self.former = None;

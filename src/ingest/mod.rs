@@ -1,4 +1,5 @@
-//! The hot path below HTTP: takes authentic deliveries, and returns receipts once they are committed.
+//! The hot path below HTTP: takes authentic deliveries, and returns receipts once they are committed, or, while the database is
+//! away, once they are in the spool (`spooling`, `drainer`).
 //!
 //! **Group commit.** A writer takes everything that arrived during its previous commit and writes it as one batch, all
 //! or nothing: nearly always in one statement, otherwise in a transaction. It never waits for a batch to fill: a

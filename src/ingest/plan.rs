@@ -80,9 +80,9 @@ struct AsRead {
 }
 
 impl Plan {
-    /// Judges the submissions. `read` has the profiles that exist. `last_reports` says of each that was
-    /// reported on after the earliest spooled report of this batch when that was last; the others may be missing. `seen` has one entry for each
-    /// submission. `erased` names the profiles that must not be created.
+    /// Judges the submissions. `read` has the profiles that exist. `last_reports` says when each was last reported
+    /// on, if that was after the earliest spooled report of this batch; the others may be missing. `seen` has one entry for
+    /// each submission. `erased` names the profiles that must not be created.
     pub fn of(
         batch: &[&Submission],
         read: Vec<(Profile, Revision)>,

@@ -75,17 +75,17 @@ pub(super) async fn settle(
     let recorded = batch.iter().filter_map(|it| Some(it.trace.as_ref()?.request()));
     let span = Span::batch(batch.len(), recorded);
     for trace in batch.iter_mut().filter_map(|it| it.trace.as_deref_mut()) {
-        trace.is_taken(&span);
+        trace.taken_by(&span);
     }
     let mut settled = Settled::default();
-    let mut locked: HashSet<Iccid> = HashSet::new();
+    let mut locked_profiles: HashSet<Iccid> = HashSet::new();
     let mut failed_in_a_row = 0;
     let mut queue = VecDeque::from([batch]);
     while let Some(batch) = queue.pop_front() {
         // A later piece must not overtake an earlier delivery of the same profile.
-        let (wait, batch): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|it| it.submission.iccid().is_some_and(|iccid| locked.contains(iccid)));
+        let (wait, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|it| {
+            it.submission.iccid().is_some_and(|iccid| locked_profiles.contains(iccid))
+        });
         settled.locked.extend(wait);
         if batch.is_empty() {
             continue;
@@ -129,7 +129,7 @@ pub(super) async fn settle(
                 }
             }
             Next::SetAside(iccids) => {
-                locked.extend(iccids);
+                locked_profiles.extend(iccids);
                 queue.push_front(batch);
             }
             Next::Reject => reply_all(batch, SubmitError::Rejected),

@@ -22,7 +22,8 @@ pub(super) struct Spooling {
     begun: Notify,
 }
 
-/// The right to write to the database or the spool. Many are held at once. While any is, nothing switches back to the database.
+/// The right to write to the database or the spool. Many are held at once. While any is, nothing switches back to the database;
+/// any holder may switch to the spool, so where a route leads can change while it is held.
 pub(super) struct Route<'a> {
     spooling: &'a Spooling,
     _held: RwLockReadGuard<'a, ()>,

@@ -120,7 +120,7 @@ pub(super) async fn converse(
     let share = rand::random();
     let mut timer = pin!(sleep(shared.limits.header_read));
     let mut is_first = true;
-    let mut is_last_request = false;
+    let mut is_closing = false;
     let outcome = poll_fn(|cx| {
         if is_first {
             is_first = false;
@@ -130,7 +130,7 @@ pub(super) async fn converse(
         }
         // Process arrived requests before closing, so that a request that was sent before the end is answered.
         let mut outcome = connection.as_mut().poll(cx);
-        if outcome.is_ready() || is_last_request {
+        if outcome.is_ready() || is_closing {
             return outcome;
         }
         let close_at = shared.closing.get().map(|closing| closing.close_at(&state, share));
@@ -142,7 +142,7 @@ pub(super) async fn converse(
             return Poll::Ready(Ok(()));
         }
         if is_overdue || state.has_input_ended() || must_make_room {
-            is_last_request = true;
+            is_closing = true;
             connection.as_mut().graceful_shutdown();
             outcome = connection.as_mut().poll(cx);
         }

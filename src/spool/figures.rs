@@ -70,6 +70,11 @@ impl Condition {
         self.with(|state| state.is_damaged = true);
     }
 
+    /// The file was written anew, without deliveries.
+    pub(super) fn note_renewal(&self) {
+        self.with(|state| (state.is_failing, state.is_damaged) = (false, false));
+    }
+
     pub(super) fn is_damaged(&self) -> bool {
         self.with(|state| state.is_damaged)
     }

@@ -38,8 +38,8 @@ use record::Record;
 /// The max number of bytes of deliveries that are read together, so that large bodies do not fill the memory.
 const BYTES_AT_ONCE: u64 = 4 << 20;
 
-/// For how many bytes there must be room before a spool that was full counts as one that accepts more, or a quarter of its limit.
-const RETRY_ROOM: u64 = 1 << 20;
+/// A spool that was full accepts again once it has room for this many bytes, or for a quarter of its limit if that is less.
+const PROBED_ROOM: u64 = 1 << 20;
 
 /// Why a spool operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -289,7 +289,7 @@ impl Spool {
         file::tidy(&mut connection).await?;
         // The cause of a failed append, such as a full disk, may have passed. Until this is reset, no delivery gets as far
         // as another append.
-        self.0.condition.note_attempt(true);
+        self.0.condition.note_renewal();
         self.0.ballast.lay();
         Ok(())
     }
@@ -299,18 +299,18 @@ impl Spool {
         self.0.condition.is_damaged()
     }
 
-    /// If the last append failed, writes something else that changes nothing: a service that is not ready gets no deliveries, and so
+    /// If the last append failed, tries to write something that changes nothing: a service that is not ready gets no deliveries, and so
     /// would not learn that its disk works again.
     ///
     /// # Errors
     /// A failure of SQLite.
-    pub async fn retry(&self) -> Result<(), SpoolError> {
+    pub async fn probe(&self) -> Result<(), SpoolError> {
         if !self.0.condition.is_failing() {
             return Ok(());
         }
         self.uncancelled(async move |spool| {
             let mut connection = spool.connection.lock().await;
-            let room = RETRY_ROOM.min(spool.max_bytes / 4);
+            let room = PROBED_ROOM.min(spool.max_bytes / 4);
             if spool.condition.figures().bytes + room <= spool.max_bytes
                 && spool.ballast.leaves_room_for(room, spool.log_bytes())
             {

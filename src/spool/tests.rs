@@ -323,7 +323,7 @@ async fn a_full_disk_costs_what_comes_and_nothing_that_is_there() {
     assert!(!spool.accepts());
     assert_eq!((numbers(&spool).await, spool.figures().deliveries), (range(1..3), 2));
     execute("PRAGMA max_page_count = 1000000").await;
-    spool.retry().await.unwrap();
+    spool.probe().await.unwrap();
     assert!(spool.accepts());
     spool.append(&[(&large, "gigastore")]).await.unwrap();
     assert!(spool.accepts());

@@ -22,16 +22,19 @@ impl Backend {
     }
 }
 
-/// Whether a process whose client has given up is still executing something, such as a commit. A process that only
-/// waits for that client is terminated: the message it waits for is lost, and the locks of its open transaction would
-/// delay the next attempt. A process of another server, or one that has ended, is not busy.
+/// Terminates a process whose client has given up, unless it is still executing something, such as a commit. Returns whether
+/// it is. One that only waits for that client is terminated because the message it waits for is lost, and the locks of its
+/// open transaction would delay the next attempt. A process of another server cannot be seen, like one that has ended.
 ///
 /// A process that is executing is never terminated: while a commit waits for its synchronous standby, terminating the
 /// process would make the commit visible before the standby has it.
 ///
 /// # Errors
 /// [`StoreError`] where the connection fails.
-pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result<bool, StoreError> {
+pub async fn end_unless_executing(
+    connection: &mut PgConnection,
+    backend: &Backend,
+) -> Result<bool, StoreError> {
     let found = sqlx::query!(
         r#"SELECT coalesce(state LIKE 'idle%' OR wait_event = 'ClientRead', false) AS "waits_for_its_client!"
            FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"#,
@@ -60,7 +63,7 @@ pub async fn is_busy(connection: &mut PgConnection, backend: &Backend) -> Result
 ///
 /// # Errors
 /// [`StoreError`] where the connection fails.
-pub async fn is_lost(
+pub async fn end_if_lost(
     connection: &mut PgConnection,
     backend: &Backend,
     after: Duration,
@@ -77,7 +80,7 @@ pub async fn is_lost(
     .await?;
     match has_waited {
         Some(false) => Ok(false),
-        Some(true) | None => Ok(!is_busy(connection, backend).await?),
+        Some(true) | None => Ok(!end_unless_executing(connection, backend).await?),
     }
 }
 

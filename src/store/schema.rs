@@ -199,7 +199,7 @@ async fn watched<T>(
         let is_lost = async {
             let mut other = connector.connect(Session::Probe).await?;
             let is_lost = match &backend {
-                Some(backend) => backends::is_lost(&mut other, backend, QUIET / 2).await?,
+                Some(backend) => backends::end_if_lost(&mut other, backend, QUIET / 2).await?,
                 None => false,
             };
             Ok::<_, StoreError>(is_lost)

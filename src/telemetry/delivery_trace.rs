@@ -27,7 +27,7 @@ impl DeliveryTrace {
     }
 
     /// A writer has taken it, in this batch. The span of its writing links to that of the batch.
-    pub fn is_taken(&mut self, batch: &Span) {
+    pub fn taken_by(&mut self, batch: &Span) {
         // The former span ends first.
         self.now = Span::default();
         self.now = Span::after(Some(&self.request), "write delivery", SpanKind::Internal, Vec::new);

@@ -49,8 +49,9 @@ async fn readyz(State(app): State<AppState>) -> Result<String, Problem> {
         (Err(_), Some(spool)) if spool.accepts() => {
             Ok(format!("ready for webhooks only: the database is away{waiting}\n"))
         }
-        (Err(problem), _) => {
-            telemetry::count_not_ready(NotReady::Database, 1);
+        (Err(problem), spool) => {
+            let reason = if spool.is_some() { NotReady::Spool } else { NotReady::Database };
+            telemetry::count_not_ready(reason, 1);
             Err(problem)
         }
     }

@@ -102,8 +102,8 @@ fn request_id(request: &Request, now: Timestamp) -> HeaderValue {
     })
 }
 
-/// A UUIDv7 of this time. Within a process, the ids increase in the order of the calls, unless the clock is set back by more than
-/// [`SET_BACK_SECONDS`]: deliveries are looked for by the time in their ids.
+/// A UUIDv7 of this time. Within a process, the ids increase in the order of the calls. If the clock is set back by more than
+/// [`SET_BACK_SECONDS`], they begin again at the new time, because deliveries are looked for by the time in their ids.
 pub fn new_id(now: Timestamp) -> Uuid {
     static LAST: Mutex<(ContextV7, i64)> = Mutex::new((ContextV7::new(), 0));
     let seconds = now.unix_seconds();

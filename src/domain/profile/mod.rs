@@ -28,7 +28,7 @@ pub struct Profile {
     pub raw_state: String,
     /// The subscription. Once known, it is kept.
     pub imsi: Option<Imsi>,
-    /// The device. Once known, it is kept until another is named.
+    /// The number of the device's chip, which tells devices apart. Once known, it is kept until another is named.
     pub eid: Option<Eid>,
     /// What kind of device it is, if the provider has said so.
     pub device: Option<Device>,

@@ -200,8 +200,9 @@ fn distinct<'a>(iccids: impl Iterator<Item = &'a Iccid>) -> Vec<String> {
     iccids
 }
 
-/// For each of these profiles that was reported on after the earliest spooled report of this batch: when that was last. Call it after the profiles were read: a report that is applied in between then changes their revision.
-/// Batches that come directly need no query.
+/// When each profile was last reported on, if that was after the earliest spooled report of this batch. The others are
+/// missing. Call it after the profiles were read: a report that is applied in between then changes their revision. Batches that come
+/// directly need no query.
 async fn last_reports(
     connection: &mut PgConnection,
     batch: &[&Submission],

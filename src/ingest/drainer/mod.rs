@@ -75,7 +75,7 @@ pub(super) async fn run(
 }
 
 /// Nothing more can be drained for now.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Stuck;
 
 /// What one step has done.
@@ -84,7 +84,7 @@ enum PassStep {
     /// Wrote a batch, or found the spool empty.
     Advanced,
     /// The pass is over, by its end or because what it skipped is due again. That is tried after this pause.
-    PassOver { pause: Duration },
+    PassEnded { pause: Duration },
 }
 
 /// Passes through the spool from its head to its end. If another transaction holds a profile, the deliveries of that
@@ -114,29 +114,29 @@ impl Drainer {
             self.spooling.wait_until_on().await;
             let mut pause_if_stuck = FIRST_PAUSE;
             loop {
-                match self.drain_some().await {
+                let step = self.drain_some().await;
+                if self.unreadable >= MAX_UNREADABLE || self.spooling.spool.is_damaged() {
+                    tracing::error!(
+                        "the spool's file is damaged: the service ends, because a start copies what can be read to a new file"
+                    );
+                    // `Service::task_died` notices that this task has ended, and ends the process.
+                    return;
+                }
+                if step != Ok(PassStep::Advanced)
+                    && let Err(error) = self.spooling.spool.probe().await
+                {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "the spool cannot be written to yet");
+                }
+                match step {
                     Ok(PassStep::Advanced) => {
                         pause_if_stuck = FIRST_PAUSE;
                         if self.is_nearly_done() && self.finish().await {
                             break;
                         }
                     }
-                    Ok(PassStep::PassOver { pause }) => sleep(pause).await,
-                    Err(Stuck)
-                        if self.unreadable >= MAX_UNREADABLE
-                            || self.spooling.spool.is_damaged() =>
-                    {
-                        tracing::error!(
-                            "the spool's file is damaged: the service ends, because a start copies what can be read to a new file"
-                        );
-                        // `Service::task_died` notices that this task has ended, and ends the process.
-                        return;
-                    }
+                    Ok(PassStep::PassEnded { pause }) => sleep(pause).await,
                     Err(Stuck) => {
-                        if let Err(error) = self.spooling.spool.retry().await {
-                            let error = &error as &dyn std::error::Error;
-                            tracing::debug!(error, "the spool cannot be written to yet");
-                        }
                         sleep(pause_if_stuck).await;
                         pause_if_stuck = LONGEST_PAUSE.min(pause_if_stuck * 2);
                     }
@@ -196,17 +196,17 @@ impl Drainer {
             let (is_end_of_pass, pause) = (self.after > 0, self.skipped.pause());
             self.begin_again();
             return Ok(if is_end_of_pass {
-                PassStep::PassOver { pause }
+                PassStep::PassEnded { pause }
             } else {
                 PassStep::Advanced
             });
         }
-        let (mut places, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
+        let (mut removable, mut batch, mut last) = (HashMap::new(), Vec::new(), self.after);
         for entry in entries {
             match Submission::from_spool(entry, &self.hooks, &self.providers) {
                 Ok((place, submission)) => {
                     last = place;
-                    places.insert(submission.delivery.id(), place);
+                    removable.insert(submission.delivery.id(), place);
                     batch.push(submission);
                 }
                 Err((place, reason)) => {
@@ -215,25 +215,25 @@ impl Drainer {
                 }
             }
         }
-        let count = places.len();
-        if self.write(batch, &mut places).await.is_err() {
+        let count = removable.len();
+        if self.write(batch, &mut removable).await.is_err() {
             // A smaller batch may be written in time.
             self.max_batch = (self.max_batch / 2).max(1);
             return Err(Stuck);
         }
         self.max_batch = (self.max_batch * 2).min(MAX_BATCH);
-        let done: Vec<_> = places.values().copied().collect();
+        let done: Vec<_> = removable.values().copied().collect();
         self.spooling.spool.remove(&done).await.map_err(|error| log_stuck(&error))?;
-        self.counted.retain(|id| !places.contains_key(id));
+        self.counted.retain(|id| !removable.contains_key(id));
         self.skipped.note(count - done.len(), done.len());
         self.after = last;
         let is_due = self.skipped.is_due();
         if is_due || self.skipped.is_empty() {
             self.begin_again();
         }
-        // `skipped` is empty now, but its deliveries are still in the spool: `run` must not switch back, as it may if the pass
-        // has advanced.
-        Ok(if is_due { PassStep::PassOver { pause: Duration::ZERO } } else { PassStep::Advanced })
+        // `skipped` is empty now, but its deliveries are still in the spool. After `Advanced`, `run` may try to switch back to
+        // the database; it must not here.
+        Ok(if is_due { PassStep::PassEnded { pause: Duration::ZERO } } else { PassStep::Advanced })
     }
 
     /// Begins a pass at the head of the spool.

@@ -17,15 +17,16 @@ use crate::telemetry::{self, Span};
 
 impl Drainer {
     /// Writes the deliveries that are not in the database yet. If a batch is not written, writes it in halves, down to single
-    /// deliveries. Removes from `places` the deliveries that must stay in the spool, or that were moved to its table `refused`.
+    /// deliveries. Takes out of `removable` what must stay in the spool, and what it has moved to the table `refused`.
     pub(super) async fn write(
         &mut self,
         batch: Vec<Submission>,
-        places: &mut HashMap<Uuid, i64>,
+        removable: &mut HashMap<Uuid, i64>,
     ) -> Result<(), Stuck> {
         let mut work = vec![batch];
         while let Some(batch) = work.pop() {
-            let Some((mut batch, mut not_written)) = self.write_once(batch, places).await? else {
+            let Some((mut batch, mut not_written)) = self.write_once(batch, removable).await?
+            else {
                 continue;
             };
             if batch.len() > 1 {
@@ -37,11 +38,11 @@ impl Drainer {
             if let NotWritten::Rejected(_) = not_written {
                 // An earlier attempt may have committed between our lookup and our write. If so, the second lookup
                 // finds it.
-                let Some(again) = self.write_once(batch, places).await? else { continue };
+                let Some(again) = self.write_once(batch, removable).await? else { continue };
                 (batch, not_written) = again;
             }
             let Some(only) = batch.pop() else { continue };
-            match (not_written, places.remove(&only.delivery.id())) {
+            match (not_written, removable.remove(&only.delivery.id())) {
                 (NotWritten::Rejected(reason), Some(place)) => self.refuse(place, &reason).await?,
                 (NotWritten::Suspect, _) => {
                     self.skipped.add(&only);
@@ -62,13 +63,13 @@ impl Drainer {
     async fn write_once(
         &mut self,
         mut batch: Vec<Submission>,
-        places: &mut HashMap<Uuid, i64>,
+        removable: &mut HashMap<Uuid, i64>,
     ) -> Result<Option<(Vec<Submission>, NotWritten)>, Stuck> {
         loop {
             batch.retain(|submission| {
                 let is_skipped = self.skipped.has(submission);
                 if is_skipped {
-                    places.remove(&submission.delivery.id());
+                    removable.remove(&submission.delivery.id());
                 }
                 !is_skipped
             });

@@ -113,8 +113,9 @@ pub(super) async fn write(
                SELECT c.* FROM UNNEST($56::text[], $57::bigint[], $58::text[], $59::timestamptz[]) AS c
                WHERE (SELECT unchanged.all FROM unchanged)
            )
-           SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profiles
-                  -- are written before, because their counts are in FROM: what nothing refers to is executed last.
+           SELECT -- NOTIFY takes a lock at the commit that all transactions that notify share. That wait must not end by
+                  -- lock_timeout, so that is off from here on. `made` and `saved`, which may wait for a row, run before, because
+                  -- their counts are in FROM; the other parts run last, because nothing reads from them. They only append.
                   set_config('lock_timeout', '0', true) AS "lock_timeout!",
                   unchanged.all AS "written!",
                   CASE WHEN unchanged.all AND $61::text IS NOT NULL THEN pg_notify($60, $61) END IS NULL AS "notified!"

@@ -122,8 +122,9 @@ macro_rules! write_one {
                  FROM written, (VALUES ($2, 'transition', $9), ($30::bigint, 'evidence', $31::timestamptz)) AS c (seq, kind, at)
                  WHERE c.seq IS NOT NULL
              )
-             SELECT -- From here on only the commit waits, for its turn to notify: no lock timeout may end that. The profile
-                    -- is written before, because it is in FROM: what nothing refers to is executed last.
+             SELECT -- NOTIFY takes a lock at the commit that all transactions that notify share. That wait must not end by
+                    -- lock_timeout, so that is off from here on. `written`, which may wait for a row, runs before, because it is
+                    -- in FROM; the other parts run last, because nothing reads from them. They only append.
                     set_config('lock_timeout', '0', true) AS "lock_timeout!",
                     CASE WHEN $33::text IS NOT NULL THEN pg_notify($32, $33) END IS NULL AS "notified!"
              FROM written"#,
