@@ -9,9 +9,9 @@ const NOT_READY: &str = "esim_status_not_ready_total";
 /// Why the service is not ready, other than that it shuts down.
 #[derive(Debug, Clone, Copy)]
 pub enum NotReady {
-    /// The database fails or does not answer, and no spool accepts deliveries.
+    /// The database fails or does not answer, and there is no spool.
     Database,
-    /// Deliveries go to the spool, which accepts none.
+    /// The spool accepts nothing, and the database is away or deliveries still go to the spool.
     Spool,
 }
 
