@@ -197,32 +197,19 @@ async fn wait(context: IngestContext, connections: &LaneConnections, batch: Vec<
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::HeaderMap;
     use sqlx::postgres::PgConnectOptions;
     use tokio::sync::oneshot;
-    use uuid::Uuid;
 
-    use super::super::{Arrival, Submission};
+    use super::super::submission::of_gigastore;
     use super::*;
-    use crate::delivery::{Authenticator, Delivery, Scheme};
-    use crate::domain::Timestamp;
-    use crate::providers::{Gigastore, Provider};
     use crate::store::ErasureKey;
 
     const ICCID: &str = "89972123300991848961";
 
     /// A delivery whose sender has been answered already.
     fn expired() -> Queued {
-        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
-        let body = format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#);
-        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
-        let delivery =
-            Delivery::new(Uuid::nil(), received_at, hook, None, headers, Bytes::from(body));
-        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
-        let parsed = Gigastore.parse(&delivery);
-        let arrival = Arrival::Direct;
-        let submission = Submission { delivery, provider: "gigastore", parsed, arrival };
+        let submission =
+            of_gigastore(&format!(r#"{{"iccid":"{ICCID}","profileState":"INSTALLED"}}"#));
         Queued { submission, deadline: Instant::now(), answer: oneshot::channel().0, trace: None }
     }
 

@@ -264,29 +264,12 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use uuid::Uuid;
-
+    use super::super::submission::of_gigastore as submission;
     use super::*;
-    use crate::delivery::{Authenticator, Delivery, Scheme};
-    use crate::domain::{Timestamp, TransitionKind};
-    use crate::providers::{Gigastore, Provider};
+    use crate::domain::TransitionKind;
 
     const A: &str = "89480100000472018362";
     const B: &str = "89972123300991848961";
-
-    fn submission(body: &str) -> Submission {
-        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
-        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, body);
-        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
-        let parsed = Gigastore.parse(&delivery);
-        Submission { delivery, provider: "gigastore", parsed, arrival: Arrival::Direct }
-    }
 
     fn report(iccid: &str, state: &str) -> Submission {
         submission(&format!(r#"{{"iccid":"{iccid}","profileState":"{state}"}}"#))

@@ -246,29 +246,13 @@ fn reply_all(batch: Vec<Queued>, error: SubmitError) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use uuid::Uuid;
-
-    use super::super::Arrival;
+    use super::super::submission::of_gigastore;
     use super::*;
-    use crate::delivery::{Authenticator, Delivery, Scheme};
-    use crate::domain::Timestamp;
-    use crate::providers::{Gigastore, Provider};
 
     const ICCID: &str = "89972123300991848961";
 
     fn submission(iccid: &str) -> Submission {
-        let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
-        let body = format!(r#"{{"iccid":"{iccid}","profileState":"INSTALLED"}}"#);
-        let (hook, headers) = (Arc::from("gigastore/esim-status"), HeaderMap::new());
-        let delivery =
-            Delivery::new(Uuid::nil(), received_at, hook, None, headers, Bytes::from(body));
-        let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
-        let parsed = Gigastore.parse(&delivery);
-        Submission { delivery, provider: "gigastore", parsed, arrival: Arrival::Direct }
+        of_gigastore(&format!(r#"{{"iccid":"{iccid}","profileState":"INSTALLED"}}"#))
     }
 
     #[test]

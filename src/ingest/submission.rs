@@ -97,3 +97,20 @@ impl Submission {
         in_body.map(EventId::as_str).or(self.delivery.event_id())
     }
 }
+
+/// A delivery with this body, as Gigastore's hook reads it, for the tests of this module.
+#[cfg(test)]
+pub(super) fn of_gigastore(body: &str) -> Submission {
+    use std::sync::Arc;
+
+    use crate::delivery::{Authenticator, Delivery, Scheme};
+    use crate::providers::{Gigastore, Provider};
+
+    let received_at = Timestamp::parse("2026-11-23T10:00:00Z").unwrap();
+    let (hook, headers) = (Arc::from("gigastore/esim-status"), http::HeaderMap::new());
+    let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+    let delivery = Delivery::new(Uuid::nil(), received_at, hook, None, headers, body);
+    let delivery = Authenticator::new(Scheme::None).check(delivery).unwrap();
+    let parsed = Gigastore.parse(&delivery);
+    Submission { delivery, provider: Gigastore.slug(), parsed, arrival: Arrival::Direct }
+}
