@@ -61,29 +61,17 @@ pub(super) enum NotWritten {
     Unavailable,
 }
 
-/// What to do with a single delivery at which the database fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnSuspect {
-    /// Store it unapplied, like one that the database rejects.
-    KeepUnapplied,
-    /// Return [`NotWritten::Suspect`].
-    GiveUp,
-}
-
-impl OnSuspect {
-    pub(super) fn keep_if(keeps: bool) -> Self {
-        if keeps { Self::KeepUnapplied } else { Self::GiveUp }
-    }
-}
-
 /// Writes a batch within these time limits. If the database rejects a single delivery, stores it unapplied.
+///
+/// So it does with one at which the database fails, if that is itself the cause, because others were applied recently, or if there
+/// is no spool in which it could wait. Otherwise the drainer finds out whether the cause is the delivery or the database.
 pub(super) async fn write_or_keep(
     context: &IngestContext,
     connection: &mut IngestConnection,
     batch: Batch<'_>,
     limits: Limits,
-    on_suspect: OnSuspect,
 ) -> Result<Vec<Receipt>, NotWritten> {
+    let keeps_suspect = context.spooling.is_none() || context.success.is_recent();
     let deadline = Instant::now() + limits.whole;
     let mut writing = Writing {
         context,
@@ -100,7 +88,7 @@ pub(super) async fn write_or_keep(
     };
     let keeps_unapplied = match &done {
         Err(NotWritten::Rejected(_)) => true,
-        Err(NotWritten::Suspect) => on_suspect == OnSuspect::KeepUnapplied,
+        Err(NotWritten::Suspect) => keeps_suspect,
         _ => false,
     };
     match (done, batch.submissions) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::{Limits, NotWritten, OnSuspect, write_or_keep};
+use super::attempt::{Limits, NotWritten, write_or_keep};
 use super::batch::{Batch, Role};
 use super::connection::IngestConnection;
 use super::recent_success::MAX_SUSPECTS;
@@ -100,12 +100,8 @@ pub(super) async fn settle(
         }
         let submissions: Vec<_> = batch.iter().map(|it| &it.submission).collect();
         let work = Batch { submissions: &submissions, role, span: &span };
-        // Without a spool, a delivery at which the database fails can only be kept unapplied. With one, that is right if others
-        // were applied recently, so that the delivery itself is the cause. Otherwise it goes to the spool, and the drainer finds
-        // out whether the cause is the delivery or the database.
-        let on_suspect = OnSuspect::keep_if(route.is_none() || context.success.is_recent());
         let limits = limits(route.is_some(), role);
-        let not_written = match write_or_keep(context, connection, work, limits, on_suspect).await {
+        let not_written = match write_or_keep(context, connection, work, limits).await {
             Ok(receipts) => {
                 failed_in_a_row = 0;
                 for (queued, receipt) in batch.into_iter().zip(receipts) {

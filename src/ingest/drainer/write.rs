@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::super::Submission;
-use super::super::attempt::{NotWritten, OnSuspect, write_or_keep};
+use super::super::attempt::{NotWritten, write_or_keep};
 use super::super::batch::{Batch, Role};
 use super::super::committed::count_found;
 use super::super::recent_success::MAX_SUSPECTS;
@@ -92,10 +92,7 @@ impl Drainer {
             let refs: Vec<_> = batch.iter().collect();
             let span = Span::drained_batch(refs.len());
             let work = Batch { submissions: &refs, role: Role::Drainer, span: &span };
-            // If others were applied recently, the cause is this delivery or its profile. Otherwise it waits until the database
-            // is repaired.
-            let on_suspect = OnSuspect::keep_if(context.success.is_recent());
-            match write_or_keep(context, connection, work, LIMITS, on_suspect).await {
+            match write_or_keep(context, connection, work, LIMITS).await {
                 Ok(receipts) => {
                     self.counted.extend(receipts.iter().map(|it| it.delivery_id));
                     telemetry::count_drained(batch.len());
