@@ -6,8 +6,8 @@ use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{Decode, Postgres, Type};
 
 use crate::domain::{
-    ChangeKind, Country, Day, Device, Eid, Iccid, Imsi, Intent, Milestone, Outcome, OverdueReason,
-    ProfileState, Reference, Source, Timestamp, TransitionKind,
+    ChangeKind, Country, Day, Device, DisabledBecause, Eid, Iccid, Imsi, Intent, Milestone,
+    Outcome, OverdueReason, ProfileState, Reference, Source, Timestamp, TransitionKind,
 };
 
 /// A stored text that is no value of this kind.
@@ -45,6 +45,7 @@ decode_text! {
     Outcome, "outcome", str::parse::<Outcome>;
     OverdueReason, "reason", str::parse::<OverdueReason>;
     ChangeKind, "kind", str::parse::<ChangeKind>;
+    DisabledBecause, "disabled_because", str::parse::<DisabledBecause>;
     Intent, "intent", str::parse::<Intent>;
     Milestone, "milestone", str::parse::<Milestone>;
     Source, "source", str::parse::<Source>;

@@ -22,38 +22,18 @@ pub struct Figures {
     pub given_up: i64,
 }
 
-struct Row {
-    id: String,
-    disabled_because: Option<String>,
-    failing_since: Option<Timestamp>,
-    behind_since: Option<Timestamp>,
-    backlogs: i64,
-    given_up: i64,
-}
-
-impl TryFrom<Row> for Figures {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        let disabled = row.disabled_because.map(|word| word.parse()).transpose();
-        let disabled = disabled.map_err(|_| StoreError::Corrupt { column: "disabled_because" })?;
-        let Row { id, failing_since, behind_since, backlogs, given_up, .. } = row;
-        Ok(Self { id, disabled, failing_since, behind_since, backlogs, given_up })
-    }
-}
-
 /// Reads how each endpoint does, whether it is served or not.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn figures(connection: &mut PgConnection) -> Result<Vec<Figures>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT id, disabled_because, failing_since AS "failing_since: Timestamp",
+    let figures = sqlx::query_as!(
+        Figures,
+        r#"SELECT id, disabled_because AS "disabled: DisabledBecause", failing_since AS "failing_since: Timestamp",
                   coalesce((SELECT at FROM changes AS c WHERE c.position > e.position ORDER BY c.position LIMIT 1),
                            (SELECT min(at) FROM new_changes)) AS "behind_since: Timestamp",
                   (SELECT count(*) FROM endpoint_backlogs AS b WHERE b.endpoint = e.id) AS "backlogs!", given_up
            FROM endpoints AS e ORDER BY id"#
     );
-    rows.fetch_all(connection).await?.into_iter().map(Figures::try_from).collect()
+    Ok(figures.fetch_all(connection).await?)
 }

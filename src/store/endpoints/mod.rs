@@ -89,7 +89,7 @@ struct Row {
     previous_until: Option<Timestamp>,
     created_at: Timestamp,
     version: i32,
-    disabled_because: Option<String>,
+    disabled_because: Option<DisabledBecause>,
     disabled_at: Option<Timestamp>,
     position: i64,
     mark: Option<i64>,
@@ -114,8 +114,6 @@ impl TryFrom<Row> for Endpoint {
         let kinds = row.kinds.iter().map(|kind| kind.parse()).collect::<Result<_, _>>();
         let filter =
             Filter { kinds: kinds.map_err(|_| corrupt("kinds"))?, providers: row.providers };
-        let disabled = row.disabled_because.map(|word| word.parse()).transpose();
-        let disabled = disabled.map_err(|_| corrupt("disabled_because"))?;
         let mark = row.mark.map(u32::try_from).transpose().map_err(|_| corrupt("mark"))?;
         let key_id = row.key_id;
         Ok(Self {
@@ -126,7 +124,7 @@ impl TryFrom<Row> for Endpoint {
             previous_until: row.previous_until,
             created_at: row.created_at,
             version: row.version,
-            disabled: disabled.zip(row.disabled_at),
+            disabled: row.disabled_because.zip(row.disabled_at),
             place: Place { position: row.position, mark },
             replays: row.replays,
             failures: u32::try_from(row.failures).map_err(|_| corrupt("failures"))?,
@@ -155,7 +153,7 @@ pub async fn list(
         Row,
         r#"SELECT id, is_configured, url, kinds, providers, description, key_id, sealed,
                   previous_until AS "previous_until: Timestamp", created_at AS "created_at: Timestamp", version,
-                  disabled_because, disabled_at AS "disabled_at: Timestamp", position, mark, replays, failures,
+                  disabled_because AS "disabled_because: DisabledBecause", disabled_at AS "disabled_at: Timestamp", position, mark, replays, failures,
                   failing_since AS "failing_since: Timestamp", retry_at AS "retry_at: Timestamp", last_error, delivered,
                   delivered_at AS "delivered_at: Timestamp", given_up,
                   (SELECT count(*) FROM endpoint_backlogs AS b WHERE b.endpoint = e.id) AS "backlogs!",
