@@ -86,12 +86,13 @@ async fn want_each(
     iccids: Vec<String>,
 ) -> Result<(u64, u64), StoreError> {
     let count = iccids.len() as u64;
+    let now = Clocks::read(connection, clock::now()).await?.theirs;
     let (mut wanted, mut left) = (0, 0);
     for iccid in iccids {
         if left == MAX_WAITS {
             break;
         }
-        match want(connection, iccid).await {
+        match want(connection, iccid, now).await {
             Err(error) if error.is_busy() || error.may_be_one_row() => left += 1,
             noted => {
                 noted?;
@@ -102,10 +103,13 @@ async fn want_each(
     Ok((wanted, count - wanted))
 }
 
-async fn want(connection: &mut PgConnection, iccid: String) -> Result<(), StoreError> {
+async fn want(
+    connection: &mut PgConnection,
+    iccid: String,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let Some((profile, _)) = profiles::read(connection, &[iccid]).await?.pop() else {
         return Ok(());
     };
-    let now = Clocks::read(connection, clock::now()).await?.theirs;
     inquiries::want(connection, &profile, Urgency::AtOnce, now, now).await
 }

@@ -74,7 +74,7 @@ fn note_unknown(app: &AppState, provider: &str) {
 static NOT_AUTHENTIC: [Seldom; NotAuthentic::ALL.len()] =
     [const { Seldom::new() }; NotAuthentic::ALL.len()];
 
-// All webhooks come here, also through `accept_with_secret`, which is a handler of its own only because the OpenAPI document needs
+// All webhooks come here, also through `accept_with_secret`, which is a separate handler only because the OpenAPI document needs
 // both paths. The next line is a text of that document.
 /// Receives one webhook. The sender authenticates by a signature or a secret header.
 #[utoipa::path(
